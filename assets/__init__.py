@@ -1,0 +1,1 @@
+"""What exists: the declared assets, their checks and the metadata people see. Nothing is computed here."""

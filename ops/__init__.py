@@ -1,0 +1,1 @@
+"""What is done: plain functions over opened readers. No Dagster in here."""

@@ -1,0 +1,119 @@
+"""The rows of many logs as arrays in memory: what a training or an evaluation link reads. Not a batch sampler.
+
+Rows are ordered by (log_id, frame_index). Legend: N rows, H x W pixels, 4 history steps, 8 future steps, 12 codes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from storage.frame_store import read_frames
+from storage.lake import Lake
+from storage.trajectory_table import CODES_PER_ROW, FUTURE_STEPS, HISTORY_STEPS, Command, read_table
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSet:
+    """Rows of the trajectories (or relabeled) table with their front-camera images."""
+
+    log_id: np.ndarray              # (N,) object
+    frame_index: np.ndarray         # (N,) int32
+    timestamp_us: np.ndarray        # (N,) int64
+    images: np.ndarray              # (N, H, W, 3) uint8 RGB; H = W = 0 when read without images
+    has_image: np.ndarray           # (N,) bool
+    pose_world: np.ndarray          # (N, 3) float64
+    velocity: np.ndarray            # (N, 2) float32 ego frame m/s
+    acceleration: np.ndarray        # (N, 2) float32 ego frame m/s2
+    yaw_rate: np.ndarray            # (N,) float32 rad/s
+    command: np.ndarray             # (N,) int64
+    history: np.ndarray             # (N, 4, 3) float32 ego frame
+    history_valid: np.ndarray       # (N, 4) bool
+    future: np.ndarray              # (N, 8, 3) float32 ego frame
+    future_valid: np.ndarray        # (N, 8) bool
+    codes: np.ndarray               # (N, 12) int64, zeros when not relabeled
+    codes_valid: np.ndarray         # (N, 12) bool, False when not relabeled
+    tags: np.ndarray                # (N,) object, tuple of str
+
+    def __len__(self) -> int:
+        return len(self.log_id)
+
+    @property
+    def status(self) -> np.ndarray:
+        """Ego status as planners read it, (N, 8) float32: vx, vy, ax, ay, one-hot command."""
+        one_hot = np.eye(len(Command), dtype=np.float32)[self.command]
+        return np.concatenate([self.velocity, self.acceleration, one_hot], axis=1, dtype=np.float32)
+
+    def take(self, rows: np.ndarray) -> "FrameSet":
+        """The given rows, by index or mask."""
+        return FrameSet(*(getattr(self, name)[rows] for name in FrameSet.__slots__))
+
+    def pairs(self, gap_s: float, tolerance_s: float = 0.06) -> np.ndarray:
+        """(P, 2) row indices of frames of one log that lie `gap_s` apart in time, both with an image."""
+        gap_us, tolerance_us = int(gap_s * 1e6), int(tolerance_s * 1e6)
+        out = []
+        for log in np.unique(self.log_id):
+            rows = np.flatnonzero(self.log_id == log)
+            time_us = self.timestamp_us[rows]
+            later = np.clip(np.searchsorted(time_us, time_us + gap_us), 1, len(rows) - 1) if len(rows) > 1 else rows[:0]
+            if not len(later):
+                continue
+            later -= (time_us + gap_us - time_us[later - 1]) < (time_us[later] - time_us - gap_us)
+            near = np.abs(time_us[later] - time_us - gap_us) <= tolerance_us
+            keep = near & self.has_image[rows] & self.has_image[rows[later]]
+            out.append(np.stack([rows[keep], rows[later[keep]]], axis=1))
+        return np.concatenate(out) if out else np.zeros((0, 2), dtype=np.int64)
+
+
+def read_dataset(lake: Lake, split: str | None = None, *, size_hw: tuple[int, int] | None = None,
+                 relabeled: bool = False, log_ids: Sequence[str] | None = None) -> FrameSet:
+    """Rows of one split (None: all), images resized by area to `size_hw` (None: no images are read).
+
+    `relabeled` reads the `relabeled` artefact, which carries the codes; else the `trajectories` of each log.
+    """
+    if relabeled:
+        table = pq.read_table(lake.link("relabeled") / "relabeled.parquet")
+    else:
+        logs = log_ids if log_ids is not None else lake.log_ids("trajectories")
+        table = pa.concat_tables([read_table(lake.log("trajectories", log), "trajectories") for log in logs])
+    if split is not None:
+        table = table.filter(pc.field("split") == split)
+    if log_ids is not None:
+        table = table.filter(pc.is_in(table["log_id"], pa.array(list(log_ids), pa.string())))
+    return frame_set_from_table(table.sort_by([("log_id", "ascending"), ("frame_index", "ascending")]), lake, size_hw)
+
+
+def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] | None) -> FrameSet:
+    """Turn a trajectories or relabeled table into arrays; images come from the lake's frame stores."""
+    rows = len(table)
+
+    def column(name: str, kind: type) -> np.ndarray:
+        return table[name].to_numpy().astype(kind, copy=False)
+
+    def listed(name: str, *shape: int) -> np.ndarray:
+        return table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(rows, *shape)
+
+    relabeled = "codes" in table.column_names
+    log_id = table["log_id"].to_numpy()
+    has_image = table["has_image"].to_numpy()
+    images = np.zeros((rows, *(size_hw or (0, 0)), 3), dtype=np.uint8)
+    if size_hw is not None:
+        for log in np.unique(log_id):
+            where = np.flatnonzero((log_id == log) & has_image)
+            images[where] = read_frames(lake.log("frames", log), column("frame_index", np.int32)[where], size_hw=size_hw)
+    return FrameSet(
+        log_id=log_id, frame_index=column("frame_index", np.int32), timestamp_us=column("timestamp_us", np.int64),
+        images=images, has_image=has_image,
+        pose_world=np.stack([column(name, np.float64) for name in ("x_m", "y_m", "yaw_rad")], axis=1),
+        velocity=np.stack([column(name, np.float32) for name in ("vx_mps", "vy_mps")], axis=1),
+        acceleration=np.stack([column(name, np.float32) for name in ("ax_mps2", "ay_mps2")], axis=1),
+        yaw_rate=column("yaw_rate_radps", np.float32), command=column("command", np.int64),
+        history=listed("history_xyyaw", HISTORY_STEPS, 3), history_valid=listed("history_valid", HISTORY_STEPS),
+        future=listed("future_xyyaw", FUTURE_STEPS, 3), future_valid=listed("future_valid", FUTURE_STEPS),
+        codes=listed("codes", CODES_PER_ROW).astype(np.int64) if relabeled else np.zeros((rows, CODES_PER_ROW), np.int64),
+        codes_valid=listed("codes_valid", CODES_PER_ROW) if relabeled else np.zeros((rows, CODES_PER_ROW), bool),
+        tags=np.array([*map(tuple, table["tags"].to_pylist()), None], dtype=object)[:-1],
+    )

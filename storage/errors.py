@@ -1,0 +1,48 @@
+"""The errors a person meets: what went wrong, where, what was expected, what was found, and what to do next.
+
+Not for our own mistakes: those are assertions.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LatentVLAError(Exception):
+    """Base of the family; carries the parts of its message as attributes."""
+
+    def __init__(self, what: str, *, where: object = None, expected: object = None, found: object = None,
+                 do: str | None = None) -> None:
+        self.what, self.where, self.expected, self.found, self.do = what, where, expected, found, do
+        parts = [what]
+        parts += [f"  {label}: {value}" for label, value in
+                  (("where", where), ("expected", expected), ("found", found), ("what to do", do)) if value is not None]
+        super().__init__("\n".join(parts))
+
+    def __reduce__(self) -> tuple:
+        """Pickle with the keyword arguments, so that the error survives a process pool."""
+        return _rebuild, (type(self), self.what, self.where, self.expected, self.found, self.do)
+
+
+def _rebuild(kind: type[LatentVLAError], what: str, where: object, expected: object, found: object,
+             do: str | None) -> LatentVLAError:
+    return kind(what, where=where, expected=expected, found=found, do=do)
+
+
+class SourceError(LatentVLAError):
+    """A raw log or a raw folder cannot be used. The log is quarantined, the others go on."""
+
+
+class ArtifactError(LatentVLAError):
+    """An artefact of an earlier link is missing, of another version, damaged, or failed its checks."""
+
+
+class ConfigError(LatentVLAError):
+    """The user asked for something that does not exist or cannot be."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """A ConfigError for a name that does not exist, with the nearest known one."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(known)}"
+    return ConfigError(f"there is no {kind} '{name}'", expected=", ".join(known), found=name, do=hint)
