@@ -32,7 +32,7 @@ class LogRef:
     log_id: str
     split: str                      # train | val | test
     files: tuple[Path, ...]         # every file whose bytes decide the content, apart from images
-    image_files: tuple[Path, ...]   # images, in frame order of the front camera first
+    image_files: tuple[Path, ...]   # images, front camera first, each camera sorted by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Camera:
     height: int
     intrinsics: np.ndarray          # (3, 3) pixels
     camera_to_ego: np.ndarray       # (4, 4) camera frame (x right, y down, z forward) -> ego frame (rear axle on the ground)
+    distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)   # k1, k2, p1, p2, k3 of the stored images; zeros: rectified
 
 
 @dataclass(frozen=True, slots=True)

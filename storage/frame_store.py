@@ -1,0 +1,220 @@
+"""The frames of one log as a Zarr v3 group: one sharded array of images a camera. Not how images are decoded.
+
+`<folder>/frames.zarr/<CAMERA>/` holds `images` (T, H, W, 3) uint8 RGB with one chunk a frame and many frames a shard,
+and the 1-D arrays `frame_index`, `timestamp_us`, `brightness`, `change`, `frozen`; the calibration is in the attributes.
+Reading uses the `zarrs` pipeline, which holds threads: open stores in the process that reads, never before a fork.
+Legend: T stored frames, n asked frames, H x W stored pixels.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storage.errors import ArtifactError
+from storage.sources.contract import Camera
+
+FORMAT_VERSION = 1
+STORE = "frames.zarr"
+SHARD_FRAMES = 128      # benchmarks/frame_store.py
+NO_PREDECESSOR = 255.0  # `change` of a camera's first frame: the largest there is, so that it never counts as frozen
+_PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFrames:
+    """What write_frames takes of one camera; `images` may be lazy and is read once, in order."""
+
+    camera: Camera                  # at the size of the images
+    frame_index: np.ndarray         # (T,) int32, increasing
+    timestamp_us: np.ndarray        # (T,) int64
+    images: Iterable[np.ndarray]    # T times (H, W, 3) uint8 RGB
+    moving: np.ndarray              # (T,) bool: the ego moves, so two equal images in a row mean a frozen camera
+
+
+@dataclass(frozen=True, slots=True)
+class CameraInfo:
+    """What is known of one camera of a log without reading its images."""
+
+    camera: Camera
+    frame_index: np.ndarray         # (T,) int32
+    timestamp_us: np.ndarray        # (T,) int64
+    brightness: np.ndarray          # (T,) float32, mean of the pixels, 0..255
+    change: np.ndarray              # (T,) float32, mean absolute difference from the frame before, 0..255
+    frozen: np.ndarray              # (T,) bool: equal to the frame before although the ego moved
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """The frame store of one log; the first camera is the front camera."""
+
+    log_id: str
+    cameras: tuple[CameraInfo, ...]
+    notes: tuple[str, ...]
+
+
+def write_frames(folder: Path, log_id: str, cameras: Sequence[CameraFrames], notes: Sequence[str] = (), *,
+                 shard_frames: int = SHARD_FRAMES) -> FrameInfo:
+    """Write the frames of one log under `folder`; at most one shard of one camera is in memory at a time."""
+    import zarr
+
+    root = zarr.create_group(folder / STORE, zarr_format=3, attributes={
+        "format_version": FORMAT_VERSION, "log_id": log_id, "cameras": [item.camera.name for item in cameras],
+        "notes": list(notes)})
+    return FrameInfo(log_id, tuple(_write_camera(root, item, shard_frames) for item in cameras), tuple(notes))
+
+
+def read_frames(folder: Path, frame_index: np.ndarray, *, camera: str | None = None,
+                size_hw: tuple[int, int] | None = None) -> np.ndarray:
+    """Images of the given frames, (n, H, W, 3) uint8 RGB, in the order asked for; `camera` None is the front camera.
+
+    With `size_hw` each is cropped to the aspect ratio asked for and resized by area (see `crop_box`).
+    Raises ArtifactError if there is no store, no such camera, or a frame has no image.
+    """
+    name, images, stored_index = _open_camera(folder, camera)
+    rows = _rows_of(folder, name, stored_index, np.asarray(frame_index))
+    height, width = size_hw or images.shape[1:3]
+    out_nHWC = np.empty((len(rows), height, width, 3), dtype=np.uint8)
+    shard = (images.shards or images.chunks)[0]
+    for block in np.unique(rows // shard):
+        wanted = np.flatnonzero(rows // shard == block)
+        _fill(out_nHWC, wanted, _read_rows(images, rows[wanted]))
+    return out_nHWC
+
+
+def read_calibration(folder: Path, size_hw: tuple[int, int] | None = None) -> tuple[Camera, ...]:
+    """Calibration of every stored camera, front first; with `size_hw` as of images that read_frames resized."""
+    root = _open_group(folder)
+    stored = tuple(_camera_from(name, root[name].attrs) for name in root.attrs["cameras"])
+    return stored if size_hw is None else tuple(resized_camera(camera, size_hw) for camera in stored)
+
+
+def frame_info(folder: Path) -> FrameInfo:
+    """Everything about a frame store apart from its pixels. Raises ArtifactError if there is none."""
+    root = _open_group(folder)
+    cameras = [CameraInfo(_camera_from(name, root[name].attrs),
+                          *(np.asarray(root[f"{name}/{column}"][:]) for column in CameraInfo.__slots__[1:]))
+               for name in root.attrs["cameras"]]
+    return FrameInfo(root.attrs["log_id"], tuple(cameras), tuple(root.attrs["notes"]))
+
+
+def crop_box(height: int, width: int, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the part of an image that `size_hw` shows without squashing.
+
+    A wider target loses rows at the top only, where the sky is; a taller target loses columns on both sides alike.
+    """
+    target_h, target_w = size_hw
+    if target_w * height >= target_h * width:
+        kept = max(1, round(width * target_h / target_w))
+        return height - kept, 0, kept, width
+    kept = max(1, round(height * target_w / target_h))
+    return 0, (width - kept) // 2, height, kept
+
+
+def resized_camera(camera: Camera, size_hw: tuple[int, int]) -> Camera:
+    """Calibration of images that read_frames brought to `size_hw`; pixel centres lie at integer coordinates."""
+    top, left, height, width = crop_box(camera.height, camera.width, size_hw)
+    scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
+    place = np.array([[scale_x, 0.0, (0.5 - left) * scale_x - 0.5], [0.0, scale_y, (0.5 - top) * scale_y - 0.5],
+                      [0.0, 0.0, 1.0]])
+    return replace(camera, width=size_hw[1], height=size_hw[0], intrinsics=place @ camera.intrinsics)
+
+
+def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInfo:
+    from zarr.codecs import BloscCodec
+
+    camera, total = item.camera, len(item.frame_index)
+    shape = (camera.height, camera.width, 3)
+    shard = min(shard_frames, max(total, 1))
+    group = root.create_group(camera.name, attributes=_attributes_of(camera))
+    images = group.create_array("images", shape=(total, *shape), dtype="uint8", chunks=(1, *shape),
+                                shards=(shard, *shape), fill_value=0,
+                                compressors=BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle"))
+    brightness, change = np.zeros(total, np.float32), np.full(total, NO_PREDECESSOR, np.float32)
+    stream, before = iter(item.images), None
+    for start in range(0, total, shard):
+        block_BHWC = np.stack(list(islice(stream, min(shard, total - start))))
+        images[start:start + len(block_BHWC)] = block_BHWC
+        thin = block_BHWC[:, ::2, ::2].astype(np.int16)     # every fourth pixel is enough to see black or frozen
+        rows = slice(start, start + len(thin))
+        brightness[rows] = thin.mean((1, 2, 3))
+        chain = thin if before is None else np.concatenate([before, thin])
+        change[start + (before is None):rows.stop] = np.abs(np.diff(chain, axis=0)).mean((1, 2, 3))
+        before = thin[-1:]
+    info = CameraInfo(camera, item.frame_index.astype(np.int32), item.timestamp_us.astype(np.int64), brightness, change,
+                      (change == 0.0) & item.moving)
+    for column in CameraInfo.__slots__[1:]:
+        group.create_array(column, data=getattr(info, column))
+    return info
+
+
+def _attributes_of(camera: Camera) -> dict[str, Any]:
+    return {"width": camera.width, "height": camera.height, "intrinsics": camera.intrinsics.tolist(),
+            "camera_to_ego": camera.camera_to_ego.tolist(), "distortion": list(camera.distortion)}
+
+
+def _camera_from(name: str, attributes: Any) -> Camera:
+    return Camera(name, attributes["width"], attributes["height"], np.array(attributes["intrinsics"]),
+                  np.array(attributes["camera_to_ego"]), tuple(attributes["distortion"]))
+
+
+def _open_group(folder: Path) -> Any:
+    import zarr
+
+    if not (folder / STORE / "zarr.json").exists():
+        raise ArtifactError("there is no frame store here", where=folder, expected=folder / STORE,
+                            do="materialize 'frames' for this log")
+    with zarr.config.set(_PIPELINE):
+        root = zarr.open_group(folder / STORE, mode="r")
+    if root.attrs.get("format_version") != FORMAT_VERSION:
+        raise ArtifactError("this frame store is of another format version", where=folder, expected=FORMAT_VERSION,
+                            found=root.attrs.get("format_version"), do="materialize 'frames' for this log again")
+    return root
+
+
+def _open_camera(folder: Path, camera: str | None) -> tuple[str, Any, np.ndarray]:
+    import zarr
+
+    root = _open_group(folder)
+    names = root.attrs["cameras"]
+    name = names[0] if camera is None and names else camera
+    if name not in names:
+        raise ArtifactError("this camera is not in the frame store", where=folder, expected=", ".join(names),
+                            found=name, do="name a stored camera, or add it to FrameConfig.cameras and decode again")
+    with zarr.config.set(_PIPELINE):
+        return name, root[f"{name}/images"], root[f"{name}/frame_index"][:]
+
+
+def _rows_of(folder: Path, camera: str, stored_index: np.ndarray, frame_index: np.ndarray) -> np.ndarray:
+    rows = np.searchsorted(stored_index, frame_index)
+    found = stored_index[np.minimum(rows, len(stored_index) - 1)] if len(stored_index) else np.full(len(rows), -1)
+    missing = frame_index[found != frame_index]
+    if len(missing):
+        raise ArtifactError("these frames have no image", where=f"{folder}, camera {camera}",
+                            found=missing[:8].tolist(), do="ask only for rows whose has_image is true")
+    return rows
+
+
+def _read_rows(images: Any, rows: np.ndarray) -> np.ndarray:
+    """Rows of one shard; one bulk read where at least a quarter of the span is wanted."""
+    low, high = int(rows.min()), int(rows.max()) + 1
+    if high - low <= 4 * len(rows):
+        return images[low:high][rows - low]
+    unique, back = np.unique(rows, return_inverse=True)
+    return images.oindex[unique][back]
+
+
+def _fill(out_nHWC: np.ndarray, where: np.ndarray, source_mHWC: np.ndarray) -> None:
+    import cv2
+
+    if source_mHWC.shape[1:] == out_nHWC.shape[1:]:
+        out_nHWC[where] = source_mHWC
+        return
+    height, width = out_nHWC.shape[1:3]
+    top, left, kept_h, kept_w = crop_box(*source_mHWC.shape[1:3], (height, width))
+    for row, image in zip(where, source_mHWC, strict=True):
+        cv2.resize(image[top:top + kept_h, left:left + kept_w], (width, height), dst=out_nHWC[row],
+                   interpolation=cv2.INTER_AREA)
