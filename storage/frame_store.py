@@ -1,7 +1,7 @@
 """The frames of one log as a Zarr v3 group: one sharded array of images a camera. Not how images are decoded.
 
 `<folder>/frames.zarr/<CAMERA>/` holds `images` (T, H, W, 3) uint8 RGB with one chunk a frame and many frames a shard,
-and the 1-D arrays `frame_index`, `timestamp_us`, `brightness`, `change`, `frozen`; the calibration is in the attributes.
+and the 1-D arrays `frame_index`, `timestamp_us`, `brightness`, `change`, `frozen`; calibration is in the attributes.
 Reading uses the `zarrs` pipeline, which holds threads: open stores in the process that reads, never before a fork.
 Legend: T stored frames, n asked frames, H x W stored pixels.
 """
@@ -180,7 +180,7 @@ def _open_camera(folder: Path, camera: str | None) -> tuple[str, Any, np.ndarray
 
     root = _open_group(folder)
     names = root.attrs["cameras"]
-    name = names[0] if camera is None and names else camera
+    name = names[0] if camera is None else camera
     if name not in names:
         raise ArtifactError("this camera is not in the frame store", where=folder, expected=", ".join(names),
                             found=name, do="name a stored camera, or add it to FrameConfig.cameras and decode again")
@@ -214,7 +214,7 @@ def _fill(out_nHWC: np.ndarray, where: np.ndarray, source_mHWC: np.ndarray) -> N
         out_nHWC[where] = source_mHWC
         return
     height, width = out_nHWC.shape[1:3]
-    top, left, kept_h, kept_w = crop_box(*source_mHWC.shape[1:3], (height, width))
+    top, left, kept_h, kept_w = crop_box(source_mHWC.shape[1], source_mHWC.shape[2], (height, width))
     for row, image in zip(where, source_mHWC, strict=True):
         cv2.resize(image[top:top + kept_h, left:left + kept_w], (width, height), dst=out_nHWC[row],
                    interpolation=cv2.INTER_AREA)

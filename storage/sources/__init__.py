@@ -1,1 +1,48 @@
 """Readers of raw logs: one file and one class a format. `contract` states what they all give."""
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+
+from storage.errors import unknown_name
+from storage.sources.contract import LogRef, Source
+
+# name -> (module, class); imported when asked for, so that a source's own dependency is needed by its users only
+SOURCES = {"openscene": ("storage.sources.openscene", "OpenSceneSource")}
+
+
+def open_source(name: str, raw: Path) -> Source:
+    """The source `name` over the folder `raw`. Raises ConfigError with the nearest name if there is no such source."""
+    if name not in SOURCES:
+        raise unknown_name("source", name, SOURCES)
+    module, kind = SOURCES[name]
+    make: Callable[[Path], Source] = getattr(import_module(module), kind)
+    return make(Path(raw))
+
+
+def fingerprint(ref: LogRef) -> str:
+    """32 hex digits over the content of every file of a log, names included, times and folders excluded."""
+    whole = hashlib.blake2b(digest_size=16)
+    for file in ref.files:
+        whole.update(f"{file.name}:{_shared_digest(file)}\n".encode())
+    for file in ref.image_files:
+        whole.update(f"{file.parent.name}/{file.name}:{_digest(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _shared_digest(file: Path) -> str:
+    """Digest of an index or map file, remembered while it does not change: all logs of a town share one map."""
+    stamp = file.stat()
+    return _remembered(file, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(file: Path, _mtime_ns: int, _size: int) -> str:
+    return _digest(file)

@@ -43,8 +43,8 @@ class Camera:
     width: int                      # pixels
     height: int
     intrinsics: np.ndarray          # (3, 3) pixels
-    camera_to_ego: np.ndarray       # (4, 4) camera frame (x right, y down, z forward) -> ego frame (rear axle on the ground)
-    distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)   # k1, k2, p1, p2, k3 of the stored images; zeros: rectified
+    camera_to_ego: np.ndarray       # (4, 4) camera (x right, y down, z forward) -> ego (rear axle, on the ground)
+    distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)   # k1, k2, p1, p2, k3; zeros: rectified
 
 
 @dataclass(frozen=True, slots=True)

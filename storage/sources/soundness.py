@@ -1,0 +1,35 @@
+"""Refuses ego signals that no vehicle can have driven: NaN, time going back, jumps. Not the statistical data checks."""
+
+from pathlib import Path
+
+import numpy as np
+
+from storage.errors import SourceError
+from storage.sources.contract import Signals
+
+MAX_SPEED_MPS = 70.0    # 250 km/h; faster is a fault of the log
+JUMP_SLACK_M = 5.0      # a pose may lie this much farther from its predecessor than the speeds say
+
+
+def require_sound(signals: Signals, log_id: str, file: Path) -> Signals:
+    """Return `signals` if they could be real, else raise SourceError naming the log and the first bad frame."""
+    def refuse(rows: np.ndarray, what: str, expected: str, found: np.ndarray, do: str) -> None:
+        if rows.any():
+            row = int(np.flatnonzero(rows)[0])
+            raise SourceError(what, where=f"log {log_id}, frame {signals.frame_index[row]}, file {file}",
+                              expected=expected, found=f"{found[row]} ({int(rows.sum())} frames are bad)", do=do)
+
+    repair = "correct or leave out this log; it is read again when its bytes change"
+    for name in ("pose_world", "velocity_ego", "acceleration_ego"):
+        values = getattr(signals, name)
+        refuse(~np.isfinite(values).all(axis=1), f"{name} is not a number", "finite values", values, repair)
+    time_us = signals.timestamp_us
+    step_us = np.diff(time_us, prepend=time_us[:1] - 1)
+    refuse(step_us <= 0, "time stamps go back or stand still", "strictly increasing microseconds", step_us, repair)
+    moved_m = np.hypot(*np.diff(signals.pose_world[:, :2], axis=0, prepend=signals.pose_world[:1, :2]).T)
+    speed_mps = np.hypot(*signals.velocity_ego.T)
+    faster_mps = np.maximum(speed_mps, np.roll(speed_mps, 1))
+    reach_m = np.minimum(1.5 * faster_mps, MAX_SPEED_MPS) * step_us * 1e-6 + JUMP_SLACK_M
+    refuse(speed_mps > MAX_SPEED_MPS, "the ego speed is impossible", f"at most {MAX_SPEED_MPS} m/s", speed_mps, repair)
+    refuse(moved_m > reach_m, "the pose jumps", "a step in metres that agrees with the speed", moved_m, repair)
+    return signals
