@@ -42,10 +42,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
             raise ArtifactError("this lake has no tables yet", where=lake.root, expected=", ".join(VIEWS),
                                 do="make them: latentvla run")
         try:
-            relation = connection.sql(sql)
-            if relation is None:
-                raise duckdb.Error("the statement returns no rows")
-            return relation.to_arrow_table()
+            return connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise ConfigError("this query does not run", where=lake.root, found=str(error),
                               expected=f"one SELECT over {', '.join(views)}", do="correct the query") from error
