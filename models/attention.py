@@ -1,0 +1,60 @@
+"""Attention and feed-forward blocks of our own planner networks, plain enough to export to ONNX. Not the VLM's.
+
+Legend: B rows, Q queries, M memory tokens, D width, H heads.
+"""
+
+import torch
+from einops import rearrange
+from torch import nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries over a memory that may have another width."""
+
+    def __init__(self, width: int, heads: int, memory_width: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(memory_width or width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, query_BQD: torch.Tensor, memory_BMD: torch.Tensor) -> torch.Tensor:
+        query = rearrange(self.query(query_BQD), "b q (h d) -> b h q d", h=self.heads)
+        key, value = rearrange(self.key_value(memory_BMD), "b m (two h d) -> two b h m d", two=2, h=self.heads)
+        return self.out(rearrange(F.scaled_dot_product_attention(query, key, value), "b h q d -> b q (h d)"))
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer with residual width `width`."""
+
+    def __init__(self, width: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, 2 * expansion * width)
+        self.out = nn.Linear(expansion * width, width)
+
+    def forward(self, x_BQD: torch.Tensor) -> torch.Tensor:
+        value, gate = self.inner(x_BQD).chunk(2, dim=-1)
+        return self.out(value * F.silu(gate))
+
+
+class DecoderBlock(nn.Module):
+    """Queries look at each other, at the scene, and, where there is one, at a second memory; each a residual step."""
+
+    def __init__(self, width: int, heads: int, dropout: float, second_memory: bool = False) -> None:
+        super().__init__()
+        self.self_attention = Attention(width, heads)
+        self.scene_attention = Attention(width, heads)
+        self.memory_attention = Attention(width, heads) if second_memory else None
+        self.feed_forward = SwiGLU(width)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 + second_memory))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BQD: torch.Tensor, scene_BMD: torch.Tensor,
+                memory_BMD: torch.Tensor | None = None) -> torch.Tensor:
+        normed = self.norms[0](x_BQD)
+        x_BQD = x_BQD + self.dropout(self.self_attention(normed, normed))
+        x_BQD = x_BQD + self.dropout(self.scene_attention(self.norms[1](x_BQD), scene_BMD))
+        if self.memory_attention is not None:
+            x_BQD = x_BQD + self.dropout(self.memory_attention(self.norms[3](x_BQD), memory_BMD))
+        return x_BQD + self.dropout(self.feed_forward(self.norms[2](x_BQD)))
