@@ -10,7 +10,8 @@ from storage.errors import unknown_name
 from storage.sources.contract import LogRef, Source
 
 # name -> (module, class); imported when asked for, so that a source's own dependency is needed by its users only
-SOURCES = {"openscene": ("storage.sources.openscene", "OpenSceneSource")}
+SOURCES = {"kitti_raw": ("storage.sources.kitti_raw", "KittiRawSource"),
+           "openscene": ("storage.sources.openscene", "OpenSceneSource")}
 
 
 def open_source(name: str, raw: Path) -> Source:
