@@ -1,4 +1,4 @@
-"""Checkpoints of our own networks in the Hugging Face layout: `config.json` and `model.safetensors`. Not of optimisers."""
+"""Checkpoints of our networks in the Hugging Face layout: `config.json`, `model.safetensors`. Not of optimisers."""
 
 import json
 from collections.abc import Mapping
@@ -42,5 +42,5 @@ def load_checkpoint(folder: Path, kind: str) -> "tuple[dict[str, Any], dict[str,
                             found=found_kind, do="give the folder of the right artefact")
     if found_version != FORMAT_VERSION:
         raise ArtifactError("this checkpoint is of another format version", where=folder, expected=FORMAT_VERSION,
-                            found=found_version, do="train it again with this version of latentvla, or install the one that wrote it")
+                            found=found_version, do="train it again, or install the version that wrote it")
     return config, load_file(folder / "model.safetensors")

@@ -103,7 +103,8 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
     if size_hw is not None:
         for log in np.unique(log_id):
             where = np.flatnonzero((log_id == log) & has_image)
-            images[where] = read_frames(lake.log("frames", log), column("frame_index", np.int32)[where], size_hw=size_hw)
+            index = column("frame_index", np.int32)[where]
+            images[where] = read_frames(lake.log("frames", log), index, size_hw=size_hw)
     return FrameSet(
         log_id=log_id, frame_index=column("frame_index", np.int32), timestamp_us=column("timestamp_us", np.int64),
         images=images, has_image=has_image,
@@ -113,7 +114,7 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
         yaw_rate=column("yaw_rate_radps", np.float32), command=column("command", np.int64),
         history=listed("history_xyyaw", HISTORY_STEPS, 3), history_valid=listed("history_valid", HISTORY_STEPS),
         future=listed("future_xyyaw", FUTURE_STEPS, 3), future_valid=listed("future_valid", FUTURE_STEPS),
-        codes=listed("codes", CODES_PER_ROW).astype(np.int64) if relabeled else np.zeros((rows, CODES_PER_ROW), np.int64),
+        codes=listed("codes", CODES_PER_ROW).astype(np.int64) if relabeled else np.zeros((rows, CODES_PER_ROW), int),
         codes_valid=listed("codes_valid", CODES_PER_ROW) if relabeled else np.zeros((rows, CODES_PER_ROW), bool),
         tags=np.array([*map(tuple, table["tags"].to_pylist()), None], dtype=object)[:-1],
     )

@@ -73,7 +73,7 @@ TRAJECTORIES = pa.schema([
     pa.field("yaw_rate_radps", pa.float64(), False),            # from neighbouring poses
     pa.field("command", pa.int8(), False),                      # Command
     pa.field("has_image", pa.bool_(), False),                   # False: the frame has a pose but no image
-    pa.field("history_xyyaw", _array(pa.float32(), 3 * HISTORY_STEPS), False),  # ego frame of this row, row-major (step, 3)
+    pa.field("history_xyyaw", _array(pa.float32(), 3 * HISTORY_STEPS), False),  # ego frame of this row, (step, 3)
     pa.field("history_valid", _array(pa.bool_(), HISTORY_STEPS), False),
     pa.field("future_xyyaw", _array(pa.float32(), 3 * FUTURE_STEPS), False),
     pa.field("future_valid", _array(pa.bool_(), FUTURE_STEPS), False),
@@ -105,10 +105,10 @@ MAP = pa.schema([                                               # objects within
     pa.field("polygon_xy", pa.list_(pa.float64()), False),      # flattened open ring, world
     pa.field("baseline_xyyaw", pa.list_(pa.float64()), False),  # flattened (n, 3), lanes and connectors only
     pa.field("speed_limit_mps", pa.float64(), True),            # null: no limit known
-    pa.field("roadblock_id", pa.string(), False),               # parent roadblock (connector) of a lane (connector), else ""
+    pa.field("roadblock_id", pa.string(), False),               # parent of a lane or lane connector, else ""
     pa.field("predecessors", pa.list_(pa.string()), False),     # tokens of incoming lanes / connectors
     pa.field("successors", pa.list_(pa.string()), False),       # tokens of outgoing lanes / connectors
-    pa.field("left_neighbor", pa.string(), False),              # token of the adjacent lane of the same roadblock, or ""
+    pa.field("left_neighbor", pa.string(), False),              # token of the adjacent lane in the roadblock, or ""
     pa.field("right_neighbor", pa.string(), False),
 ])
 
