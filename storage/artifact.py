@@ -94,7 +94,8 @@ def write_artifact(path: Path, lineage: Lineage) -> Iterator[Path]:
     final = versions / f"{path.name}-{lineage.version}"
     aside = versions / f"{path.name}-{lineage.version}.part-{os.getpid()}"
     for leftover in versions.glob(f"{path.name}-*.part-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if len(leftover.name.rpartition(".part-")[0]) == len(final.name):   # "log-1" must not remove work on "log-1-a"
+            shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir(parents=True)
     start = time.monotonic()
     try:

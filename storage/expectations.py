@@ -40,6 +40,7 @@ class RuleResult:
     rows: int
     unexpected_count: int
     failed_keys: tuple[str, ...]    # "log_id/frame_index", at most MAX_LISTED
+    failed_logs: tuple[str, ...]    # every log with a failed row
     observed: str                   # an unexpected value or the observed aggregate, for the reader
 
 
@@ -183,7 +184,8 @@ def _result(rule: Rule, found: Any, frame: "pd.DataFrame") -> RuleResult:
     failed = frame.iloc[rows[:MAX_LISTED]]
     keys = tuple(f"{log}/{index}" for log, index in zip(failed["log_id"], failed["frame_index"], strict=True))
     values = found.result.get("partial_unexpected_list") or [found.result.get("observed_value")]
-    return RuleResult(rule, bool(found.success), len(frame), int(found.result.get("unexpected_count") or 0), keys,
+    logs = tuple(sorted(set(frame["log_id"].iloc[rows])))
+    return RuleResult(rule, bool(found.success), len(frame), int(found.result.get("unexpected_count") or 0), keys, logs,
                       str(values[0]) if values else "")
 
 
