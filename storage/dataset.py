@@ -74,6 +74,12 @@ def read_dataset(lake: Lake, split: str | None = None, *, size_hw: tuple[int, in
 
     `relabeled` reads the `relabeled` artefact, which carries the codes; else the `trajectories` of each log.
     """
+    return frame_set_from_table(read_rows(lake, split, relabeled=relabeled, log_ids=log_ids), lake, size_hw)
+
+
+def read_rows(lake: Lake, split: str | None = None, *, relabeled: bool = False,
+              log_ids: Sequence[str] | None = None) -> pa.Table:
+    """The rows of read_dataset as a table, ordered by (log_id, frame_index)."""
     if relabeled:
         table = pq.read_table(lake.link("relabeled") / "relabeled.parquet")
     else:
@@ -83,7 +89,7 @@ def read_dataset(lake: Lake, split: str | None = None, *, size_hw: tuple[int, in
         table = table.filter(pc.field("split") == split)
     if log_ids is not None:
         table = table.filter(pc.is_in(table["log_id"], pa.array(list(log_ids), pa.string())))
-    return frame_set_from_table(table.sort_by([("log_id", "ascending"), ("frame_index", "ascending")]), lake, size_hw)
+    return table.sort_by([("log_id", "ascending"), ("frame_index", "ascending")])
 
 
 def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] | None) -> FrameSet:
