@@ -1,0 +1,98 @@
+"""Turns a recording into camera images: which things stand where at each frame, their lamps, and the weather of the log."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ops.synthesize.camera import Camera
+from ops.synthesize.expert import Recording
+from ops.synthesize.ground import Palette, paint_ground
+from ops.synthesize.props import CAR_COLOURS, Things, colours, place_props
+from ops.synthesize.render import Light, Renderer
+from ops.synthesize.shapes import VEHICLE_KINDS, Role
+from ops.synthesize.town import Town
+from ops.synthesize.traffic import AMBER, AMBER_S, CYCLE_S, GREEN, GREEN_S, REAR_SHARE, RED
+
+LAMP_ON = {Role.RED: (255, 40, 30), Role.AMBER: (255, 176, 32), Role.GREEN: (40, 255, 130)}
+CLOTHES = np.array([(180, 40, 44), (36, 66, 138), (228, 196, 60), (44, 110, 76), (230, 226, 218), (120, 60, 120), (226, 120, 40)], float)
+
+
+def weather(rng: np.random.Generator) -> Light:
+    """The light of a log: clear, overcast, hazy, or a low sun."""
+    kind = rng.choice(("clear", "overcast", "haze", "evening"), p=(0.42, 0.26, 0.16, 0.16))
+    bearing = rng.uniform(0, 2 * np.pi)
+    height = {"clear": rng.uniform(0.7, 1.1), "overcast": 1.2, "haze": 0.9, "evening": rng.uniform(0.30, 0.42)}[kind]
+    sun = (float(np.cos(bearing) * np.cos(height)), float(np.sin(bearing) * np.cos(height)), float(np.sin(height)))
+    if kind == "clear":
+        return Light("clear", sun, 0.62, 0.50, (1.0, 0.99, 0.96), (92, 142, 206), (198, 214, 226), 420.0, 0.42)
+    if kind == "overcast":
+        return Light("overcast", sun, 0.80, 0.10, (0.94, 0.96, 1.0), (150, 158, 168), (204, 208, 212), 260.0, 0.16)
+    if kind == "haze":
+        return Light("haze", sun, 0.80, 0.14, (1.0, 1.0, 1.0), (176, 182, 186), (208, 210, 208), 95.0, 0.14, True)
+    return Light("evening", sun, 0.56, 0.52, (1.0, 0.86, 0.68), (88, 108, 156), (244, 196, 148), 300.0, 0.40, True)
+
+
+def film(town: Town, recording: Recording, cameras: list[Camera], palette: Palette, light: Light,
+         rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
+    """For each frame of the recording one image (H, W, 3) uint8 RGB a camera."""
+    static = place_props(town.config, palette)
+    is_signal = static.model == "signal"
+    seed = int(rng.integers(1 << 30))
+    renderers = [Renderer(camera, paint_ground(town.config, palette), static.take(~is_signal), light, seed)
+                 for camera in cameras]
+    signals = static.take(is_signal)
+    paint = CAR_COLOURS[rng.integers(0, len(CAR_COLOURS), len(recording.kind))]
+    clothes = CLOTHES[rng.integers(0, len(CLOTHES), recording.walker_xy.shape[1])]
+    trousers = CLOTHES[rng.integers(0, 2, recording.walker_xy.shape[1])] * 0.5
+    for frame in range(len(recording.time_s)):
+        moving = [(_cars(recording, frame, paint, light), None), _people(recording, frame, clothes, trousers),
+                  (_lit_signals(town, signals, recording.start_s + recording.time_s[frame]), None)]
+        yield tuple(renderer.render(recording.pose[frame, 0], moving) for renderer in renderers)
+
+
+def _cars(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> Things:
+    pose, size, kind = recording.pose[frame, 1:], recording.size_m[1:], recording.kind[1:]
+    middle = size[:, :1] * (0.5 - REAR_SHARE) * np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], axis=1)
+    colour = np.tile(colours(), (len(pose), 1, 1))
+    colour[:, Role.BODY] = paint[1:]
+    colour[kind == 3, Role.EXTRA] = (60, 84, 130)
+    accel, speed = recording.accel_mps2[frame, 1:], recording.speed_mps[frame, 1:]
+    braking = (accel < -0.45) | (speed < 0.3)
+    colour[braking, Role.BRAKE] = (255, 34, 26)
+    blink = (recording.time_s[frame] * 2.0) % 1.0 < 0.75
+    turning = recording.turning[frame, 1:]
+    if blink:
+        colour[turning > 0, Role.LEFT] = (255, 170, 30)
+        colour[turning < 0, Role.RIGHT] = (255, 170, 30)
+    if light.lamps:
+        colour[:, Role.HEAD] = (255, 250, 225)
+        colour[~braking, Role.BRAKE] = (168, 20, 18)
+    names = np.array(VEHICLE_KINDS, object)[kind]
+    return Things(names, np.column_stack([pose[:, :2] + middle, np.zeros(len(pose))]), pose[:, 2], size, colour,
+                  np.zeros((len(pose), 2), int))
+
+
+def _people(recording: Recording, frame: int, clothes: np.ndarray, trousers: np.ndarray) -> tuple[Things, np.ndarray]:
+    xy, velocity = recording.walker_xy[frame], recording.walker_velocity[frame]
+    count = len(xy)
+    colour = np.tile(colours(EXTRA=(206, 160, 128)), (count, 1, 1))
+    colour[:, Role.BODY], colour[:, Role.TRIM] = clothes, trousers
+    walked = np.hypot(*(xy - recording.walker_xy[0]).T) + np.arange(count)
+    stride = np.sin(walked * 2 * np.pi / 1.5) * (np.hypot(*velocity.T) > 0)
+    size = np.tile((0.42, 0.56, 1.75), (count, 1)) * (1 + 0.05 * np.sin(np.arange(count) * 7.0))[:, None]
+    return Things(np.full(count, "person", object), np.column_stack([xy, np.zeros(count)]), recording.walker_heading[frame],
+                  size, colour, np.zeros((count, 2), int)), stride
+
+
+def _lit_signals(town: Town, signals: Things, time_s: float) -> Things:
+    """Signals with the lamp of their state lit."""
+    phase = np.array([town.junctions[int(junction)].phase_s for junction in signals.light[:, 0]])
+    inside = (time_s + phase + CYCLE_S / 2 * signals.light[:, 1]) % CYCLE_S
+    state = np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
+    colour = signals.colour.copy()
+    for value, role in ((GREEN, Role.GREEN), (AMBER, Role.AMBER), (RED, Role.RED)):
+        colour[state == value, role] = LAMP_ON[role]
+    return Things(signals.model, signals.position, signals.yaw_rad, signals.size_m, colour, signals.light)
+
+
+__all__ = ["film", "weather"]

@@ -1,0 +1,351 @@
+"""The procedural HD map of a town: streets, lanes, junctions, crosswalks, signals, from a seed alone. Not its look.
+
+Local metres; the writers add the offset of a real map. Traffic keeps right. A street has one or two lanes a direction;
+lanes end at the stop lines, where the junction and its lane connectors begin.
+"""
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import lru_cache
+
+import numpy as np
+import shapely
+from shapely.geometry import Polygon
+
+from ops.synthesize import curves
+
+LANE_WIDTH_M = 3.5
+SHOULDER_M = 0.35               # drivable strip between the outer lane and the kerb
+CROSSWALK_M = (1.3, 4.3)        # band of a crosswalk inside the junction, from the stop line
+CORNER_M = 8.0                  # free corner between the crosswalk and the crossing street
+BAY_WIDTH_M = 2.3               # parking bay beside the shoulder
+
+
+class Turn(IntEnum):
+    """Direction of a connector."""
+
+    RIGHT = -1
+    STRAIGHT = 0
+    LEFT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TownConfig:
+    """The plan of a town."""
+
+    seed: int = 7               # everything procedural follows from it
+    columns: int = 6            # nodes of the street grid
+    rows: int = 4
+    spacing_m: float = 138.0    # between nodes
+    jitter_m: float = 15.0      # displacement of a node
+    bulge_m: float = 13.0       # greatest sideways swing of a street
+    wide_columns: tuple[int, ...] = (1, 4)  # streets with two lanes a direction
+    wide_rows: tuple[int, ...] = (2,)
+    minor_speed_mps: float = 10.0
+    wide_speed_mps: float = 13.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A lane of a street, or a connector through a junction."""
+
+    lane_id: int
+    is_connector: bool
+    path: np.ndarray            # (n, 3) centre line, spacing <= 1 m
+    left: np.ndarray            # (n, 3) borders, driven direction
+    right: np.ndarray
+    speed_mps: float            # limit
+    roadblock_id: int           # lane group, or lane-group connector
+    index: int                  # 1 = leftmost of its group
+    predecessors: tuple[int, ...]
+    successors: tuple[int, ...]
+    junction_id: int            # of a connector; of a lane: the junction at its end
+    arm: int                    # arm of that junction by which one arrives
+    turn: Turn = Turn.STRAIGHT
+    rank: int = 0               # right of way inside the junction, 0 goes first
+
+    @property
+    def ring(self) -> np.ndarray:
+        """Open polygon ring (n, 2)."""
+        return curves.band(self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True)
+class RoadBlock:
+    """Lanes of one direction of a street, or the connectors from one group to another."""
+
+    roadblock_id: int
+    is_connector: bool
+    ring: np.ndarray            # (n, 2)
+    lane_ids: tuple[int, ...]
+    from_id: int = 0            # roadblocks it joins, of a connector
+    to_id: int = 0
+    junction_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A street end at a junction."""
+
+    street: int
+    mouth: np.ndarray           # (3,) x, y at the stop line on the street's middle, heading away from the junction
+    half_width_m: float         # to the kerb
+    axis: int                   # 0: east-west, 1: north-south; arms of one axis have green together
+    crosswalk: np.ndarray | None        # (4, 2) ring
+    crosswalk_id: int
+    stop_id: int                # stop polygon of the arriving lanes
+    stop_ring: np.ndarray       # (4, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Junction:
+    """Where streets meet."""
+
+    junction_id: int
+    center: np.ndarray          # (2,)
+    ring: np.ndarray            # (n, 2) covers every connector and corner
+    signalled: bool
+    arms: tuple[Arm, ...]
+    phase_s: float              # offset of its signal cycle
+
+
+@dataclass(frozen=True, slots=True)
+class Street:
+    """A street between two junctions, for drawing."""
+
+    middle: np.ndarray          # (n, 3)
+    lanes_each_way: int
+    bays: tuple[np.ndarray, ...]        # (n, 3) outer border of each parking bay, driven direction of its side
+    bay_rings: tuple[np.ndarray, ...]
+
+    @property
+    def half_width_m(self) -> float:
+        return self.lanes_each_way * LANE_WIDTH_M + SHOULDER_M
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """Everything static that a map holds."""
+
+    config: TownConfig
+    lanes: dict[int, Lane]
+    roadblocks: dict[int, RoadBlock]
+    junctions: dict[int, Junction]
+    streets: tuple[Street, ...]
+    conflicts: frozenset[tuple[int, int]]       # pairs of connectors whose areas overlap, both orders
+
+    @property
+    def size_m(self) -> tuple[float, float]:
+        """Extent in x and y; the origin is a corner."""
+        margin = 2 * MARGIN_M
+        return ((self.config.columns - 1) * self.config.spacing_m + margin,
+                (self.config.rows - 1) * self.config.spacing_m + margin)
+
+
+MARGIN_M = 75.0                 # from the town's edge to the outermost nodes
+_HEADINGS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+
+
+@lru_cache(maxsize=2)
+def build_town(config: TownConfig) -> Town:
+    """The town of a configuration; the same object for the same configuration within a process."""
+    rng = np.random.default_rng([config.seed, 101])
+    edges = _choose_edges(config, rng)
+    nodes = _place_nodes(config, edges, rng)
+    builder = _Builder(config, nodes)
+    for edge in edges:
+        builder.add_street(edge, rng)
+    for number, node in enumerate(nodes):
+        builder.add_junction(number, node, rng)
+    return builder.town()
+
+
+@dataclass(slots=True)
+class _Node:
+    center: np.ndarray
+    angles: dict[int, float]                    # direction index 0 E, 1 N, 2 W, 3 S -> heading of the arm
+    widths: dict[int, int]                      # lanes each way of that arm
+    setback_m: float = 0.0
+
+
+def _choose_edges(config: TownConfig, rng: np.random.Generator) -> list[tuple[int, int, int]]:
+    """(node, node, direction index from the first) of every street; a few inner minor streets are left out."""
+    edges = []
+    for row in range(config.rows):
+        for column in range(config.columns):
+            here = row * config.columns + column
+            if column + 1 < config.columns:
+                outer = row in (0, config.rows - 1)
+                if outer or row in config.wide_rows or rng.random() > 0.15:
+                    edges.append((here, here + 1, 0))
+            if row + 1 < config.rows:
+                outer = column in (0, config.columns - 1)
+                if outer or column in config.wide_columns or rng.random() > 0.15:
+                    edges.append((here, here + config.columns, 1))
+    return edges
+
+
+def _place_nodes(config: TownConfig, edges: list[tuple[int, int, int]], rng: np.random.Generator) -> list[_Node]:
+    nodes = []
+    for number in range(config.columns * config.rows):
+        row, column = divmod(number, config.columns)
+        center = MARGIN_M + config.spacing_m * np.array([column, row]) + rng.uniform(-1, 1, 2) * config.jitter_m
+        nodes.append(_Node(center, {}, {}))
+    rotation = rng.uniform(-0.16, 0.16, len(nodes))
+    for first, second, direction in edges:
+        line = first // config.columns if direction == 0 else first % config.columns
+        lanes = 2 if line in (config.wide_rows if direction == 0 else config.wide_columns) else 1
+        for node, way in ((first, direction), (second, direction + 2)):
+            nodes[node].angles[way] = way * np.pi / 2 + rotation[node] + rng.uniform(-0.07, 0.07)
+            nodes[node].widths[way] = lanes
+    for node in nodes:
+        node.setback_m = max(node.widths.values()) * LANE_WIDTH_M + SHOULDER_M + CORNER_M + CROSSWALK_M[1]
+    return nodes
+
+
+class _Builder:
+    """Collects the parts of a town; ids are given in order of making."""
+
+    def __init__(self, config: TownConfig, nodes: list[_Node]) -> None:
+        self.config, self.nodes = config, nodes
+        self.lanes: dict[int, Lane] = {}
+        self.roadblocks: dict[int, RoadBlock] = {}
+        self.junctions: dict[int, Junction] = {}
+        self.streets: list[Street] = []
+        self.arriving: dict[tuple[int, int], list[int]] = {}    # (node, way) -> lanes, leftmost first
+        self.leaving: dict[tuple[int, int], list[int]] = {}
+        self.street_of: dict[tuple[int, int], int] = {}
+        self.conflicts: set[tuple[int, int]] = set()
+
+    def mouth(self, node: int, way: int) -> np.ndarray:
+        """Pose on the street's middle at the stop line, heading away from the junction."""
+        here = self.nodes[node]
+        angle = here.angles[way]
+        return np.append(here.center + here.setback_m * curves.heading_vector(angle), angle)
+
+    def add_street(self, edge: tuple[int, int, int], rng: np.random.Generator) -> None:
+        first, second, way = edge
+        start, end = self.mouth(first, way), self.mouth(second, way + 2)
+        end[2] += np.pi
+        bulge = rng.uniform(0.35, 1.0) * self.config.bulge_m * rng.choice((-1, 1))
+        middle = curves.winding(start, end, bulge)
+        count = self.nodes[first].widths[way]
+        bays, rings = [], []
+        for line, ends in ((middle, ((first, way), (second, way + 2))),
+                           (curves.reverse(middle), ((second, way + 2), (first, way)))):
+            self._add_group(line, count, *ends)
+            if count == 1 and rng.random() < 0.45:
+                outer = curves.offset(line, -(LANE_WIDTH_M + SHOULDER_M + BAY_WIDTH_M))[14:-14]
+                inner = curves.offset(line, -(LANE_WIDTH_M + SHOULDER_M))[14:-14]
+                bays.append(outer)
+                rings.append(curves.band(inner, outer))
+        for place in ((first, way), (second, way + 2)):
+            self.street_of[place] = len(self.streets)
+        self.streets.append(Street(middle, count, tuple(bays), tuple(rings)))
+
+    def _add_group(self, line: np.ndarray, count: int, origin: tuple[int, int], goal: tuple[int, int]) -> None:
+        """Lanes of one direction along `line`, the middle of the street driven that way."""
+        group = 30000 + len(self.roadblocks)
+        ids = []
+        for index in range(count):
+            lane_id = 10000 + len(self.lanes)
+            middle, left, right = (curves.resample(curves.offset(line, -(index + where) * LANE_WIDTH_M))
+                                   for where in (0.5, 0.0, 1.0))
+            speed = self.config.wide_speed_mps if count == 2 else self.config.minor_speed_mps
+            self.lanes[lane_id] = Lane(lane_id, False, middle, left, right, speed, group, index + 1, (), (),
+                                       50000 + goal[0], goal[1])
+            ids.append(lane_id)
+        outer = curves.offset(line, -(count * LANE_WIDTH_M + SHOULDER_M))
+        self.roadblocks[group] = RoadBlock(group, False, curves.band(line, outer), tuple(ids))
+        self.leaving[origin], self.arriving[goal] = ids, ids
+
+    def add_junction(self, number: int, node: _Node, rng: np.random.Generator) -> None:
+        junction_id = 50000 + number
+        ways = sorted(node.angles)
+        wide = max(node.widths.values()) == 2
+        signalled = len(ways) >= 3 and (wide or rng.random() < 0.3)
+        made: list[int] = []
+        for way in ways:
+            for other in ways:
+                if other != way:
+                    made += self._connect(number, way, other, signalled, len(ways) == 2)
+        arms = tuple(self._arm(number, way, signalled or (len(ways) >= 3 and rng.random() < 0.5)) for way in ways)
+        areas = [Polygon(self.lanes[lane].ring).buffer(SHOULDER_M + 0.25) for lane in made]
+        areas += [Polygon(np.stack([_beside(arm.mouth, 0.05, arm.half_width_m), _beside(arm.mouth, 0.05, -arm.half_width_m),
+                                    _beside(arm.mouth, -4.5, -arm.half_width_m), _beside(arm.mouth, -4.5, arm.half_width_m)]))
+                  for arm in arms]
+        whole = shapely.union_all(areas).buffer(1.5).buffer(-1.5)
+        limit = Polygon(np.concatenate([[_beside(arm.mouth, 0.05, -side * arm.half_width_m) for side in (1, -1)]
+                                        for arm in arms])).convex_hull
+        whole = Polygon(whole.exterior).intersection(limit)
+        self.junctions[junction_id] = Junction(junction_id, node.center, np.asarray(whole.exterior.coords)[:-1], signalled,
+                                               arms, float(rng.uniform(0, 30)))
+        self._find_conflicts(made)
+
+    def _connect(self, number: int, way: int, other: int, signalled: bool, bend_only: bool) -> list[int]:
+        """Connectors from the lanes arriving on arm `way` to those leaving on `other`."""
+        arriving, leaving = self.arriving[number, way], self.leaving[number, other]
+        heading = curves.wrap(self.lanes[leaving[0]].path[0, 2] - self.lanes[arriving[0]].path[-1, 2])
+        turn = Turn.STRAIGHT if abs(heading) < 0.7 else Turn.LEFT if heading > 0 else Turn.RIGHT
+        pairs = _lane_pairs(arriving, leaving, turn, bend_only)
+        if not pairs:
+            return []
+        block = 40000 + len(self.roadblocks)
+        rank = {Turn.STRAIGHT: 0, Turn.RIGHT: 1, Turn.LEFT: 2}[turn] + (0 if signalled or way % 2 == 0 else 3)
+        made = []
+        for source, target in pairs:
+            path = curves.bend(self.lanes[source].path[-1], self.lanes[target].path[0])
+            tight = np.abs(curves.curvature(path)).max()
+            speed = min(self.lanes[source].speed_mps, self.lanes[target].speed_mps, round(float(np.sqrt(2.8 / tight)), 1))
+            lane_id = 20000 + len(self.lanes)
+            self.lanes[lane_id] = Lane(
+                lane_id, True, path, curves.offset(path, LANE_WIDTH_M / 2), curves.offset(path, -LANE_WIDTH_M / 2), speed, block,
+                len(made) + 1, (source,), (target,), 50000 + number, way, turn, rank)
+            for lane, field in ((source, "successors"), (target, "predecessors")):
+                self.lanes[lane] = replace(self.lanes[lane], **{field: (*getattr(self.lanes[lane], field), lane_id)})
+            made.append(lane_id)
+        area = shapely.union_all([Polygon(self.lanes[lane].ring).buffer(0.01) for lane in made]).convex_hull
+        self.roadblocks[block] = RoadBlock(block, True, np.asarray(area.exterior.coords)[:-1], tuple(made),
+                                           self.lanes[arriving[0]].roadblock_id, self.lanes[leaving[0]].roadblock_id,
+                                           50000 + number)
+        return made
+
+    def _arm(self, number: int, way: int, crosswalk: bool) -> Arm:
+        mouth = self.mouth(number, way)
+        half = self.nodes[number].widths[way] * LANE_WIDTH_M + SHOULDER_M
+        near, far = (-depth for depth in CROSSWALK_M)
+        walk = np.stack([_beside(mouth, near, half + 0.8), _beside(mouth, near, -half - 0.8),
+                         _beside(mouth, far, -half - 0.8), _beside(mouth, far, half + 0.8)]) if crosswalk else None
+        stop = np.stack([_beside(mouth, 1.0, 0.0), _beside(mouth, 0.0, 0.0), _beside(mouth, 0.0, half),
+                         _beside(mouth, 1.0, half)])
+        return Arm(self.street_of[number, way], mouth, half, way % 2, walk, 60000 + 4 * number + way,
+                   70000 + 4 * number + way, stop)
+
+    def _find_conflicts(self, made: list[int]) -> None:
+        areas = [Polygon(curves.band(curves.offset(self.lanes[lane].path, 1.35), curves.offset(self.lanes[lane].path, -1.35)))
+                 .buffer(0.0) for lane in made]
+        for i, lane in enumerate(made):
+            for j in range(i):
+                other = made[j]
+                if self.lanes[lane].predecessors != self.lanes[other].predecessors and areas[i].intersects(areas[j]):
+                    self.conflicts |= {(lane, other), (other, lane)}
+
+    def town(self) -> Town:
+        return Town(self.config, self.lanes, self.roadblocks, self.junctions, tuple(self.streets), frozenset(self.conflicts))
+
+
+def _lane_pairs(arriving: list[int], leaving: list[int], turn: Turn, bend_only: bool) -> list[tuple[int, int]]:
+    """Which arriving lane leads to which leaving lane: turns from the near side, straight on from every lane."""
+    if turn == Turn.STRAIGHT or bend_only:
+        if len(arriving) >= len(leaving):
+            return [(lane, leaving[min(index, len(leaving) - 1)]) for index, lane in enumerate(arriving)]
+        return [(arriving[0], lane) for lane in leaving]
+    if turn == Turn.LEFT:
+        return [(arriving[0], leaving[0])]
+    return [(arriving[-1], leaving[-1])]
+
+
+def _beside(pose: np.ndarray, ahead_m: float, left_m: float) -> np.ndarray:
+    """Point (2,) at an offset from a pose."""
+    forward = curves.heading_vector(pose[2])
+    return pose[:2] + ahead_m * forward + left_m * np.array([-forward[1], forward[0]])

@@ -1,0 +1,240 @@
+"""The traffic simulation: cars that follow, stop, yield and turn, and pedestrians that cross, stepped together as arrays.
+
+Vehicle 0 is the ego. Longitudinal motion is the improved intelligent driver model (Treiber & Kesting, 2013, ch. 11) under a
+jerk bound; a vehicle follows its route exactly. Not the ego's taste: that is expert.py.
+Legend: V vehicles, P pedestrians, K junctions on a route, M metres of route, S samples of look-ahead.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ops.synthesize.routes import FAR_M, Route
+from ops.synthesize.town import Town
+
+STEP_S = 0.1
+LOOK_AHEAD_M = np.arange(0.0, 52.0, 2.0)        # samples of the corridor ahead of the front bumper
+CORRIDOR_M = 1.75                               # a body point nearer than this to the path is in the way
+REAR_SHARE = 0.218                              # share of the length behind the rear axle, the ego's own proportions
+GREEN_S, AMBER_S, ALL_RED_S = 9.0, 2.5, 1.5
+CYCLE_S = 2 * (GREEN_S + AMBER_S + ALL_RED_S)
+STOP_BEFORE_LINE_M = 1.0
+GREEN, AMBER, RED = 0, 1, 2
+
+
+@dataclass(slots=True)
+class Drivers:
+    """How each vehicle drives, arrays (V,)."""
+
+    accel_mps2: np.ndarray      # comfortable acceleration
+    brake_mps2: np.ndarray      # comfortable braking
+    hardest_mps2: np.ndarray    # bound on braking
+    jerk_mps3: np.ndarray       # bound on the change of acceleration
+    headway_s: np.ndarray
+    gap_m: np.ndarray           # standing gap
+
+
+@dataclass(slots=True)
+class Pedestrians:
+    """People who cross a road once; arrays (P,)."""
+
+    start: np.ndarray           # (P, 2)
+    goal: np.ndarray            # (P, 2)
+    speed_mps: np.ndarray
+    wish_s: np.ndarray          # time from which they want to cross
+    junction: np.ndarray        # junction of their crosswalk, 0 for none (walks on the pavement or jaywalks)
+    axis: np.ndarray            # axis of the street they cross
+    careful: np.ndarray         # bool: waits for a gap
+    begun_s: np.ndarray         # nan until they start
+
+    def positions(self, time_s: float) -> np.ndarray:
+        """(P, 2) at a time."""
+        reach = np.maximum(np.hypot(*(self.goal - self.start).T), 1e-6)
+        walked = np.clip(np.nan_to_num(time_s - self.begun_s, nan=0.0) * self.speed_mps, 0.0, reach)
+        return self.start + (self.goal - self.start) * (walked / reach)[:, None]
+
+    def velocities(self, time_s: float) -> np.ndarray:
+        """(P, 2) at a time."""
+        reach = np.maximum(np.hypot(*(self.goal - self.start).T), 1e-6)
+        walking = (time_s > self.begun_s) & ((time_s - self.begun_s) * self.speed_mps < reach)
+        return (self.goal - self.start) / reach[:, None] * (self.speed_mps * walking)[:, None]
+
+
+def light_state(town: Town, junction_id: int, axis: int, time_s: float) -> int:
+    """GREEN, AMBER or RED for the arms of one axis of a signalled junction."""
+    half = CYCLE_S / 2
+    inside = (time_s + town.junctions[junction_id].phase_s + half * axis) % CYCLE_S
+    if inside < GREEN_S:
+        return GREEN
+    return AMBER if inside < GREEN_S + AMBER_S else RED
+
+
+class Traffic:
+    """The moving world. `step` advances it; the arrays are its state."""
+
+    def __init__(self, town: Town, routes: list[Route], speed_cap: np.ndarray, start_m: np.ndarray, speed_mps: np.ndarray,
+                 length_m: np.ndarray, drivers: Drivers, people: Pedestrians) -> None:
+        self.town, self.drivers, self.people = town, drivers, people
+        self.path = np.stack([route.path for route in routes])                  # (V, M, 3)
+        self.speed_cap = speed_cap                                              # (V, M)
+        self.enter_m = np.stack([route.enter_m for route in routes])            # (V, K)
+        self.leave_m = np.stack([route.leave_m for route in routes])
+        self.connector = np.stack([route.connector for route in routes])
+        self.length_m, self.front_m, self.rear_m = length_m, (1 - REAR_SHARE) * length_m, REAR_SHARE * length_m
+        self.s_m, self.v_mps, self.a_mps2 = start_m.astype(float), speed_mps.astype(float), np.zeros(len(routes))
+        self.extra_brake = np.zeros(len(routes))        # braking ordered by an event, (V,) m/s2
+        self.time_s = 0.0
+        self.held = np.zeros(len(routes), bool)         # must stop at the line of the next junction
+        every = [lane for lane in town.lanes.values() if lane.is_connector]
+        self._slot = {lane.lane_id: i for i, lane in enumerate(every)} | {0: len(every)}
+        self._conflict = np.zeros((len(every) + 1,) * 2, bool)
+        for first, second in town.conflicts:
+            self._conflict[self._slot[first], self._slot[second]] = True
+        self._turn = np.array([int(lane.turn) for lane in every] + [0])
+        self._rank = np.array([lane.rank for lane in every] + [99])
+        self._junction = np.array([lane.junction_id for lane in every] + [0])
+        self._signalled = np.array([town.junctions[lane.junction_id].signalled for lane in every] + [False])
+        self._axis = np.array([lane.arm % 2 for lane in every] + [0])
+        self._slots = np.vectorize(self._slot.__getitem__)(self.connector)      # (V, K)
+        self._phase = np.array([town.junctions[j].phase_s if j else 0.0 for j in self._junction])
+
+    def poses(self) -> np.ndarray:
+        """Rear-axle poses (V, 3)."""
+        return self._at(self.s_m)
+
+    def lights(self) -> np.ndarray:
+        """State of every connector's light, GREEN where there is none, (connectors + 1,)."""
+        inside = (self.time_s + self._phase + CYCLE_S / 2 * self._axis) % CYCLE_S
+        state = np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
+        return np.where(self._signalled, state, GREEN)
+
+    def turning(self) -> np.ndarray:
+        """Turn of the connector that each vehicle is in or within 30 m of, (V,)."""
+        k = np.argmax(self.leave_m > self.s_m[:, None], axis=1)
+        rows = np.arange(len(k))
+        return np.where(self.enter_m[rows, k] - self.s_m < 30.0, self._turn[self._slots[rows, k]], 0)
+
+    def step(self) -> None:
+        """Advance by STEP_S."""
+        self._start_walking()
+        accel = np.minimum(self._free(), self._following())
+        accel = np.minimum(accel, self._stopping_at_lines())
+        accel = np.where(self.extra_brake > 0, np.minimum(accel, -self.extra_brake), accel)
+        accel = np.maximum(accel, -self.drivers.hardest_mps2)
+        bound = self.drivers.jerk_mps3 * STEP_S
+        urgent = accel < -2.2                                   # a foot can be fast when it must
+        self.a_mps2 = np.clip(accel, self.a_mps2 - np.where(urgent, 1.6, 1.0) * bound, self.a_mps2 + bound)
+        after = np.maximum(self.v_mps + self.a_mps2 * STEP_S, 0.0)
+        self.s_m = self.s_m + 0.5 * (self.v_mps + after) * STEP_S
+        self.a_mps2 = np.where((after <= 0) & (self.a_mps2 < 0), 0.0, self.a_mps2)
+        self.v_mps = after
+        self.time_s += STEP_S
+
+    def _at(self, s_m: np.ndarray) -> np.ndarray:
+        """Path points at the given distances, (V, 3)."""
+        s_m = np.clip(s_m, 0, self.path.shape[1] - 1.001)
+        low = s_m.astype(int)
+        part = (s_m - low)[:, None]
+        rows = np.arange(len(s_m))
+        return self.path[rows, low] * (1 - part) + self.path[rows, low + 1] * part
+
+    def _interaction(self, gap_m: np.ndarray, closing_v: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Deceleration term of the IDM for gaps to something that moves at `v - closing_v`; shapes (n,)."""
+        drive, v = self.drivers, self.v_mps[rows]
+        wish = drive.gap_m[rows] + np.maximum(
+            v * drive.headway_s[rows] + v * closing_v / (2 * np.sqrt(drive.accel_mps2[rows] * drive.brake_mps2[rows])), 0.0)
+        ratio = wish / np.maximum(gap_m, 0.3)
+        return drive.accel_mps2[rows] * (1 - ratio**2)
+
+    def _free(self) -> np.ndarray:
+        """Acceleration towards the speed wished for, (V,)."""
+        ahead = np.clip(self.s_m + 0.4 * self.v_mps, 0, self.path.shape[1] - 1.001).astype(int)
+        wish = np.maximum(self.speed_cap[np.arange(len(ahead)), ahead], 0.5)
+        drive = self.drivers
+        slow = drive.accel_mps2 * (1 - (self.v_mps / wish) ** 4)
+        fast = -drive.brake_mps2 * (1 - np.minimum(wish / np.maximum(self.v_mps, 0.1), 1.0) ** (
+            4 * drive.accel_mps2 / drive.brake_mps2))
+        return np.where(self.v_mps <= wish, slow, fast)
+
+    def _bodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points (A, 2), velocities (A, 2) and owners (A,) of everything that can be in the way."""
+        pose = self.poses()
+        forward = np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], axis=1)
+        along = np.stack([0.3 - self.rear_m, 0.5 * (self.front_m - self.rear_m), self.front_m - 0.3], axis=1)    # (V, 3)
+        points = pose[:, None, :2] + along[:, :, None] * forward[:, None]
+        velocity = np.repeat(forward * self.v_mps[:, None], 3, axis=0)
+        owner = np.repeat(np.arange(len(pose)), 3)
+        walk, stride = self.people.positions(self.time_s), self.people.velocities(self.time_s)
+        soon = [walk + stride * wait for wait in (0.0, 0.8, 1.6, 2.4)]
+        moving = np.hypot(*stride.T) > 0
+        people = np.concatenate([soon[0]] + [points_later[moving] for points_later in soon[1:]])
+        return (np.concatenate([points.reshape(-1, 2), people]), np.concatenate([velocity, np.zeros_like(people)]),
+                np.concatenate([owner, np.full(len(people), -1)]))
+
+    def _following(self) -> np.ndarray:
+        """Acceleration allowed by what is in the corridor ahead, (V,)."""
+        points, velocity, owner = self._bodies()
+        low = np.clip(self.s_m[:, None] + self.front_m[:, None] + LOOK_AHEAD_M, 0, self.path.shape[1] - 1).astype(int)  # (V, S)
+        corridor = np.take_along_axis(self.path, low[:, :, None], axis=1)                                           # (V, S, 3)
+        vehicle, body = np.nonzero(np.abs(points[None] - corridor[:, LOOK_AHEAD_M.size // 2, None, :2]).max(axis=2) < 34.0)
+        other = owner[body] != vehicle
+        vehicle, body = vehicle[other], body[other]
+        apart = points[body][:, None] - corridor[vehicle][:, :, :2]                                                # (n, S, 2)
+        hit = (apart**2).sum(axis=2) < CORRIDOR_M**2
+        near = hit.any(axis=1)
+        vehicle, body, apart, first = vehicle[near], body[near], apart[near], hit[near].argmax(axis=1)
+        heading = corridor[vehicle, first, 2]
+        tangent = np.stack([np.cos(heading), np.sin(heading)], axis=1)
+        ahead = (apart[np.arange(len(first)), first] * tangent).sum(axis=1)
+        gap = low[vehicle, first] - (self.s_m + self.front_m)[vehicle] + ahead - np.where(owner[body] < 0, 1.2, 0.3)
+        speed = np.maximum((velocity[body] * tangent).sum(axis=1), 0.0)
+        accel = np.full(len(self.s_m), np.inf)
+        np.minimum.at(accel, vehicle, self._interaction(gap, self.v_mps[vehicle] - speed, vehicle))
+        return accel
+
+    def _stopping_at_lines(self) -> np.ndarray:
+        """Acceleration allowed by red lights and the right of way of others, (V,)."""
+        count = len(self.s_m)
+        rows = np.arange(count)
+        k = np.argmax(self.leave_m > (self.s_m - self.rear_m)[:, None], axis=1)
+        slot, enter, leave = self._slots[rows, k], self.enter_m[rows, k], self.leave_m[rows, k]
+        distance = enter - (self.s_m + self.front_m)                # bumper to the line
+        inside = distance <= 0
+        before = ~inside & (distance < 45.0)
+        can_stop = distance - STOP_BEFORE_LINE_M > self.v_mps**2 / (2 * 2.6)
+        light = self.lights()[slot]
+        barred = (light == RED) | ((light == AMBER) & (can_stop | self.held))
+        arrival = np.maximum(distance, 0) / np.maximum(self.v_mps, 3.0)
+        clear = (leave - self.s_m + self.rear_m) / np.maximum(self.v_mps, 4.5)
+        rank = self._rank[slot]
+        earlier = arrival[None] + 1e-3 * rows[None] < arrival[:, None] + 1e-3 * rows[:, None]
+        goes_first = (rank[None] < rank[:, None]) | ((rank[None] == rank[:, None]) & earlier)
+        rival = before & ~barred & (enter < FAR_M)
+        yields = inside[None] | (rival[None] & goes_first & (arrival[None] < clear[:, None] + 0.8))
+        yields &= self._conflict[slot[:, None], slot[None]] & (rows[:, None] != rows[None])
+        self.held = before & (barred | yields.any(axis=1)) & (can_stop | self.held)
+        gap = distance - STOP_BEFORE_LINE_M + self.drivers.gap_m
+        return np.where(self.held, self._interaction(gap, self.v_mps, rows), np.inf)
+
+    def _start_walking(self) -> None:
+        """Let those pedestrians start who wish to and for whom the road is safe."""
+        people = self.people
+        for person in np.flatnonzero(np.isnan(people.begun_s) & (people.wish_s <= self.time_s)):
+            if people.careful[person] and not self._safe_to_cross(person):
+                continue
+            people.begun_s[person] = self.time_s
+
+    def _safe_to_cross(self, person: int) -> bool:
+        people = self.people
+        junction = people.junction[person]
+        if junction and self.town.junctions[junction].signalled:
+            now, later = (light_state(self.town, junction, 1 - people.axis[person], self.time_s + wait) for wait in (0.0, 4.5))
+            if now != GREEN or later != GREEN:
+                return False
+        middle = 0.5 * (people.start[person] + people.goal[person])
+        pose = self.poses()
+        away = middle - pose[:, :2]
+        ahead = away[:, 0] * np.cos(pose[:, 2]) + away[:, 1] * np.sin(pose[:, 2])
+        stopping = 4.0 + self.front_m + self.v_mps * 1.2 + self.v_mps**2 / (2 * 1.6)
+        return not ((ahead > -2.0) & (ahead < stopping) & (np.hypot(*away.T) < stopping + 4.0) & (self.v_mps > 0.5)).any()
+

@@ -1,0 +1,75 @@
+"""The embedded world's logs: which there are, and how one is made. The public face of this package.
+
+Every log follows from (configuration, log_id) alone, byte for byte, so logs can be made in any order, alone, and in parallel.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ops.synthesize.camera import Camera
+from ops.synthesize.expert import drive
+from ops.synthesize.film import film, weather
+from ops.synthesize.ground import Palette
+from ops.synthesize.nuplan_writer import write_map
+from ops.synthesize.openscene_writer import write_log
+from ops.synthesize.props import parked_cars
+from ops.synthesize.town import TownConfig, build_town
+from storage.errors import ConfigError, unknown_name
+
+SPLITS = ("train", "val", "test")
+_FIRST_DAY_US = 1_622_505_600_000_000       # logs begin at this time, one every 15 minutes
+
+
+@dataclass(frozen=True, slots=True)
+class WorldConfig:
+    """How much of the world is driven, and how it is seen."""
+
+    town: str = "A"                 # the OpenScene town
+    seed: int = 7                   # the town and every log follow from it
+    train_logs: int = 190
+    val_logs: int = 24
+    test_logs: int = 48             # half of them in the part of the town that training never enters
+    seconds: float = 20.0           # length of a log
+    hz: float = 2.0                 # frames a second; 10 must be a multiple of it
+    image_width: int = 224          # pixels, front camera
+    image_height: int = 126
+    event_rate: float = 0.3         # share of logs with a rare event
+
+
+def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
+    """(log_id, split) of every log, in order. Raises ConfigError for a world that cannot be."""
+    if config.town != "A":
+        raise unknown_name("town", config.town, ["A"])
+    if config.seconds * config.hz < 2 or 10.0 % config.hz:
+        raise ConfigError("the world cannot be recorded like that", expected="at least two frames, and 10 a multiple of hz",
+                          found=f"seconds={config.seconds}, hz={config.hz}")
+    counts = (config.train_logs, config.val_logs, config.test_logs)
+    return [(f"{config.town}-{split}-{number:04d}", split) for split, count in zip(SPLITS, counts, strict=True)
+            for number in range(count)]
+
+
+def synthesize_log(raw: Path, config: WorldConfig, log_id: str) -> None:
+    """Make one log below `raw` in OpenScene's layout, and the town's map if it is not there yet.
+
+    Raises ConfigError for a log_id that the configuration does not hold.
+    """
+    splits = dict(world_log_ids(config))
+    if log_id not in splits:
+        raise unknown_name("log", log_id, splits)
+    split, number = splits[log_id], int(log_id.rsplit("-", 1)[1])
+    cv2.setNumThreads(1)
+    town_config, palette = TownConfig(seed=config.seed), Palette()
+    town = build_town(town_config)
+    rng = np.random.default_rng([config.seed, int(hashlib.sha256(log_id.encode()).hexdigest()[:12], 16)])
+    recording = drive(town, rng, frames=int(round(config.seconds * config.hz)), hz=config.hz,
+                      east=split == "test" and number % 2 == 1, parked=parked_cars(town_config, palette))
+    camera = Camera(width=config.image_width, height=config.image_height)
+    jitter_us = rng.integers(-400, 400, len(recording.time_s))
+    images = film(town, recording, [camera], palette, weather(rng), rng)
+    start_us = _FIRST_DAY_US + 900_000_000 * (1000 * SPLITS.index(split) + number)
+    write_map(raw, town)
+    write_log(raw, split, log_id, town, recording, [camera], images, start_us, jitter_us)
