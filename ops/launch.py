@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CHECKPOINT_FILE = "state.pt"
 HISTORY_FILE = "history.jsonl"
@@ -107,6 +110,12 @@ class Session:
             rows = [row for row in read_history(self._folder.name, self._folder.parent) if state and row["step"] <= state["step"]]
             (self._folder / HISTORY_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
         return state
+
+    def prepare(self, model: "nn.Module") -> "nn.Module":
+        """The model on this process's device; with several workers, wrapped so that they average their gradients."""
+        from ray.train.torch import prepare_model
+
+        return model.to(self.device) if self._local else prepare_model(model)
 
     def report(self, step: int, metrics: dict[str, float], state: dict[str, Any] | None = None) -> None:
         """Record metrics of one step; with `state`, save it as the checkpoint that resume() finds. Called by every rank."""
