@@ -188,7 +188,7 @@ def _record(town: Town, traffic: Traffic, ego: Route, size: np.ndarray, kind: np
             if driven % every == 0:
                 bend = np.interp(traffic.s_m[0], np.arange(len(ego.curvature)), ego.curvature)
                 kept.append((pose, traffic.v_mps.copy(), traffic.a_mps2.copy(), traffic.v_mps[0] ** 2 * bend,
-                             traffic.people.positions(traffic.time_s), traffic.people.velocities(traffic.time_s),
+                             *traffic.people.motion(traffic.time_s),
                              traffic.lights()[:-1], traffic.turning(), traffic.s_m[0]))
         traffic.step()
     if fault:
@@ -232,7 +232,7 @@ def _fault(traffic: Traffic, pose: np.ndarray, size: np.ndarray) -> str:
     reach = 0.5 * (size[0, 1] + size[1:, 1, None, None]) - 0.05
     if (np.hypot(*np.moveaxis(others[:, None] - own[None, :, None], -1, 0)) < reach).any():
         return "collision"
-    walk = traffic.people.positions(traffic.time_s)
+    walk, _ = traffic.people.motion(traffic.time_s)
     if (np.hypot(*np.moveaxis(walk[:, None] - own[None], -1, 0)) < 0.5 * size[0, 1] + 0.35).any() and traffic.v_mps[0] > 0.1:
         return "too near a person"
     return ""

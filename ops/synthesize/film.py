@@ -1,18 +1,21 @@
 """Turns a recording into camera images: which things stand where at each frame, their lamps, and the weather of the log."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
 from ops.synthesize.camera import Camera
 from ops.synthesize.expert import Recording
 from ops.synthesize.ground import Palette, paint_ground
-from ops.synthesize.props import CAR_COLOURS, Things, colours, place_props
-from ops.synthesize.render import Light, Renderer
+from ops.synthesize.props import CAR_COLOURS, Things, colours, join_things, place_props
+from ops.synthesize.render import Casters, Light, Renderer, make_casters
 from ops.synthesize.shapes import VEHICLE_KINDS, Role
-from ops.synthesize.town import Town
+from ops.synthesize.soup import Soup, make_soup
+from ops.synthesize.town import Town, TownConfig
 from ops.synthesize.traffic import AMBER, AMBER_S, CYCLE_S, GREEN, GREEN_S, REAR_SHARE, RED
 
+SIGHT_M = 115.0                # moving things and signals beyond are not drawn
 LAMP_ON = {Role.RED: (255, 40, 30), Role.AMBER: (255, 176, 32), Role.GREEN: (40, 255, 130)}
 CLOTHES = np.array([(180, 40, 44), (36, 66, 138), (228, 196, 60), (44, 110, 76), (230, 226, 218), (120, 60, 120), (226, 120, 40)], float)
 
@@ -35,19 +38,29 @@ def weather(rng: np.random.Generator) -> Light:
 def film(town: Town, recording: Recording, cameras: list[Camera], palette: Palette, light: Light,
          rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
     """For each frame of the recording one image (H, W, 3) uint8 RGB a camera."""
-    static = place_props(town.config, palette)
-    is_signal = static.model == "signal"
+    scenery, signals, casters = _still(town.config, palette)
     seed = int(rng.integers(1 << 30))
-    renderers = [Renderer(camera, paint_ground(town.config, palette), static.take(~is_signal), light, seed)
-                 for camera in cameras]
-    signals = static.take(is_signal)
+    renderers = [Renderer(camera, paint_ground(town.config, palette), scenery, casters, light, seed) for camera in cameras]
     paint = CAR_COLOURS[rng.integers(0, len(CAR_COLOURS), len(recording.kind))]
     clothes = CLOTHES[rng.integers(0, len(CLOTHES), recording.walker_xy.shape[1])]
     trousers = CLOTHES[rng.integers(0, 2, recording.walker_xy.shape[1])] * 0.5
     for frame in range(len(recording.time_s)):
-        moving = [(_cars(recording, frame, paint, light), None), _people(recording, frame, clothes, trousers),
-                  (_lit_signals(town, signals, recording.start_s + recording.time_s[frame]), None)]
-        yield tuple(renderer.render(recording.pose[frame, 0], moving) for renderer in renderers)
+        cars, (people, stride) = _cars(recording, frame, paint, light), _people(recording, frame, clothes, trousers)
+        lamps = _lit_signals(town, signals, recording.start_s + recording.time_s[frame])
+        things = join_things([cars, people, lamps])
+        swing = np.concatenate([np.zeros(len(cars.model)), stride, np.zeros(len(lamps.model))])
+        near = np.hypot(*(things.position[:, :2] - recording.pose[frame, 0, :2]).T) < SIGHT_M
+        things = things.take(near)
+        moving, shadows = [make_soup(things, swing[near])], make_casters(things)
+        yield tuple(renderer.render(recording.pose[frame, 0], moving, shadows) for renderer in renderers)
+
+
+@lru_cache(maxsize=2)
+def _still(config: TownConfig, palette: Palette) -> tuple[Soup, Things, Casters]:
+    """What stands still as quads, the signals, and the shadows; kept for the process."""
+    things = place_props(config, palette)
+    is_signal = things.model == "signal"
+    return make_soup(things.take(~is_signal)), things.take(is_signal), make_casters(things)
 
 
 def _cars(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> Things:

@@ -47,17 +47,15 @@ class Pedestrians:
     careful: np.ndarray         # bool: waits for a gap
     begun_s: np.ndarray         # nan until they start
 
-    def positions(self, time_s: float) -> np.ndarray:
-        """(P, 2) at a time."""
-        reach = np.maximum(np.hypot(*(self.goal - self.start).T), 1e-6)
-        walked = np.clip(np.nan_to_num(time_s - self.begun_s, nan=0.0) * self.speed_mps, 0.0, reach)
-        return self.start + (self.goal - self.start) * (walked / reach)[:, None]
-
-    def velocities(self, time_s: float) -> np.ndarray:
-        """(P, 2) at a time."""
-        reach = np.maximum(np.hypot(*(self.goal - self.start).T), 1e-6)
-        walking = (time_s > self.begun_s) & ((time_s - self.begun_s) * self.speed_mps < reach)
-        return (self.goal - self.start) / reach[:, None] * (self.speed_mps * walking)[:, None]
+    def motion(self, time_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities (P, 2) at a time."""
+        way = self.goal - self.start
+        reach = np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-6)
+        gone_s = np.where(np.isnan(self.begun_s), 0.0, time_s - self.begun_s)
+        walked = np.clip(gone_s * self.speed_mps, 0.0, reach)
+        walking = (gone_s > 0) & (walked < reach)
+        direction = way / reach[:, None]
+        return self.start + direction * walked[:, None], direction * (self.speed_mps * walking)[:, None]
 
 
 def light_state(town: Town, junction_id: int, axis: int, time_s: float) -> int:
@@ -164,7 +162,7 @@ class Traffic:
         points = pose[:, None, :2] + along[:, :, None] * forward[:, None]
         velocity = np.repeat(forward * self.v_mps[:, None], 3, axis=0)
         owner = np.repeat(np.arange(len(pose)), 3)
-        walk, stride = self.people.positions(self.time_s), self.people.velocities(self.time_s)
+        walk, stride = self.people.motion(self.time_s)
         soon = [walk + stride * wait for wait in (0.0, 0.8, 1.6, 2.4)]
         moving = np.hypot(*stride.T) > 0
         people = np.concatenate([soon[0]] + [points_later[moving] for points_later in soon[1:]])
@@ -176,16 +174,19 @@ class Traffic:
         points, velocity, owner = self._bodies()
         low = np.clip(self.s_m[:, None] + self.front_m[:, None] + LOOK_AHEAD_M, 0, self.path.shape[1] - 1).astype(int)  # (V, S)
         corridor = np.take_along_axis(self.path, low[:, :, None], axis=1)                                           # (V, S, 3)
-        vehicle, body = np.nonzero(np.abs(points[None] - corridor[:, LOOK_AHEAD_M.size // 2, None, :2]).max(axis=2) < 34.0)
-        other = owner[body] != vehicle
-        vehicle, body = vehicle[other], body[other]
-        apart = points[body][:, None] - corridor[vehicle][:, :, :2]                                                # (n, S, 2)
-        hit = (apart**2).sum(axis=2) < CORRIDOR_M**2
-        near = hit.any(axis=1)
-        vehicle, body, apart, first = vehicle[near], body[near], apart[near], hit[near].argmax(axis=1)
+        low_x, high_x = corridor[..., 0].min(axis=1) - CORRIDOR_M, corridor[..., 0].max(axis=1) + CORRIDOR_M
+        low_y, high_y = corridor[..., 1].min(axis=1) - CORRIDOR_M, corridor[..., 1].max(axis=1) + CORRIDOR_M
+        x, y = points[:, 0], points[:, 1]
+        vehicle, body = np.nonzero((x > low_x[:, None]) & (x < high_x[:, None]) & (y > low_y[:, None])
+                                   & (y < high_y[:, None]) & (owner != np.arange(len(self.s_m))[:, None]))
+        apart_x, apart_y = x[body][:, None] - corridor[vehicle, :, 0], y[body][:, None] - corridor[vehicle, :, 1]  # (n, S)
+        hit = apart_x * apart_x + apart_y * apart_y < CORRIDOR_M**2
+        first = hit.argmax(axis=1)
+        near = hit[np.arange(len(first)), first]
+        vehicle, body, first, rows = vehicle[near], body[near], first[near], np.flatnonzero(near)
         heading = corridor[vehicle, first, 2]
         tangent = np.stack([np.cos(heading), np.sin(heading)], axis=1)
-        ahead = (apart[np.arange(len(first)), first] * tangent).sum(axis=1)
+        ahead = apart_x[rows, first] * tangent[:, 0] + apart_y[rows, first] * tangent[:, 1]
         gap = low[vehicle, first] - (self.s_m + self.front_m)[vehicle] + ahead - np.where(owner[body] < 0, 1.2, 0.3)
         speed = np.maximum((velocity[body] * tangent).sum(axis=1), 0.0)
         accel = np.full(len(self.s_m), np.inf)
