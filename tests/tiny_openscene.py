@@ -37,9 +37,11 @@ def frame_dict(log_id: str, index: int, *, hz: float = 2.0, speed_mps: float = 5
         "cams": {"CAM_F0": {
             "data_path": f"{log_id}/CAM_F0/{token}.jpg", "sensor2lidar_rotation": FRONT_TO_EGO,
             "sensor2lidar_translation": np.array([1.5, 0.0, 1.6]),
-            "cam_intrinsic": np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 17.5], [0.0, 0.0, 1.0]]), "distortion": np.zeros(5)}},
+            "cam_intrinsic": np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 17.5], [0.0, 0.0, 1.0]]),
+            "distortion": np.zeros(5)}},
         "anns": {"gt_boxes": np.array([[10.0, 0.0, 0.8, 4.5, 2.0, 1.6, 0.1]]), "gt_names": np.array(["vehicle"]),
-                 "gt_velocity_3d": np.array([[speed_mps, 0.0, 0.0]]), "instance_tokens": ["i"], "track_tokens": ["car"]},
+                 "gt_velocity_3d": np.array([[speed_mps, 0.0, 0.0]]), "instance_tokens": ["i"],
+                 "track_tokens": ["car"]},
         "sample_prev": None, "sample_next": None}
 
 
@@ -69,12 +71,16 @@ def write_image(file: Path, seed: int, size_hw: tuple[int, int] = (36, 64)) -> N
     file.parent.mkdir(parents=True, exist_ok=True)
     height, width = size_hw
     y, x = np.mgrid[:height, :width]
-    image = np.stack([128 + 100 * np.sin((x + 3 * seed) / 9), 4 * y + 20, np.full_like(x, 60 + 3 * seed % 100)], axis=-1)
+    blue = np.full_like(x, 60 + 3 * seed % 100)
+    image = np.stack([128 + 100 * np.sin((x + 3 * seed) / 9), 4 * y + 20, blue], axis=-1)
     assert cv2.imwrite(str(file), np.clip(image, 0, 255).astype(np.uint8))
 
 
-def write_map(maps: Path, *, degrees_zone: int | None = None) -> Path:
-    """A road of two lanes (10: lanes 20 left, 21 right), an intersection with connectors 30 and 31, a road 11 behind."""
+def write_map(maps: Path, *, on_the_equator: bool = False) -> Path:
+    """A road of two lanes (10: lanes 20 left, 21 right), a junction with connectors 30 and 31, a road 11 behind.
+
+    In metres as they are, or `on_the_equator`: in degrees around 3 E, 0 N, the centre of UTM zone 31.
+    """
     file = maps / LOCATION / MAP_VERSION / "map.gpkg"
     file.parent.mkdir(parents=True, exist_ok=True)
     (maps / "nuplan-maps-v1.0.json").write_text(json.dumps({LOCATION: {"version": MAP_VERSION, "layers": {}}}))
@@ -84,8 +90,10 @@ def write_map(maps: Path, *, degrees_zone: int | None = None) -> Path:
         "lanes_polygons": ("lane_fid, lane_group_fid, lane_index, speed_limit_mps", [
             (20, box(0, 0, 100, 4), 20, 10, 1, 13.0), (21, box(0, -4, 100, 0), 21, 10, 2, None),
             (22, box(120, 0, 220, 4), 22, 11, 1, 13.0), (23, box(120, -4, 220, 0), 23, 11, 2, 13.0)]),
-        "lane_connectors": ("exit_lane_fid, entry_lane_fid, lane_group_connector_fid, intersection_fid, speed_limit_mps", [
-            (30, line([(100, 2), (120, 2)]), 20, 22, 12, 40, 10.0), (31, line([(100, -2), (120, -2)]), 21, 23, 12, 40, 10.0)]),
+        "lane_connectors": (
+            "exit_lane_fid, entry_lane_fid, lane_group_connector_fid, intersection_fid, speed_limit_mps", [
+                (30, line([(100, 2), (120, 2)]), 20, 22, 12, 40, 10.0),
+                (31, line([(100, -2), (120, -2)]), 21, 23, 12, 40, 10.0)]),
         "gen_lane_connectors_scaled_width_polygons": ("lane_connector_fid", [
             (1, box(100, 0, 120, 4), 30), (2, box(100, -4, 120, 0), 31)]),
         "lane_groups_polygons": ("", [(10, box(0, -4, 100, 4)), (11, box(120, -4, 220, 4))]),
@@ -103,17 +111,22 @@ def write_map(maps: Path, *, degrees_zone: int | None = None) -> Path:
     with sqlite3.connect(file) as database:
         database.execute("create table gpkg_geometry_columns (table_name text, column_name text, srs_id integer)")
         database.execute("create table meta (key text, value text)")
-        if degrees_zone is not None:
-            database.execute("insert into meta values ('projectedCoordSystem', ?)", (f"EPSG:326{degrees_zone:02d}",))
+        database.execute("insert into meta values ('projectedCoordSystem', 'EPSG:32631')")
         for name, (columns, rows) in tables.items():
             extra = f", {columns}" if columns else ""
             database.execute(f"create table {name} (fid integer primary key, geom blob{extra})")
             database.execute("insert into gpkg_geometry_columns values (?, 'geom', ?)",
-                             (name, 0 if degrees_zone is None else 4326))
+                             (name, 4326 if on_the_equator else 32631))
             marks = ", ".join("?" * (2 + (columns.count(",") + 1 if columns else 0)))
             database.executemany(f"insert into {name} values ({marks})",
-                                 [(fid, _geopackage_blob(shape), *rest) for fid, shape, *rest in rows])
+                                 [(fid, _geopackage_blob(_degrees(shape) if on_the_equator else shape), *rest)
+                                  for fid, shape, *rest in rows])
     return file
+
+
+def _degrees(shape: Any) -> Any:
+    """Metres to degrees close to the equator, by the length of a degree of longitude and latitude there (WGS 84)."""
+    return shapely.transform(shape, lambda xy: np.array([3.0, 0.0]) + xy / np.array([111_319.491, 110_574.276]))
 
 
 def _geopackage_blob(shape: Any) -> bytes:
