@@ -142,8 +142,11 @@ def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInf
     brightness, change = np.zeros(total, np.float32), np.full(total, NO_PREDECESSOR, np.float32)
     stream, before = iter(item.images), None
     for start in range(0, total, shard):
-        block_BHWC = np.stack(list(islice(stream, min(shard, total - start))))
-        images[start:start + len(block_BHWC)] = block_BHWC
+        block = list(islice(stream, min(shard, total - start)))
+        if len(block) < min(shard, total - start):
+            raise ValueError(f"camera {camera.name} announced {total} images and gave {start + len(block)}")
+        block_BHWC = np.stack(block)
+        images[start:start + len(block)] = block_BHWC
         thin = block_BHWC[:, ::2, ::2].astype(np.int16)     # every fourth pixel is enough to see black or frozen
         rows = slice(start, start + len(thin))
         brightness[rows] = thin.mean((1, 2, 3))
