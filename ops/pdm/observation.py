@@ -1,0 +1,196 @@
+"""Where the other road users are at each moment of the score. Not what a touch with them means: that is collisions.py.
+
+Source: PDM_SPEC 1.4 and 1.10 (navsim metric_cache_processor.py `_interpolate_gt_observation`, observation/pdm_observation.py,
+log_replay_traffic_agents.py). F frames, A tracks, L red lights.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ops.pdm.engine import kernel
+from ops.pdm.geometry import box_corners, boxes_intersect
+from ops.pdm.scene import AGENT_CATEGORIES, Scene
+from ops.pdm.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, KEY_STEP_S, REAR_AXLE_TO_CENTER_M, STEP_S
+from storage.trajectory_table import Category, MapLayer
+
+FORECAST_STRIDE = 2             # steps of 0.1 s between two frames of the forecast
+FORECAST_FRAMES = 26            # 0 .. 5 s
+_FORECAST_RADIUS_M = 100.0
+_FORECAST_MOST = {Category.VEHICLE: 50, Category.PEDESTRIAN: 25, Category.BICYCLE: 10}
+_FORECAST_MOST_STATIC = 50
+
+
+class Traffic(NamedTuple):
+    """Boxes and red lights over time; arrays and one number only, so that compiled code can take it as one argument."""
+
+    present: np.ndarray         # (F, A) bool
+    pose: np.ndarray            # (F, A, 3) box centre x, y, heading, world
+    corners: np.ndarray         # (F, A, 4, 2) corners of the boxes
+    radius: np.ndarray          # (A,) half diagonal, m
+    speed: np.ndarray           # (A,) at the first sighting, m/s
+    moves: np.ndarray           # (A,) bool: vehicle, pedestrian or bicycle
+    sweep: np.ndarray           # (A, 4) bounds of all the boxes of a track: lowest x, lowest y, highest x, highest y
+    ignored: np.ndarray         # (A,) bool: never counts (overlaps the ego at the start of a forecast)
+    light_xy: np.ndarray        # (V, 2) vertices of connectors with a light
+    light_start: np.ndarray     # (L + 1,)
+    red: np.ndarray             # (F, L) bool
+    stride: int                 # simulation steps a frame
+
+
+@kernel
+def _boxes(pose, half_length, half_width):
+    """(F, A, 4, 2) corners of boxes at poses (F, A, 3)."""
+    out = np.empty((*pose.shape[:2], 4, 2))
+    for f in range(pose.shape[0]):
+        for a in range(pose.shape[1]):
+            box_corners(pose[f, a, 0], pose[f, a, 1], pose[f, a, 2], half_length[a], half_width[a], out[f, a])
+    return out
+
+
+def ego_box(ego: np.ndarray) -> np.ndarray:
+    """(4, 2) corners of the ego box at a state whose first columns are the rear axle's x, y, heading."""
+    out = np.empty((4, 2))
+    box_corners(ego[0] + REAR_AXLE_TO_CENTER_M * np.cos(ego[2]), ego[1] + REAR_AXLE_TO_CENTER_M * np.sin(ego[2]), ego[2],
+                HALF_LENGTH_M, HALF_WIDTH_M, out)
+    return out
+
+
+@kernel
+def _touches(box, others):
+    """(A,) bool: which of the boxes (A, 4, 2) share a point with a box."""
+    out = np.empty(len(others), dtype=np.bool_)
+    for a in range(len(others)):
+        out[a] = boxes_intersect(box, others[a])
+    return out
+
+
+def touches_ego(scene: Scene, boxes: np.ndarray) -> np.ndarray:
+    """(A,) bool: which of the boxes (A, 4, 2) share a point with the ego box now."""
+    return _touches(ego_box(scene.ego), boxes)
+
+
+def logged_traffic(scene: Scene, key_frames: int, *, drop_overlapping: bool, lights: bool) -> Traffic:
+    """The logged tracks at 10 Hz over the first `key_frames` key frames.
+
+    `drop_overlapping` leaves out tracks that touch the ego at the start (v2's log replay), `lights` adds the red lights of
+    the route (v2). A track seen in one key frame only stands in every frame: a quirk of the devkit that published numbers have.
+    """
+    present, pose, speed = _interpolate(scene.agents[:key_frames])
+    traffic = _traffic(scene, present, pose, speed, np.arange(pose.shape[1]))
+    keep = traffic.present.any(axis=0)
+    if drop_overlapping:
+        keep &= ~(traffic.present[0] & touches_ego(scene, traffic.corners[0]))
+    if not keep.all():
+        traffic = _select(traffic, keep)
+    if not lights:
+        return traffic
+    frames = len(present)
+    key_of_frame = np.minimum(np.arange(frames) // round(KEY_STEP_S / STEP_S), key_frames - 1)
+    return _with_lights(scene, traffic, scene.light_red[key_of_frame])
+
+
+def forecast_traffic(scene: Scene) -> tuple[Traffic, np.ndarray, np.ndarray]:
+    """PDM-Closed's view of the world: constant velocity from now on, every 0.2 s for 5 s, red lights standing.
+
+    Returns the traffic, and of each track its heading (A,) and speed (A,) now.
+    """
+    now = scene.agents[0]
+    chosen = _nearest(scene, now)
+    heading, velocity = now[chosen, 3], now[chosen, 4:6]
+    speed = np.hypot(velocity[:, 0], velocity[:, 1])
+    turned = np.abs(np.angle(np.exp(1j * (heading - np.arctan2(velocity[:, 1], velocity[:, 0])))))
+    track = np.where(turned < np.pi / 2, heading, heading + np.pi)
+    moves = np.isin(scene.agent_category[chosen], AGENT_CATEGORIES)
+    step = np.stack([np.cos(track) * speed, np.sin(track) * speed], axis=1) * moves[:, None]
+    times = np.arange(FORECAST_FRAMES) * FORECAST_STRIDE * STEP_S
+    pose = np.repeat(now[None, chosen, 1:4], FORECAST_FRAMES, axis=0)
+    pose[..., :2] += times[:, None, None] * step[None]
+    present = np.ones(pose.shape[:2], dtype=bool)
+    traffic = _traffic(scene, present, pose, speed * moves, chosen)
+    ignored = touches_ego(scene, traffic.corners[0])
+    traffic = traffic._replace(ignored=ignored, stride=FORECAST_STRIDE)
+    red = np.repeat(scene.light_red[:1], FORECAST_FRAMES, axis=0)
+    return _with_lights(scene, traffic, red), heading, speed * moves
+
+
+def _nearest(scene: Scene, now: np.ndarray) -> np.ndarray:
+    """Indices of the tracks that PDM-Closed looks at: within 100 m and at most so many of each kind, static ones first."""
+    x = scene.ego[0] + REAR_AXLE_TO_CENTER_M * np.cos(scene.ego[2])
+    y = scene.ego[1] + REAR_AXLE_TO_CENTER_M * np.sin(scene.ego[2])
+    distance = np.hypot(now[:, 1] - x, now[:, 2] - y)
+    seen = (now[:, 0] > 0) & (distance <= _FORECAST_RADIUS_M)
+    static = ~np.isin(scene.agent_category, AGENT_CATEGORIES)
+    groups = [(static, _FORECAST_MOST_STATIC)]
+    groups += [(scene.agent_category == kind, most) for kind, most in _FORECAST_MOST.items()]
+    chosen = []
+    for group, most in groups:
+        members = np.flatnonzero(group & seen)
+        chosen.append(members[np.argsort(distance[members])][:most])
+    return np.concatenate(chosen)
+
+
+def _interpolate(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Key frames (K, A, 6) at 2 Hz -> present (F, A), pose (F, A, 3) at 10 Hz, and speed (A,) at the first sighting.
+
+    Linear between sightings, gaps are bridged, nothing before the first or after the last; a single sighting holds for ever.
+    """
+    frames = round((len(key) - 1) * KEY_STEP_S / STEP_S) + 1
+    time, key_time = np.arange(frames) * STEP_S, np.arange(len(key)) * KEY_STEP_S
+    count = key.shape[1]
+    present, pose, speed = np.zeros((frames, count), bool), np.zeros((frames, count, 3)), np.zeros(count)
+    seen = key[..., 0] > 0
+    complete = seen.all(axis=0)
+    if complete.any():
+        later = np.clip(np.searchsorted(key_time, time), 1, len(key) - 1)
+        part = ((time - key_time[later - 1]) / (key_time[later] - key_time[later - 1]))[:, None, None]
+        track = key[:, complete, 1:4].copy()
+        track[..., 2] = np.unwrap(track[..., 2], axis=0)
+        pose[:, complete] = track[later - 1] + (track[later] - track[later - 1]) * part
+        present[:, complete] = True
+    for a in np.flatnonzero(seen.any(axis=0) & ~complete):
+        rows = np.flatnonzero(seen[:, a])
+        track = key[rows, a, 1:4].copy()
+        track[:, 2] = np.unwrap(track[:, 2])
+        pose[:, a] = np.stack([np.interp(time, key_time[rows], track[:, k]) for k in range(3)], axis=1)
+        present[:, a] = (time >= key_time[rows[0]]) & (time <= key_time[rows[-1]]) if len(rows) > 1 else True
+    pose[..., 2] = np.arctan2(np.sin(pose[..., 2]), np.cos(pose[..., 2]))
+    first = seen.argmax(axis=0)
+    velocity = key[first, np.arange(count), 4:6]
+    speed = np.hypot(velocity[:, 0], velocity[:, 1])
+    return present, pose, speed
+
+
+def _traffic(scene: Scene, present: np.ndarray, pose: np.ndarray, speed: np.ndarray, chosen: np.ndarray) -> Traffic:
+    """Traffic without lights from the tracks `chosen` of a scene."""
+    length, width = scene.agent_lwh[chosen, 0], scene.agent_lwh[chosen, 1]
+    pose = np.ascontiguousarray(pose)
+    corners = _boxes(pose, length / 2, width / 2)
+    moves = np.isin(scene.agent_category[chosen], AGENT_CATEGORIES)
+    there = present[..., None, None]
+    low = np.where(there, corners, np.inf).min(axis=(0, 2), initial=np.inf)
+    high = np.where(there, corners, -np.inf).max(axis=(0, 2), initial=-np.inf)
+    return Traffic(present, pose, corners, np.hypot(length, width) / 2, np.where(moves, speed, 0.0), moves,
+                   np.concatenate([low, high], axis=1), np.zeros(len(chosen), bool), np.zeros((0, 2)),
+                   np.zeros(1, np.int64), np.zeros((len(present), 0), bool), 1)
+
+
+def _select(traffic: Traffic, keep: np.ndarray) -> Traffic:
+    """The traffic with only the tracks of a mask (A,)."""
+    over_time = {name: np.ascontiguousarray(getattr(traffic, name)[:, keep]) for name in ("present", "pose", "corners")}
+    alone = {name: np.ascontiguousarray(getattr(traffic, name)[keep])
+             for name in ("radius", "speed", "moves", "sweep", "ignored")}
+    return traffic._replace(**over_time, **alone)
+
+
+def _with_lights(scene: Scene, traffic: Traffic, red: np.ndarray) -> Traffic:
+    """Add the lights of the route's connectors; `red` (F, lights of the scene)."""
+    connector = {token: m for m, (token, layer) in enumerate(zip(scene.map_token, scene.map_layer, strict=True))
+                 if layer == MapLayer.LANE_CONNECTOR}
+    on_route = set(scene.route_lane_token.tolist())
+    lights = [i for i, token in enumerate(scene.light_token) if token in on_route and token in connector]
+    rings = [scene.map_xy[scene.map_start[m]:scene.map_start[m + 1]] for m in
+             (connector[scene.light_token[i]] for i in lights)]
+    start = np.concatenate([[0], np.cumsum([len(ring) for ring in rings])]).astype(np.int64)
+    return traffic._replace(light_xy=np.concatenate(rings) if rings else np.zeros((0, 2)), light_start=start,
+                            red=np.ascontiguousarray(red[:, lights]))

@@ -1,0 +1,150 @@
+"""What of a scene does not depend on the plan: indexed map, traffic at 10 Hz, PDM-Closed, the human. Not the plan's score."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ops.pdm.aggregate import epdms, pdms, progress_v1, progress_v2
+from ops.pdm.closed import Proposals
+from ops.pdm.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, Polygons, index_polygons
+from ops.pdm.observation import Traffic, logged_traffic
+from ops.pdm.pipeline import (
+    KEY_FRAMES,
+    Part,
+    Simulated,
+    Version,
+    examine,
+    product_of,
+    resample_poses,
+    simulate_plans,
+    simulate_poses,
+)
+from ops.pdm.progress import Line, make_line
+from ops.pdm.scene import Scene, check_scene
+from ops.pdm.vehicle import KEY_STEP_S, POSES, STATE_SIZE, STEP_S
+from storage.trajectory_table import MapLayer
+
+_NO_HISTORY = np.zeros((0, STATE_SIZE))
+SUB_SCORES = ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort")     # columns of `sub_scores`
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """PDM-Closed at one scene in one version, and the human where the version filters by it."""
+
+    traffic: Traffic                # logged, as the version replays it
+    poses: np.ndarray               # (51, 3) world poses of PDM-Closed over 5 s
+    proposal_scores: np.ndarray     # (15,) of its proposals; the first highest was chosen
+    simulated: Simulated            # its own results (K = 1)
+    masked_m: float                 # its raw progress times its product
+    human: np.ndarray               # (8,) sub-scores of the human log, SUB_SCORES columns
+
+
+@dataclass(slots=True, eq=False)
+class PreparedScene:
+    """A scene that plans can be scored at; what a version needs is made when it is first asked for."""
+
+    scene: Scene
+    polygons: Polygons
+    line: Line
+    start: np.ndarray               # (11,) state now; steering and yaw rates are 0
+    history: np.ndarray             # (h, 11) human states at 0.1 s before now
+    _proposals: Proposals | None = None
+    _references: dict[Version, Reference] = field(default_factory=dict)
+
+    @property
+    def proposals(self) -> Proposals:
+        """The proposals of PDM-Closed, the same in both versions."""
+        if self._proposals is None:
+            self._proposals = Proposals(self.scene)
+        return self._proposals
+
+    def reference(self, version: Version) -> Reference:
+        """PDM-Closed, the human and the traffic of a version."""
+        if version not in self._references:
+            self._references[version] = _make_reference(self, version)
+        return self._references[version]
+
+    def run(self, plans: np.ndarray, traffic: Traffic, version: Version, dt_s: float, *,
+            with_history: bool = True) -> Simulated:
+        """Raw results of ego-frame plans (K, n, 3)."""
+        states = simulate_plans(plans, self.scene.ego[:3], self.start, self.scene.time_us, dt_s)
+        return examine(states, self.history if with_history else _NO_HISTORY, self.polygons, self.line, traffic, version)
+
+
+def prepare(scene: Scene) -> PreparedScene:
+    """Index the map and the centreline of a scene. Raises SourceError, naming log and frame, if it cannot be scored."""
+    check_scene(scene)
+    start = np.zeros(STATE_SIZE)
+    start[:7] = scene.ego
+    return PreparedScene(scene, index_polygons(scene.map_xy, scene.map_start, _polygon_kinds(scene)),
+                         make_line(scene.centerline[:, :2]), start, _history(scene))
+
+
+def sub_scores(parts: np.ndarray, ep: np.ndarray) -> np.ndarray:
+    """(K, 8) SUB_SCORES columns from raw results and the progress score."""
+    columns = [parts[:, Part.NC], parts[:, Part.DAC], parts[:, Part.DDC], parts[:, Part.TLC], ep, parts[:, Part.TTC],
+               parts[:, Part.LK], parts[:, Part.COMFORT]]
+    return np.stack(columns, axis=1)
+
+
+def total_score(subs: np.ndarray, version: Version, ec: np.ndarray | None = None) -> np.ndarray:
+    """(K,) PDMS or EPDMS from SUB_SCORES columns; `ec` is v2's two-frame comfort, NaN where there is no earlier frame."""
+    nc, dac, ddc, tlc, ep, ttc, lk, comfort = subs.T
+    return pdms(nc, dac, ttc, ep, comfort) if version == "v1" else epdms(nc * dac * ddc * tlc, ep, ttc, lk, comfort, ec)
+
+
+def progress_score(parts: np.ndarray, best_m: np.ndarray, version: Version) -> np.ndarray:
+    """(K,) EP against the best masked progress (K,) of the batch that the rule looks at."""
+    raw = parts[:, Part.PROGRESS_M]
+    return progress_v1(raw, product_of(parts, version), best_m) if version == "v1" else progress_v2(raw, best_m)
+
+
+def _make_reference(prepared: PreparedScene, version: Version) -> Reference:
+    scene, proposals, is_v2 = prepared.scene, prepared.proposals, version == "v2"
+    states = simulate_poses(np.ascontiguousarray(proposals.poses[:, :POSES]), prepared.start)
+    result = examine(states, _NO_HISTORY, prepared.polygons, prepared.line, proposals.traffic, version)
+    if is_v2:
+        result.parts[:, Part.COMFORT] = 1.0         # without a history v2 does not look at comfort at all
+    best = (result.parts[:, Part.PROGRESS_M] * product_of(result.parts, version)).max()
+    scores = total_score(sub_scores(result.parts, progress_score(result.parts, np.full(len(states), best), version)), version)
+    poses = proposals.finish(int(scores.argmax())).copy()
+    traffic = logged_traffic(scene, KEY_FRAMES[version], drop_overlapping=is_v2, lights=is_v2)
+    states = simulate_poses(resample_poses(poses, scene.time_us)[None], prepared.start)
+    own = examine(states, prepared.history, prepared.polygons, prepared.line, traffic, version)
+    masked = float((own.parts[:, Part.PROGRESS_M] * product_of(own.parts, version))[0])
+    return Reference(traffic, poses, scores, own, masked, _human(prepared, traffic) if is_v2 else np.ones(len(SUB_SCORES)))
+
+
+def _human(prepared: PreparedScene, traffic: Traffic) -> np.ndarray:
+    """(8,) sub-scores of the human log, simulated and scored alone in v2, so its progress is measured against itself."""
+    result = prepared.run(prepared.scene.human[None], traffic, "v2", KEY_STEP_S, with_history=False)
+    result.parts[:, Part.COMFORT] = 1.0
+    masked = result.parts[:, Part.PROGRESS_M] * product_of(result.parts, "v2")
+    return sub_scores(result.parts, progress_score(result.parts, masked, "v2"))[0]
+
+
+def _polygon_kinds(scene: Scene) -> np.ndarray:
+    """(M,) bits of map_index for the polygons of a scene."""
+    layer = scene.map_layer
+    lane = (layer == MapLayer.LANE) | (layer == MapLayer.LANE_CONNECTOR)
+    drivable = np.isin(layer, (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.CARPARK_AREA))
+    on_route = lane & np.isin(scene.map_token, scene.route_lane_token)
+    return (LANE * lane + DRIVABLE * drivable + ON_ROUTE * on_route
+            + INTERSECTION * (layer == MapLayer.INTERSECTION)).astype(np.uint8)
+
+
+def _history(scene: Scene) -> np.ndarray:
+    """(h, 11) human states at 0.1 s before now: 14 samples if the logged span is 1.5 s or less, 15 if jitter makes it longer.
+
+    The devkit samples [start, now) and drops the last one, so with 14 a gap of 0.2 s remains before now. Rates are 0.
+    """
+    time = scene.past_time_us
+    query = np.arange(time[0], time[-1], round(STEP_S * 1e6))[:-1]
+    states = np.zeros((len(query), STATE_SIZE))
+    past = scene.past.copy()
+    past[:, 2] = np.unwrap(past[:, 2])
+    for column in range(past.shape[1]):
+        states[:, column] = np.interp(query, time, past[:, column])
+    states[:, 2] = (states[:, 2] + np.pi) % (2 * np.pi) - np.pi
+    return states

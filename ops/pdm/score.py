@@ -1,0 +1,118 @@
+"""Scores of plans at one scene, in both versions. Not the rules themselves: each has its module beside this one.
+
+PDMS (v1, NAVSIM v1.1) and EPDMS (v2, NAVSIM v2.2) are two different metrics; `version` names the one that is meant. K plans,
+n poses a plan.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from ops.pdm.aggregate import human_filter
+from ops.pdm.pipeline import VERSIONS, Part, Version, product_of
+from ops.pdm.prepared import PreparedScene, prepare, progress_score, sub_scores, total_score
+from ops.pdm.scene import Scene
+from ops.pdm.vehicle import KEY_STEP_S, POSES, STEP_S
+from storage.errors import ConfigError
+
+METRIC_NAMES: dict[Version, str] = {"v1": "PDMS (NAVSIM v1.1)", "v2": "EPDMS (NAVSIM v2.2)"}
+
+
+@dataclass(frozen=True, slots=True)
+class PdmScores:
+    """What K plans got at one scene. Sub-scores are in [0, 1], higher is better; `score` is the version's own."""
+
+    version: Version
+    nc: np.ndarray                  # (K,) no at-fault collision: 1, 0.5 (static object), 0
+    dac: np.ndarray                 # (K,) drivable area compliance
+    ddc: np.ndarray                 # (K,) driving direction compliance: 1, 0.5, 0; weight 0 in v1
+    tlc: np.ndarray                 # (K,) traffic light compliance of v2; 1 in v1
+    ep: np.ndarray                  # (K,) ego progress
+    ttc: np.ndarray                 # (K,) time to collision within bound
+    lk: np.ndarray                  # (K,) lane keeping of v2; 1 in v1
+    comfort: np.ndarray             # (K,) C of v1, HC of v2
+    score: np.ndarray               # (K,) PDMS, or EPDMS with the weight of the two-frame comfort left out
+    progress_m: np.ndarray          # (K,) raw progress along the centreline
+    collision_time_s: np.ndarray    # (K,) first at-fault collision, inf if none
+    ttc_time_s: np.ndarray          # (K,) first infraction of the time to collision, inf if none
+    comfort_parts: np.ndarray       # (K, 6) bool, comfort.Comfort columns
+    states: np.ndarray              # (K, 41, 11) simulated states, vehicle.State columns
+    areas: np.ndarray               # (K, 41, 4) bool, areas.Area columns
+
+    @property
+    def hc(self) -> np.ndarray:
+        """(K,) history comfort: v2's name of `comfort`."""
+        return self.comfort
+
+    @property
+    def sub_scores(self) -> np.ndarray:
+        """(K, 8) columns of prepared.SUB_SCORES."""
+        return np.stack([self.nc, self.dac, self.ddc, self.tlc, self.ep, self.ttc, self.lk, self.comfort], axis=1)
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+def score(prepared: PreparedScene, plans: np.ndarray, *, version: Version = "v1", dt_s: float = KEY_STEP_S,
+          human_penalty_filter: bool = True) -> PdmScores:
+    """Score plans (K, n, 3): x, y, heading in the ego frame, `dt_s` apart, the first one `dt_s` from now.
+
+    A plan shorter than 4 s stands still at its end. `human_penalty_filter` (v2 only) sets sub-scores to 1 where the human log
+    itself gets 0, as the devkit's configuration does. Raises ConfigError for an unknown version, a wrong shape, a plan
+    without poses, a spacing that is not positive, or poses that are not finite.
+    """
+    plans = _checked(plans, version, dt_s)
+    reference = prepared.reference(version)
+    result = prepared.run(plans, reference.traffic, version, dt_s)
+    best = np.maximum(reference.masked_m, result.parts[:, Part.PROGRESS_M] * product_of(result.parts, version))
+    subs = sub_scores(result.parts, progress_score(result.parts, best, version))
+    if version == "v2" and human_penalty_filter:
+        subs = human_filter(subs, reference.human)
+    return PdmScores(version, *np.ascontiguousarray(subs.T), total_score(subs, version), result.parts[:, Part.PROGRESS_M],
+                     result.parts[:, Part.COLLISION_STEP] * STEP_S, result.parts[:, Part.TTC_STEP] * STEP_S,
+                     result.comfort, result.states, result.areas)
+
+
+def score_many(prepared: Sequence[PreparedScene], plans: Sequence[np.ndarray], *, version: Version = "v1",
+               dt_s: float = KEY_STEP_S, processes: int = 1) -> list[PdmScores]:
+    """`score` for many scenes, each with its own plans (K_i, n, 3); with `processes` > 1 the scenes are shared out."""
+    if processes <= 1:
+        return [score(scene, own, version=version, dt_s=dt_s) for scene, own in zip(prepared, plans, strict=True)]
+    jobs = [(scene.scene, own, version, dt_s) for scene, own in zip(prepared, plans, strict=True)]
+    with ProcessPoolExecutor(processes) as pool:
+        return list(pool.map(_score_job, jobs, chunksize=max(1, len(jobs) // (4 * processes))))
+
+
+def pdm_closed_plan(prepared: PreparedScene, *, version: Version = "v1") -> np.ndarray:
+    """(8, 3) ego-frame poses of PDM-Closed at 0.5 s steps."""
+    stride = round(KEY_STEP_S / STEP_S)
+    return to_ego(prepared.reference(version).poses[stride:POSES:stride], prepared.scene.ego)
+
+
+def to_ego(poses_world: np.ndarray, ego: np.ndarray) -> np.ndarray:
+    """World poses (n, 3) in the frame of a pose whose first columns are x, y, heading."""
+    c, s = np.cos(ego[2]), np.sin(ego[2])
+    dx, dy, turn = (poses_world[:, k] - ego[k] for k in range(3))
+    return np.stack([c * dx + s * dy, -s * dx + c * dy, np.arctan2(np.sin(turn), np.cos(turn))], axis=1)
+
+
+def _score_job(job: tuple[Scene, np.ndarray, Version, float]) -> PdmScores:
+    scene, plans, version, dt_s = job
+    return score(prepare(scene), plans, version=version, dt_s=dt_s)
+
+
+def _checked(plans: np.ndarray, version: str, dt_s: float) -> np.ndarray:
+    if version not in VERSIONS:
+        raise ConfigError("there is no such version of the score", expected=" or ".join(VERSIONS), found=version)
+    plans = np.ascontiguousarray(plans, dtype=np.float64)
+    if plans.ndim != 3 or plans.shape[1] < 1 or plans.shape[2] != 3:
+        raise ConfigError("plans have a wrong shape", expected="(K, n, 3) with n >= 1: x, y, heading", found=plans.shape)
+    if not (np.isfinite(dt_s) and dt_s > 0):
+        raise ConfigError("the spacing of a plan must be positive", expected="seconds between poses", found=dt_s)
+    bad = np.flatnonzero(~np.isfinite(plans).all(axis=(1, 2)))
+    if len(bad):
+        raise ConfigError("a plan holds NaN or infinity", where=f"plans {bad[:5].tolist()} of {len(plans)}",
+                          do="drop or mend those plans; they are not scored as zero")
+    return plans

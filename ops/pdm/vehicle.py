@@ -1,0 +1,34 @@
+"""The ego vehicle of NAVSIM (nuPlan's Pacifica) and the columns of a state. Not a motion model: that is tracking.py."""
+
+from enum import IntEnum
+
+WIDTH_M = 2.297
+LENGTH_M = 4.049 + 1.127        # front length + rear length, both from the rear axle
+WHEEL_BASE_M = 3.089
+REAR_AXLE_TO_CENTER_M = 1.461
+HALF_WIDTH_M = WIDTH_M / 2
+HALF_LENGTH_M = LENGTH_M / 2
+
+STEPS = 40                      # simulated steps of a plan
+POSES = STEPS + 1               # with the current one
+STEP_S = 0.1                    # spacing of the simulation
+KEY_STEP_S = 0.5                # spacing of the logged key frames
+
+
+class State(IntEnum):
+    """Columns of a simulated state: rear axle in the world, velocities and accelerations in the ego frame."""
+
+    X = 0
+    Y = 1
+    YAW = 2
+    VX = 3
+    VY = 4
+    AX = 5
+    AY = 6
+    STEER = 7
+    STEER_RATE = 8
+    YAW_RATE = 9
+    YAW_ACC = 10
+
+
+STATE_SIZE = len(State)
