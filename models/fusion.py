@@ -1,7 +1,7 @@
-"""What the planner reads of the frozen VLM: its hidden states, pooled by attention into a few memory tokens.
+"""The frozen VLM's hidden states, pooled by attention into a few memory tokens, and the planner that reads them.
 
-Not the cross-attention itself, which is part of the planner's decoder blocks. The pooling is the attention-pooling
-block of UniVLA's action decoder, the form that LatentVLA names; average pooling stands beside it as ablation.
+Not the VLM. The pooled tokens are keys and values of the cross-attention in the planner's decoder blocks. The pooling
+is the block of UniVLA's action decoder, the form that LatentVLA names; average pooling is the ablation.
 Legend: B rows, V visual tokens, S code slots, Q pooled tokens a stream, C VLM width, D planner width.
 """
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from models.attention import Attention, SwiGLU
+from models.planner import Planner, PlannerConfig, Proposals
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +72,17 @@ class VlmFusion(nn.Module):
         """Memory tokens (B, 2 Q, D): the keys and values of the planner's second cross-attention."""
         visual_BQD = self.visual_pool(visual_BVC)
         return self.norm(torch.cat([visual_BQD, self.action_pool(action_BSC, visual_BQD)], dim=1))
+
+
+class FusedPlanner(nn.Module):
+    """The host planner with the VLM's pooled hidden states as its second memory."""
+
+    def __init__(self, config: PlannerConfig, fusion: FusionConfig) -> None:
+        super().__init__()
+        assert config.second_memory and config.width == fusion.width, "the planner reads the fusion's memory tokens"
+        self.planner, self.fusion, self.fusion_config = Planner(config), VlmFusion(fusion), fusion
+
+    def forward(self, images_BHW3: torch.Tensor, status_B8: torch.Tensor, visual_BVC: torch.Tensor,
+                action_BSC: torch.Tensor) -> Proposals:
+        """Images uint8 (B, H, W, 3), ego status (B, 8), and the VLM's hidden states."""
+        return self.planner(images_BHW3, status_B8, self.fusion(visual_BVC, action_BSC))

@@ -81,7 +81,7 @@ def _conv(fan_in: int, fan_out: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU())
 
 
-class PlanScorer(nn.Module):
+class ScoreHead(nn.Module):
     """Predicts the PDM sub-scores of plans from their shape, their queries, and a look at the scene."""
 
     def __init__(self, config: PlannerConfig) -> None:
@@ -123,7 +123,7 @@ class Planner(nn.Module):
         self.to_plan = nn.Sequential(nn.Linear(config.width, 2 * config.width), nn.ReLU(),
                                      nn.Linear(2 * config.width, 3 * PLAN_STEPS))
         self.to_mode = nn.Linear(config.width, 1)
-        self.scorer = PlanScorer(config)
+        self.scorer = ScoreHead(config)
         self.register_buffer("scale_83", torch.tensor(config.offset_scale), persistent=False)
         self.register_buffer("status_scale_8", torch.tensor([0.1, 1.0, 0.5, 0.5, 1, 1, 1, 1]), persistent=False)
 

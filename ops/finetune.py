@@ -1,0 +1,168 @@
+"""Make the `vla` artefact: the VLM learns the codes, is frozen, and its hidden states enter a planner. Not the student.
+
+Beside the VLA's planner stand its controls, trained on the same rows with the same seed and recipe: the planner alone
+and the blind ego-status MLP. Everything here is learnt from the train split; the val split is only measured.
+
+    out/vlm/              Qwen2.5-VL in the Hugging Face layout, with tokenizer and image processor
+    out/planner/          the planner with the VLM's memory (config.json, model.safetensors)
+    out/planner_alone/    the same planner without it
+    out/ego_status_mlp/   the blind baseline
+    out/teacher/          what the VLA says about its training rows, for the student
+    out/history/          one JSON-lines file of metrics a training run
+    out/config.json, out/report.json
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.ego_mlp import EgoMlpConfig
+from models.fusion import FusionConfig
+from models.planner import offset_scale
+from models.vlm import ActionVlm, VlmConfig
+from ops import baselines
+from ops.code_accuracy import CodeAccuracy, code_accuracy
+from ops.fit import FitConfig, RunPlace
+from ops.fit_score import ScorePlans
+from ops.fit_vlm import read_vlm, vlm_loop
+from ops.launch import LaunchConfig
+from ops.make_planner import PlannerRecipe, judging_of, make_planner
+from ops.measure_planners import PlannerFigures, count_parameters, measure_planners
+from ops.propose import plan_rows
+from ops.teacher import Teacher
+from ops.training_arrays import TrainingArrays, plannable_rows, planner_frames, shrink
+from storage.dataset import FrameSet
+from storage.errors import ArtifactError
+
+PARTS = ("vlm", "ego_status_mlp", "planner_alone", "planner_alone_score", "planner", "planner_score")
+
+
+@dataclass(frozen=True, slots=True)
+class VlaConfig:
+    """The whole recipe of the `vla` artefact; the student repeats its planner part."""
+
+    image_hw: tuple[int, int] = (112, 224)      # pixels the VLM sees; the planner's backbone gets them shrunk
+    vlm: VlmConfig = field(default_factory=VlmConfig)
+    vlm_fit: FitConfig = field(default_factory=lambda: FitConfig(steps=400, batch=16, learning_rate=1.5e-3))
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    recipe: PlannerRecipe = field(default_factory=PlannerRecipe)
+    ego_mlp: EgoMlpConfig = field(default_factory=EgoMlpConfig)
+    ego_fit: FitConfig = field(default_factory=lambda: FitConfig(steps=2000, batch=128, report_every=50))
+    val_rows: int = 300                         # rows of the val split that the report measures, spread evenly
+
+
+@dataclass(frozen=True, slots=True)
+class VlaReport:
+    """What was learnt; figures on the val split."""
+
+    vlm_rows: int                               # rows the VLM learned from
+    train_rows: int                             # rows the planners learned from
+    val_rows: int
+    codes: CodeAccuracy                         # of the VLM's own decoding against the recorded codes
+    planners: tuple[PlannerFigures, ...]        # the rules, the controls, and the VLA
+    judged_by: str                              # "pdm_score", or "displacement" where no map gives sub-scores
+    vlm_parameters: int
+    seconds: tuple[tuple[str, float], ...]      # wall time of each part
+
+
+def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, score_plans: ScorePlans | None,
+             where: LaunchConfig, runs: Path, name: str, seed: int) -> VlaReport:
+    """Fill `out` with the VLA and its controls.
+
+    `train` and `val` are all relabeled rows of their splits, with images at `config.image_hw`. `name` names the
+    training runs and must carry the hash of all that decides the result: a killed run of the same name goes on.
+    `score_plans` gives the PDM sub-scores of proposals; None where there is no map: plans are then judged by how near
+    they would come to the human's. Raises ArtifactError if the rows carry no codes or no whole futures.
+    """
+    torch.set_num_threads(where.threads)
+    place, clock = RunPlace(where, runs, name, seed), Clock()
+    vlm_rows = _train_vlm(train, out, config, place)
+    clock.lap("vlm")
+    vlm = ActionVlm.from_pretrained(out / "vlm", dtype=config.vlm.dtype, attention=config.vlm.attention)
+    frames, flipped = planner_frames(train, config.recipe.rows)
+    readings = read_vlm(vlm, frames.images, frames.status)
+    arrays = TrainingArrays(frames.status, frames.future, shrink(frames.images, config.recipe.planner.image_hw),
+                            visual=readings.visual, action=readings.action)
+    arrays.save(place.arrays("planner"))
+    clock.lap("read_vlm")
+
+    judging = judging_of(train, frames, flipped, arrays, score_plans, config.recipe.score.rows)
+    made = {}
+    for part, kind, parts in _planners(config, frames, readings.visual.shape[-1]):
+        blind = kind == "ego_mlp"
+        made[part] = make_planner(part, kind, parts, out / part, config.ego_fit if blind else config.recipe.fit, place,
+                                  judging=None if blind else judging, score=config.recipe.score)
+        clock.lap(part)
+    Teacher.say(made["planner"], readings, frames, flipped).save(out / "teacher")
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
+
+    measured = val.take(spread(plannable_rows(val), config.val_rows))
+    codes, planners = _measure(measured, train, vlm, made, config, score_plans)
+    clock.lap("measure")
+    report = VlaReport(vlm_rows, len(frames), len(measured), codes, planners,
+                       "displacement" if judging is None else "pdm_score",
+                       count_parameters(vlm), clock.laps)
+    (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
+    place.finish(PARTS, out / "history")
+    return report
+
+
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """Up to `count` of the rows, spread evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
+
+
+class Clock:
+    """Wall time of the parts of a link, one after the other."""
+
+    def __init__(self) -> None:
+        self.laps: tuple[tuple[str, float], ...] = ()
+        self._last = time.monotonic()
+
+    def lap(self, part: str) -> None:
+        """Note the time since the last lap as that of `part`."""
+        now = time.monotonic()
+        self.laps = (*self.laps, (part, round(now - self._last, 2)))
+        self._last = now
+
+
+def _train_vlm(train: FrameSet, out: Path, config: VlaConfig, place: RunPlace) -> int:
+    rows = np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
+    if not len(rows):
+        raise ArtifactError("there is nothing for the VLM to learn", expected="rows with codes and an image",
+                            found=f"none among {len(train)} rows", do="make them: latentvla run --until relabeled")
+    TrainingArrays(train.status[rows], train.future[rows], train.images[rows], train.codes[rows],
+                   train.codes_valid[rows]).save(place.arrays("vlm"))
+    place.launch("vlm", vlm_loop, {"arrays": str(place.arrays("vlm")), "out": str(out / "vlm"), "vlm": config.vlm,
+                                   "fit": config.vlm_fit})
+    return len(rows)
+
+
+def _planners(config: VlaConfig, frames: FrameSet, vlm_width: int) -> list[tuple[str, str, dict[str, Any]]]:
+    """Name, kind and configurations of the three planners; the scale of their outputs comes from the training rows."""
+    scale = offset_scale(torch.from_numpy(frames.status), torch.from_numpy(frames.future))
+    alone = replace(config.recipe.planner, offset_scale=scale)
+    fusion = replace(config.fusion, vlm_width=vlm_width, width=alone.width)
+    return [("ego_status_mlp", "ego_mlp", {"ego_mlp": replace(config.ego_mlp, offset_scale=scale)}),
+            ("planner_alone", "planner", {"planner": alone}),
+            ("planner", "fused_planner", {"planner": replace(alone, second_memory=True), "fusion": fusion})]
+
+
+def _measure(rows: FrameSet, train: FrameSet, vlm: ActionVlm, made: dict[str, Any], config: VlaConfig,
+             score_plans: ScorePlans | None) -> tuple[CodeAccuracy, tuple[PlannerFigures, ...]]:
+    readings = read_vlm(vlm, rows.images, rows.status)
+    arrays = TrainingArrays(rows.status, rows.future, shrink(rows.images, config.recipe.planner.image_hw),
+                            visual=readings.visual, action=readings.action)
+    plans = {rule.__name__: rule(rows) for rule in (baselines.human, baselines.stopped, baselines.constant_velocity,
+                                                    baselines.constant_turn_rate)}
+    names = {"planner": "vla"}
+    plans |= {names.get(part, part): plan_rows(model, arrays) for part, model in made.items()}
+    parameters = {names.get(part, part): count_parameters(model) for part, model in made.items()}
+    parameters["vla"] += count_parameters(vlm)
+    codes = code_accuracy(readings.code_logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid)
+    return codes, measure_planners(rows, plans, parameters, score_plans)

@@ -1,0 +1,127 @@
+"""Minimise a loss by AdamW over rows of arrays: resumable, the same here and on workers. Neither model nor data.
+
+Everything random of a step comes from (seed, step, rank), so a resumed run needs no generator state: it draws the
+batches and dropout masks of the uninterrupted run and, on one machine, ends in the same weights bit for bit.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ops.launch import LaunchConfig, Session, forget, launch, read_history
+
+Loop = Callable[[dict[str, Any]], dict[str, Any]]
+LossOf = Callable[[nn.Module, np.ndarray], tuple[torch.Tensor, dict[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """Where the training runs of one artefact keep their checkpoints, and what seeds them."""
+
+    where: LaunchConfig
+    runs: Path                      # folder of unfinished runs
+    name: str                       # carries the hash of all that decides the result; each run adds its part's name
+    seed: int
+
+    def launch(self, part: str, loop: Loop, config: dict[str, Any]) -> dict[str, Any]:
+        """Run one training loop; the same place and part go on after a kill."""
+        return launch(loop, config | {"seed": self.seed}, name=f"{self.name}-{part}", runs=self.runs, where=self.where)
+
+    def arrays(self, part: str) -> Path:
+        """Folder for the arrays that a loop maps."""
+        return self.runs / f"{self.name}-{part}-arrays"
+
+    def finish(self, parts: Sequence[str], histories: Path) -> None:
+        """Keep the metric rows of the runs as `<part>.jsonl` and remove their checkpoints and arrays."""
+        histories.mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            rows = read_history(f"{self.name}-{part}", self.runs)
+            if rows:
+                (histories / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            forget(f"{self.name}-{part}", self.runs)
+            shutil.rmtree(self.arrays(part), ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How a network is trained."""
+
+    steps: int = 400                # optimiser steps
+    batch: int = 32                 # rows a step, all workers together
+    learning_rate: float = 1e-3     # peak; linear warm-up, then cosine to 2 % of it
+    weight_decay: float = 0.05      # decoupled; on matrices only
+    warmup: float = 0.1             # fraction of the steps
+    clip: float = 1.0               # norm of the gradient
+    autocast: str = ""              # "bfloat16": mixed precision; "": the parameters' own type
+    report_every: int = 10          # steps between two rows of the history
+    checkpoint_every: int = 200     # steps between two checkpoints; one more is written at the end
+
+
+def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: FitConfig, seed: int) -> None:
+    """Train `model` in place. `loss_of(model, row_numbers)` gives the loss of one batch and what else to record.
+
+    `rows` is the number of training rows; every epoch visits each once in a new order. A killed run that is started
+    again under the same name goes on after its last checkpoint.
+    """
+    model.to(session.device).train()
+    optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95))
+    state = session.resume()
+    start = 0
+    if state is not None:
+        start = state["step"]
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    wrapped = session.prepare(model)
+    for step in range(start, config.steps):
+        torch.manual_seed(_mix(seed, step, session.rank))
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * learning_rate_factor(step, config)
+        batch = batch_rows(seed, step, rows, config.batch)[session.rank :: session.world_size]
+        with torch.autocast(session.device.type, torch.bfloat16, enabled=config.autocast == "bfloat16"):
+            loss, metrics = loss_of(wrapped, batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        done, last = step + 1, step + 1 == config.steps
+        keep = last or done % config.checkpoint_every == 0
+        if keep or done % config.report_every == 0:
+            session.report(done, {"loss": float(loss.detach()), "gradient_norm": float(norm), **metrics},
+                           {"model": model.state_dict(), "optimizer": optimizer.state_dict()} if keep else None)
+    model.eval()
+
+
+def batch_rows(seed: int, step: int, rows: int, batch: int) -> np.ndarray:
+    """Row numbers of one step: the permutations of all epochs laid end to end, cut into batches."""
+    first = step * batch
+    epochs = range(first // rows, (first + batch - 1) // rows + 1)
+    order = np.concatenate([np.random.default_rng((seed, epoch)).permutation(rows) for epoch in epochs])
+    offset = first - epochs[0] * rows
+    return order[offset : offset + batch]
+
+
+def learning_rate_factor(step: int, config: FitConfig) -> float:
+    """Share of the peak learning rate: linear warm-up, then cosine down to 0.02."""
+    warm = max(1, round(config.warmup * config.steps))
+    if step < warm:
+        return (step + 1) / warm
+    progress = (step - warm) / max(1, config.steps - warm)
+    return 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    trained: Iterable[nn.Parameter] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [{"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
+            {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0}]
+
+
+def _mix(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

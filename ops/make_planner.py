@@ -1,0 +1,72 @@
+"""Make one planner whole: train it, then its score head, and keep its checkpoint. The recipe that all planners share.
+
+Not the choice of planners: that is finetune's and distill's.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.planner import PlannerConfig
+from ops.fit import FitConfig, RunPlace
+from ops.fit_planner import ImitationConfig, planner_loop
+from ops.fit_score import ScoreHeadConfig, ScorePlans, train_scorer
+from ops.load_planner import load_planner, save_planner
+from ops.propose import propose
+from ops.scenes import scene_rows
+from ops.training_arrays import RowChoice, TrainingArrays
+from storage.dataset import FrameSet
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerRecipe:
+    """What every planner shares, with the VLM, as the student, or alone."""
+
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=500, batch=32))
+    score: ScoreHeadConfig = field(default_factory=ScoreHeadConfig)
+    rows: RowChoice = field(default_factory=RowChoice)
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """Training scenes whose proposals get PDM sub-scores."""
+
+    rows: FrameSet
+    arrays: TrainingArrays          # the same rows as the planner reads them
+    score_plans: ScorePlans
+
+
+def make_planner(part: str, kind: str, parts: dict[str, Any], out: Path, fit: FitConfig, place: RunPlace, *,
+                 imitation: ImitationConfig | None = None, judging: Judging | None = None,
+                 score: ScoreHeadConfig | None = None) -> Any:
+    """Train planner `part` on the arrays in `place.arrays("planner")`, write it to `out` and return it.
+
+    `kind` and `parts` are those of build_planner. With `judging`, its score head learns the sub-scores of its own
+    proposals; without, plans are chosen by their mode alone, that is by displacement.
+    """
+    place.launch(part, planner_loop, {"kind": kind, "parts": parts, "arrays": str(place.arrays("planner")),
+                                      "out": str(out), "fit": fit, "imitation": imitation})
+    model = load_planner(out, kind)
+    if judging is not None and score is not None:
+        train_scorer(model, propose(model, judging.arrays), judging.rows, judging.score_plans, score, place,
+                     f"{part}_score")
+        save_planner(out, model)
+    return model
+
+
+def judging_of(train: FrameSet, frames: FrameSet, mirrored: np.ndarray, arrays: TrainingArrays,
+               score_plans: ScorePlans | None, count: int) -> Judging | None:
+    """Up to `count` of the planner's rows that are scenes, spread evenly; None without a scorer or without scenes."""
+    if score_plans is None:
+        return None
+    scenes = scene_rows(train)
+    keys = set(zip(train.log_id[scenes], train.frame_index[scenes].tolist(), strict=True))
+    able = np.flatnonzero([not flipped and key in keys for flipped, key in
+                           zip(mirrored, zip(frames.log_id, frames.frame_index.tolist(), strict=True), strict=True)])
+    if not len(able):
+        return None
+    chosen = able[np.linspace(0, len(able) - 1, min(count, len(able))).astype(int)]
+    return Judging(frames.take(chosen), arrays.take(chosen), score_plans)
