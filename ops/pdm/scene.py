@@ -81,3 +81,12 @@ def check_scene(scene: Scene) -> Scene:
         raise SourceError("the past states are not in time order up to now", where=scene.where,
                           found=scene.past_time_us.tolist())
     return scene
+
+
+def __getattr__(name: str) -> object:
+    """Where callers look for the readers of tables too; imported late, since they import this module."""
+    if name in ("scene_from_tables", "scenes_from_tables", "scene_frames"):
+        from ops.pdm import scene_tables
+
+        return getattr(scene_tables, name)
+    raise AttributeError(name)
