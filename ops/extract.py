@@ -105,9 +105,16 @@ def near_path(objects: list[MapObject], path_xy: np.ndarray, margin_m: float) ->
 
     if not objects:
         return []
-    shapes = np.array([shapely.Polygon(item.polygon_xy) if len(item.polygon_xy) > 2
-                       else shapely.LineString(item.baseline_xyyaw[:, :2]) if len(item.baseline_xyyaw) > 1
-                       else shapely.Polygon() for item in objects])
+    shapes = np.full(len(objects), None, dtype=object)
+    areas = np.array([len(item.polygon_xy) > 2 for item in objects])
+    lines = np.array([len(item.baseline_xyyaw) > 1 for item in objects]) & ~areas
+    for rows, make, line_of in ((areas, shapely.linearrings, lambda item: item.polygon_xy),
+                                (lines, shapely.linestrings, lambda item: item.baseline_xyyaw[:, :2])):
+        if rows.any():
+            parts = [line_of(objects[row]) for row in np.flatnonzero(rows)]
+            owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+            shapes[rows] = make(np.concatenate(parts), indices=owner)
+    shapes[areas] = shapely.polygons(shapes[areas])
     path = shapely.LineString(np.concatenate([path_xy, path_xy[-1:]]))
     shapely.prepare(path)
     return [objects[row] for row in np.flatnonzero(shapely.dwithin(path, shapes, margin_m))]

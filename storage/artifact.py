@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,9 @@ def write_artifact(path: Path, lineage: Lineage) -> Iterator[Path]:
     versions = path.parent / ".versions"
     final = versions / f"{path.name}-{lineage.version}"
     aside = versions / f"{path.name}-{lineage.version}.part-{os.getpid()}"
-    for leftover in versions.glob(f"{path.name}-*.part-*"):
-        if len(leftover.name.rpartition(".part-")[0]) == len(final.name):   # "log-1" must not remove work on "log-1-a"
+    for leftover in versions.glob(f"{escape(path.name)}-*.part-*"):
+        name, _, writer = leftover.name.rpartition(".part-")
+        if len(name) == len(final.name) and not _is_at_work(writer):    # "log-1" must not remove work on "log-1-a"
             shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir(parents=True)
     start = time.monotonic()
@@ -106,14 +108,16 @@ def write_artifact(path: Path, lineage: Lineage) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    if final.exists():
-        shutil.rmtree(final)
+    if final.exists():      # the same version made again: out of the way in one step, removed below
+        discarded = versions / f"{path.name}-{'0' * len(lineage.version)}"
+        shutil.rmtree(discarded, ignore_errors=True)
+        os.replace(final, discarded)
     os.replace(aside, final)
     link = versions / f"{path.name}.link-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(Path(".versions") / final.name)
     os.replace(link, path)
-    for old in versions.glob(f"{path.name}-*"):
+    for old in versions.glob(f"{escape(path.name)}-*"):
         if old != final and len(old.name) == len(final.name):
             shutil.rmtree(old, ignore_errors=True)
 
@@ -137,6 +141,17 @@ def require_checks(path: Path) -> None:
     if failed:
         raise ArtifactError(f"'{path.name}' failed its data checks", where=path, found=", ".join(sorted(failed)),
                             do="open the check in the Dagster UI, mend or quarantine the log, and materialize it again")
+
+
+def _is_at_work(writer: str) -> bool:
+    """True if a process of this number runs here: its unfinished artefact is not a leftover."""
+    try:
+        os.kill(int(writer), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return int(writer) != os.getpid()
 
 
 def _machine() -> dict[str, str]:

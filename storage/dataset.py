@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from storage.errors import ArtifactError
 from storage.frame_store import read_frames
 from storage.lake import Lake
 from storage.trajectory_table import CODES_PER_ROW, FUTURE_STEPS, HISTORY_STEPS, Command, read_table
@@ -79,11 +80,14 @@ def read_dataset(lake: Lake, split: str | None = None, *, size_hw: tuple[int, in
 
 def read_rows(lake: Lake, split: str | None = None, *, relabeled: bool = False,
               log_ids: Sequence[str] | None = None) -> pa.Table:
-    """The rows of read_dataset as a table, ordered by (log_id, frame_index)."""
+    """The rows of read_dataset as a table, ordered by (log_id, frame_index). Raises ArtifactError without logs."""
     if relabeled:
         table = pq.read_table(lake.link("relabeled") / "relabeled.parquet")
     else:
         logs = log_ids if log_ids is not None else lake.log_ids("trajectories")
+        if not logs:
+            raise ArtifactError("this lake has no trajectories", where=lake.root, expected="at least one log",
+                                do="make them: latentvla run --until trajectories")
         table = pa.concat_tables([read_table(lake.log("trajectories", log), "trajectories") for log in logs])
     if split is not None:
         table = table.filter(pc.field("split") == split)

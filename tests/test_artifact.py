@@ -1,0 +1,150 @@
+"""An artefact appears whole or not at all, knows what made it, and changes its version exactly when it should."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.artifact import (
+    code_version_of,
+    digest,
+    is_current,
+    plan,
+    read_checks,
+    read_lineage,
+    record_checks,
+    require_checks,
+    version_of,
+    write_artifact,
+)
+from storage.errors import ArtifactError, ConfigError, SourceError, unknown_name
+from storage.lake import Lake
+
+
+@dataclass(frozen=True)
+class Config:
+    steps: int = 3
+    folder: Path = Path("a")
+
+
+def made(path, content, **inputs):
+    lineage = plan("codebook", {"trajectories": inputs.get("parent", "p")}, Config(), "code", seed=1)
+    with write_artifact(path, lineage) as out:
+        (out / "data").write_text(content)
+    return lineage
+
+
+def test_an_artefact_is_there_with_its_lineage_after_the_work(tmp_path):
+    lineage = made(tmp_path / "codebook", "one")
+    found = read_lineage(tmp_path / "codebook")
+    assert (tmp_path / "codebook" / "data").read_text() == "one" and is_current(tmp_path / "codebook", lineage.version)
+    assert found.parents == {"trajectories": "p"} and found.config == {"steps": 3, "folder": "a"} and found.seed == 1
+    assert found.created_utc and found.machine["python"]
+
+
+def test_a_failed_work_leaves_the_old_artefact_and_nothing_else(tmp_path):
+    old = made(tmp_path / "codebook", "one")
+    with pytest.raises(RuntimeError), write_artifact(tmp_path / "codebook", plan("codebook", {}, None, "new")) as out:
+        (out / "data").write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "codebook" / "data").read_text() == "one" and is_current(tmp_path / "codebook", old.version)
+    assert len(list((tmp_path / ".versions").iterdir())) == 1
+
+
+def test_a_new_version_replaces_the_old_one_and_the_same_version_may_be_made_again(tmp_path):
+    made(tmp_path / "codebook", "one")
+    made(tmp_path / "codebook", "two")
+    assert (tmp_path / "codebook" / "data").read_text() == "two"
+    made(tmp_path / "codebook", "three", parent="q")
+    assert (tmp_path / "codebook" / "data").read_text() == "three"
+    assert len(list((tmp_path / ".versions").iterdir())) == 1
+
+
+def test_neighbours_with_longer_names_are_left_alone(tmp_path):
+    made(tmp_path / "log-1-a", "neighbour")
+    made(tmp_path / "log-1", "one")
+    made(tmp_path / "log-1", "two", parent="q")
+    assert (tmp_path / "log-1-a" / "data").read_text() == "neighbour"
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    script = ("import os; from storage.artifact import plan, write_artifact; from pathlib import Path\n"
+              f"with write_artifact(Path({str(tmp_path)!r}) / 'codebook', plan('codebook', {{}}, None, 'x')) as out:\n"
+              "    (out / 'data').write_text('half'); os.kill(os.getpid(), 9)")
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    assert not (tmp_path / "codebook").exists() and len(list((tmp_path / ".versions").glob("*.part-*"))) == 1
+    alive = tmp_path / ".versions" / f"codebook-{'a' * 16}.part-{os.getppid()}"
+    alive.mkdir()
+    made(tmp_path / "codebook", "one")
+    assert list((tmp_path / ".versions").glob("*.part-*")) == [alive]
+
+
+def test_a_missing_artefact_is_answered_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(ArtifactError, match="latentvla run --until codebook"):
+        read_lineage(tmp_path / "codebook")
+    assert not is_current(tmp_path / "codebook", "x")
+
+
+BASE = ("codebook", {"a": "1"}, {"steps": 3}, "code", 1)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_every_input_counts_in_the_version(place):
+    other = ("vla", {"a": "2"}, {"steps": 4}, "edoc", 2)[place]
+    assert version_of(*BASE[:place], other, *BASE[place + 1:]) != version_of(*BASE) == version_of(*BASE)
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.integers())))
+def test_the_digest_does_not_depend_on_the_order_of_keys(value):
+    assert digest(value) == digest(dict(reversed(value.items()))) and len(digest(value)) == 16
+
+
+def test_a_comment_does_not_make_a_new_code_version_and_a_number_does(tmp_path):
+    file = tmp_path / "verb.py"
+
+    def version(text):
+        file.write_text(text)
+        return code_version_of([tmp_path])
+
+    assert version("x = 1") == version("x  =  1   # why\n") != version("x = 2")
+
+
+def test_a_failed_blocking_check_is_kept_and_refused_by_later_runs(tmp_path):
+    made(tmp_path / "trajectories", "one")
+    path = tmp_path / "trajectories"
+    require_checks(path)
+    record_checks(path, {"speed_in_range": True, "key_is_unique": False})
+    record_checks(path, {"speed_in_range": False})
+    assert read_checks(path) == {"speed_in_range": False, "key_is_unique": False}
+    with pytest.raises(ArtifactError, match="key_is_unique, speed_in_range"):
+        require_checks(path)
+    record_checks(path, {"speed_in_range": True, "key_is_unique": True})
+    require_checks(path)
+
+
+def test_a_lake_lists_finished_logs_only(tmp_path):
+    lake = Lake(tmp_path)
+    made(lake.log("frames", "b"), "x")
+    made(lake.log("frames", "a"), "x")
+    lake.log("frames", "unfinished").mkdir()
+    assert lake.log_ids("frames") == ["a", "b"] and lake.log_ids("trajectories") == []
+    assert json.loads((lake.log("frames", "a") / "lineage.json").read_text())["asset"] == "codebook"
+
+
+def test_errors_say_what_where_and_what_to_do_and_survive_a_process_pool():
+    import pickle
+
+    error = SourceError("the image is cut short", where="log a, frame 3", expected=10, found=0, do="copy it again")
+    assert str(error) == ("the image is cut short\n  where: log a, frame 3\n  expected: 10\n  found: 0\n"
+                          "  what to do: copy it again")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is SourceError and str(again) == str(error) and again.found == 0
+    assert isinstance(unknown_name("scale", "embeded", ["smoke", "embedded"]), ConfigError)
+    assert "did you mean 'embedded'" in str(unknown_name("scale", "embeded", ["smoke", "embedded"]))
+    assert "choose one of: embedded, smoke" in str(unknown_name("scale", "xyz", ["smoke", "embedded"]))
