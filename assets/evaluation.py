@@ -1,0 +1,83 @@
+"""Link 8: every planner on every scene of the test logs, scored by the PDM score and by displacement."""
+
+import dagster as dg
+
+from assets.chain import Ask, Chain
+from assets.checks import record, result
+from assets.frames import frames
+from assets.links import code_version, usable_logs
+from assets.making import Making
+from assets.metadata import column_schema, svg_picture, table
+from assets.relabeled import relabeled
+from assets.student import student
+from assets.trajectories import trajectories
+from assets.vla import vla
+
+HUMAN_AT_LEAST = 0.9        # PDMS of the recorded drive; below it the score, the map or the recording is wrong
+
+
+@dg.asset(deps=[frames, trajectories, relabeled, vla, student], group_name="evaluation", kinds={"parquet", "arrow"},
+          owners=["team:ml"], pool="training", code_version=code_version("evaluation"))
+def evaluation(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
+    """PDM sub-scores, PDMS and displacement errors of every planner on every test scene, with intervals and latency.
+
+    Rows that always stand beside each other: stopped, constant velocity, constant turn rate, ego-status MLP, human log,
+    PDM-Closed, planner alone, VLA, student, student without the teacher.
+    """
+    making, preset = Making(context, chain, "evaluation", config), chain.preset()
+    if making.needed:
+        from ops.evaluate import evaluate
+        from ops.plan import measure_latency, open_planners
+        from storage.dataset import read_dataset
+
+        rows = read_dataset(chain.lake, "test", size_hw=preset.vla.image_hw, relabeled=True, log_ids=usable_logs(chain))
+        planners = open_planners(chain.lake.link("vla"), chain.lake.link("student"))
+        with making.artifact() as out:
+            evaluate(rows, planners, chain.lake, out, preset.evaluation, seeds=dict.fromkeys(planners, preset.seed),
+                     latency=measure_latency(planners, rows))
+    return making.result(evaluation_metadata(chain))
+
+
+def evaluation_metadata(chain: Chain) -> dict:
+    """The score table, and PDMS with its intervals."""
+    import pyarrow.parquet as pq
+
+    from ops.draw_charts import interval_chart
+    from ops.intervals import Interval
+    from storage.metrics_table import SCORES
+
+    rows = [row for row in pq.read_table(chain.lake.link("evaluation") / "summary.parquet").to_pylist() if row["subset"] == "all"]
+    pdms = sorted((row for row in rows if row["measure"] == "pdms"), key=lambda row: -row["mean"])
+    measures = list(dict.fromkeys(row["measure"] for row in rows))
+    by_planner = [{"planner": item["planner"]} | {name: next((row["mean"] for row in rows if row["planner"] == item["planner"]
+                                                              and row["measure"] == name), None) for name in measures}
+                  for item in pdms]
+    bars = [(row["planner"], Interval(*(100 * row[name] for name in ("mean", "low", "high")))) for row in pdms]
+    return {"scenes": max((row["n_expected"] for row in rows), default=0), "scores": table(by_planner),
+            "PDMS": svg_picture(interval_chart(bars, label="PDMS"), "PDMS"), "dagster/column_schema": column_schema(SCORES)}
+
+
+@dg.multi_asset_check(specs=[
+    dg.AssetCheckSpec("scores_recompute", asset="evaluation", blocking=True,
+                      description="Every PDMS and EPDMS follows from its parts in the same row."),
+    dg.AssetCheckSpec("human_scores_near_the_top", asset="evaluation",
+                      description=f"The recorded human drive has a PDMS of at least {100 * HUMAN_AT_LEAST:.0f}."),
+    dg.AssetCheckSpec("student_beats_constant_velocity", asset="evaluation",
+                      description="The student has a higher PDMS than driving on at the same speed."),
+])
+def evaluation_checks(chain: Chain):
+    """What guards the evaluation."""
+    import pyarrow.parquet as pq
+
+    from ops.evaluate import recompute
+
+    folder = chain.lake.link("evaluation")
+    found = recompute(pq.read_table(folder / "scores.parquet"))
+    record(chain, "evaluation", None, {"scores_recompute": not found.keys})
+    yield result("evaluation", "scores_recompute", not found.keys, True, {
+        "scores": found.rows, "largest difference": found.worst, "rows that differ": table([{"row": key} for key in found.keys])})
+    pdms = {row["planner"]: row["mean"] for row in pq.read_table(folder / "summary.parquet").to_pylist()
+            if row["subset"] == "all" and row["measure"] == "pdms"}
+    yield result("evaluation", "human_scores_near_the_top", pdms["human"] >= HUMAN_AT_LEAST, False, {"PDMS": 100 * pdms["human"]})
+    yield result("evaluation", "student_beats_constant_velocity", pdms["student"] > pdms["constant_velocity"], False, {
+        name: 100 * pdms[name] for name in ("student", "constant_velocity", "human")})

@@ -1,0 +1,71 @@
+"""Link 2: the decoded images of each log in a Zarr store, one partition a log."""
+
+from functools import partial
+
+import dagster as dg
+
+from assets.chain import Ask, Chain
+from assets.checks import per_log_results
+from assets.links import code_version
+from assets.metadata import jpeg_picture, table
+from assets.per_log import LOGS, ONE_RUN, events, ingest, summaries
+from assets.raw_logs import raw_logs
+
+
+@dg.asset(deps=[raw_logs], partitions_def=LOGS, backfill_policy=ONE_RUN, group_name="ingest", kinds={"zarr"},
+          owners=["team:data"], code_version=code_version("frames"))
+def frames(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
+    """Camera images of each log as one sharded Zarr v3 array, uint8 (frame, height, width, RGB), with time stamps.
+
+    `frame_index` is the number of the frame in the raw log and is never renumbered. A log that did not change is not
+    decoded again; a log with a damaged image is quarantined with its reason.
+    """
+    from ops.decode import decode
+    from ops.each_log import make_from_raw_log
+
+    settings = chain.preset().frames
+    done = ingest(context, chain, config, "frames", lambda log_id, path, lineage: partial(
+        make_from_raw_log, decode, chain.source, chain.raw_folder, log_id, settings, path, lineage))
+    rows = summaries(chain, "frames", context.partition_keys)
+    yield from events(context, "frames", done, {
+        "frames": sum(row["frames"] for row in rows), "MB stored": sum(row["stored_bytes"] for row in rows) / 1e6,
+        "first frames": contact_sheet(chain, [row["log_id"] for row in rows]),
+        "logs": table([{name: row[name] for name in ("log_id", "frames", "width", "height", "mean_hz", "black", "frozen",
+                                                      "gaps")} for row in rows], limit=12)})
+
+
+def contact_sheet(chain: Chain, log_ids: list[str], rows: int = 3, columns: int = 4) -> dg.MarkdownMetadataValue:
+    """The first front image of some logs of the run, evenly chosen, as one picture."""
+    from ops.draw_ingest import contact_sheet_of
+
+    count = min(rows * columns, len(log_ids))
+    chosen = [log_ids[place * len(log_ids) // count] for place in range(count)]
+    if not chosen:
+        return dg.MetadataValue.md("*no log was decoded*")
+    return jpeg_picture(contact_sheet_of([chain.lake.log("frames", log) for log in chosen], columns), "first frame of some logs")
+
+
+@dg.multi_asset_check(specs=[
+    dg.AssetCheckSpec("images_have_one_shape", asset="frames", blocking=True,
+                      description="Every log holds at least one front image, all of one size, at least 32 pixels wide."),
+    dg.AssetCheckSpec("time_moves_forward", asset="frames", blocking=True,
+                      description="Time stamps of the front camera increase from frame to frame."),
+    dg.AssetCheckSpec("no_gaps_in_time", asset="frames", description="No spacing is far above the log's median spacing."),
+    dg.AssetCheckSpec("no_black_images", asset="frames", description="No image is black."),
+    dg.AssetCheckSpec("no_frozen_images", asset="frames", description="No image repeats while the ego moves."),
+])
+def frames_checks(chain: Chain):
+    """What guards the frames; failed logs are named and recorded, so that training refuses them later too."""
+    from storage.frame_store import frame_info
+
+    made = chain.lake.log_ids("frames")
+    rows = {row["log_id"]: row for row in summaries(chain, "frames", made)}
+    info = {log: frame_info(chain.lake.log("frames", log)).cameras[0] for log in made}
+    backwards = {log for log, camera in info.items() if (camera.timestamp_us[1:] <= camera.timestamp_us[:-1]).any()}
+    without = {log for log, camera in info.items() if not len(camera.frame_index) or camera.camera.width < 32}
+    yield from per_log_results(chain, "frames", made, {
+        "images_have_one_shape": (True, without),
+        "time_moves_forward": (True, backwards),
+        "no_gaps_in_time": (False, {log for log, row in rows.items() if row["gaps"]}),
+        "no_black_images": (False, {log for log, row in rows.items() if row["black"]}),
+        "no_frozen_images": (False, {log for log, row in rows.items() if row["frozen"]})})

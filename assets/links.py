@@ -1,0 +1,181 @@
+"""The nine links of the chain: what each is made from, by which code and configuration. Not the Dagster assets.
+
+From this table come the assets' dependencies and code versions, every artefact's lineage, and the decision whether an
+artefact is current, which is known before any work is done.
+"""
+
+import ast
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from assets.chain import Chain, RawLogs
+from ops.quarantine import is_quarantined
+from storage.artifact import LINEAGE_FILE, Lineage, code_version_of, is_current, plan, read_lineage
+from storage.errors import ArtifactError, ConfigError
+from storage.lake import PER_LOG_LINKS, Lake
+
+ROOT = Path(__file__).parent.parent
+OUR_PACKAGES = ("assets", "models", "ops", "storage")
+# Code that carries bytes but cannot change what an artefact holds; a change here makes nothing stale.
+PLUMBING = ("storage/errors.py", "storage/artifact.py", "storage/lake.py", "storage/catalogue.py", "ops/launch.py",
+            "ops/each_log.py", "ops/quarantine.py")
+ALL_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link. `code` names the modules that do the work; what they import of ours counts too."""
+
+    deps: tuple[str, ...]               # links it reads
+    code: tuple[str, ...]               # files below the repository root
+    needs: tuple[str, ...] = ()         # capabilities that at least one log must have
+    seeded: bool = False                # its content depends on the run's seed
+    splits: tuple[str, ...] = ALL_SPLITS      # logs whose tables it reads
+
+
+LINKS: dict[str, Link] = {
+    "raw_logs": Link((), ("ops/synthesize/world.py",)),
+    "frames": Link(("raw_logs",), ("ops/decode.py", "storage/sources")),
+    "trajectories": Link(("raw_logs", "frames"), ("ops/extract.py", "storage/sources")),
+    "codebook": Link(("frames", "trajectories"), ("ops/learn_actions.py",), seeded=True, splits=("train", "val")),
+    "relabeled": Link(("frames", "trajectories", "codebook"), ("ops/relabel.py",)),
+    "vla": Link(("frames", "trajectories", "relabeled"), ("ops/finetune.py",), ("map", "command"), seeded=True),
+    "student": Link(("frames", "trajectories", "relabeled", "vla"), ("ops/distill.py",), ("map", "command"), seeded=True),
+    "evaluation": Link(("frames", "trajectories", "relabeled", "vla", "student"), ("ops/evaluate.py",),
+                       ("map", "command", "agents"), seeded=True),
+    "report": Link(("frames", "codebook", "relabeled", "vla", "student", "evaluation"), ("ops/draw.py",),
+                   ("map", "command", "agents")),
+}
+
+
+def code_version(link: str) -> str:
+    """Version of the code that makes a link: its modules and everything of ours that they import."""
+    return _code_version_of_modules(LINKS[link].code)
+
+
+def plan_log(chain: Chain, logs: RawLogs, link: str, log_id: str) -> Lineage:
+    """The lineage that one log's artefact will have."""
+    preset = chain.preset()
+    if link == "raw_logs" and log_id in logs.splits_of_world:
+        assert logs.world is not None
+        config = replace(logs.world, train_logs=0, val_logs=0, test_logs=0)     # how many others there are changes no log
+        return plan(f"raw_logs/{log_id}", {}, config, code_version(link))
+    if link == "raw_logs":
+        code = _code_version_of_modules(("ops/inventory.py", "storage/sources"))
+        return plan(f"raw_logs/{log_id}", {"bytes": logs.fingerprint(log_id)}, {"source": chain.source}, code)
+    parents = {f"{dep}/{log_id}": plan_log(chain, logs, dep, log_id).version for dep in LINKS[link].deps}
+    return plan(f"{link}/{log_id}", parents, getattr(preset, link), code_version(link))
+
+
+def plan_link(chain: Chain, link: str, known: Mapping[str, str] | None = None) -> Lineage:
+    """The lineage that an unpartitioned link's artefact will have, made from what its inputs are now.
+
+    `known` holds versions of links that are not made yet but will be. Raises ArtifactError for a missing input.
+    """
+    preset, lake = chain.preset(), chain.lake
+    parents: dict[str, str] = {}
+    for dep in LINKS[link].deps:
+        if dep == "frames":
+            continue            # the version of a log's trajectories covers that of its frames
+        if dep in PER_LOG_LINKS:
+            parents |= {f"{dep}/{log}": read_lineage(lake.log(dep, log)).version for log in usable_logs(chain, LINKS[link].splits)}
+        else:
+            parents[dep] = (known or {}).get(dep) or read_lineage(lake.link(dep)).version
+    config = getattr(preset, link, None)
+    return plan(link, parents, config, code_version(link), preset.seed if LINKS[link].seeded else None)
+
+
+def usable_logs(chain: Chain, splits: Collection[str] = ALL_SPLITS) -> list[str]:
+    """Logs of these splits with finished trajectories, out of quarantine. Raises ArtifactError if there is none."""
+    from ops.inventory import read_inventory
+
+    lake = chain.lake
+    set_aside = {file.stem for file in lake.quarantine.glob("*.json")} if lake.quarantine.exists() else set()
+    logs = [log for log in lake.log_ids("trajectories") if log not in set_aside
+            and (splits is ALL_SPLITS or read_inventory(lake.log("raw_logs", log)).split in splits)]
+    if not logs:
+        raise ArtifactError("no log has been ingested", where=lake.root, expected="trajectories/<log_id>",
+                            do="make them: latentvla run --until trajectories; latentvla status shows logs in quarantine")
+    return logs
+
+
+def needs_work(chain: Chain, logs: RawLogs, log_id: str, links: Collection[str] = PER_LOG_LINKS) -> bool:
+    """True if one of these links of a log is not current; a log that failed with these very bytes stays in quarantine."""
+    lineages = {link: plan_log(chain, logs, link, log_id) for link in links}
+    if log_id in logs.splits_of_world and not logs.is_intact(log_id):
+        return True
+    if any(is_quarantined(chain.lake, log_id, lineage.version) for lineage in lineages.values()):
+        return False
+    return not all(is_current(chain.lake.log(link, log_id), lineage.version) for link, lineage in lineages.items())
+
+
+def new_logs_since_codebook(chain: Chain) -> list[str] | None:
+    """Ingested logs that the codebook has not seen, or None if there is no codebook."""
+    path = chain.lake.link("codebook")
+    if not (path / LINEAGE_FILE).exists():
+        return None
+    seen = read_lineage(path).parents
+    return [log for log in usable_logs(chain, LINKS["codebook"].splits) if f"trajectories/{log}" not in seen]
+
+
+def missing_capabilities(lake: Lake, link: str, log_ids: list[str]) -> list[str]:
+    """What this link needs and no log has, from the inventories."""
+    from ops.inventory import read_inventory
+
+    have = [read_inventory(lake.log("raw_logs", log)).capabilities for log in log_ids]
+    return [name for name in LINKS[link].needs if not any(getattr(item, name) for item in have)]
+
+
+def require_capabilities(chain: Chain, link: str) -> None:
+    """Raise ConfigError if the logs of this chain cannot carry this link."""
+    missing = missing_capabilities(chain.lake, link, usable_logs(chain))
+    if missing:
+        raise does_not_apply(chain, link, missing)
+
+
+def does_not_apply(chain: Chain, link: str, missing: list[str]) -> ConfigError:
+    """Why a link has no meaning for the logs of this source."""
+    return ConfigError(f"'{link}' does not apply to these logs: they have no {' and no '.join(missing)}",
+                       where=f"{chain.source} logs in {chain.raw_folder}", expected=", ".join(LINKS[link].needs),
+                       found="images and ego motion only", do="the chain of such logs ends at 'relabeled'")
+
+
+@lru_cache
+def _code_version_of_modules(modules: tuple[str, ...]) -> str:
+    return code_version_of([ROOT / name for name in modules_of(modules)])
+
+
+def modules_of(modules: tuple[str, ...]) -> list[str]:
+    """These files or folders and every module of ours that they import, also inside functions; plumbing left out."""
+    pending = [file for name in modules for file in _python_files(ROOT / name)]
+    seen: set[Path] = set()
+    while pending:
+        file = pending.pop()
+        if file in seen or str(file.relative_to(ROOT)) in PLUMBING:
+            continue
+        seen.add(file)
+        pending += [module for name in _imported(file) for module in _files_of_module(name)]
+    return sorted(str(file.relative_to(ROOT)) for file in seen)
+
+
+def _python_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
+
+
+def _imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if name.split(".")[0] in OUR_PACKAGES}
+
+
+def _files_of_module(name: str) -> list[Path]:
+    path = ROOT.joinpath(*name.split("."))
+    return [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()]
+
+

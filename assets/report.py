@@ -1,0 +1,40 @@
+"""Link 9: the report, one HTML file that opens offline."""
+
+import dagster as dg
+
+from assets.chain import Ask, Chain
+from assets.codebook import codebook
+from assets.evaluation import evaluation
+from assets.frames import frames
+from assets.links import code_version
+from assets.making import Making
+from assets.metadata import file_link
+from assets.relabeled import relabeled
+from assets.student import student
+from assets.trajectories import trajectories
+from assets.vla import vla
+
+
+@dg.asset(deps=[frames, trajectories, codebook, relabeled, vla, student, evaluation], group_name="evaluation", kinds={"html"},
+          owners=["team:ml"], code_version=code_version("report"))
+def report(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
+    """The score table, the best and the worst scenes with every planner's path, use of the codes, training curves, lineage."""
+    making, preset = Making(context, chain, "report", config), chain.preset()
+    if making.needed:
+        from ops.draw import draw
+
+        with making.artifact() as out:
+            draw(chain.lake, out, preset.report)
+    file = making.path / "report.html"
+    return making.result({"page": file_link(file), "MB": file.stat().st_size / 1e6})
+
+
+@dg.asset_check(asset="report", description="The page names no file outside itself and no address, so it opens offline.")
+def opens_offline(chain: Chain) -> dg.AssetCheckResult:
+    """Look for anything the page would load from elsewhere."""
+    import re
+
+    page = (chain.lake.link("report") / "report.html").read_text()
+    outside = re.findall(r"""(?:src|href)=["'](?!data:|#)([^"']+)|url\((?!["']?data:|#)([^)]+)\)""", page)
+    found = sorted({first or second for first, second in outside})
+    return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"outside": found[:20]})

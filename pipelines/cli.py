@@ -1,0 +1,168 @@
+"""The command line `latentvla`: each verb is a few lines over the code that the pipeline itself uses.
+
+Heavy libraries are imported inside the verbs, so that `latentvla --help` is quick and process pools start fast.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.places import Places, places_from
+from storage.errors import LatentVLAError
+from storage.lake import LINKS, Lake
+
+if TYPE_CHECKING:
+    from assets.chain import Chain
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code; an error of ours is one message, not a stack trace."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.verb(options)
+    except LatentVLAError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; a training goes on from its last checkpoint when it is started again", file=sys.stderr)
+        return 130
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the chain; links whose artefact is current are left as they are."""
+    from pipelines.run import open_instance, run_chain
+    from pipelines.tell import told
+
+    chain = _chain(options)
+    with open_instance() as instance:
+        summary = run_chain(chain, options.until, instance, verbose=options.verbose)
+    print(told(chain, summary, options.until))
+    return 1 if summary.failed else 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Each link: current, stale or missing; and the logs in quarantine."""
+    from pipelines.tell import status_text
+
+    print(status_text(_chain(options)))
+    return 0
+
+
+def config(options: argparse.Namespace) -> int:
+    """Print the whole configuration of a scale as JSON."""
+    from pipelines.presets import as_plain
+
+    print(json.dumps(as_plain(_chain(options).preset()), indent=2, default=str))
+    return 0
+
+
+def logs(options: argparse.Namespace) -> int:
+    """List the logs of the chain, with their split and their place in the chain."""
+    from pipelines.tell import logs_text
+
+    print(logs_text(_chain(options)))
+    return 0
+
+
+def lineage(options: argparse.Namespace) -> int:
+    """What made an artefact, up to the raw logs; from the lake's files alone."""
+    from pipelines.lineage import lineage_text
+
+    print(lineage_text(_lake(options), options.name, every_log=options.every_log))
+    return 0
+
+
+def sql(options: argparse.Namespace) -> int:
+    """Ask the tables of the lake."""
+    from pipelines.tell import table_text
+    from storage.catalogue import query
+
+    print(table_text(query(_lake(options), options.query), options.rows))
+    return 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Print the score table of the evaluation."""
+    from pipelines.tell import score_text
+
+    print(score_text(_lake(options)))
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """Draw a log, or one frame of it, as a page or a picture."""
+    from ops.draw_log import ShowConfig, show_log
+
+    out = options.out or Path(f"{options.log}{'' if options.frame is None else f'-{options.frame}'}.html")
+    print(show_log(_lake(options), options.log, out, ShowConfig(), frame=options.frame))
+    return 0
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Plan with the student for one image."""
+    from ops.predict import predict_file
+
+    plan = predict_file(options.model or _lake(options).link("student"), options.image, speed_mps=options.speed,
+                        acceleration_mps2=options.acceleration, command=options.command)
+    print(json.dumps([[round(float(value), 3) for value in pose] for pose in plan]))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="latentvla", description="From raw driving logs to a small planner.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(function: Verb) -> argparse.ArgumentParser:
+        made = verbs.add_parser(function.__name__, help=(function.__doc__ or "").strip(), description=function.__doc__)
+        made.set_defaults(verb=function)
+        made.add_argument("--scale", help="smoke | embedded | navsim; default: LATENTVLA_SCALE, then embedded")
+        made.add_argument("--source", help="format of the raw logs: openscene | nuscenes | kitti_raw")
+        made.add_argument("--raw", help="folder of your raw logs; default: the embedded world")
+        made.add_argument("--lake", help="folder of the artefacts; default: lake/<scale>")
+        return made
+
+    made = verb(run)
+    made.add_argument("--until", default=LINKS[-1], help=f"last link to make: {' | '.join(LINKS)}")
+    made.add_argument("--verbose", action="store_true", help="show Dagster's own log")
+    for function in (status, logs, config, score):
+        verb(function)
+    made = verb(lineage)
+    made.add_argument("name", help="a link, such as student, or link/log_id")
+    made.add_argument("--every-log", action="store_true", help="name every log")
+    made = verb(sql)
+    made.add_argument("query", help="for example: select split, count(*) from trajectories group by split")
+    made.add_argument("--rows", type=int, default=40, help="rows to print")
+    made = verb(show)
+    made.add_argument("log")
+    made.add_argument("--frame", type=int, help="frame_index")
+    made.add_argument("--out", type=Path, help="a file that ends in .html or .png")
+    made = verb(predict)
+    made.add_argument("image", type=Path)
+    made.add_argument("--speed", type=float, required=True, help="m/s")
+    made.add_argument("--acceleration", type=float, default=0.0, help="m/s2")
+    made.add_argument("--command", default="straight", help="left | straight | right | unknown")
+    made.add_argument("--model", type=Path, help="folder of a student; default: that of the lake")
+    return parser
+
+
+def _places(options: argparse.Namespace) -> Places:
+    return places_from(scale=options.scale, source=options.source, raw=options.raw, lake=options.lake)
+
+
+def _chain(options: argparse.Namespace) -> "Chain":
+    from pipelines.resources import chain_at
+
+    return chain_at(_places(options))
+
+
+def _lake(options: argparse.Namespace) -> Lake:
+    return Lake(Path(_places(options).lake))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""Everything Dagster knows of this project: assets, checks, jobs, schedules, sensors and the chain they work on."""
+
+import dagster as dg
+
+from assets import codebook, evaluation, frames, raw_logs, relabeled, report, student, trajectories, vla
+from pipelines.console import brief_logger
+from pipelines.jobs import JOBS
+from pipelines.resources import chain_at
+from pipelines.schedules import SCHEDULES
+from pipelines.sensors import SENSORS
+
+MODULES = [raw_logs, frames, trajectories, codebook, relabeled, vla, student, evaluation, report]
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules(MODULES),
+    asset_checks=dg.load_asset_checks_from_modules(MODULES),
+    jobs=JOBS,
+    schedules=SCHEDULES,
+    sensors=SENSORS,
+    resources={"chain": chain_at()},
+    loggers={"console": dg.colored_console_logger, "brief": brief_logger},
+    executor=dg.in_process_executor,    # one process: torch is loaded once, and training has the machine for itself
+)

@@ -1,0 +1,31 @@
+"""The one place where it is decided which chain a run works on, from the command line or from the environment.
+
+LATENTVLA_SCALE    smoke | embedded (default) | navsim
+LATENTVLA_SOURCE   openscene (default) | nuscenes | kitti_raw
+LATENTVLA_RAW      folder of raw logs; empty (default): the embedded world, written in the source's format
+LATENTVLA_LAKE     folder of the artefacts; default lake/<scale>, and lake/<source>-<scale> for your own logs
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Which chain is meant. Plain strings; Dagster is not needed to read it."""
+
+    scale: str
+    source: str
+    raw: str            # "" means the embedded world
+    lake: str
+
+
+def places_from(environment: Mapping[str, str] = os.environ, *, scale: str | None = None, source: str | None = None,
+                raw: str | None = None, lake: str | None = None) -> Places:
+    """The chain that these choices mean; what is not given comes from the environment, then from the defaults."""
+    scale = scale or environment.get("LATENTVLA_SCALE") or "embedded"
+    source = source or environment.get("LATENTVLA_SOURCE") or "openscene"
+    raw = raw or environment.get("LATENTVLA_RAW") or ""
+    default = f"lake/{source}-{scale}" if raw else f"lake/{scale}"
+    return Places(scale, source, raw, lake or environment.get("LATENTVLA_LAKE") or default)

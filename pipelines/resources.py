@@ -1,0 +1,20 @@
+"""The resources of the definitions: the chain with the preset of its scale. Which chain: pipelines/places.py."""
+
+from assets.chain import Chain, Preset
+from pipelines.places import Places, places_from
+
+
+class PresetChain(Chain):
+    """A chain whose configuration is the preset of its scale."""
+
+    def preset(self) -> Preset:
+        """See pipelines/presets.py, which is imported when a run needs it: it loads torch."""
+        from pipelines.presets import preset
+
+        return preset(self.scale)
+
+
+def chain_at(places: Places | None = None) -> PresetChain:
+    """The chain at these places; by default those of the environment."""
+    places = places or places_from()
+    return PresetChain(scale=places.scale, source=places.source, raw=places.raw, lake_root=places.lake)

@@ -1,0 +1,9 @@
+"""The schedule for retraining. A run with nothing new is over at once: artefacts that are current are not made again."""
+
+import dagster as dg
+
+from pipelines.jobs import training
+
+retraining = dg.ScheduleDefinition(name="retraining", job=training, cron_schedule="0 2 * * 1", execution_timezone="UTC",
+                                   description="Every Monday at 02:00 UTC: train on whatever logs have arrived.")
+SCHEDULES = [retraining]
