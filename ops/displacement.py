@@ -12,7 +12,8 @@ from storage.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Displacement:
-    """Errors of P plans for each of N rows, metres; `valid` False where the human's future is missing, with zeros there."""
+    """Errors of P plans for each of N rows, metres; `valid` False where the human's future is missing, with zeros
+    there."""
 
     ade_m: np.ndarray           # (N, P) mean distance over the valid steps
     fde_m: np.ndarray           # (N, P) distance at the last step
@@ -27,7 +28,8 @@ def displacement(plans_NP83: np.ndarray, future_N83: np.ndarray, valid_N8: np.nd
     Steps where `valid` (N, 8) is False count in no mean. Raises ConfigError if the shapes do not belong together.
     """
     if plans_NP83.ndim != 4 or (plans_NP83.shape[0], *plans_NP83.shape[2:]) != future_N83.shape:
-        raise ConfigError("plans and human futures do not belong together", expected=f"(N, P, 8, 3) and {future_N83.shape}",
+        raise ConfigError("plans and human futures do not belong together",
+                          expected=f"(N, P, 8, 3) and {future_N83.shape}",
                           found=plans_NP83.shape, do="give the plans of exactly these rows")
     offset_NP82 = plans_NP83[..., :2].astype(np.float64) - future_N83[:, None, :, :2]
     heading_N18 = future_N83[:, None, :, 2].astype(np.float64)

@@ -4,7 +4,7 @@ Text stays text in the SVG, so it takes the page's font, can be searched, and st
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 
@@ -28,7 +28,8 @@ def planner_colour(planner: str) -> str:
     return PATH_STYLES.get(name, (REFERENCE, "-"))[0]
 
 
-def interval_chart(rows: Sequence[tuple[str, Interval]], *, label: str, limit: float | None = 100.0) -> str:
+def interval_chart(rows: Sequence[tuple[str, Interval]], *, names: Callable[[str], str], label: str,
+                   limit: float = 100.0) -> str:
     """One line a planner: a bar to the mean and the interval as a whisker, in the order given from the top."""
     figure, axes = _figure(7.2, 0.36 * len(rows) + 0.75)
     for place, (planner, item) in enumerate(rows):
@@ -36,28 +37,29 @@ def interval_chart(rows: Sequence[tuple[str, Interval]], *, label: str, limit: f
         axes.barh(place, item.mean, height=0.62, color=colour, alpha=0.28, lw=0)
         axes.plot([item.low, item.high], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
         axes.plot(item.mean, place, "o", color=colour, ms=5.5, mec="white", mew=0.8)
-        axes.text(max(item.high, item.mean) + 0.012 * (limit or axes.get_xlim()[1]), place, f"{item.mean:.1f}", va="center",
+        axes.text(max(item.high, item.mean) + 0.012 * limit, place, f"{item.mean:.1f}", va="center",
                   fontsize=9, color=INK)
-    axes.set(yticks=range(len(rows)), yticklabels=[name.replace("_", " ") for name, _ in rows], xlabel=label)
-    axes.set_xlim(0, limit * 1.08 if limit else None)
+    axes.set(yticks=range(len(rows)), yticklabels=[names(planner) for planner, _ in rows], xlim=(0, limit * 1.08))
+    axes.set_xlabel(label, fontsize=9, color=INK)
     axes.invert_yaxis()
     axes.xaxis.grid(True, color=SOFT, lw=0.6)
     return svg(figure)
 
 
-def difference_chart(rows: Sequence[tuple[str, Interval]], *, label: str) -> str:
-    """Paired differences around zero; an interval that leaves zero out is drawn strong, else pale."""
+def difference_chart(rows: Sequence[tuple[str, str, Interval]], *, label: str) -> str:
+    """Paired differences (planner, name, interval) around zero; an interval that holds zero is drawn pale."""
     figure, axes = _figure(7.2, 0.36 * len(rows) + 0.75)
     axes.axvline(0.0, color=INK, lw=1.0)
-    for place, (name, item) in enumerate(rows):
+    for place, (planner, _, item) in enumerate(rows):
         clear = item.low > 0 or item.high < 0
-        colour = (planner_colour(name.split(" − ")[0]) if clear else REFERENCE)
+        colour = planner_colour(planner) if clear else REFERENCE
         axes.plot([item.low, item.high], [place, place], color=colour, lw=2.6 if clear else 1.8, solid_capstyle="butt")
         axes.plot(item.mean, place, "o", color=colour, ms=6, mec="white", mew=0.8)
-        axes.annotate(f"{item.mean:+.1f}", (item.mean, place), (0, 6), textcoords="offset points", ha="center",
+        axes.annotate(f"{item.mean:+.1f}".replace("-", "−"), (item.mean, place), (0, 6), textcoords="offset points",
+                      ha="center",
                       fontsize=8.5, color=INK)
-    axes.set(yticks=range(len(rows)), yticklabels=[name.replace("_", " ") for name, _ in rows], xlabel=label)
-    axes.set_ylim(len(rows) - 0.5, -0.8)
+    axes.set(yticks=range(len(rows)), yticklabels=[name for _, name, _ in rows], ylim=(len(rows) - 0.5, -0.8))
+    axes.set_xlabel(label, fontsize=9, color=INK)
     axes.xaxis.grid(True, color=SOFT, lw=0.6)
     return svg(figure)
 
@@ -80,7 +82,7 @@ def code_chart(shares_4C: np.ndarray) -> str:
 
 def curves_chart(histories: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> str:
     """Training curves, one small plot a metric: {title: {line: (steps, values)}}."""
-    columns = min(3, max(1, len(histories)))
+    columns = 3         # always, so that a model with few metrics does not get larger letters
     lines = -(-len(histories) // columns)
     figure = Figure(figsize=(2.75 * columns + 0.2, 2.0 * lines + 0.1))
     colours = ("#0072b2", "#d55e00", "#00795c", "#b0529a", "#b87a00", "#3a9bd1")

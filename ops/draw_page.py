@@ -39,6 +39,8 @@ class Cell:
     dot: str = ""                   # colour of a dot before the text
     link: str = ""
     left: bool = False              # text, set to the left and wrapped
+    picture: Markup | str = ""      # an <img> before the text
+    tone: str = ""                  # yes, no or open: the word of a verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +108,6 @@ class Legend:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
-    """Findings, each with its tone (yes, no, open), its word, and a sentence."""
-
-    items: Sequence[tuple[str, str, str]]
-    kind: str = "verdicts"
-
-
-@dataclass(frozen=True, slots=True)
 class Paragraph:
     """A heading and a paragraph; either may be empty."""
 
@@ -122,7 +116,7 @@ class Paragraph:
     kind: str = "paragraph"
 
 
-Block = Table | Chart | Gallery | Legend | Verdicts | Paragraph
+Block = Table | Chart | Gallery | Legend | Paragraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +143,8 @@ class Page:
 
 def render_page(page: Page) -> str:
     """The page as one self-contained HTML text; everything but charts and pictures is escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+                                     lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text()).render(page=page)
 
 

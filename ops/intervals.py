@@ -30,7 +30,8 @@ class Interval:
     logs: int                       # logs they come from
 
 
-def intervals(values_NM: np.ndarray, valid_NM: np.ndarray, log_id: np.ndarray, config: IntervalConfig) -> list[Interval | None]:
+def intervals(values_NM: np.ndarray, valid_NM: np.ndarray, log_id: np.ndarray,
+              config: IntervalConfig) -> list[Interval | None]:
     """Mean over the valid scenes of each of M columns with a percentile interval over logs; None without a valid scene.
 
     A column holds one quantity, or the difference of two planners on the same scene for a paired interval.

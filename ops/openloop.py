@@ -1,4 +1,5 @@
-"""nuScenes' open-loop L2 error and collision rate in both conventions in use, each by its name. Not a closed-loop score.
+"""nuScenes' open-loop L2 error and collision rate in both conventions in use, each by its name. Not a closed-loop
+score.
 
 Published tables mix two readings of "at k seconds" and differ by a factor of nearly two. Both are computed here from
 the same plans:
@@ -10,7 +11,7 @@ rectangles, the ego's turned by the planned heading (the public code leaves it u
 Legend: N rows, P planners, T = 6 steps of 0.5 s, B boxes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,8 @@ OPEN_LOOP = pa.schema([
     pa.field("convention", pa.string(), False),         # at | upto, see above
     pa.field("subset", pa.string(), False),             # all | straight | turning
     pa.field("horizon_s", pa.int8(), False),
-    pa.field("l2_m", pa.float64(), True), pa.field("l2_low_m", pa.float64(), True), pa.field("l2_high_m", pa.float64(), True),
+    pa.field("l2_m", pa.float64(), True),
+    pa.field("l2_low_m", pa.float64(), True), pa.field("l2_high_m", pa.float64(), True),
     pa.field("collision", pa.float64(), True),          # share of poses in 0 ... 1
     pa.field("collision_low", pa.float64(), True), pa.field("collision_high", pa.float64(), True),
     pa.field("n_rows", pa.int32(), False),              # rows that went into l2_m
@@ -47,7 +49,7 @@ class OpenLoopConfig:
     categories: tuple[int, ...] = (Category.VEHICLE, Category.PEDESTRIAN, Category.BICYCLE)
     turning_offset_m: float = 2.0       # a row is `turning` if the human is this far sideways after 3 s
     time_tolerance_s: float = 0.1       # a box belongs to a step if its frame lies this near
-    interval: IntervalConfig = IntervalConfig()
+    interval: IntervalConfig = field(default_factory=IntervalConfig)
 
 
 def open_loop(rows: FrameSet, plans_NP83: np.ndarray, planners: tuple[str, ...], agents: pa.Table, frames: FrameSet,

@@ -1,4 +1,5 @@
-"""The Arrow schemas of the evaluation: one row a scene and planner, one row a mean, the plans. Not how they are computed.
+"""The Arrow schemas of the evaluation: one row a scene and planner, one row a mean, the plans. Not how they are
+computed.
 
 A score lies in 0 ... 1 as in the devkit; tables for people multiply by 100. A scene that could not be scored keeps its
 row with `scored` False, its reason, and nulls, so the number of rows a planner has is always the number expected.
@@ -62,7 +63,7 @@ DIFFERENCES = pa.schema([
 
 LATENCY = pa.schema([                                   # one row a planner, all measured in one run on one machine
     pa.field("planner", pa.string(), False),
-    pa.field("p50_ms", pa.float64(), True), pa.field("p95_ms", pa.float64(), True),     # one plan, batch of one; null: not timed
+    pa.field("p50_ms", pa.float64(), True), pa.field("p95_ms", pa.float64(), True),     # of one plan; null: not timed
     pa.field("calls", pa.int32(), False),               # timed calls after the warm-up
     pa.field("parameters", pa.int64(), False),          # learned numbers, 0 for a rule
     pa.field("device", pa.string(), False), pa.field("threads", pa.int32(), False),

@@ -1,14 +1,18 @@
-"""A lake with three short logs on one straight road, made in code through the contract's tables. Not a world to learn from.
+"""A lake with three short logs on one straight road, made in code through the contract's tables. Not a world to learn
+from.
 
 The road runs along the world direction YAW from START: two lanes of 3.5 m, the ego in the right one. A leader drives
 ahead, a parked car stands beside the road, a pedestrian waits. `write_tiny_lake` writes frames and trajectories.
 """
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from storage.artifact import Lineage
 from storage.frame_store import CameraFrames, write_frames
 from storage.lake import Lake
 from storage.sources.contract import Camera
@@ -31,8 +35,7 @@ def write_tiny_lake(root: Path) -> Lake:
         for link in ("frames", "trajectories"):
             folder = lake.log(link, log_id)
             folder.mkdir(parents=True)
-            (folder / "lineage.json").write_text('{"asset": "%s", "version": "0", "parents": {}, "config": {}, '
-                                                 '"code_version": "0"}' % link)
+            (folder / "lineage.json").write_text(json.dumps(asdict(Lineage(f"{link}/{log_id}", "0", {}, {}, "0"))))
         along = speed * 0.5 * np.arange(FRAMES) + 20.0
         index = np.arange(FRAMES, dtype=np.int32)
         write_frames(lake.log("frames", log_id), log_id, [CameraFrames(
@@ -47,7 +50,8 @@ def write_tiny_lake(root: Path) -> Lake:
 def on_road(along: float | np.ndarray, left: float | np.ndarray) -> np.ndarray:
     """World points (..., 2) from metres along the road and to the left of the ego's lane centre."""
     along, left = np.broadcast_arrays(along, left)
-    return START + np.stack([along * np.cos(YAW) - left * np.sin(YAW), along * np.sin(YAW) + left * np.cos(YAW)], axis=-1)
+    return START + np.stack([along * np.cos(YAW) - left * np.sin(YAW), along * np.sin(YAW) + left * np.cos(YAW)],
+                            axis=-1)
 
 
 def _images(along: np.ndarray) -> np.ndarray:
@@ -93,12 +97,14 @@ def _agents(log_id: str, along: np.ndarray, speed: float) -> pa.Table:
                   ("walker", Category.PEDESTRIAN, on_road(90.0, 7.5), 0.0, (0.6, 0.6, 1.7))]
         rows += [{"log_id": log_id, "frame_index": frame, "track_token": token, "category": int(kind), "x_m": at[0],
                   "y_m": at[1], "z_m": 0.8, "yaw_rad": YAW, "vx_mps": pace * np.cos(YAW), "vy_mps": pace * np.sin(YAW),
-                  "length_m": size[0], "width_m": size[1], "height_m": size[2]} for token, kind, at, pace, size in things]
+                  "length_m": size[0], "width_m": size[1], "height_m": size[2]} for token, kind, at, pace,
+                  size in things]
     return pa.Table.from_pylist(rows, AGENTS)
 
 
 def _lights(log_id: str) -> pa.Table:
-    return pa.Table.from_pylist([{"log_id": log_id, "frame_index": 3, "lane_connector_id": "none", "is_red": True}], LIGHTS)
+    return pa.Table.from_pylist([{"log_id": log_id, "frame_index": 3, "lane_connector_id": "none", "is_red": True}],
+                                LIGHTS)
 
 
 def _map() -> pa.Table:
@@ -109,7 +115,8 @@ def _map() -> pa.Table:
         line = on_road(np.arange(0.0, 300.1, 5.0), center)
         poses = np.concatenate([line, np.full((len(line), 1), YAW)], axis=1)
         return {"layer": int(MapLayer.LANE), "token": token, "polygon_xy": ring(center - 1.75, center + 1.75),
-                "baseline_xyyaw": poses.ravel(), "speed_limit_mps": 13.9, "roadblock_id": "block", "left_neighbor": left,
+                "baseline_xyyaw": poses.ravel(), "speed_limit_mps": 13.9, "roadblock_id": "block",
+                "left_neighbor": left,
                 "right_neighbor": right}
 
     empty = {"location": "road", "baseline_xyyaw": [], "speed_limit_mps": None, "roadblock_id": "", "predecessors": [],

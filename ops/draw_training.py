@@ -1,0 +1,136 @@
+"""The report's sections about how the models were made: use and meaning of the codes, training curves, lineage.
+Not the evaluation.
+
+Each function reads a finished artefact and returns a section, or a sentence that says why there is none.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from markupsafe import Markup
+
+from ops.draw_charts import code_chart, curves_chart
+from ops.draw_page import Block, Cell, Chart, Paragraph, Row, Section, Table, file_image
+from storage.artifact import LINEAGE_FILE, Lineage, read_lineage
+from storage.lake import LINKS, PER_LOG_LINKS, Lake
+
+_TOKENS, _TRANSITIONS = 4, 3
+_MAX_CURVES = 6             # of one model; the rest is in its history file
+
+
+def codes_section(lake: Lake) -> Section | str:
+    """How often each code is used, and the pictures the codebook keeps of what its codes do."""
+    file = lake.link("relabeled") / "relabeled.parquet"
+    if not file.exists():
+        return "Latent actions: there is no relabeled artefact in this lake"
+    table = pq.read_table(file, columns=["codes", "codes_valid"])
+    codes = table["codes"].combine_chunks().flatten().to_numpy().reshape(-1, _TRANSITIONS * _TOKENS)
+    valid = table["codes_valid"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(codes.shape)
+    size = max(16, int(codes.max(initial=0)) + 1)
+    # the same transition stands in three rows; the first of a row's three is counted
+    shares = np.stack([np.bincount(codes[valid[:, token], token], minlength=size) / max(valid[:, token].sum(), 1)
+                       for token in range(_TOKENS)])
+    entropy = -(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=1)
+    text = ", ".join(f"{value:.1f}" for value in np.exp(entropy))
+    blocks: list[Block] = [Chart(Markup(code_chart(shares)), (
+        f"Share of each code over {int(valid[:, 0].sum()):,} transitions, by token. Perplexity {text} of {size}; the "
+        f"dashed line is "
+        "even use."), wide=True)]
+    health = _numbers(lake.link("codebook") / "health.json")
+    if health:
+        blocks.append(Table(["measure, held-out logs", "value"],
+                            [Row([Cell(name.replace("_", " ")), Cell(f"{value:.4g}")])
+                                                                for name, value in health.items()]))
+    for picture in sorted(lake.link("codebook").rglob("*.png")):
+        name = picture.stem.replace("_", " ")
+        blocks.append(Chart(file_image(picture, name), name, wide=True))
+    return Section("codes", "Latent actions", blocks, "A latent action is what the codebook needs to know, beside one "
+                                                      "frame, "
+                   "to say what the next one looks like. Nobody labelled them.")
+
+
+def curves_section(lake: Lake) -> Section | str:
+    """Training curves of every artefact that keeps a history of its metrics."""
+    blocks: list[Block] = []
+    for link in ("codebook", "vla", "student"):
+        for file in history_files(lake.link(link)):
+            part = file.stem.removeprefix("history").strip("_-").replace("_", " ")
+            name = f"{link}: {part}" if part else link
+            series = read_curves(file)
+            if series:
+                blocks += [Paragraph(heading=name), Chart(Markup(curves_chart(series)), "By training step.", wide=True)]
+    return Section("training", "Training", blocks) if blocks else "Training curves: no artefact keeps a history"
+
+
+def history_files(folder: Path) -> list[Path]:
+    """The metric histories an artefact keeps, one a training run: `history*.jsonl`, or any name in a folder `history`."""
+    return sorted({*folder.rglob("history*.jsonl"), *folder.rglob("history/*.jsonl")})
+
+
+def read_curves(file: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """{metric: {"train" or "held out": (steps, values)}} of a history of JSON lines with `step` and metrics.
+
+    A metric `val_x` or `heldout_x` stands beside `x`. The metrics with most rows come first, losses before others.
+    """
+    rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("step", "seconds", "epoch"))
+    for name in names:
+        points = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), (int, float))
+                  and np.isfinite(row[name])]
+        if len(points) < 2:
+            continue
+        bare = next((name.removeprefix(head) for head in ("val_", "val/", "heldout_", "train_", "train/")
+                     if name.startswith(head)), name)
+        line = "held out" if name.startswith(("val", "heldout")) else "train"
+        found.setdefault(bare, {})[line] = tuple(np.array(points, float).T)   # type: ignore[assignment]
+    ranked = sorted(found, key=lambda name: ("loss" not in name, -max(len(line[0]) for line in found[name].values())))
+    return {name: found[name] for name in ranked[:_MAX_CURVES]}
+
+
+def lineage_section(lake: Lake) -> Section | str:
+    """Version, parents, seed and time of every artefact."""
+    rows = []
+    for link in LINKS:
+        lineages = _lineages(lake, link)
+        if not lineages:
+            continue
+        first = lineages[0]
+        count = f"{len(lineages)} logs" if link in PER_LOG_LINKS else "1"
+        parents = ", ".join(f"{name.split('/')[0]} {version[:8]}" for name, version in list(first.parents.items())[:3])
+        parents += f" and {len(first.parents) - 3} more" if len(first.parents) > 3 else ""
+        rows.append(Row([Cell(link), Cell(count), Cell(first.version if len(lineages) == 1 else f"{first.version} …"),
+                         Cell(first.code_version[:8]), Cell("–" if first.seed is None else str(first.seed)),
+                         Cell(f"{sum(item.seconds for item in lineages):.1f}"),
+                         Cell(max(item.created_utc for item in lineages).replace("T", " ").replace("+00:00", "")),
+                         Cell(parents or "raw logs", left=True)]))
+    if not rows:
+        return "Lineage: no artefact of this lake carries one"
+    return Section("lineage", "Where it comes from", [Table(
+        ["artefact", "parts", "version", "code", "seed", "seconds", "made (UTC)", "from"], rows,
+        "A version is the hash of everything that can change an artefact: its parents, its configuration, its code "
+        "and its seed. "
+        "Ask `latentvla lineage student` for the whole tree.")])
+
+
+def _lineages(lake: Lake, link: str) -> list[Lineage]:
+    folders = [lake.log(link, log) for log in lake.log_ids(link)] if link in PER_LOG_LINKS else [lake.link(link)]
+    return [read_lineage(folder) for folder in folders if (folder / LINEAGE_FILE).exists()]
+
+
+def _numbers(file: Path) -> dict[str, float]:
+    """The plain numbers of a JSON file, nested names joined; empty if there is no such file."""
+    if not file.exists():
+        return {}
+
+    def walk(value: Any, name: str) -> dict[str, float]:
+        if isinstance(value, Mapping):
+            return {key: number for part, item in value.items() for key,
+                    number in walk(item, f"{name} {part}".strip()).items()}
+        return {name: float(value)} if isinstance(value, (int, float)) and not isinstance(value, bool) else {}
+
+    return walk(json.loads(file.read_text()), "")

@@ -1,0 +1,165 @@
+"""The report and the log pages: what they show, that they open offline, and what they do with what is missing."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ops.draw import ReportConfig, draw
+from ops.draw_log import ShowConfig, show_index, show_log
+from ops.draw_scene import ground_ribbon, scene_figure
+from ops.draw_scenes import choose_scenes
+from ops.draw_training import read_curves
+from ops.evaluate import EvaluationConfig, write_evaluation
+from ops.scene_view import read_scene_view
+from ops.scenes import SCORE_COLUMNS, ScoredPlans
+from ops.summarize import score_cube
+from storage.dataset import read_dataset
+from storage.errors import ArtifactError, ConfigError
+from storage.lake import Lake
+from storage.metrics_table import LATENCY, read_metrics
+from tests.tiny_lake import CAMERA, HEIGHT, WIDTH, write_tiny_lake
+
+PLANNERS = ("human", "constant_velocity", "student", "vla", "student_blank", "student_shuffled", "pdm_closed")
+OUTSIDE = re.compile(r"""(?:src|href)\s*=\s*["']?(?!data:|#)[a-z]+:|url\(\s*["']?(?!data:|#)|@import|//cdn""", re.IGNORECASE)
+INSIDE = re.compile(r'xmlns(?::\w+)?="[^"]*"|<metadata>.*?</metadata>', re.DOTALL)    # names, not addresses to fetch
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """The tiny lake with an evaluation whose scores are given by hand: the student fails in the first scene of
+    log-a."""
+    lake = write_tiny_lake(tmp_path_factory.mktemp("lake"))
+    rows = read_dataset(lake, "test")
+    scenes = rows.take(np.flatnonzero((rows.frame_index >= 3) & (rows.frame_index < 14)))
+    shape = (len(scenes), len(PLANNERS))
+    values = np.full((*shape, len(SCORE_COLUMNS)), np.nan)
+    at = {name: SCORE_COLUMNS.index(name) for name in ("nc", "dac", "ddc", "ttc", "ep", "comfort", "pdms",
+                                                       "progress_m")}
+    for name in at:
+        values[..., at[name]] = 1.0
+    values[:, 1, [at["ep"], at["pdms"]]] = 0.4, (5 + 2 + 5 * 0.4) / 12
+    values[0, 2, [at["nc"], at["pdms"]]] = 0.0
+    valid, reason = np.ones(shape, bool), np.full(shape, "", object)
+    valid[5], reason[5], values[5] = False, "the scene has no centreline", np.nan
+    plans = np.repeat(scenes.future[:, None], len(PLANNERS) - 1, axis=1).astype(float)
+    plans[:, 2, :, 1] += 1.0
+    scored = ScoredPlans(values, valid, reason, scenes.future.astype(float))
+    latency = pa.Table.from_pylist([
+        {"planner": name, "p50_ms": p50, "p95_ms": 2 * p50, "calls": 20, "parameters": 1000, "device": "cpu",
+         "threads": 1}
+        for name, p50 in (("vla", 40.0), ("student", 2.0))], LATENCY)
+    tags = [list(items) for items in scenes.tags]
+    write_evaluation(lake.link("evaluation"), scenes, PLANNERS[:-1], plans, scored, tags, EvaluationConfig(),
+                     latency=latency)
+    return lake
+
+
+def test_the_report_is_one_file_that_asks_nothing_of_a_network(lake: Lake, tmp_path: Path) -> None:
+    summary = draw(lake, tmp_path, ReportConfig())
+    text = summary.file.read_text()
+    assert [item.name for item in tmp_path.iterdir()] == ["report.html"] and summary.size_bytes == len(text.encode())
+    assert not OUTSIDE.search(INSIDE.sub("", text))
+    assert text.count("data:image/png;base64,") == summary.pictures == 4
+
+
+def test_the_report_says_how_many_scenes_were_scored_and_why_one_was_not(lake: Lake, tmp_path: Path) -> None:
+    text = draw(lake, tmp_path, ReportConfig()).file.read_text()
+    assert "21 of 22 scenes" in text and "the scene has no centreline" in text
+    assert "20 times faster than the VLA" in text
+    assert "black images" in text and "cut in" in text
+
+
+def test_the_worst_scene_is_the_one_where_the_student_collides(lake: Lake, tmp_path: Path) -> None:
+    cube = score_cube(read_metrics(lake.link("evaluation"), "scores"))
+    worst, best = choose_scenes(cube, "student", 2, 2)
+    assert (cube.log_id[worst[0]], cube.frame_index[worst[0]]) == ("log-a", 3)
+    assert len({*cube.log_id[worst]}) == len(worst) == len(best) == 2      # one a log
+    assert "at-fault collision" in draw(lake, tmp_path, ReportConfig()).file.read_text()
+
+
+def test_what_a_lake_lacks_is_named_and_left_out(lake: Lake, tmp_path: Path) -> None:
+    summary = draw(lake, tmp_path, ReportConfig())
+    assert any("relabeled" in line for line in summary.left_out) and any("history" in line for line in summary.left_out)
+    assert "Left out" in summary.file.read_text()
+
+
+def test_there_is_no_report_without_an_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no evaluation here"):
+        draw(Lake(tmp_path), tmp_path / "out", ReportConfig())
+
+
+def test_names_are_escaped_in_the_page(lake: Lake, tmp_path: Path) -> None:
+    text = draw(lake, tmp_path, replace(ReportConfig(), title="<script>alert(1)</script>")).file.read_text()
+    assert "<script>alert" not in text and "&lt;script&gt;alert" in text
+
+
+def test_a_plan_straight_ahead_lies_in_the_middle_of_the_picture_and_ends_below_the_horizon() -> None:
+    path = np.stack([np.arange(1, 9) * 5.0, np.zeros(8), np.zeros(8)], axis=1)
+    left, right = ground_ribbon(CAMERA, path, 1.4)
+    center = (left + right) / 2
+    assert np.abs(center[:, 0] - CAMERA.intrinsics[0, 2]).max() < 1e-9 and (left[:, 0] < right[:, 0]).all()
+    assert (np.diff(center[:, 1]) < 0).all() and center[-1, 1] > CAMERA.intrinsics[1, 2]
+    far = CAMERA.intrinsics[1, 1] * 1.6 / (40.0 - 1.5) + CAMERA.intrinsics[1, 2]    # camera 1.6 m high, 1.5 m ahead
+    assert center[-1, 1] == pytest.approx(far)
+
+
+def test_a_plan_to_the_left_goes_left_in_the_picture_and_one_behind_is_not_drawn() -> None:
+    path = np.stack([np.arange(1, 9) * 5.0, np.arange(1, 9) * 1.0, np.full(8, 0.2)], axis=1)
+    assert ground_ribbon(CAMERA, path, 0.0)[0][-1, 0] < CAMERA.intrinsics[0, 2] - 5
+    assert len(ground_ribbon(CAMERA, path * [-1, 1, 1], 1.4)[0]) == 0
+
+
+def test_a_scene_is_seen_in_the_ego_frame_wherever_the_world_lies(lake: Lake) -> None:
+    view = read_scene_view(lake, "log-a", 8)
+    lead = view.boxes[np.argmax(view.boxes[:, 0])]
+    assert lead[:3] == pytest.approx([25.0, 0.0, 0.0], abs=1e-6) and view.box_velocity.max() == pytest.approx(8.0)
+    assert view.image is not None and view.image.shape == (HEIGHT, WIDTH, 3) and len(view.human) == 8
+
+
+def test_pictures_of_a_frame_without_an_image_still_show_it_from_above(lake: Lake) -> None:
+    view = replace(read_scene_view(lake, "log-a", 8), image=None)
+    assert scene_figure(view, {"human": view.human}).axes[0].texts[0].get_text() == "no image of this frame"
+
+
+@pytest.mark.parametrize("suffix", [".html", ".png"])
+@pytest.mark.parametrize("frame", [None, 9])
+def test_any_log_can_be_shown_as_a_page_or_a_picture(lake: Lake, tmp_path: Path, suffix: str,
+                                                     frame: int | None) -> None:
+    file = show_log(lake, "log-b", tmp_path / f"log{suffix}", ShowConfig(frames=2), frame=frame)
+    if suffix == ".png":
+        assert cv2.imread(str(file)).std() > 10
+    else:
+        text = file.read_text()
+        assert "cut in" in text and "not relabeled" in text and not OUTSIDE.search(INSIDE.sub("", text))
+
+
+def test_a_wrong_log_or_frame_is_answered_with_what_there_is(lake: Lake, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'log-b'"):
+        show_log(lake, "log-bb", tmp_path / "x.html", ShowConfig())
+    with pytest.raises(ArtifactError, match=r"0 \.\.\. 23"):
+        show_log(lake, "log-b", tmp_path / "x.html", ShowConfig(), frame=99)
+
+
+def test_the_index_names_every_log_with_its_tags_to_filter_by(lake: Lake, tmp_path: Path) -> None:
+    text = show_index(lake, tmp_path, ShowConfig(frames=1), pages=True).read_text()
+    assert all(f'href="{log}.html"' in text and (tmp_path / f"{log}.html").exists()
+               for log in ("log-a", "log-b", "log-c"))
+    assert 'data-tag="cut_in"' in text and 'data-tags="test cut_in"' in text
+
+
+def test_curves_of_training_and_held_out_metrics_stand_in_one_plot(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    file.write_text("\n".join(json.dumps({"step": step, "seconds": 1.0, "loss": 1 / step, "val_loss": 2 / step,
+                                          "once": 1.0}
+                                         if step < 3 else {"step": step, "loss": 1 / step, "broken": float("nan")})
+                              for step in range(1, 6)))
+    curves = read_curves(file)
+    assert set(curves) == {"loss", "once"} and set(curves["loss"]) == {"train", "held out"}
+    assert curves["loss"]["train"][0].tolist() == [1, 2, 3, 4, 5]
+    assert curves["loss"]["held out"][1].tolist() == [2.0, 1.0]
