@@ -6,18 +6,18 @@ from assets.chain import Ask, Chain
 from assets.frames import frames
 from assets.links import code_version, usable_logs
 from assets.making import Making
-from assets.metadata import file_picture, read_json, table, training_picture
+from assets.metadata import file_picture, read_json, report_table, training_picture
 from assets.trajectories import trajectories
 
 
-@dg.asset(deps=[frames, trajectories], group_name="training", kinds={"pytorch", "ray"}, owners=["team:ml"], pool="training",
-          code_version=code_version("codebook"))
+@dg.asset(deps=[frames, trajectories], group_name="training", kinds={"pytorch", "ray"}, owners=["team:ml"],
+          pool="training", code_version=code_version("codebook"))
 def codebook(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
     """Latent actions: what must be known, beside one frame, to say what the next one looks like; 4 tokens of 16 codes.
 
-    Learned in two phases from frame pairs: codes for what is not the ego's motion, then ego-centric codes. The health in
-    the metadata is measured on held-out logs: perplexity, dead codes, against copying the frame, and how well the codes
-    tell speed and yaw rate.
+    Learned in two phases from frame pairs: codes for what is not the ego's motion, then ego-centric codes. The health
+    in the metadata is measured on held-out logs: perplexity, dead codes, against copying the frame, and how well the
+    codes tell speed and yaw rate.
     """
     making, preset = Making(context, chain, "codebook", config), chain.preset()
     if making.needed:
@@ -36,5 +36,4 @@ def codebook_metadata(chain: Chain) -> dict:
     path = chain.lake.link("codebook")
     health = read_json(path / "health.json")
     pictures = {file.stem.replace("_", " "): file_picture(file) for file in sorted(path.rglob("*.png"))[:3]}
-    return {"health": table([{"measure": name, "value": value} for name, value in health.items() if not isinstance(value, list)]),
-            "training": training_picture(path), **pictures}
+    return {"health": report_table(health), "training": training_picture(path), **pictures}

@@ -46,15 +46,18 @@ def evaluation_metadata(chain: Chain) -> dict:
     from ops.intervals import Interval
     from storage.metrics_table import SCORES
 
-    rows = [row for row in pq.read_table(chain.lake.link("evaluation") / "summary.parquet").to_pylist() if row["subset"] == "all"]
+    summary = pq.read_table(chain.lake.link("evaluation") / "summary.parquet").to_pylist()
+    rows = [row for row in summary if row["subset"] == "all"]
     pdms = sorted((row for row in rows if row["measure"] == "pdms"), key=lambda row: -row["mean"])
     measures = list(dict.fromkeys(row["measure"] for row in rows))
-    by_planner = [{"planner": item["planner"]} | {name: next((row["mean"] for row in rows if row["planner"] == item["planner"]
-                                                              and row["measure"] == name), None) for name in measures}
-                  for item in pdms]
+    mean = {(row["planner"], row["measure"]): row["mean"] for row in rows}
+    planners = [row["planner"] for row in pdms]
     bars = [(row["planner"], Interval(*(100 * row[name] for name in ("mean", "low", "high")))) for row in pdms]
-    return {"scenes": max((row["n_expected"] for row in rows), default=0), "scores": table(by_planner),
-            "PDMS": svg_picture(interval_chart(bars, label="PDMS"), "PDMS"), "dagster/column_schema": column_schema(SCORES)}
+    return {"scenes": max((row["n_expected"] for row in rows), default=0),
+            "scores": table([{"planner": planner} | {name: mean.get((planner, name)) for name in measures}
+                             for planner in planners]),
+            "PDMS": svg_picture(interval_chart(bars, names=str, label="PDMS"), "PDMS"),
+            "dagster/column_schema": column_schema(SCORES)}
 
 
 @dg.multi_asset_check(specs=[
@@ -75,9 +78,11 @@ def evaluation_checks(chain: Chain):
     found = recompute(pq.read_table(folder / "scores.parquet"))
     record(chain, "evaluation", None, {"scores_recompute": not found.keys})
     yield result("evaluation", "scores_recompute", not found.keys, True, {
-        "scores": found.rows, "largest difference": found.worst, "rows that differ": table([{"row": key} for key in found.keys])})
+        "scores": found.rows, "largest difference": found.worst,
+        "rows that differ": table([{"row": key} for key in found.keys])})
     pdms = {row["planner"]: row["mean"] for row in pq.read_table(folder / "summary.parquet").to_pylist()
             if row["subset"] == "all" and row["measure"] == "pdms"}
-    yield result("evaluation", "human_scores_near_the_top", pdms["human"] >= HUMAN_AT_LEAST, False, {"PDMS": 100 * pdms["human"]})
+    yield result("evaluation", "human_scores_near_the_top", pdms["human"] >= HUMAN_AT_LEAST, False, {
+        "PDMS": 100 * pdms["human"]})
     yield result("evaluation", "student_beats_constant_velocity", pdms["student"] > pdms["constant_velocity"], False, {
         name: 100 * pdms[name] for name in ("student", "constant_velocity", "human")})

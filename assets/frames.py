@@ -4,12 +4,14 @@ from functools import partial
 
 import dagster as dg
 
-from assets.chain import Ask, Chain
+from assets.chain import Ask, Chain, RawLogs
 from assets.checks import per_log_results
 from assets.links import code_version
 from assets.metadata import jpeg_picture, table
 from assets.per_log import LOGS, ONE_RUN, events, ingest, summaries
 from assets.raw_logs import raw_logs
+
+COLUMNS = ("log_id", "frames", "width", "height", "mean_hz", "black", "frozen", "gaps")     # shown of each log
 
 
 @dg.asset(deps=[raw_logs], partitions_def=LOGS, backfill_policy=ONE_RUN, group_name="ingest", kinds={"zarr"},
@@ -25,13 +27,12 @@ def frames(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
 
     settings = chain.preset().frames
     done = ingest(context, chain, config, "frames", lambda log_id, path, lineage: partial(
-        make_from_raw_log, decode, chain.source, chain.raw_folder, log_id, settings, path, lineage))
+        make_from_raw_log, decode, chain.source, chain.raw_folder, log_id, settings, path, lineage), RawLogs(chain))
     rows = summaries(chain, "frames", context.partition_keys)
     yield from events(context, "frames", done, {
         "frames": sum(row["frames"] for row in rows), "MB stored": sum(row["stored_bytes"] for row in rows) / 1e6,
         "first frames": contact_sheet(chain, [row["log_id"] for row in rows]),
-        "logs": table([{name: row[name] for name in ("log_id", "frames", "width", "height", "mean_hz", "black", "frozen",
-                                                      "gaps")} for row in rows], limit=12)})
+        "logs": table([{name: row[name] for name in COLUMNS} for row in rows], limit=12)})
 
 
 def contact_sheet(chain: Chain, log_ids: list[str], rows: int = 3, columns: int = 4) -> dg.MarkdownMetadataValue:
@@ -42,15 +43,16 @@ def contact_sheet(chain: Chain, log_ids: list[str], rows: int = 3, columns: int 
     chosen = [log_ids[place * len(log_ids) // count] for place in range(count)]
     if not chosen:
         return dg.MetadataValue.md("*no log was decoded*")
-    return jpeg_picture(contact_sheet_of([chain.lake.log("frames", log) for log in chosen], columns), "first frame of some logs")
+    sheet = contact_sheet_of([chain.lake.log("frames", log) for log in chosen], columns)
+    return jpeg_picture(sheet, "first frame of some logs")
 
 
 @dg.multi_asset_check(specs=[
     dg.AssetCheckSpec("images_have_one_shape", asset="frames", blocking=True,
-                      description="Every log holds at least one front image, all of one size, at least 32 pixels wide."),
+                      description="Every log holds a front image, all are of one size and 32 pixels wide or more."),
     dg.AssetCheckSpec("time_moves_forward", asset="frames", blocking=True,
                       description="Time stamps of the front camera increase from frame to frame."),
-    dg.AssetCheckSpec("no_gaps_in_time", asset="frames", description="No spacing is far above the log's median spacing."),
+    dg.AssetCheckSpec("no_gaps_in_time", asset="frames", description="No spacing is far above the log's median."),
     dg.AssetCheckSpec("no_black_images", asset="frames", description="No image is black."),
     dg.AssetCheckSpec("no_frozen_images", asset="frames", description="No image repeats while the ego moves."),
 ])

@@ -42,7 +42,8 @@ LINKS: dict[str, Link] = {
     "codebook": Link(("frames", "trajectories"), ("ops/learn_actions.py",), seeded=True, splits=("train", "val")),
     "relabeled": Link(("frames", "trajectories", "codebook"), ("ops/relabel.py",)),
     "vla": Link(("frames", "trajectories", "relabeled"), ("ops/finetune.py",), ("map", "command"), seeded=True),
-    "student": Link(("frames", "trajectories", "relabeled", "vla"), ("ops/distill.py",), ("map", "command"), seeded=True),
+    "student": Link(("frames", "trajectories", "relabeled", "vla"), ("ops/distill.py",), ("map", "command"),
+                    seeded=True),
     "evaluation": Link(("frames", "trajectories", "relabeled", "vla", "student"), ("ops/evaluate.py",),
                        ("map", "command", "agents"), seeded=True),
     "report": Link(("frames", "codebook", "relabeled", "vla", "student", "evaluation"), ("ops/draw.py",),
@@ -60,7 +61,7 @@ def plan_log(chain: Chain, logs: RawLogs, link: str, log_id: str) -> Lineage:
     preset = chain.preset()
     if link == "raw_logs" and log_id in logs.splits_of_world:
         assert logs.world is not None
-        config = replace(logs.world, train_logs=0, val_logs=0, test_logs=0)     # how many others there are changes no log
+        config = replace(logs.world, train_logs=0, val_logs=0, test_logs=0)     # how many there are changes none
         return plan(f"raw_logs/{log_id}", {}, config, code_version(link))
     if link == "raw_logs":
         code = _code_version_of_modules(("ops/inventory.py", "storage/sources"))
@@ -80,7 +81,8 @@ def plan_link(chain: Chain, link: str, known: Mapping[str, str] | None = None) -
         if dep == "frames":
             continue            # the version of a log's trajectories covers that of its frames
         if dep in PER_LOG_LINKS:
-            parents |= {f"{dep}/{log}": read_lineage(lake.log(dep, log)).version for log in usable_logs(chain, LINKS[link].splits)}
+            parents |= {f"{dep}/{log}": read_lineage(lake.log(dep, log)).version
+                        for log in usable_logs(chain, LINKS[link].splits)}
         else:
             parents[dep] = (known or {}).get(dep) or read_lineage(lake.link(dep)).version
     config = getattr(preset, link, None)
@@ -97,12 +99,12 @@ def usable_logs(chain: Chain, splits: Collection[str] = ALL_SPLITS) -> list[str]
             and (splits is ALL_SPLITS or read_inventory(lake.log("raw_logs", log)).split in splits)]
     if not logs:
         raise ArtifactError("no log has been ingested", where=lake.root, expected="trajectories/<log_id>",
-                            do="make them: latentvla run --until trajectories; latentvla status shows logs in quarantine")
+                            do="make them: latentvla run --until trajectories; quarantine: latentvla status")
     return logs
 
 
 def needs_work(chain: Chain, logs: RawLogs, log_id: str, links: Collection[str] = PER_LOG_LINKS) -> bool:
-    """True if one of these links of a log is not current; a log that failed with these very bytes stays in quarantine."""
+    """True if one of these links of a log is not current. A log that failed with these bytes stays in quarantine."""
     lineages = {link: plan_log(chain, logs, link, log_id) for link in links}
     if log_id in logs.splits_of_world and not logs.is_intact(log_id):
         return True

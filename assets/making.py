@@ -1,4 +1,4 @@
-"""What the unpartitioned links share: decide whether there is work, open the artefact, follow the training, tell Dagster.
+"""What the unpartitioned links share: see whether there is work, open the artefact, follow the training, tell Dagster.
 
 The work itself stands in each asset's own file.
 """
@@ -25,11 +25,12 @@ class Making:
     """One materialization of an unpartitioned link."""
 
     def __init__(self, context: dg.AssetExecutionContext, chain: Chain, link: str, ask: Ask) -> None:
-        """Raises ConfigError if the logs cannot carry this link, ArtifactError if an input is missing or failed its checks."""
+        """Raises ConfigError if the logs cannot carry this link, ArtifactError for an input that is missing or bad."""
         self.context, self.lake, self.link = context, chain.lake, link
         require_capabilities(chain, link)
         for dep in LINKS[link].deps:
-            for path in [self.lake.log(dep, log) for log in usable_logs(chain)] if dep in PER_LOG_LINKS else [self.lake.link(dep)]:
+            logs = usable_logs(chain, LINKS[link].splits) if dep in PER_LOG_LINKS else []
+            for path in [self.lake.log(dep, log) for log in logs] or [self.lake.link(dep)]:
                 require_checks(path)
         self.lineage: Lineage = plan_link(chain, link)
         self.path = self.lake.link(link)
@@ -47,7 +48,8 @@ class Making:
         """An empty folder that becomes the artefact; metrics of the training runs inside appear in the event log."""
         from ops.launch import forget
 
-        with follow_history(self.context, self.lake.runs, self.run_name), write_artifact(self.path, self.lineage) as out:
+        with (follow_history(self.context, self.lake.runs, self.run_name),
+              write_artifact(self.path, self.lineage) as out):
             yield out
         for run in self.lake.runs.glob(f"{self.run_name}*"):
             forget(run.name, self.lake.runs)
@@ -65,7 +67,8 @@ class Making:
 def follow_history(context: dg.AssetExecutionContext, runs: Path, name: str) -> Iterator[None]:
     """Copy the metric rows that training runs called `name...` append to their histories into Dagster's event log."""
     stop = threading.Event()
-    seen = {file: file.stat().st_size for file in runs.glob(f"{name}*/history.jsonl")}     # a resumed run is not told twice
+    # what a killed run has told already is not told again by the one that goes on
+    seen = {file: file.stat().st_size for file in runs.glob(f"{name}*/history.jsonl")}
 
     def tail() -> None:
         waited = LOG_EVERY_S
@@ -76,9 +79,10 @@ def follow_history(context: dg.AssetExecutionContext, runs: Path, name: str) -> 
             for file in sorted(runs.glob(f"{name}*/history.jsonl")):
                 size = file.stat().st_size
                 if size > seen.get(file, 0):
-                    line = file.read_text()[seen.get(file, 0):].strip().splitlines()[-1:]
+                    rows = file.read_text()[seen.get(file, 0):].strip().splitlines()
                     seen[file], waited = size, 0.0
-                    context.log.info("".join(_metrics_line(file.parent.name.replace(f"{name}", "").strip("-_"), row) for row in line))
+                    part = file.parent.name.removeprefix(name).strip("-_")
+                    context.log.info(_metrics_line(part, rows[-1] if rows else ""))
 
     thread = threading.Thread(target=tail, name="follow-history", daemon=True)
     thread.start()

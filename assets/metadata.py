@@ -1,6 +1,6 @@
 """Turns pictures and tables into what Dagster's catalogue shows. Draws nothing itself.
 
-Pictures live in the event database, so each stays under MAX_BYTES; the catalogue shows data: images without any network.
+Pictures live in the event database, so each stays under MAX_BYTES; the catalogue shows data: images offline.
 """
 
 import base64
@@ -60,7 +60,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]], limit: int = 40) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
-    """Rows with the same keys as a table; numbers are rounded for reading. Rows beyond `limit` are left out, and it says so."""
+    """Rows with the same keys as a table, numbers rounded. Rows beyond `limit` are left out, and it says so."""
     if not rows:
         return dg.MetadataValue.md("*no rows*")
     shown = [{name: _readable(value) for name, value in row.items()} for row in rows[:limit]]

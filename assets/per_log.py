@@ -1,7 +1,7 @@
-"""What the three links that work log by log share: the partitions, the loop over a run's logs, and what Dagster is told.
+"""What the links that work log by log share: the partitions, the loop over a run's logs, and what Dagster is told.
 
-One run takes any number of logs. Dagster gives all partitions of such a run one data version, so each log's own version,
-with the versions of its inputs, is told in a materialization of its own that follows.
+One run takes any number of logs. Dagster gives all partitions of such a run one data version, so each log's own
+version, with the versions of its inputs, is told in a materialization of its own that follows.
 """
 
 import time
@@ -19,7 +19,8 @@ from ops.quarantine import quarantine, quarantined, release
 from storage.artifact import Lineage, is_current
 from storage.lake import PER_LOG_LINKS
 
-LOGS = dg.DynamicPartitionsDefinition(name="logs")
+PARTITIONS = "logs"         # name of the set of log ids in the Dagster instance
+LOGS = dg.DynamicPartitionsDefinition(name=PARTITIONS)
 ONE_RUN = dg.BackfillPolicy.single_run()
 
 
@@ -34,14 +35,12 @@ class Ingested:
 
 
 def ingest(context: dg.AssetExecutionContext, chain: Chain, ask: Ask, link: str,
-           verb_of: Callable[[str, Path, Lineage], Callable[[], Any]], intact: Callable[[str], bool] = lambda log: True,
-           logs: RawLogs | None = None) -> Ingested:
+           verb_of: Callable[[str, Path, Lineage], Callable[[], Any]], logs: RawLogs) -> Ingested:
     """Bring this link of every log of the run up to date; `verb_of(log_id, path, lineage)` makes one artefact.
 
     A log that cannot be read goes to quarantine. One that is there for this or an earlier link, with the same bytes and
     the same code, is not tried again.
     """
-    logs = logs or RawLogs(chain)
     lake = chain.lake
     done = Ingested({log: plan_log(chain, logs, link, log) for log in context.partition_keys})
     done.set_aside = still_quarantined(chain, logs, link, done.lineages)
@@ -49,7 +48,8 @@ def ingest(context: dg.AssetExecutionContext, chain: Chain, ask: Ask, link: str,
     for log, lineage in done.lineages.items():
         if log in done.set_aside:
             continue
-        if is_current(lake.log(link, log), lineage.version) and intact(log) and not ask.force:
+        if is_current(lake.log(link, log), lineage.version) and not ask.force and (
+                link != "raw_logs" or logs.is_intact(log)):
             done.current.append(log)
         else:
             todo.append(LogWork(log, verb_of(log, lake.log(link, log), lineage)))

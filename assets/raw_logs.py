@@ -1,6 +1,5 @@
 """Link 1: the raw logs as they lie in the raw folder, one partition a log. Nothing of them is decoded here."""
 
-from collections import Counter
 from functools import partial
 
 import dagster as dg
@@ -27,7 +26,7 @@ def raw_logs(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     logs = RawLogs(chain)
     write_missing(context, chain, logs, force=config.force)
     done = ingest(context, chain, config, "raw_logs", lambda log_id, path, lineage: partial(
-        take_inventory, chain.source, chain.raw_folder, logs.refs[log_id], path, lineage), intact=logs.is_intact, logs=logs)
+        take_inventory, chain.source, chain.raw_folder, logs.refs[log_id], path, lineage), logs)
     yield from events(context, "raw_logs", done, {"inventory": table(inventory_rows(chain, context.partition_keys))})
 
 
@@ -39,6 +38,8 @@ def write_missing(context: dg.AssetExecutionContext, chain: Chain, logs: RawLogs
         version = plan_log(chain, logs, "raw_logs", log_id).version
         return is_current(chain.lake.log("raw_logs", log_id), version) and logs.is_intact(log_id)
 
+    if logs.world is None:
+        return
     todo = [log for log in context.partition_keys if log in logs.splits_of_world and (force or not is_written(log))]
     works = [LogWork(log, partial(synthesize_log, chain.raw_folder, logs.world, log)) for log in todo]
     for outcome in with_progress(context, "embedded world", each_log(works, chain.preset().processes), len(works)):
@@ -53,7 +54,7 @@ def inventory_rows(chain: Chain, log_ids: list[str]) -> list[dict]:
 
     there = set(chain.lake.log_ids("raw_logs"))
     items = [read_inventory(chain.lake.log("raw_logs", log)) for log in log_ids if log in there]
-    by_split = {split: [item for item in items if item.split == split] for split in Counter(item.split for item in items)}
+    by_split = {split: [item for item in items if item.split == split] for split in {item.split for item in items}}
     return [{"split": split, "logs": len(mine), "files": sum(item.files for item in mine),
              "images": sum(item.images for item in mine), "MB": sum(item.bytes for item in mine) / 1e6,
              "cameras": ", ".join(mine[0].capabilities.cameras), "agents": mine[0].capabilities.agents,

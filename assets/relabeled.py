@@ -14,12 +14,12 @@ from assets.trajectories import trajectories
 TOKENS = 4              # codes of one transition
 
 
-@dg.asset(deps=[frames, trajectories, codebook], group_name="training", kinds={"pytorch", "parquet"}, owners=["team:ml"],
-          pool="training", code_version=code_version("relabeled"))
+@dg.asset(deps=[frames, trajectories, codebook], group_name="training", kinds={"pytorch", "parquet"},
+          owners=["team:ml"], pool="training", code_version=code_version("relabeled"))
 def relabeled(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
     """Every row of the trajectories with the 12 codes of its next 1.5 s: 3 steps of 0.5 s, 4 tokens each.
 
-    A code is marked invalid where the later frame is missing. `codebook_version` names the codebook that gave the codes.
+    A code is marked invalid where the later frame is missing. `codebook_version` names the codebook that gave it.
     """
     making, preset = Making(context, chain, "relabeled", config), chain.preset()
     if making.needed:
@@ -27,7 +27,7 @@ def relabeled(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> d
         from storage.artifact import read_lineage
         from storage.dataset import frame_set_from_table, read_rows
 
-        rows = read_rows(chain.lake, usable_logs(chain))
+        rows = read_rows(chain.lake, log_ids=usable_logs(chain))
         path = chain.lake.link("codebook")
         with making.artifact() as out:
             relabel(frame_set_from_table(rows, chain.lake, preset.codebook.image_hw), rows, path,
@@ -43,23 +43,26 @@ def relabeled_metadata(chain: Chain) -> dict:
     from ops.draw_charts import code_chart
     from storage.trajectory_table import CODES_PER_ROW, RELABELED
 
-    rows = pq.read_table(chain.lake.link("relabeled") / "relabeled.parquet", columns=["codes", "codes_valid", "codebook_version"])
+    columns = ["codes", "codes_valid", "codebook_version"]
+    rows = pq.read_table(chain.lake.link("relabeled") / "relabeled.parquet", columns=columns)
     codes = rows["codes"].combine_chunks().flatten().to_numpy().reshape(-1, CODES_PER_ROW)
     valid = rows["codes_valid"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(codes.shape)
     size = int(codes.max(initial=0)) + 1
     used = np.stack([np.bincount(codes[valid[:, token], token], minlength=size) / max(valid[:, token].sum(), 1)
                      for token in range(TOKENS)])
     return {"dagster/row_count": len(rows), "rows with all codes": int(valid.all(axis=1).sum()),
-            "codebook": rows["codebook_version"][0].as_py() if len(rows) else "", "dagster/column_schema": column_schema(RELABELED),
+            "codebook": rows["codebook_version"][0].as_py() if len(rows) else "",
+            "dagster/column_schema": column_schema(RELABELED),
             "use of the codes": svg_picture(code_chart(used), "use of the codes")}
 
 
 @dg.multi_asset_check(specs=[
-    dg.AssetCheckSpec("key_is_unique", asset="relabeled", blocking=True, description="The join with the codes has doubled no row."),
-    dg.AssetCheckSpec("codes_in_range", asset="relabeled", blocking=True, description="Every code is one of the codebook's."),
-    dg.AssetCheckSpec("codes_not_negative", asset="relabeled", blocking=True, description="No code is negative."),
-    dg.AssetCheckSpec("one_codebook_version", asset="relabeled", blocking=True, description="One codebook labelled all rows."),
-    dg.AssetCheckSpec("no_row_is_lost", asset="relabeled", blocking=True, description="Every row of the trajectories is there."),
+    *(dg.AssetCheckSpec(name, asset="relabeled", blocking=True, description=text) for name, text in (
+        ("key_is_unique", "The join with the codes has doubled no row."),
+        ("codes_in_range", "Every code is one of the codebook's."),
+        ("codes_not_negative", "No code is negative."),
+        ("one_codebook_version", "One codebook labelled all rows."),
+        ("no_row_is_lost", "Every row of the trajectories is there."))),
     dg.AssetCheckSpec("codes_are_of_the_codebook_that_is_there", asset="relabeled",
                       description="The rows were labelled by the codebook that lies in the lake now."),
 ])

@@ -15,10 +15,10 @@ from assets.trajectories import trajectories
 from assets.vla import vla
 
 
-@dg.asset(deps=[frames, trajectories, codebook, relabeled, vla, student, evaluation], group_name="evaluation", kinds={"html"},
-          owners=["team:ml"], code_version=code_version("report"))
+@dg.asset(deps=[frames, trajectories, codebook, relabeled, vla, student, evaluation], group_name="evaluation",
+          kinds={"html"}, owners=["team:ml"], code_version=code_version("report"))
 def report(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
-    """The score table, the best and the worst scenes with every planner's path, use of the codes, training curves, lineage."""
+    """One page: the score table, the best and the worst scenes with their plans, codes, training curves, lineage."""
     making, preset = Making(context, chain, "report", config), chain.preset()
     if making.needed:
         from ops.draw import draw
@@ -29,7 +29,7 @@ def report(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.M
     return making.result({"page": file_link(file), "MB": file.stat().st_size / 1e6})
 
 
-@dg.asset_check(asset="report", description="The page names no file outside itself and no address, so it opens offline.")
+@dg.asset_check(asset="report", description="The page loads no file outside itself, so it opens offline.")
 def opens_offline(chain: Chain) -> dg.AssetCheckResult:
     """Look for anything the page would load from elsewhere."""
     import re

@@ -27,8 +27,8 @@ def student(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.
 
         train, heldout = train_and_heldout(chain.lake, usable_logs(chain), preset.vla.image_hw, relabeled=True)
         with making.artifact() as out, PlanScorer(chain.lake, preset.processes) as score_plans:
-            distill(train, heldout, chain.lake.link("vla"), out, preset.student, score_plans=score_plans, where=preset.where,
-                    runs=chain.lake.runs, name=making.run_name, seed=preset.seed)
+            distill(train, heldout, chain.lake.link("vla"), out, preset.student, score_plans=score_plans,
+                    where=preset.where, runs=chain.lake.runs, name=making.run_name, seed=preset.seed)
     return making.result(student_metadata(chain))
 
 

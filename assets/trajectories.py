@@ -4,7 +4,7 @@ from functools import partial
 
 import dagster as dg
 
-from assets.chain import Ask, Chain
+from assets.chain import Ask, Chain, RawLogs
 from assets.checks import record, result
 from assets.frames import frames
 from assets.links import code_version
@@ -27,7 +27,7 @@ def trajectories(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
 
     settings = chain.preset().trajectories
     done = ingest(context, chain, config, "trajectories", lambda log_id, path, lineage: partial(
-        make_from_raw_log, extract, chain.source, chain.raw_folder, log_id, settings, path, lineage))
+        make_from_raw_log, extract, chain.source, chain.raw_folder, log_id, settings, path, lineage), RawLogs(chain))
     rows = summaries(chain, "trajectories", context.partition_keys)
     yield from events(context, "trajectories", done, {
         "rows": sum(row["rows"] for row in rows), "km": sum(row["path_m"] for row in rows) / 1e3,

@@ -1,4 +1,4 @@
-"""Pictures of freshly ingested logs for the catalogue: a contact sheet of frames, and where and how fast the ego drove."""
+"""Pictures of ingested logs for the catalogue: a contact sheet, where and how fast the ego drove. Not the report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,8 @@ TILE_HW = (90, 160)         # pixels of one picture in the sheet
 
 def contact_sheet_of(folders: Sequence[Path], columns: int) -> np.ndarray:
     """First front image of each frame store, tiled row by row into one picture (H, W, 3) uint8."""
-    tiles = [read_frames(folder, frame_info(folder).cameras[0].frame_index[:1], size_hw=TILE_HW)[0] for folder in folders]
+    tiles = [read_frames(folder, frame_info(folder).cameras[0].frame_index[:1], size_hw=TILE_HW)[0]
+             for folder in folders]
     blank = np.full((*TILE_HW, 3), 255, np.uint8)
     tiles += [blank] * (-len(tiles) % columns)
     return np.concatenate([np.concatenate(tiles[row:row + columns], axis=1) for row in range(0, len(tiles), columns)])

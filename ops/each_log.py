@@ -53,9 +53,9 @@ def each_log(works: Sequence[LogWork], processes: int = 2) -> Iterator[LogOutcom
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def make_from_raw_log(verb: Callable[[Any, Path, Any], Any], source: str, raw: Path, log_id: str, config: Any, path: Path,
-                      lineage: Lineage) -> Any:
-    """Make the artefact `path` of one log with `verb(log, out, config)`; its returned record is kept as summary.json."""
+def make_from_raw_log(verb: Callable[[Any, Path, Any], Any], source: str, raw: Path, log_id: str, config: Any,
+                      path: Path, lineage: Lineage) -> Any:
+    """Make the artefact `path` of one log with `verb(log, out, config)`; the record it returns is kept in it."""
     log = open_source(source, raw).open(log_id)
     with write_artifact(path, lineage) as out:
         summary = verb(log, out, config)

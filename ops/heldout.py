@@ -15,8 +15,8 @@ def train_and_heldout(lake: Lake, log_ids: Sequence[str], size_hw: tuple[int, in
                       relabeled: bool = False) -> tuple[FrameSet, FrameSet]:
     """Rows of the `train` and the `val` logs among `log_ids`.
 
-    Without any `val` log, as in a folder with one recorded drive, the last fifth of each training log is held out. Raises
-    ConfigError if there is nothing to learn from.
+    Without any `val` log, as in a folder with one recorded drive, the last fifth of each training log is held out.
+    Raises ConfigError if there is nothing to learn from.
     """
     train = read_dataset(lake, "train", size_hw=size_hw, relabeled=relabeled, log_ids=log_ids)
     heldout = read_dataset(lake, "val", size_hw=size_hw, relabeled=relabeled, log_ids=log_ids)

@@ -1,4 +1,4 @@
-"""What `latentvla run` prints while Dagster runs: one short line a message. `--verbose` shows Dagster's own log instead."""
+"""What `latentvla run` prints while Dagster runs: one short line a message. Not Dagster's own log: `--verbose`."""
 
 import logging
 import sys
@@ -27,7 +27,7 @@ class _Worth(logging.Filter):
 _EVENTS = {"STEP_START": "begins"}
 
 
-@dg.logger(description="One short line a message, for a person at a terminal.")
+@dg.logger({}, description="One short line a message, for a person at a terminal.")
 def brief_logger(_: dg.InitLoggerContext) -> logging.Logger:
     """A logger that writes to stdout."""
     logger = logging.Logger("latentvla", level=logging.DEBUG)

@@ -1,9 +1,9 @@
 """The `dagster` command, which also knows where our definitions are. Everything else is Dagster's own program.
 
-`dagster dev` reads workspace.yaml, but `dagster asset materialize` and `dagster job execute` read no file at all: without
-`-m` or `-f` they stop with an error. DAGSTER_MODULE_NAME would tell them, and would break `dagster dev`, whose children
-see it beside their workspace. So those commands, and only those, get the module as click's default value: it lives in
-one call, touches no environment variable and loses against whatever the user gives.
+`dagster dev` reads workspace.yaml, but `dagster asset materialize` and `dagster job execute` read no file at all:
+without `-m` or `-f` they stop with an error. DAGSTER_MODULE_NAME would tell them, and would break `dagster dev`, whose
+children see it beside their workspace. So those commands, and only those, get the module as click's default value: it
+lives in one call, touches no environment variable and loses against whatever the user gives.
 """
 
 import os

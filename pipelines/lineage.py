@@ -1,4 +1,4 @@
-"""Answers from the files of a lake alone which logs, configuration and code made an artefact. Needs no Dagster instance."""
+"""Answers from a lake's files which logs, configuration and code made an artefact. Needs no Dagster instance."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -21,7 +21,8 @@ def lineage_text(lake: Lake, name: str, *, every_log: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _walk(lake: Lake, name: str, wanted: str | None, depth: int, lines: list[str], told: set[str], every_log: bool) -> None:
+def _walk(lake: Lake, name: str, wanted: str | None, depth: int, lines: list[str], told: set[str],
+          every_log: bool) -> None:
     indent = "  " * depth
     try:
         made = read_lineage(lake.root / name)

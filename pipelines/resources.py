@@ -11,7 +11,7 @@ class PresetChain(Chain):
         """See pipelines/presets.py, which is imported when a run needs it: it loads torch."""
         from pipelines.presets import preset
 
-        return preset(self.scale)
+        return preset(self.scale)   # type: ignore[return-value]   # frozen, which the protocol cannot say
 
 
 def chain_at(places: Places | None = None) -> PresetChain:

@@ -15,7 +15,7 @@ import dagster as dg
 
 from assets.chain import Chain, RawLogs
 from assets.links import LINKS, does_not_apply, missing_capabilities, needs_work, plan_link, usable_logs
-from assets.per_log import LOGS, range_tags
+from assets.per_log import PARTITIONS, range_tags
 from pipelines.definitions import defs
 from storage.artifact import is_current
 from storage.errors import ConfigError, unknown_name
@@ -49,10 +49,10 @@ def run_chain(chain: Chain, until: str, instance: dg.DagsterInstance, *, verbose
 
 def sync_partitions(instance: dg.DagsterInstance, log_ids: list[str]) -> None:
     """Make the instance's set of logs that of the chain."""
-    known = instance.get_dynamic_partitions(LOGS.name)
+    known = instance.get_dynamic_partitions(PARTITIONS)
     for gone in set(known) - set(log_ids):
-        instance.delete_dynamic_partition(LOGS.name, gone)
-    instance.add_dynamic_partitions(LOGS.name, [log for log in log_ids if log not in set(known)])
+        instance.delete_dynamic_partition(PARTITIONS, gone)
+    instance.add_dynamic_partitions(PARTITIONS, [log for log in log_ids if log not in set(known)])
 
 
 def open_instance() -> dg.DagsterInstance:
@@ -60,8 +60,8 @@ def open_instance() -> dg.DagsterInstance:
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
     if not Path("dagster.yaml").exists():
-        raise ConfigError("there is no Dagster instance here", where=Path.cwd(), expected="dagster.yaml or DAGSTER_HOME",
-                          do="go to the repository's root")
+        raise ConfigError("there is no Dagster instance here", where=Path.cwd(),
+                          expected="dagster.yaml or DAGSTER_HOME", do="go to the repository's root")
     return dg.DagsterInstance.from_config(str(Path.cwd()))
 
 
@@ -70,7 +70,7 @@ def _ingest(chain: Chain, links: list[str], instance: dg.DagsterInstance, summar
     sync_partitions(instance, logs.ids)
     todo = {log for log in logs.ids if needs_work(chain, logs, log, links)}
     if todo:
-        order = [log for log in instance.get_dynamic_partitions(LOGS.name)]
+        order = list(instance.get_dynamic_partitions(PARTITIONS))
         places = [place for place, log in enumerate(order) if log in todo]
         _execute("ingest", links, instance, summary, chain, verbose, range_tags(order[places[0]:places[-1] + 1]))
 

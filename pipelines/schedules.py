@@ -1,4 +1,4 @@
-"""The schedule for retraining. A run with nothing new is over at once: artefacts that are current are not made again."""
+"""The schedule for retraining. A run with nothing new is over at once: what is current is not made again."""
 
 import dagster as dg
 

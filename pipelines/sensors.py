@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.chain import Chain, RawLogs
 from assets.links import needs_work, new_logs_since_codebook
-from assets.per_log import LOGS, range_tags
+from assets.per_log import LOGS, PARTITIONS, range_tags
 from pipelines.jobs import ingest, training
 from storage.artifact import digest
 
@@ -18,7 +18,7 @@ def new_logs(context: dg.SensorEvaluationContext, chain: Chain) -> dg.SensorResu
     todo = [log for log in logs.refs if needs_work(chain, logs, log)]
     if not todo:
         return dg.SkipReason(f"all {len(logs.refs)} logs in {chain.raw_folder} are ingested or in quarantine")
-    known = set(context.instance.get_dynamic_partitions(LOGS.name))
+    known = set(context.instance.get_dynamic_partitions(PARTITIONS))
     fresh = [log for log in todo if log not in known]
     parts = [fresh] if fresh else []        # new partitions are added at the end, so one run takes them all as a range
     parts += [[log] for log in todo if log in known]

@@ -33,7 +33,8 @@ def told(chain: "Chain", summary: "RunSummary", until: str) -> str:
         lines.append(f"  {'together':<14}{summary.seconds:8.1f} s        peak memory {summary.peak_mb / 1024:.2f} GB")
     else:
         lines.append(f"nothing to do: every link up to '{until}' is current ({summary.seconds:.1f} s)")
-    lines += [f"  in quarantine: {log} ({record.reason.splitlines()[0]})" for log, record in _quarantined(chain.lake).items()]
+    lines += [f"  in quarantine: {log} ({record.reason.splitlines()[0]})"
+              for log, record in _quarantined(chain.lake).items()]
     if summary.ends_at:
         return "\n".join([*lines, "", summary.ends_at])
     if until in ("evaluation", "report"):
@@ -58,7 +59,8 @@ def score_text(lake: Lake) -> str:
             cells.setdefault(row["planner"], {})[row["measure"]] = row["mean"]
             scenes = max(scenes, row["n_expected"])
     ranked = sorted(cells, key=lambda planner: -_number(cells[planner].get("pdms")))
-    rows = [{"planner": planner, **{name: _cell(cells[planner].get(name), name) for name in SCORE_COLUMNS}} for planner in ranked]
+    rows = [{"planner": planner, **{name: _cell(cells[planner].get(name), name) for name in SCORE_COLUMNS}}
+            for planner in ranked]
     return "\n".join([f"{scenes} scenes of the test logs; shares times 100, distances in metres", rows_text(rows)])
 
 
@@ -73,7 +75,8 @@ def status_text(chain: "Chain") -> str:
     for link in LINKS:
         if link in PER_LOG_LINKS:
             there = [log for log in logs.ids if (lake.log(link, log) / "lineage.json").exists()]
-            current = [log for log in there if is_current(lake.log(link, log), plan_log(chain, logs, link, log).version)]
+            current = [log for log in there
+                       if is_current(lake.log(link, log), plan_log(chain, logs, link, log).version)]
             lines.append(f"  {link:<14}{len(current)} of {len(logs.ids)} logs current"
                          + (f", {len(there) - len(current)} stale" if len(there) > len(current) else ""))
             continue
