@@ -168,17 +168,19 @@ def compose_log_score(logits_BKR: torch.Tensor) -> torch.Tensor:
 
 
 def plan_loss(found: Proposals, future_B83: torch.Tensor, scale_83: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Winner-takes-all loss and the winner's average displacement error in m.
+    """Loss of a batch and the displacement error in m of its nearest proposals.
 
-    The proposal nearest to the recorded future is drawn to it (L1 in metres, heading in units of its scale); the others
-    feel 5 % of that, so that none is lost. The mode learns by cross-entropy which proposals lie near (soft, 0.5 m).
+    The first proposal is drawn to every recorded future, so it learns the middle of what may happen; of the others only
+    the nearest one is (winner takes all), so they spread; all feel 5 % of it, so that none is lost. Distances are L1 in
+    metres, headings in units of their scale. The mode learns which proposals lie near (soft, 0.5 m).
     """
     error_BK83 = found.plans_BK83 - future_B83[:, None]
     ade_BK = error_BK83[..., :2].norm(dim=-1).mean(dim=-1)
     turn_BK = (error_BK83[..., 2] / scale_83[:, 2]).abs().mean(dim=-1)
     loss_BK = error_BK83[..., :2].abs().mean(dim=(-1, -2)) + 0.2 * turn_BK
-    best_B = ade_BK.argmin(dim=-1, keepdim=True)
     near_BK = (-ade_BK.detach() / 0.5).softmax(dim=-1)
-    mode = -(near_BK * found.mode_logits_BK.log_softmax(dim=-1)).sum(dim=-1)
-    loss_B = 0.95 * loss_BK.gather(1, best_B)[:, 0] + 0.05 * loss_BK.mean(dim=-1) + 0.5 * mode
-    return loss_B.mean(), ade_BK.detach().gather(1, best_B).mean()
+    loss_B = loss_BK[:, 0] - 0.5 * (near_BK * found.mode_logits_BK.log_softmax(dim=-1)).sum(dim=-1)
+    if loss_BK.shape[1] > 1:
+        best_B1 = ade_BK[:, 1:].argmin(dim=-1, keepdim=True)
+        loss_B = loss_B + 0.95 * loss_BK[:, 1:].gather(1, best_B1)[:, 0] + 0.05 * loss_BK[:, 1:].mean(dim=-1)
+    return loss_B.mean(), ade_BK.detach().amin(dim=-1).mean()
