@@ -67,7 +67,7 @@ def curves_section(lake: Lake) -> Section | str:
 
 
 def history_files(folder: Path) -> list[Path]:
-    """The metric histories an artefact keeps, one a training run: `history*.jsonl`, or any name in a folder `history`."""
+    """The metric histories of an artefact, one a training run: `history*.jsonl`, or any name in a folder `history`."""
     return sorted({*folder.rglob("history*.jsonl"), *folder.rglob("history/*.jsonl")})
 
 
