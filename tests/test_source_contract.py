@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from tiny_kitti import write_drive
+from tiny_nuscenes import write_scene
 from tiny_openscene import write_log
 
 from ops.decode import FrameConfig, decode
@@ -15,7 +16,8 @@ from storage.sources import SOURCES, fingerprint, open_source
 from storage.sources.contract import RawLog, Source
 from storage.trajectory_table import TABLES, Category, Command, read_table
 
-SOURCES_UNDER_TEST = {"openscene": write_log, "kitti_raw": write_drive}     # name -> writes one log below a folder
+# name -> writes one log below a folder
+SOURCES_UNDER_TEST = {"openscene": write_log, "kitti_raw": write_drive, "nuscenes": write_scene}
 
 
 @pytest.fixture(scope="module", params=SOURCES_UNDER_TEST)

@@ -162,6 +162,16 @@ def test_a_frame_without_its_fields_and_a_pickle_of_something_else_are_explained
         open_source("openscene", tmp_path).open("log_a")
 
 
+@pytest.mark.parametrize(("changes", "method"), [
+    ({"ego_dynamic_state": [1.0]}, "signals"), ({"timestamp": "noon"}, "signals"), ({"traffic_lights": [7]}, "lights"),
+    ({"anns": {"gt_names": ["vehicle"]}}, "agents"), ({"cams": {"CAM_F0": {}}}, "cameras"),
+    ({"roadblock_ids": 3}, "signals"),
+])
+def test_fields_of_another_shape_or_kind_set_the_log_aside_and_never_stop_a_run(tmp_path, changes, method):
+    with pytest.raises(SourceError, match=r"its format does not have[\s\S]*log log_a"):
+        getattr(with_frame(tmp_path, 0, **changes), method)()
+
+
 def test_a_log_without_any_front_image_is_refused(tmp_path):
     tiny.write_frames_file(tmp_path, "log_a", "train", [tiny.frame_dict("log_a", 0)])
     with pytest.raises(SourceError, match=r"no front image[\s\S]*CAM_F0"):

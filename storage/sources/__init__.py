@@ -11,6 +11,7 @@ from storage.sources.contract import LogRef, Source
 
 # name -> (module, class); imported when asked for, so that a source's own dependency is needed by its users only
 SOURCES = {"kitti_raw": ("storage.sources.kitti_raw", "KittiRawSource"),
+           "nuscenes": ("storage.sources.nuscenes", "NuScenesSource"),
            "openscene": ("storage.sources.openscene", "OpenSceneSource")}
 
 

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from storage.sources.contract import (
     Agents,
     Camera,
     Capabilities,
-    Category,
     Lights,
     LogRef,
     MapObject,
@@ -31,9 +29,9 @@ from storage.sources.contract import (
 )
 from storage.sources.images import image_size
 from storage.sources.nuplan_map import read_nuplan_map
-from storage.sources.rotations import rotation_of_quaternion, wrapped, yaw_of_quaternion
-from storage.sources.safe_pickle import read_plain_pickle
-from storage.sources.soundness import require_sound
+from storage.sources.openscene_frames import agents_of, command_of, lidar_to_ego_of, read_log_frames
+from storage.sources.rotations import yaw_of_quaternion
+from storage.sources.soundness import damage_explained, require_sound
 from storage.trajectory_table import Command
 
 FRONT = "CAM_F0"
@@ -42,7 +40,6 @@ INDEX_FOLDERS = ("navsim_logs", "meta_datas")
 # name decides, so that a log never changes its split when others are added.
 SPLITS = {"train": (1.0, 0.0), "val": (0.0, 1.0), "test": (0.0, 0.0), "trainval": (0.9, 0.1), "mini": (0.7, 0.1),
           "navtrain": (0.9, 0.1), "navtest": (0.0, 0.0)}
-REQUIRED = ("token", "timestamp", "ego2global_translation", "ego2global_rotation", "ego_dynamic_state", "cams")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +55,22 @@ class OpenSceneLog:
     map_file: Path | None
     notes: tuple[str, ...]
 
+    @damage_explained
     def cameras(self) -> tuple[Camera, ...]:
         """Calibration from the first frame; a log's cameras do not move."""
-        frames = _frames(self.file)
+        frames = read_log_frames(self.file)
         return tuple(_camera(self, name, frames[0]) for name in self.capabilities.cameras)
 
+    @damage_explained
     def images(self, camera: str) -> Iterator[RawImage]:
         """The images that exist, in frame order."""
-        for index, (frame, file) in enumerate(zip(_frames(self.file), self._image_files(camera), strict=True)):
-            if file is not None:
-                yield RawImage(index, camera, int(frame["timestamp"]), file)
+        files = enumerate(zip(read_log_frames(self.file), self._image_files(camera), strict=True))
+        return iter([RawImage(index, camera, int(frame["timestamp"]), file) for index, (frame, file) in files if file])
 
+    @damage_explained
     def signals(self) -> Signals:
         """Ego signals, checked. Raises SourceError for NaN, jumps, or time that goes back."""
-        frames = _frames(self.file)
+        frames = read_log_frames(self.file)
 
         def column(name: str, width: int) -> np.ndarray:
             return np.array([frame[name] for frame in frames], dtype=np.float64).reshape(len(frames), width)
@@ -87,41 +86,26 @@ class OpenSceneLog:
             pose_world=np.column_stack([column("ego2global_translation", 3)[:, :2],
                                         yaw_of_quaternion(column("ego2global_rotation", 4))]),
             velocity_ego=dynamic[:, :2], acceleration_ego=dynamic[:, 2:],
-            command=np.array([_command(frame.get("driving_command")) for frame in frames], dtype=np.int8),
+            command=np.array([command_of(frame.get("driving_command")) for frame in frames], dtype=np.int8),
             has_image=has_image,
             route_roadblock_ids=[[str(item) for item in frame.get("roadblock_ids", ())] for frame in frames],
             tags=[[str(item) for item in frame.get("tags", ())] for frame in frames], notes=notes),
             self.log_id, self.file)
 
+    @damage_explained
     def agents(self) -> Agents:
         """Boxes of all frames, moved from each frame's ego frame to the world."""
-        frames = _frames(self.file)
-        boxes = [frame.get("anns") or _NO_BOXES for frame in frames]
-        count = [len(item["gt_names"]) for item in boxes]
-        ego_to_world, lidar_to_ego = _ego_to_world(frames), _lidar_to_ego(frames)
-        row = np.repeat(np.arange(len(frames)), count)
-        box = np.concatenate([np.asarray(item["gt_boxes"], np.float64).reshape(-1, 7) for item in boxes])
-        speed = np.concatenate([np.asarray(item["gt_velocity_3d"], np.float64).reshape(-1, 3) for item in boxes])
-        turn = ego_to_world[row, :3, :3]
-        center = np.einsum("aij,aj->ai", turn, box[:, :3]) + ego_to_world[row, :3, 3]
-        center[:, 2] = box[:, 2]
-        velocity = np.einsum("aij,ajk,ak->ai", turn, lidar_to_ego[row, :3, :3], speed)
-        ego_yaw = np.arctan2(turn[:, 1, 0], turn[:, 0, 0])
-        names = [str(name) for item in boxes for name in item["gt_names"]]
-        return Agents(
-            frame_index=row.astype(np.int32),
-            track_token=np.array([str(token) for item in boxes for token in item["track_tokens"]], dtype=object),
-            category=np.array([_category(name, self) for name in names], dtype=np.int8),
-            center_world=center, yaw_rad=wrapped(box[:, 6] + ego_yaw), velocity_world=velocity[:, :2],
-            size_lwh=box[:, 3:6])
+        return agents_of(read_log_frames(self.file), self.file)
 
+    @damage_explained
     def lights(self) -> Lights:
         """States of the traffic lights; all but red count as not red."""
-        states = [(index, str(connector), bool(red)) for index, frame in enumerate(_frames(self.file))
+        states = [(index, str(connector), bool(red)) for index, frame in enumerate(read_log_frames(self.file))
                   for connector, red in frame.get("traffic_lights", ())]
         index, connector, red = zip(*states, strict=True) if states else ((), (), ())
         return Lights(np.array(index, np.int32), np.array(connector, dtype=object), np.array(red, dtype=bool))
 
+    @damage_explained
     def map_objects(self) -> list[MapObject]:
         """The whole map of the log's town; empty if the log has none."""
         return list(read_nuplan_map(self.map_file)) if self.map_file else []
@@ -129,7 +113,7 @@ class OpenSceneLog:
     def _image_files(self, camera: str) -> list[Path | None]:
         """File of each frame's image, None where there is none on disk."""
         files = [self.blobs / frame["cams"][camera]["data_path"] if camera in frame["cams"] else None
-                 for frame in _frames(self.file)]
+                 for frame in read_log_frames(self.file)]
         there = {folder: set(os.listdir(folder)) if folder.is_dir() else set()
                  for folder in {file.parent for file in files if file is not None}}
         return [file if file is not None and file.name in there[file.parent] else None for file in files]
@@ -151,6 +135,7 @@ class OpenSceneSource:
         return [LogRef(log_id, _split_of(file), (file, *maps), self._images_of(file))
                 for log_id, file in sorted(found.items())]
 
+    @damage_explained
     def open(self, log_id: str) -> OpenSceneLog:
         """A handle on one log; reads its pickle once to learn what it holds."""
         found = self._index_files()
@@ -158,7 +143,7 @@ class OpenSceneSource:
             raise SourceError(f"there is no log '{log_id}'", where=self.raw, expected=f"one of {len(found)} logs",
                               do="list them: latentvla logs")
         file = found[log_id]
-        frames = _frames(file)
+        frames = read_log_frames(file)
         blobs = file.parent.parent.parent / "sensor_blobs" / file.parent.name
         location = str(frames[0].get("map_location") or "")
         map_file = self._map_file(location)
@@ -173,7 +158,8 @@ class OpenSceneSource:
         capabilities = Capabilities(tuple(cameras), agents=any(frame.get("anns") for frame in frames),
                                     map=map_file is not None,
                                     traffic_lights=any(frame.get("traffic_lights") for frame in frames),
-                                    command=any(_command(f.get("driving_command")) != Command.UNKNOWN for f in frames))
+                                    command=any(command_of(frame.get("driving_command")) != Command.UNKNOWN
+                                                for frame in frames))
         return OpenSceneLog(log_id, bare.split, bare.location, capabilities, file, blobs, map_file, notes)
 
     def _index_files(self) -> dict[str, Path]:
@@ -213,33 +199,6 @@ class OpenSceneSource:
         return file if file.exists() else None
 
 
-_NO_BOXES: dict[str, Any] = {"gt_boxes": (), "gt_names": (), "gt_velocity_3d": (), "track_tokens": ()}
-
-
-def _frames(file: Path) -> list[dict[str, Any]]:
-    try:
-        stamp = file.stat()
-    except FileNotFoundError as error:
-        raise SourceError("the log file does not exist", where=file, do="check the raw folder") from error
-    return _frames_cached(file, stamp.st_mtime_ns, stamp.st_size)
-
-
-@lru_cache(maxsize=2)       # decode and extract ask the same log several times in a row
-def _frames_cached(file: Path, _mtime_ns: int, _size: int) -> list[dict[str, Any]]:
-    frames = read_plain_pickle(file)
-    if not isinstance(frames, list) or not frames:
-        raise SourceError("this is no OpenScene log", where=file, expected="a list of frames",
-                          found=f"{type(frames).__name__} of length {len(frames) if hasattr(frames, '__len__') else 0}",
-                          do="give the pickles of navsim_logs, not the metric cache")
-    for index, frame in enumerate(frames):
-        lacking = [name for name in REQUIRED if name not in frame] if isinstance(frame, dict) else list(REQUIRED)
-        if lacking:
-            raise SourceError("a frame lacks fields", where=f"log {file.stem}, frame {index}, file {file}",
-                              expected=", ".join(REQUIRED), found=f"without {', '.join(lacking)}",
-                              do="download or write the log again")
-    return frames
-
-
 def _front_first(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (name != FRONT, name))
 
@@ -262,31 +221,5 @@ def _camera(log: OpenSceneLog, name: str, frame: dict[str, Any]) -> Camera:
     camera_to_lidar[:3, :3] = calibration["sensor2lidar_rotation"]
     camera_to_lidar[:3, 3] = calibration["sensor2lidar_translation"]
     return Camera(name, width, height, np.asarray(calibration["cam_intrinsic"], dtype=np.float64),
-                  _lidar_to_ego([frame])[0] @ camera_to_lidar,
+                  lidar_to_ego_of([frame])[0] @ camera_to_lidar,
                   tuple(float(item) for item in np.asarray(calibration["distortion"]).ravel()))
-
-
-def _command(one_hot: Any) -> Command:
-    flags = np.asarray(one_hot if one_hot is not None else ()).ravel()
-    return Command(int(flags.argmax())) if len(flags) == len(Command) and flags.any() else Command.UNKNOWN
-
-
-def _category(name: str, log: OpenSceneLog) -> Category:
-    try:
-        return Category[name.upper()]
-    except KeyError as error:
-        raise SourceError("unknown category of an agent", where=f"log {log.log_id}, file {log.file}",
-                          expected=", ".join(item.name.lower() for item in Category), found=name,
-                          do="add it to storage.trajectory_table.Category") from error
-
-
-def _ego_to_world(frames: list[dict[str, Any]]) -> np.ndarray:
-    out = np.tile(np.eye(4), (len(frames), 1, 1))
-    turns = np.array([frame["ego2global_rotation"] for frame in frames], dtype=np.float64)
-    out[:, :3, :3] = rotation_of_quaternion(turns)
-    out[:, :3, 3] = [frame["ego2global_translation"] for frame in frames]
-    return out
-
-
-def _lidar_to_ego(frames: list[dict[str, Any]]) -> np.ndarray:
-    return np.stack([np.asarray(frame.get("lidar2ego", np.eye(4)), dtype=np.float64) for frame in frames])

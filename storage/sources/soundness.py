@@ -1,6 +1,12 @@
-"""Refuses ego signals that no vehicle can have driven: NaN, time going back, jumps. Not the statistical data checks."""
+"""Refuses what cannot be a log: ego signals that no vehicle can have driven, fields of another shape or kind.
 
+Not the statistical data checks.
+"""
+
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,3 +39,22 @@ def require_sound(signals: Signals, log_id: str, file: Path) -> Signals:
     refuse(speed_mps > MAX_SPEED_MPS, "the ego speed is impossible", f"at most {MAX_SPEED_MPS} m/s", speed_mps, repair)
     refuse(moved_m > reach_m, "the pose jumps", "a step in metres that agrees with the speed", moved_m, repair)
     return signals
+
+
+def damage_explained(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A reader's method that answers fields of another shape or kind than its format has with SourceError.
+
+    Raw logs are foreign data: whatever is wrong in one must set that log aside and not stop the others.
+    """
+    @wraps(method)
+    def wrapper(self: Any, *arguments: Any) -> Any:
+        try:
+            return method(self, *arguments)
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            log_id = getattr(self, "log_id", arguments[0] if arguments else "")
+            raise SourceError("a log holds something that its format does not have",
+                              where=f"log {log_id}, read for {method.__name__}",
+                              expected=f"what storage.sources.{type(self).__module__.rsplit('.', 1)[-1]} describes",
+                              found=f"{type(error).__name__}: {error}",
+                              do="correct or leave out this log; it is read again when its bytes change") from error
+    return wrapper
