@@ -53,7 +53,7 @@ def scene_figure(view: SceneView, paths: Mapping[str, np.ndarray], *, reach_m: f
     first = next(iter(paths), "")
     draw_camera(figure.add_axes((0.0, split + 0.01, 1.0, 0.99 - split)), view,
                 {name: path for name, path in paths.items() if name in (first, "human")})
-    draw_bev(figure.add_axes((0.0, 0.0, 1.0, split)), view, dict(reversed(paths.items())), reach_m=reach_m)
+    draw_bev(figure.add_axes((0.0, 0.0, 1.0, split)), view, dict(reversed([*paths.items()])), reach_m=reach_m)
     return figure
 
 

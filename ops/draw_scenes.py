@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ops.draw_page import Badge, Gallery, Legend, Paragraph, Picture, Section, figure_image
+from ops.draw_page import Badge, Block, Gallery, Legend, Paragraph, Picture, Section, figure_image
 from ops.draw_scene import AGENT_FILLS, INK, OBJECT_FILL, OTHER_PATH, PATH_STYLES, RED_LIGHT, scene_figure
 from ops.findings import Findings, label
 from ops.scene_view import SceneView, read_scene_view
@@ -57,7 +57,7 @@ def scene_sections(lake: Lake, found: Findings, choice: SceneChoice) -> tuple[li
         pictures = [scene_picture(read_scene_view(lake, str(cube.log_id[row]), int(cube.frame_index[row])),
                                   {name: plans[cube.log_id[row], cube.frame_index[row], name] for name in drawn},
                                   cube, int(row), judged, choice) for row in rows]
-        blocks = [Legend(keys), Gallery(pictures)] if pictures else [Paragraph("There is none.")]
+        blocks: list[Block] = [Legend(keys), Gallery(pictures)] if pictures else [Paragraph("There is none.")]
         sections.append(Section(anchor, title, blocks, lead if anchor == "worst" else ""))
     return sections, len(worst) + len(best)
 

@@ -114,8 +114,8 @@ def _collisions(rows: FrameSet, plans_NP63: np.ndarray, agents: pa.Table, frames
         near = np.abs(wanted_NT[mine][:, :, None] - time_us).argmin(axis=2)
         met = np.abs(wanted_NT[mine] - time_us[near]) <= config.time_tolerance_s * 1e6
         row, step, box = np.nonzero(met[:, :, None] & (index[near][:, :, None] == at))
-        touching = overlap(ego_NPT5[mine[row], :, step], boxes[box][:, None])       # (pairs, P)
-        np.logical_or.at(hit_NPT, (mine[row], slice(None), step), touching)
+        pair, planner = np.nonzero(overlap(ego_NPT5[mine[row], :, step], boxes[box][:, None]))
+        hit_NPT[mine[row[pair]], planner, step[pair]] = True
     return hit_NPT
 
 

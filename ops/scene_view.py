@@ -82,7 +82,8 @@ def _log_tables(lake: Lake, log_id: str) -> dict[str, pa.Table]:
 
 def _map_in_ego(table: pa.Table, pose: np.ndarray, red: set[str]) -> tuple[dict, list[np.ndarray], list[np.ndarray]]:
     polygons: dict[MapLayer, list[np.ndarray]] = {}
-    baselines, red_lines = [], []
+    baselines: list[np.ndarray] = []
+    red_lines: list[np.ndarray] = []
     for item in table.select(["layer", "token", "polygon_xy", "baseline_xyyaw"]).to_pylist():
         layer = MapLayer(item["layer"])
         ring = _to_ego(np.reshape(item["polygon_xy"], (-1, 2)), pose)
