@@ -48,9 +48,9 @@ def draw(lake: Lake, out: Path, config: ReportConfig) -> ReportSummary:
     found = read_findings(lake.link("evaluation"))
     scenes, pictures = scene_sections(lake, found, config.scenes)
     made: list[Section | str | None] = [
-        score_section(found), verdict_section(found), rare_section(found), sight_section(found), zero_shot_section(found),
-        latency_section(found), *scenes, codes_section(lake), curves_section(lake), lineage_section(lake),
-        unscored_section(found)]
+        score_section(found), verdict_section(found), rare_section(found), sight_section(found),
+        zero_shot_section(found), latency_section(found), *scenes, codes_section(lake), curves_section(lake),
+        lineage_section(lake), unscored_section(found)]
     sections = [item for item in made if isinstance(item, Section)]
     left_out = tuple(item for item in made if isinstance(item, str))
     if left_out:
