@@ -1,0 +1,59 @@
+# Everything a person needs, each in one word. `make` alone prints this help.
+#
+#   make setup   create .venv, install the tested versions and this project (once; again when pyproject.toml changes)
+#   make run     set up, run the whole chain at scale "embedded", print the score table and where the report lies
+#   make smoke   the same at the smallest scale, in under two minutes
+#   make ui      set up and open Dagster's UI on http://localhost:3000
+#   make test    set up, check, run the tests
+#   make check   lint, types and the layer contract
+#   make clean   remove .venv and caches; what was made stays in lake/ and its history in .dagster/
+#
+#   PYTHON=python3.12 make setup   choose the interpreter (3.11 or 3.12)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+# Before torch, Dagster and the hub client are imported: idle threads sleep, nothing is sent, nothing is fetched.
+export OMP_WAIT_POLICY := PASSIVE
+export DAGSTER_DISABLE_TELEMETRY := 1
+export HF_HUB_OFFLINE := 1
+export TRANSFORMERS_OFFLINE := 1
+export GX_ANALYTICS_ENABLED := false
+
+.PHONY: help setup run smoke ui test check clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "latentvla needs Python 3.11 or 3.12: PYTHON=python3.11 make setup"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+run: $(STAMP)
+	@$(BIN)/latentvla run
+
+smoke: $(STAMP)
+	@$(BIN)/latentvla run --scale smoke
+
+ui: $(STAMP)
+	@env -u DAGSTER_MODULE_NAME $(BIN)/dagster dev
+
+test: $(STAMP) check
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .tmp_dagster_home_*
