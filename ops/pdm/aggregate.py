@@ -1,7 +1,7 @@
 """From sub-scores to scores: both versions' formulas, the human filter, two frames, two stages. Not the sub-scores.
 
-Source: PDM_SPEC 1.1, 1.7, 1.8 (navsim pdm_scorer.py `_aggregate_scores` and `_aggregate_pdm_scores`, evaluate/pdm_score.py,
-script/run_pdm_score*.py, scoring/scene_aggregator.py). K plans.
+Source: PDM_SPEC 1.1, 1.7, 1.8 (navsim pdm_scorer.py `_aggregate_scores` and `_aggregate_pdm_scores`,
+evaluate/pdm_score.py, script/run_pdm_score*.py, scoring/scene_aggregator.py). K plans.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ _KERNEL_VARIANCE_M2 = 0.1       # of the weights of second-stage scenes
 
 
 def progress_v1(raw_m: np.ndarray, product: np.ndarray, best_m: np.ndarray) -> np.ndarray:
-    """EP of v1: raw progress times the product, over the best of the batch; 1 where nobody advances 5 m (0 if product is 0)."""
+    """EP of v1: raw progress times the product over the best of the batch; 1 if that is < 5 m (0 if the product is 0)."""
     masked = raw_m * product
     enough = best_m > PROGRESS_THRESHOLD_M
     return np.where(enough, masked / np.where(enough, best_m, 1.0), np.where(product == 0.0, 0.0, 1.0))
@@ -47,7 +47,7 @@ def human_filter(plan: np.ndarray, human: np.ndarray) -> np.ndarray:
 
 
 def second_stage_weights(end_xy: np.ndarray, start_xy: np.ndarray) -> np.ndarray:
-    """(n,) weights of second-stage scenes that start at (n, 2), for a first-stage plan that ends at (2,); they sum to 1."""
+    """(n,) weights, of sum 1, of second-stage scenes that start at (n, 2) for a first-stage plan that ends at (2,)."""
     weight = np.exp(-((start_xy - end_xy) ** 2).sum(axis=1) / (2 * _KERNEL_VARIANCE_M2))
     total = weight.sum()
     return np.full(len(weight), 1.0 / len(weight)) if np.isclose(total, 0.0) or np.isnan(total) else weight / total
@@ -55,7 +55,7 @@ def second_stage_weights(end_xy: np.ndarray, start_xy: np.ndarray) -> np.ndarray
 
 def two_stage_score(first_now: float, first_before: float, second_now: np.ndarray, second_before: np.ndarray,
                     weights_now: np.ndarray, weights_before: np.ndarray) -> tuple[float, float, float]:
-    """(combined, stage 1, stage 2) of one mapping: frames now and 0.5 s before, each times its weighted second stage."""
+    """Combined, stage 1 and stage 2 of one mapping: frames now and 0.5 s before, each with its second stage."""
     stage_now, stage_before = float(second_now @ weights_now), float(second_before @ weights_before)
     combined = (first_now * stage_now + first_before * stage_before) / 2
     return combined, (first_now + first_before) / 2, (stage_now + stage_before) / 2

@@ -1,13 +1,15 @@
 """Where the ego box is at each moment: across lanes, off the road, on the wrong side. Not a score: see compliance.py.
 
-Source: PDM_SPEC 1.5 (navsim pdm_scorer.py `_calculate_ego_area`). A point on an edge is outside.
+Source: PDM_SPEC 1.5 (navsim pdm_scorer.py `_calculate_ego_area`). A point on an edge is outside. T moments.
 """
 
 from enum import IntEnum
 
-from ops.pdm.engine import kernel
-from ops.pdm.geometry import INSIDE, box_bounds
-from ops.pdm.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, locate, polygons_near
+import numpy as np
+
+from ops.pdm.engine import inner
+from ops.pdm.geometry import bounds_of
+from ops.pdm.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, inside
 
 
 class Area(IntEnum):
@@ -16,45 +18,59 @@ class Area(IntEnum):
     MULTIPLE_LANES = 0      # corners touch more than one lane or connector, and none holds all four
     NON_DRIVABLE = 1        # a corner lies in no roadblock, intersection or car park
     ONCOMING = 2            # the centre lies in no lane or connector of the route
-    INTERSECTION = 3        # the centre lies in an intersection (used by DDC and LK of v2)
+    INTERSECTION = 3        # the centre lies in an intersection (DDC and LK of v2)
+    REAR_INTERSECTION = 4   # the rear axle lies in an intersection (TTC)
 
 
-@kernel
-def ego_areas(corners, polygons, out):
-    """Fill `out` (T, 4) bool from the ego boxes `corners` (T, 5, 2): four corners, then the centre."""
-    low_x, low_y, high_x, high_y = box_bounds(corners[0])
+@inner
+def swept_bounds(corners):
+    """Lowest x, lowest y, highest x, highest y of all ego boxes (T, 5, 2)."""
+    low_x, low_y, high_x, high_y = bounds_of(corners[0])
     for t in range(1, corners.shape[0]):
-        a, b, c, d = box_bounds(corners[t])
+        a, b, c, d = bounds_of(corners[t])
         low_x, low_y, high_x, high_y = min(low_x, a), min(low_y, b), max(high_x, c), max(high_y, d)
-    near = polygons_near(polygons, low_x, low_y, high_x, high_y)
+    return low_x, low_y, high_x, high_y
+
+
+@inner
+def ego_areas(states, corners, polygons, out):
+    """Fill `out` (T, 5) bool from the states (T, 11) and the ego boxes (T, 5, 2): four corners, then the centre."""
+    bounds, kind, first, slabs_per_m = polygons.bounds, polygons.kind, polygons.slab_start, polygons.slabs_per_m
+    edge_start, edges = polygons.edge_start, polygons.edges
+    low_x, low_y, high_x, high_y = swept_bounds(corners)
+    near = np.empty(len(kind), dtype=np.int64)
+    found = 0
+    for m in range(len(kind)):
+        if bounds[m, 0] <= high_x and bounds[m, 2] >= low_x and bounds[m, 1] <= high_y and bounds[m, 3] >= low_y:
+            near[found] = m
+            found += 1
     for t in range(corners.shape[0]):
-        _areas_at(corners[t], polygons, near, out[t])
-
-
-@kernel
-def _areas_at(points, polygons, near, out):
-    """Areas of one ego box `points` (5, 2)."""
-    low_x, low_y, high_x, high_y = box_bounds(points)
-    lanes, one_lane, drivable, on_route, intersection = 0, False, 0, False, False
-    for n in range(len(near)):
-        m = near[n]
-        bounds, kind = polygons.bounds[m], polygons.kind[m]
-        if bounds[0] > high_x or bounds[2] < low_x or bounds[1] > high_y or bounds[3] < low_y:
-            continue
-        inside = 0
-        if kind & (LANE | DRIVABLE):
-            for k in range(4):
-                if locate(polygons, m, points[k, 0], points[k, 1]) == INSIDE:
-                    inside |= 1 << k
-        if kind & LANE and inside:
-            lanes += 1
-            one_lane = one_lane or inside == 15
-        if kind & DRIVABLE:
-            drivable |= inside
-        if kind & (ON_ROUTE | INTERSECTION) and locate(polygons, m, points[4, 0], points[4, 1]) == INSIDE:
-            on_route = on_route or kind & ON_ROUTE != 0
-            intersection = intersection or kind & INTERSECTION != 0
-    out[0] = lanes > 1 and not one_lane
-    out[1] = drivable != 15
-    out[2] = not on_route
-    out[3] = intersection
+        low_x, low_y, high_x, high_y = bounds_of(corners[t])
+        lanes, one_lane, drivable, center_kinds, rear_kinds = 0, False, 0, 0, 0
+        for n in range(found):
+            m = near[n]
+            if bounds[m, 0] > high_x or bounds[m, 2] < low_x or bounds[m, 1] > high_y or bounds[m, 3] < low_y:
+                continue
+            held = 0            # one bit for each corner, then the centre, then the rear axle
+            for k in range(6):
+                x = states[t, 0] if k == 5 else corners[t, k, 0]
+                y = states[t, 1] if k == 5 else corners[t, k, 1]
+                wanted = INTERSECTION if k == 5 else ON_ROUTE | INTERSECTION if k == 4 else LANE | DRIVABLE
+                if (kind[m] & wanted and bounds[m, 0] <= x <= bounds[m, 2] and bounds[m, 1] <= y <= bounds[m, 3]
+                        and inside(x, y, first[m], first[m + 1] - first[m], bounds[m, 1], slabs_per_m[m], edge_start,
+                                   edges)):
+                    held |= 1 << k
+            if kind[m] & LANE and held & 15:
+                lanes += 1
+                one_lane = one_lane or held & 15 == 15
+            if kind[m] & DRIVABLE:
+                drivable |= held & 15
+            if held & 16:
+                center_kinds |= kind[m]
+            if held & 32:
+                rear_kinds |= kind[m]
+        out[t, Area.MULTIPLE_LANES] = lanes > 1 and not one_lane
+        out[t, Area.NON_DRIVABLE] = drivable != 15
+        out[t, Area.ONCOMING] = center_kinds & ON_ROUTE == 0
+        out[t, Area.INTERSECTION] = center_kinds & INTERSECTION != 0
+        out[t, Area.REAR_INTERSECTION] = rear_kinds & INTERSECTION != 0

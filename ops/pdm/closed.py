@@ -1,18 +1,22 @@
-"""PDM-Closed: the rule-based planner whose progress every plan is measured against. Not its score: that is score.py's.
+"""PDM-Closed: the rule-based planner whose progress every plan is measured against. Not its score: that is
+score.py's.
 
-Source: PDM_SPEC 1.10 (navsim pdm_generator.py, batch_idm_policy.py, abstract_pdm_closed_planner.py). Three paths (centreline,
-1 m right, 1 m left) times five target speeds give 15 proposals, path-major. Quirks that published numbers have are kept:
-the first step brakes for a leader at the origin (the array of leaders starts as zeros and is only filled at even steps), and
-the record of the leader is shared by the five speeds of a path without a reset, so parts of it leak from one to the next.
+Source: PDM_SPEC 1.10 (navsim pdm_generator.py, batch_idm_policy.py, abstract_pdm_closed_planner.py). Three paths
+(centreline, 1 m right, 1 m left) times five target speeds give 15 proposals, path-major. Quirks that published
+numbers have are kept: the first step brakes for a leader at the origin (the leaders' array starts as zeros and is
+only filled at even steps), and one record of the leader is shared by the five speeds of a path without a reset, so
+parts of it leak from one to the next. Legend: V proposals of a path, F frames of the forecast, A tracks, L red
+lights.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
 
-from ops.pdm.engine import kernel
-from ops.pdm.geometry import box_corners, ring_box_distance, ring_meets_box, wrapped
+from ops.pdm.engine import inner, kernel
+from ops.pdm.geometry import bounds_of, fill_box, ring_box_distance, ring_touches_box, wrapped
 from ops.pdm.observation import FORECAST_STRIDE, Traffic, ego_box, forecast_traffic
 from ops.pdm.progress import Line, make_line, project
 from ops.pdm.scene import Scene
@@ -21,94 +25,22 @@ from ops.pdm.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, REAR_AXLE_TO_CENTER_M, 
 LATERAL_OFFSETS_M = (0.0, -1.0, 1.0)                    # of the three paths; positive is left
 SPEED_FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)             # of the speed limit
 FALLBACK_SPEED_MPS = 15.0                               # where no limit is known
-PROPOSALS = len(LATERAL_OFFSETS_M) * len(SPEED_FRACTIONS)
+SPEEDS = len(SPEED_FRACTIONS)
+PROPOSALS = len(LATERAL_OFFSETS_M) * SPEEDS
 LONG_STEPS = 50                                         # the chosen proposal is unrolled to 5 s
 _MIN_GAP_M, _HEADWAY_S, _ACC, _DEC, _EXPONENT = 1.0, 1.5, 1.5, 3.0, 10
 _PATH_START_M = 1e-5                                    # smallest place on a path that is looked up
-_X, _SPEED, _REAR = 0, 1, 2                             # record of a leader: place on the path, speed, half length
+_PLACE, _SPEED, _REAR = 0, 1, 2                         # record of a leader: place on the path, speed, half length
 
 
-@kernel
-def _pose_at(xyyaw, along, place, out):
-    """Fill `out` (3,) with the pose at a place on a path (N, 3) whose headings are unwrapped."""
-    place = min(max(place, _PATH_START_M), along[-1])
-    j = min(max(np.searchsorted(along, place), 1), len(along) - 1)
-    part = place - along[j - 1]
-    for k in range(3):
-        out[k] = (xyyaw[j, k] - xyyaw[j - 1, k]) / (along[j] - along[j - 1]) * part + xyyaw[j - 1, k]
-    out[2] = wrapped(out[2])
+@dataclass(frozen=True, slots=True, eq=False)
+class _Path:
+    """One of the three paths and what stands in its corridor."""
 
-
-@kernel
-def _idm(place, speed, leader, target):
-    """One step of the intelligent driver model: next place and speed. The speed may go negative, as in the devkit."""
-    wanted = _MIN_GAP_M + speed * _HEADWAY_S + speed * (speed - leader[_SPEED]) / (2 * math.sqrt(_ACC * _DEC))
-    gap = max(leader[_X] - place - leader[_REAR], _MIN_GAP_M)
-    rate = _ACC * (1 - (speed / target) ** _EXPONENT - (wanted / gap) ** 2)
-    return place + STEP_S * speed, speed + STEP_S * min(max(rate, -_DEC), _ACC)
-
-
-@kernel
-def _in_corridor(ring, traffic):
-    """(F, A + L) bool: tracks and red lights that share a point with the corridor at each frame of the forecast."""
-    frames, tracks, lights = traffic.present.shape[0], traffic.present.shape[1], traffic.red.shape[1]
-    out = np.zeros((frames, tracks + lights), dtype=np.bool_)
-    low_x, low_y, high_x, high_y = ring[:, 0].min(), ring[:, 1].min(), ring[:, 0].max(), ring[:, 1].max()
-    for a in range(tracks):
-        sweep = traffic.sweep[a]
-        if traffic.ignored[a] or sweep[0] > high_x or sweep[2] < low_x or sweep[1] > high_y or sweep[3] < low_y:
-            continue
-        for f in range(frames):
-            out[f, a] = ring_meets_box(ring, 0, len(ring), traffic.corners[f, a])
-    return out
-
-
-@kernel
-def _leader(pose, place, f, inside, places, traffic, heading, light_ignored, path_length, record):
-    """Update the shared `record` (3,) of the leader of a proposal at `place` on its path with `pose` (3,)."""
-    box = np.empty((4, 2))
-    box_corners(pose[0] + REAR_AXLE_TO_CENTER_M * math.cos(pose[2]), pose[1] + REAR_AXLE_TO_CENTER_M * math.sin(pose[2]),
-                pose[2], HALF_LENGTH_M, HALF_WIDTH_M, box)
-    tracks = traffic.present.shape[1]
-    nearest, who = math.inf, -1
-    for a in range(inside.shape[1]):
-        if not inside[f, a] or places[f, a] <= place:
-            continue
-        if a < tracks:
-            distance = ring_box_distance(traffic.corners[f, a], 0, 4, box)
-        elif light_ignored[a - tracks]:
-            continue
-        else:
-            light = a - tracks
-            distance = ring_box_distance(traffic.light_xy, traffic.light_start[light], traffic.light_start[light + 1], box)
-        if distance < nearest:
-            nearest, who = distance, a
-    if who < 0:                                         # free road: the end of the path is a wall
-        record[_X], record[_REAR] = path_length, HALF_LENGTH_M
-        return
-    record[_X] = place + nearest
-    if who < tracks:                                    # a red light keeps the speed that was there before
-        record[_SPEED] = math.cos(wrapped(heading[who] - pose[2])) * traffic.speed[who] if traffic.moves[who] else 0.0
-
-
-@kernel
-def _unroll(xyyaw, along, start_place, start_speed, targets, first, last, inside, places, traffic, heading, light_ignored,
-            poses, motion, leaders):
-    """Unroll the proposals of one path over steps first + 1 .. last; rows of `targets` (V,) share the leader's record."""
-    count = len(targets)
-    for step in range(first + 1, last + 1):
-        record = np.zeros(3)
-        for v in range(count):
-            if step % FORECAST_STRIDE == 0:
-                _leader(poses[v, step - 1], motion[v, step - 1, 0], step // FORECAST_STRIDE, inside, places, traffic,
-                        heading, light_ignored, along[-1], record)
-                leaders[v, step] = record
-            else:
-                leaders[v, step] = leaders[v, step - 1]
-        for v in range(count):
-            place, speed = _idm(motion[v, step - 1, 0], motion[v, step - 1, 1], leaders[v, step], targets[v])
-            motion[v, step, 0], motion[v, step, 1] = place, speed
-            _pose_at(xyyaw, along, place, poses[v, step])
+    line: Line
+    xyyaw: np.ndarray           # (N, 3), headings unwrapped
+    inside: np.ndarray          # (F, A + L) bool: shares a point with the corridor
+    places: np.ndarray          # (F, A + L) place on the path of its centre, where inside
 
 
 class Proposals:
@@ -116,79 +48,160 @@ class Proposals:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self.traffic, self._heading, self._speed = forecast_traffic(scene)
+        self.traffic = forecast_traffic(scene)
+        frames, tracks = self.traffic.present.shape
+        self._boxes = self.traffic.corners.reshape(frames, tracks * 4, 2)
         limit = FALLBACK_SPEED_MPS if scene.speed_limit_mps is None else scene.speed_limit_mps
         self._targets = limit * np.array(SPEED_FRACTIONS)
-        self._light_ignored = self._lights_around_ego()
-        self.poses = np.zeros((PROPOSALS, LONG_STEPS + 1, 3))           # world; steps after 4 s are 0 until unrolled
+        self._lights = _light_polygons(self.traffic)
+        ego = shapely.polygons(ego_box(scene.ego))
+        self._passed = shapely.within(ego, self._lights)    # (L,) connectors that hold the ego: no stop for those
+        self.poses = np.zeros((PROPOSALS, LONG_STEPS + 1, 3))           # world; after 4 s zeros until unrolled
         self._motion = np.zeros((PROPOSALS, LONG_STEPS + 1, 2))         # place on the path, speed
         self._leaders = np.zeros((PROPOSALS, LONG_STEPS + 1, 3))
         self._paths = [self._path(offset) for offset in LATERAL_OFFSETS_M]
         for p, path in enumerate(self._paths):
-            rows = slice(p * len(SPEED_FRACTIONS), (p + 1) * len(SPEED_FRACTIONS))
-            start = project(path[0], scene.ego[0], scene.ego[1])
-            self._motion[rows, 0] = start, scene.ego[3]
-            _pose_at(path[1], path[0].along, start, self.poses[rows.start, 0])
-            self.poses[rows, 0] = self.poses[rows.start, 0]
-            self._unroll(p, rows, 0, STEPS)
+            rows = slice(p * SPEEDS, (p + 1) * SPEEDS)
+            self._motion[rows, 0] = project(path.line, scene.ego[0], scene.ego[1]), scene.ego[3]
+            self._unroll(path, rows, 0, STEPS)
 
     def finish(self, proposal: int) -> np.ndarray:
         """(51, 3) world poses of a proposal over 5 s at 0.1 s."""
-        self._unroll(proposal // len(SPEED_FRACTIONS), slice(proposal, proposal + 1), STEPS, LONG_STEPS)
+        self._unroll(self._paths[proposal // SPEEDS], slice(proposal, proposal + 1), STEPS, LONG_STEPS)
         return self.poses[proposal]
 
-    def _unroll(self, p: int, rows: slice, first: int, last: int) -> None:
-        line, xyyaw, inside, places = self._paths[p]
-        targets = self._targets[np.arange(PROPOSALS)[rows] % len(SPEED_FRACTIONS)]
-        _unroll(xyyaw, line.along, 0.0, 0.0, targets, first, last, inside, places, self.traffic, self._heading,
-                self._light_ignored, self.poses[rows], self._motion[rows], self._leaders[rows])
+    def _unroll(self, path: _Path, rows: slice, first: int, last: int) -> None:
+        traffic = self.traffic
+        _unroll(path.xyyaw, path.line.along, self._targets[np.arange(rows.start, rows.stop) % SPEEDS], first, last,
+                path.inside, path.places, self._boxes, traffic.light_xy, traffic.light_start, traffic.pose,
+                traffic.speed, traffic.moves, self._passed, self.poses[rows], self._motion[rows], self._leaders[rows])
 
-    def _path(self, offset_m: float) -> tuple[Line, np.ndarray, np.ndarray, np.ndarray]:
-        """A path beside the centreline: its line, its poses (N, 3), and what stands in its corridor and where on it."""
+    def _path(self, offset_m: float) -> _Path:
+        """The path beside the centreline at a distance to the left."""
         center = self._scene.centerline
         xyyaw = center.copy()
         xyyaw[:, 0] += np.cos(center[:, 2] + np.pi / 2) * offset_m
         xyyaw[:, 1] += np.sin(center[:, 2] + np.pi / 2) * offset_m
         xyyaw[:, 2] = np.unwrap(xyyaw[:, 2])
         line = make_line(xyyaw[:, :2])
-        ring = self._corridor(line)
-        inside = _in_corridor(ring, self.traffic)
-        tracks = self.traffic.present.shape[1]
-        corridor = shapely.polygons(ring)
-        centers = []
-        for light, (a, b) in enumerate(zip(self.traffic.light_start[:-1], self.traffic.light_start[1:], strict=True)):
-            polygon = shapely.polygons(self.traffic.light_xy[a:b])
-            inside[:, tracks + light] = self.traffic.red[:, light] & bool(shapely.intersects(corridor, polygon))
-            centers.append(shapely.get_coordinates(shapely.centroid(polygon))[0])
-        return line, xyyaw, inside, _places(line, self.traffic, np.array(centers).reshape(-1, 2), inside)
+        corridor = self._corridor(line)
+        ring = shapely.get_coordinates(corridor.exterior)[None, :-1]
+        inside, places = _contents(ring, line, self.traffic)
+        red = self.traffic.red & shapely.intersects(corridor, self._lights)
+        centers = shapely.get_coordinates(shapely.centroid(self._lights))
+        light_places = np.array([project(line, x, y) for x, y in centers])
+        return _Path(line, xyyaw, np.concatenate([inside, red], axis=1),
+                     np.concatenate([places, np.broadcast_to(light_places, red.shape)], axis=1))
 
-    def _corridor(self, line: Line) -> np.ndarray:
-        """Ring of the ego's width around the path from the first vertex past the ego to 5 s at the highest speed."""
+    def _corridor(self, line: Line) -> shapely.Polygon:
+        """The ego's width around the path from the first vertex past the ego to 5 s at the highest speed."""
         start = project(line, self._scene.ego[0], self._scene.ego[1])
         stop = min(start + abs(self._targets.max()) * LONG_STEPS * STEP_S, line.along[-1])
         ahead = line.xy[(line.along >= start) & (line.along <= stop)]
         if len(ahead) < 2:
             whole = shapely.LineString(line.xy)
-            ahead = np.stack([shapely.get_coordinates(shapely.line_interpolate_point(whole, place))[0]
-                              for place in (start, stop)])
-        return shapely.get_coordinates(shapely.LineString(ahead).buffer(WIDTH_M / 2, cap_style="square").exterior)[:-1]
+            ahead = shapely.get_coordinates(shapely.line_interpolate_point(whole, [start, stop]))
+        return shapely.LineString(ahead).buffer(WIDTH_M / 2, cap_style="square")
 
-    def _lights_around_ego(self) -> np.ndarray:
-        """(L,) bool: connectors with a light that hold the whole ego box now; PDM-Closed does not stop for those."""
-        ego = shapely.polygons(ego_box(self._scene.ego))
-        rings = zip(self.traffic.light_start[:-1], self.traffic.light_start[1:], strict=True)
-        return np.array([shapely.within(ego, shapely.polygons(self.traffic.light_xy[a:b])) for a, b in rings], dtype=bool)
+
+def _light_polygons(traffic: Traffic) -> np.ndarray:
+    """(L,) polygons of the red connectors."""
+    rings = zip(traffic.light_start[:-1], traffic.light_start[1:], strict=True)
+    return np.array([shapely.Polygon(traffic.light_xy[0, a:b]) for a, b in rings], dtype=object)
 
 
 @kernel
-def _places(line, traffic, light_centers, inside):
-    """(F, A + L) places on the path of the centres of what stands in the corridor."""
-    out = np.zeros(inside.shape)
-    tracks = traffic.present.shape[1]
-    for f in range(inside.shape[0]):
-        for a in range(inside.shape[1]):
-            if inside[f, a]:
-                x = traffic.pose[f, a, 0] if a < tracks else light_centers[a - tracks, 0]
-                y = traffic.pose[f, a, 1] if a < tracks else light_centers[a - tracks, 1]
-                out[f, a] = project(line, x, y)
-    return out
+def _contents(ring, line, traffic):
+    """Which tracks share a point with a corridor, and the places of their centres on its path: (F, A) both."""
+    frames, tracks = traffic.present.shape
+    found, places = np.zeros((frames, tracks), dtype=np.bool_), np.zeros((frames, tracks))
+    xy, sweep, corners = ring[0], traffic.sweep, traffic.corners
+    low_x, low_y, high_x, high_y = xy[:, 0].min(), xy[:, 1].min(), xy[:, 0].max(), xy[:, 1].max()
+    for a in range(tracks):
+        if (traffic.ignored[a] or sweep[a, 0] > high_x or sweep[a, 2] < low_x or sweep[a, 1] > high_y
+                or sweep[a, 3] < low_y):
+            continue
+        for f in range(frames):
+            left, down, right, up = bounds_of(corners[f, a])
+            if left > high_x or right < low_x or down > high_y or up < low_y:
+                continue
+            if ring_touches_box(ring, 0, 0, ring.shape[1], corners[f, a]):
+                found[f, a] = True
+                places[f, a] = project(line, traffic.pose[f, a, 0], traffic.pose[f, a, 1])
+    return found, places
+
+
+@inner
+def _pose_at(xyyaw, along, place, poses, v, step):
+    """Fill poses[v, step] with the pose at a place on a path (N, 3) whose headings are unwrapped."""
+    place = min(max(place, _PATH_START_M), along[-1])
+    j = min(max(np.searchsorted(along, place), 1), len(along) - 1)
+    part = place - along[j - 1]
+    for k in range(3):
+        poses[v, step, k] = (xyyaw[j, k] - xyyaw[j - 1, k]) / (along[j] - along[j - 1]) * part + xyyaw[j - 1, k]
+    poses[v, step, 2] = wrapped(poses[v, step, 2])
+
+
+@inner
+def _advance(motion, leaders, v, step, target):
+    """One step of the intelligent driver model. The speed may go negative, as in the devkit."""
+    place, speed = motion[v, step - 1, 0], motion[v, step - 1, 1]
+    approach = speed * (speed - leaders[v, step, _SPEED]) / (2 * math.sqrt(_ACC * _DEC))
+    wanted = _MIN_GAP_M + speed * _HEADWAY_S + approach
+    gap = max(leaders[v, step, _PLACE] - place - leaders[v, step, _REAR], _MIN_GAP_M)
+    rate = _ACC * (1 - (speed / target) ** _EXPONENT - (wanted / gap) ** 2)
+    motion[v, step, 0] = place + STEP_S * speed
+    motion[v, step, 1] = speed + STEP_S * min(max(rate, -_DEC), _ACC)
+
+
+@inner
+def _nearest_ahead(box, place, f, inside, places, boxes, light_xy, light_start, passed):
+    """The track or (A + light) nearest to the ego box among those ahead of a place on the path, and its distance."""
+    nearest, who = math.inf, -1
+    tracks = boxes.shape[1] // 4
+    for o in range(inside.shape[1]):
+        light = o - tracks
+        if not inside[f, o] or places[f, o] <= place or (light >= 0 and passed[light]):
+            continue
+        if light >= 0:
+            distance = ring_box_distance(light_xy, 0, light_start[light], light_start[light + 1], box)
+        else:
+            distance = ring_box_distance(boxes, f, 4 * o, 4 * o + 4, box)
+        if distance < nearest:
+            nearest, who = distance, o
+    return who, nearest
+
+
+@kernel
+def _unroll(xyyaw, along, targets, first, last, inside, places, boxes, light_xy, light_start, track_pose, track_speed,
+            moves, passed, poses, motion, leaders):
+    """Unroll proposals (V, ...) of one path over steps first + 1 .. last, in place."""
+    box, tracks = np.empty((4, 2)), len(moves)
+    for v in range(len(targets)):
+        if first == 0:
+            _pose_at(xyyaw, along, motion[v, 0, 0], poses, v, 0)
+    for step in range(first + 1, last + 1):
+        place_of_leader, speed_of_leader, rear_of_leader = 0.0, 0.0, 0.0    # shared by the V proposals, not reset
+        for v in range(len(targets)):
+            if step % FORECAST_STRIDE:
+                for k in range(3):
+                    leaders[v, step, k] = leaders[v, step - 1, k]
+                continue
+            place, yaw = motion[v, step - 1, 0], poses[v, step - 1, 2]
+            x = poses[v, step - 1, 0] + REAR_AXLE_TO_CENTER_M * math.cos(yaw)
+            y = poses[v, step - 1, 1] + REAR_AXLE_TO_CENTER_M * math.sin(yaw)
+            fill_box(x, y, yaw, HALF_LENGTH_M, HALF_WIDTH_M, box)
+            f = step // FORECAST_STRIDE
+            who, distance = _nearest_ahead(box, place, f, inside, places, boxes, light_xy, light_start, passed)
+            if who < 0:                                         # free road: the end of the path is a wall
+                place_of_leader, rear_of_leader = along[-1], HALF_LENGTH_M
+            else:
+                place_of_leader = place + distance
+                if who < tracks:                                # a red light keeps the speed that was there before
+                    turn = wrapped(track_pose[0, who, 2] - yaw)
+                    speed_of_leader = math.cos(turn) * track_speed[who] if moves[who] else 0.0
+            leaders[v, step, _PLACE], leaders[v, step, _SPEED] = place_of_leader, speed_of_leader
+            leaders[v, step, _REAR] = rear_of_leader
+        for v in range(len(targets)):
+            _advance(motion, leaders, v, step, targets[v])
+            _pose_at(xyyaw, along, motion[v, step, 0], poses, v, step)

@@ -1,7 +1,8 @@
 """Bounds on accelerations, jerks and yaw motion, and how two plans in a row differ. Not how plans become states.
 
-Source: PDM_SPEC 1.7 (navsim scoring/pdm_comfort_metrics.py; filters are Savitzky-Golay, scipy.signal.savgol_filter). A filter
-over a known number of samples is a fixed banded matrix, so it is built once from scipy and applied in one pass. n samples.
+Source: PDM_SPEC 1.7 (navsim scoring/pdm_comfort_metrics.py; filters are Savitzky-Golay, scipy.signal.savgol_filter).
+A filter over a known number of samples is a fixed banded matrix, so it is built once from scipy and applied in one
+pass. n samples.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import savgol_filter
 
-from ops.pdm.engine import kernel
+from ops.pdm.engine import inner, inner_sum, kernel
 from ops.pdm.vehicle import REAR_AXLE_TO_CENTER_M, STEP_S, State
 
 MIN_LON_ACC, MAX_LON_ACC = -4.05, 2.40          # m/s2
@@ -59,16 +60,16 @@ def _filter(samples: int, window: int, order: int, derivative: int = 0) -> Filte
     dense = savgol_filter(np.eye(samples), window, order, deriv=derivative, delta=spacing, axis=0)
     start = np.clip(np.arange(samples) - (window - 1) // 2, 0, samples - window)
     weights = dense[np.arange(samples)[:, None], start[:, None] + np.arange(window)]
-    assert math.isclose(np.abs(weights).sum(), np.abs(dense).sum(), rel_tol=1e-12), "a filter weighs samples outside its window"
+    assert math.isclose(np.abs(weights).sum(), np.abs(dense).sum(), rel_tol=1e-12), "samples outside the window count"
     return Filter(np.ascontiguousarray(weights), start)
 
 
 @cache
 def filters(samples: int, whole_plan: bool) -> Filters:
     """Filters of v1 (`whole_plan`: accelerations and jerks are one parabola over all samples) or of v2."""
-    wide = samples if whole_plan else 8
-    return Filters(_filter(samples, wide, 2), _filter(samples, 8, 2), _filter(samples, samples if whole_plan else 15, 2, 1),
-                   _filter(samples, 5, 2, 1), _filter(samples, 5, 3, 2))
+    acceleration_window, jerk_window = (samples, samples) if whole_plan else (8, 15)
+    return Filters(_filter(samples, acceleration_window, 2), _filter(samples, 8, 2),
+                   _filter(samples, jerk_window, 2, 1), _filter(samples, 5, 2, 1), _filter(samples, 5, 3, 2))
 
 
 @cache
@@ -77,82 +78,88 @@ def extended_filters(samples: int) -> Filters:
     return filters(samples, False)._replace(yaw_acc=_filter(samples, 5, 2, 2))
 
 
-@kernel
-def _apply(filter_, values, out):
+@inner_sum
+def _filtered(weights, start, values, out):
     """Fill `out` (n,) with the filtered values (n,), rounded to 8 decimals."""
     for i in range(len(values)):
-        total, first = 0.0, filter_.start[i]
-        for k in range(filter_.weights.shape[1]):
-            total += filter_.weights[i, k] * values[first + k]
+        total = 0.0
+        for k in range(weights.shape[1]):
+            total += weights[i, k] * values[start[i] + k]
         out[i] = np.rint(total * _DECIMALS) / _DECIMALS
 
 
-@kernel
-def _within(values, low, high):
-    for value in values:
+@inner
+def _between(values, low, high):
+    """True if every value lies strictly between the bounds."""
+    for value in values:        # noqa: SIM110, all() over a generator is not compiled
         if not low < value < high:
             return False
     return True
 
 
-@kernel
-def _unwrap(values):
-    """Headings without jumps of whole turns, in place."""
+@inner
+def _magnitude(states, out):
+    """Fill `out` (n,) with the magnitude of the acceleration of states (n, 11)."""
+    for i in range(len(out)):
+        out[i] = math.hypot(states[i, State.AX], states[i, State.AY])
+
+
+@inner
+def _headings(states, out):
+    """Fill `out` (n,) with the headings of states (n, 11) without jumps of whole turns."""
     turns = 0.0
-    before = values[0]
-    for i in range(1, len(values)):
-        turns += np.rint((values[i] - before) / (2 * math.pi))
-        before = values[i]
-        values[i] -= 2 * math.pi * turns
+    out[0] = states[0, State.YAW]
+    for i in range(1, len(out)):
+        turns += np.rint((states[i, State.YAW] - states[i - 1, State.YAW]) / (2 * math.pi))
+        out[i] = states[i, State.YAW] - 2 * math.pi * turns
 
 
-@kernel
-def comfort_bounds(states, filters_, to_center, out):
-    """Fill `out` (6,) bool from states (n, 11): Comfort columns. `to_center` moves the longitudinal acceleration (v2)."""
-    n = len(states)
-    lon, values, filtered = np.empty(n), np.empty(n), np.empty(n)
-    for i in range(n):
-        shift = REAR_AXLE_TO_CENTER_M * (states[i, State.YAW_RATE] ** 2 + states[i, State.YAW_ACC]) if to_center else 0.0
-        lon[i] = states[i, State.AX] + shift
-    _apply(filters_.acceleration, lon, filtered)
-    out[Comfort.LON_ACC] = _within(filtered, MIN_LON_ACC, MAX_LON_ACC)
-    _apply(filters_.acceleration, states[:, State.AY], filtered)
-    out[Comfort.LAT_ACC] = _within(filtered, -MAX_LAT_ACC, MAX_LAT_ACC)
-    for i in range(n):
-        values[i] = math.hypot(states[i, State.AX], states[i, State.AY])
-    _apply(filters_.smooth, values, filtered)
-    _apply(filters_.jerk, filtered, values)
-    out[Comfort.JERK] = _within(values, -MAX_JERK, MAX_JERK)
-    _apply(filters_.smooth, lon, filtered)
-    _apply(filters_.jerk, filtered, values)
-    out[Comfort.LON_JERK] = _within(values, -MAX_LON_JERK, MAX_LON_JERK)
-    values[:] = states[:, State.YAW]
-    _unwrap(values)
-    _apply(filters_.yaw_acc, values, filtered)
-    out[Comfort.YAW_ACC] = _within(filtered, -MAX_YAW_ACC, MAX_YAW_ACC)
-    _apply(filters_.yaw_rate, values, filtered)
-    out[Comfort.YAW_RATE] = _within(filtered, -MAX_YAW_RATE, MAX_YAW_RATE)
+@inner
+def comfort_bounds(states, filters_, to_center, work, out):
+    """Fill `out` (6,) bool from states (n, 11): Comfort columns. `work` (3, n) is scratch.
+
+    `to_center` (v2) moves the longitudinal acceleration from the rear axle to the centre of the car.
+    """
+    lon, values, filtered = work[0], work[1], work[2]
+    for i in range(len(states)):
+        shift = states[i, State.YAW_RATE] * states[i, State.YAW_RATE] + states[i, State.YAW_ACC]
+        lon[i] = states[i, State.AX] + (REAR_AXLE_TO_CENTER_M * shift if to_center else 0.0)
+        values[i] = states[i, State.AY]
+    acceleration, smooth, jerk = filters_.acceleration, filters_.smooth, filters_.jerk
+    _filtered(acceleration.weights, acceleration.start, values, filtered)
+    out[Comfort.LAT_ACC] = _between(filtered, -MAX_LAT_ACC, MAX_LAT_ACC)
+    _filtered(acceleration.weights, acceleration.start, lon, filtered)
+    out[Comfort.LON_ACC] = _between(filtered, MIN_LON_ACC, MAX_LON_ACC)
+    _filtered(smooth.weights, smooth.start, lon, filtered)
+    _filtered(jerk.weights, jerk.start, filtered, values)
+    out[Comfort.LON_JERK] = _between(values, -MAX_LON_JERK, MAX_LON_JERK)
+    _magnitude(states, values)
+    _filtered(smooth.weights, smooth.start, values, filtered)
+    _filtered(jerk.weights, jerk.start, filtered, values)
+    out[Comfort.JERK] = _between(values, -MAX_JERK, MAX_JERK)
+    _headings(states, values)
+    _filtered(filters_.yaw_acc.weights, filters_.yaw_acc.start, values, filtered)
+    out[Comfort.YAW_ACC] = _between(filtered, -MAX_YAW_ACC, MAX_YAW_ACC)
+    _filtered(filters_.yaw_rate.weights, filters_.yaw_rate.start, values, filtered)
+    out[Comfort.YAW_RATE] = _between(filtered, -MAX_YAW_RATE, MAX_YAW_RATE)
 
 
-@kernel
+@inner
 def _extended_features(states, filters_, out):
-    """Fill `out` (4, n): acceleration magnitude, its jerk, yaw rate, yaw acceleration."""
-    n = len(states)
-    values = np.empty(n)
-    for i in range(n):
-        values[i] = math.hypot(states[i, State.AX], states[i, State.AY])
-    _apply(filters_.smooth, values, out[0])
-    _apply(filters_.jerk, out[0], out[1])
-    values[:] = states[:, State.YAW]
-    _unwrap(values)
-    _apply(filters_.yaw_rate, values, out[2])
-    _apply(filters_.yaw_acc, values, out[3])
+    """Fill rows 0 .. 3 of `out` (5, n): acceleration magnitude, its jerk, yaw rate, yaw acceleration; row 4 is free."""
+    smooth, jerk = filters_.smooth, filters_.jerk
+    _magnitude(states, out[4])
+    _filtered(smooth.weights, smooth.start, out[4], out[0])
+    _filtered(jerk.weights, jerk.start, out[0], out[1])
+    _headings(states, out[4])
+    _filtered(filters_.yaw_rate.weights, filters_.yaw_rate.start, out[4], out[2])
+    _filtered(filters_.yaw_acc.weights, filters_.yaw_acc.start, out[4], out[3])
 
 
 @kernel
 def _rms_differences(now, before, filters_):
     """(4,) root mean square of the differences of the features of two stretches of states (n, 11)."""
-    here, there = np.empty((4, len(now))), np.empty((4, len(now)))
+    here, there = np.empty((5, len(now))), np.empty((5, len(now)))
     _extended_features(now, filters_, here)
     _extended_features(before, filters_, there)
     out = np.empty(4)
@@ -165,12 +172,13 @@ def _rms_differences(now, before, filters_):
 
 
 def extended_comfort(now: np.ndarray, before: np.ndarray, gap_s: float) -> tuple[float, np.ndarray]:
-    """EC of v2: 1 or 0, and the (4,) RMS differences, from the simulated states (41, 11) of a plan and of the one `gap_s` earlier.
+    """EC of v2: 1 or 0, and the (4,) RMS differences of acceleration, jerk, yaw rate and yaw acceleration.
 
+    Takes the simulated states (41, 11) of a plan and of the one made `gap_s` before it.
     Raises ValueError unless 0 < gap_s < 0.55.
     """
     if not 0 < gap_s < EXTENDED_MAX_GAP_S:
-        raise ValueError(f"two frames compared for comfort must be less than {EXTENDED_MAX_GAP_S} s apart, got {gap_s} s")
+        raise ValueError(f"two frames compared for comfort must lie up to {EXTENDED_MAX_GAP_S} s apart, not {gap_s} s")
     shift = round(gap_s / STEP_S)
     rms = _rms_differences(np.ascontiguousarray(now[:-shift]), np.ascontiguousarray(before[shift:]),
                            extended_filters(len(now) - shift))

@@ -1,19 +1,20 @@
 """Staying on the road and on the right side of it. Not where the ego is: that is areas.py.
 
-Source: PDM_SPEC 1.6 (navsim pdm_scorer.py `_calculate_drivable_area_compliance`, `_calculate_driving_direction_compliance`).
+Source: PDM_SPEC 1.6 (navsim pdm_scorer.py `_calculate_drivable_area_compliance`,
+`_calculate_driving_direction_compliance`).
 """
 
 import math
 
 from ops.pdm.areas import Area
-from ops.pdm.engine import kernel
+from ops.pdm.engine import inner
 
 ONCOMING_SAMPLES = 11           # sliding window: 1.0 s
 ONCOMING_LIMIT_M = 2.0          # less than this far on the wrong side is compliant
 ONCOMING_VIOLATION_M = 6.0      # this far or farther is a violation, between them half
 
 
-@kernel
+@inner
 def stays_on_road(areas):
     """1 if every corner lies in a roadblock, an intersection or a car park at every moment, else 0."""
     for t in range(areas.shape[0]):
@@ -22,9 +23,9 @@ def stays_on_road(areas):
     return 1.0
 
 
-@kernel
+@inner
 def driving_direction(corners, areas, spare_intersections):
-    """1, 0.5 or 0 by the longest way driven on the wrong side within 1 s. v2 does not count steps that end in an intersection."""
+    """1, 0.5 or 0 by the longest way on the wrong side within 1 s; v2 spares steps that end in an intersection."""
     worst = 0.0
     for t in range(corners.shape[0]):
         total = 0.0

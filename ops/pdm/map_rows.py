@@ -3,6 +3,8 @@
 Source: PDM_SPEC 1.4 (navsim observation/pdm_occupancy_map.py `PDMDrivableMap.from_simulation`).
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import shapely
@@ -21,7 +23,8 @@ class LogMap:
     """The map around one log."""
 
     def __init__(self, table: pa.Table) -> None:
-        rows = table.select(["layer", "token", "roadblock_id", "predecessors", "successors", "speed_limit_mps"]).to_pylist()
+        names = ["token", "roadblock_id", "predecessors", "successors", "speed_limit_mps"]
+        rows = table.select(names).to_pylist()
         self._layer = table["layer"].to_numpy().astype(np.int8)
         self._token = np.asarray([row["token"] for row in rows], dtype=str)
         rings, paths = (_lists(table[name]) for name in ("polygon_xy", "baseline_xyyaw"))
@@ -47,10 +50,10 @@ class LogMap:
         self._tree = shapely.STRtree(shapes)
 
     def around(self, ego: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Vertices (P, 2), starts (M + 1,), layers (M,) and tokens (M,) of the polygons that decide where the ego may be.
+        """Vertices (P, 2), starts (M + 1,), layers (M,) and tokens (M,) of the polygons that say where the ego may be.
 
-        Roadblocks, intersections and car parks that meet the square of 200 m around the ego's centre; all lanes of those
-        roadblocks; all connectors of the roadblock connectors there. Roadblock connectors themselves do not count.
+        Roadblocks, intersections and car parks that meet the square of 200 m around the ego's centre; all lanes of
+        those roadblocks; all connectors of the roadblock connectors there. These themselves do not count.
         """
         x = ego[0] + REAR_AXLE_TO_CENTER_M * np.cos(ego[2])
         y = ego[1] + REAR_AXLE_TO_CENTER_M * np.sin(ego[2])
@@ -70,4 +73,4 @@ def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
     flat = column.combine_chunks()
     offsets = flat.offsets.to_numpy()
     values = flat.values.to_numpy()
-    return [values[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [values[a:b] for a, b in pairwise(offsets)]

@@ -1,16 +1,17 @@
-"""Where the other road users are at each moment of the score. Not what a touch with them means: that is collisions.py.
+"""Where the other road users are at each moment of the score. Not what a touch with them means: that is
+collisions.py.
 
-Source: PDM_SPEC 1.4 and 1.10 (navsim metric_cache_processor.py `_interpolate_gt_observation`, observation/pdm_observation.py,
-log_replay_traffic_agents.py). F frames, A tracks, L red lights.
+Source: PDM_SPEC 1.4 and 1.10 (navsim metric_cache_processor.py `_interpolate_gt_observation`,
+observation/pdm_observation.py, log_replay_traffic_agents.py). F frames, A tracks, L red lights.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ops.pdm.engine import kernel
-from ops.pdm.geometry import box_corners, boxes_intersect
-from ops.pdm.scene import AGENT_CATEGORIES, Scene
+from ops.pdm.geometry import boxes_touch, fill_box
+from ops.pdm.scene import Scene
 from ops.pdm.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, KEY_STEP_S, REAR_AXLE_TO_CENTER_M, STEP_S
 from storage.trajectory_table import Category, MapLayer
 
@@ -26,34 +27,40 @@ class Traffic(NamedTuple):
 
     present: np.ndarray         # (F, A) bool
     pose: np.ndarray            # (F, A, 3) box centre x, y, heading, world
+    facing: np.ndarray          # (F, A, 2) cosine and sine of the heading
     corners: np.ndarray         # (F, A, 4, 2) corners of the boxes
+    half: np.ndarray            # (A, 2) half length and half width, m
     radius: np.ndarray          # (A,) half diagonal, m
     speed: np.ndarray           # (A,) at the first sighting, m/s
     moves: np.ndarray           # (A,) bool: vehicle, pedestrian or bicycle
     sweep: np.ndarray           # (A, 4) bounds of all the boxes of a track: lowest x, lowest y, highest x, highest y
     ignored: np.ndarray         # (A,) bool: never counts (overlaps the ego at the start of a forecast)
-    light_xy: np.ndarray        # (V, 2) vertices of connectors with a light
-    light_start: np.ndarray     # (L + 1,)
+    light_xy: np.ndarray        # (1, V, 2) vertices of the connectors with a light
+    light_start: np.ndarray     # (L + 1,) first vertex of each
+    light_bounds: np.ndarray    # (L, 4) lowest x, lowest y, highest x, highest y
     red: np.ndarray             # (F, L) bool
     stride: int                 # simulation steps a frame
 
 
 @kernel
-def _boxes(pose, half_length, half_width):
-    """(F, A, 4, 2) corners of boxes at poses (F, A, 3)."""
-    out = np.empty((*pose.shape[:2], 4, 2))
+def _boxes(pose, half):
+    """(F, A, 4, 2) corners of boxes with half sizes (A, 2) at poses (F, A, 3)."""
+    out = np.empty((pose.shape[0], pose.shape[1], 4, 2))
     for f in range(pose.shape[0]):
         for a in range(pose.shape[1]):
-            box_corners(pose[f, a, 0], pose[f, a, 1], pose[f, a, 2], half_length[a], half_width[a], out[f, a])
+            fill_box(pose[f, a, 0], pose[f, a, 1], pose[f, a, 2], half[a, 0], half[a, 1], out[f, a])
     return out
+
+
+def ego_center(ego: np.ndarray) -> np.ndarray:
+    """(2,) centre of the ego box at a state whose first columns are the rear axle's x, y, heading."""
+    return ego[:2] + REAR_AXLE_TO_CENTER_M * np.array([np.cos(ego[2]), np.sin(ego[2])])
 
 
 def ego_box(ego: np.ndarray) -> np.ndarray:
     """(4, 2) corners of the ego box at a state whose first columns are the rear axle's x, y, heading."""
-    out = np.empty((4, 2))
-    box_corners(ego[0] + REAR_AXLE_TO_CENTER_M * np.cos(ego[2]), ego[1] + REAR_AXLE_TO_CENTER_M * np.sin(ego[2]), ego[2],
-                HALF_LENGTH_M, HALF_WIDTH_M, out)
-    return out
+    pose = np.array([[[*ego_center(ego), ego[2]]]])
+    return _boxes(pose, np.array([[HALF_LENGTH_M, HALF_WIDTH_M]]))[0, 0]
 
 
 @kernel
@@ -61,7 +68,7 @@ def _touches(box, others):
     """(A,) bool: which of the boxes (A, 4, 2) share a point with a box."""
     out = np.empty(len(others), dtype=np.bool_)
     for a in range(len(others)):
-        out[a] = boxes_intersect(box, others[a])
+        out[a] = boxes_touch(box, others[a])
     return out
 
 
@@ -73,8 +80,9 @@ def touches_ego(scene: Scene, boxes: np.ndarray) -> np.ndarray:
 def logged_traffic(scene: Scene, key_frames: int, *, drop_overlapping: bool, lights: bool) -> Traffic:
     """The logged tracks at 10 Hz over the first `key_frames` key frames.
 
-    `drop_overlapping` leaves out tracks that touch the ego at the start (v2's log replay), `lights` adds the red lights of
-    the route (v2). A track seen in one key frame only stands in every frame: a quirk of the devkit that published numbers have.
+    `drop_overlapping` leaves out tracks that touch the ego at the start (v2's log replay), `lights` adds the red lights
+    of the route (v2). A track seen in one key frame only stands in every frame, and speed and kind are those of the
+    first sighting for the whole time: quirks of the devkit that published numbers have.
     """
     present, pose, speed = _interpolate(scene.agents[:key_frames])
     traffic = _traffic(scene, present, pose, speed, np.arange(pose.shape[1]))
@@ -90,50 +98,44 @@ def logged_traffic(scene: Scene, key_frames: int, *, drop_overlapping: bool, lig
     return _with_lights(scene, traffic, scene.light_red[key_of_frame])
 
 
-def forecast_traffic(scene: Scene) -> tuple[Traffic, np.ndarray, np.ndarray]:
+def forecast_traffic(scene: Scene) -> Traffic:
     """PDM-Closed's view of the world: constant velocity from now on, every 0.2 s for 5 s, red lights standing.
 
-    Returns the traffic, and of each track its heading (A,) and speed (A,) now.
+    Tracks move along their heading, against it where the velocity opposes it. Those that touch the ego now are ignored.
     """
     now = scene.agents[0]
     chosen = _nearest(scene, now)
     heading, velocity = now[chosen, 3], now[chosen, 4:6]
-    speed = np.hypot(velocity[:, 0], velocity[:, 1])
-    turned = np.abs(np.angle(np.exp(1j * (heading - np.arctan2(velocity[:, 1], velocity[:, 0])))))
-    track = np.where(turned < np.pi / 2, heading, heading + np.pi)
-    moves = np.isin(scene.agent_category[chosen], AGENT_CATEGORIES)
-    step = np.stack([np.cos(track) * speed, np.sin(track) * speed], axis=1) * moves[:, None]
-    times = np.arange(FORECAST_FRAMES) * FORECAST_STRIDE * STEP_S
+    speed = np.hypot(velocity[:, 0], velocity[:, 1]) * _moves(scene.agent_category[chosen])
+    turn = heading - np.arctan2(velocity[:, 1], velocity[:, 0])
+    course = np.where(np.abs(np.arctan2(np.sin(turn), np.cos(turn))) < np.pi / 2, heading, heading + np.pi)
+    step = np.stack([np.cos(course) * speed, np.sin(course) * speed], axis=1)
     pose = np.repeat(now[None, chosen, 1:4], FORECAST_FRAMES, axis=0)
-    pose[..., :2] += times[:, None, None] * step[None]
-    present = np.ones(pose.shape[:2], dtype=bool)
-    traffic = _traffic(scene, present, pose, speed * moves, chosen)
-    ignored = touches_ego(scene, traffic.corners[0])
-    traffic = traffic._replace(ignored=ignored, stride=FORECAST_STRIDE)
-    red = np.repeat(scene.light_red[:1], FORECAST_FRAMES, axis=0)
-    return _with_lights(scene, traffic, red), heading, speed * moves
+    pose[..., :2] += (np.arange(FORECAST_FRAMES) * FORECAST_STRIDE * STEP_S)[:, None, None] * step
+    traffic = _traffic(scene, np.ones(pose.shape[:2], dtype=bool), pose, speed, chosen)
+    traffic = traffic._replace(ignored=touches_ego(scene, traffic.corners[0]), stride=FORECAST_STRIDE)
+    return _with_lights(scene, traffic, np.repeat(scene.light_red[:1], FORECAST_FRAMES, axis=0))
+
+
+def _moves(category: np.ndarray) -> np.ndarray:
+    """Bool: vehicles, pedestrians and bicycles (the devkit's AGENT_TYPES); the rest is static."""
+    return category <= Category.BICYCLE
 
 
 def _nearest(scene: Scene, now: np.ndarray) -> np.ndarray:
-    """Indices of the tracks that PDM-Closed looks at: within 100 m and at most so many of each kind, static ones first."""
-    x = scene.ego[0] + REAR_AXLE_TO_CENTER_M * np.cos(scene.ego[2])
-    y = scene.ego[1] + REAR_AXLE_TO_CENTER_M * np.sin(scene.ego[2])
-    distance = np.hypot(now[:, 1] - x, now[:, 2] - y)
+    """Indices of the tracks that PDM-Closed looks at: within 100 m, at most so many of each kind, static ones first."""
+    distance = np.hypot(*(now[:, 1:3] - ego_center(scene.ego)).T)
     seen = (now[:, 0] > 0) & (distance <= _FORECAST_RADIUS_M)
-    static = ~np.isin(scene.agent_category, AGENT_CATEGORIES)
-    groups = [(static, _FORECAST_MOST_STATIC)]
+    groups = [(~_moves(scene.agent_category), _FORECAST_MOST_STATIC)]
     groups += [(scene.agent_category == kind, most) for kind, most in _FORECAST_MOST.items()]
-    chosen = []
-    for group, most in groups:
-        members = np.flatnonzero(group & seen)
-        chosen.append(members[np.argsort(distance[members])][:most])
-    return np.concatenate(chosen)
+    members = [(np.flatnonzero(group & seen), most) for group, most in groups]
+    return np.concatenate([rows[np.argsort(distance[rows])][:most] for rows, most in members])
 
 
 def _interpolate(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Key frames (K, A, 6) at 2 Hz -> present (F, A), pose (F, A, 3) at 10 Hz, and speed (A,) at the first sighting.
 
-    Linear between sightings, gaps are bridged, nothing before the first or after the last; a single sighting holds for ever.
+    Linear between sightings, across gaps, nothing before the first or after the last; a single one holds throughout.
     """
     frames = round((len(key) - 1) * KEY_STEP_S / STEP_S) + 1
     time, key_time = np.arange(frames) * STEP_S, np.arange(len(key)) * KEY_STEP_S
@@ -163,34 +165,35 @@ def _interpolate(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _traffic(scene: Scene, present: np.ndarray, pose: np.ndarray, speed: np.ndarray, chosen: np.ndarray) -> Traffic:
     """Traffic without lights from the tracks `chosen` of a scene."""
-    length, width = scene.agent_lwh[chosen, 0], scene.agent_lwh[chosen, 1]
-    pose = np.ascontiguousarray(pose)
-    corners = _boxes(pose, length / 2, width / 2)
-    moves = np.isin(scene.agent_category[chosen], AGENT_CATEGORIES)
-    there = present[..., None, None]
-    low = np.where(there, corners, np.inf).min(axis=(0, 2), initial=np.inf)
-    high = np.where(there, corners, -np.inf).max(axis=(0, 2), initial=-np.inf)
-    return Traffic(present, pose, corners, np.hypot(length, width) / 2, np.where(moves, speed, 0.0), moves,
-                   np.concatenate([low, high], axis=1), np.zeros(len(chosen), bool), np.zeros((0, 2)),
-                   np.zeros(1, np.int64), np.zeros((len(present), 0), bool), 1)
+    pose, half = np.ascontiguousarray(pose), scene.agent_lwh[chosen, :2] / 2
+    corners, moves = _boxes(pose, half), _moves(scene.agent_category[chosen])
+    radius = np.hypot(half[:, 0], half[:, 1])
+    low = np.where(present[..., None], pose[..., :2], np.inf).min(axis=0, initial=np.inf) - radius[:, None]
+    high = np.where(present[..., None], pose[..., :2], -np.inf).max(axis=0, initial=-np.inf) + radius[:, None]
+    facing = np.stack([np.cos(pose[..., 2]), np.sin(pose[..., 2])], axis=-1)
+    return Traffic(present, pose, facing, corners, half, radius, np.where(moves, speed, 0.0), moves,
+                   np.concatenate([low, high], axis=1), np.zeros(len(chosen), bool), np.zeros((1, 0, 2)),
+                   np.zeros(1, np.int64), np.zeros((0, 4)), np.zeros((len(present), 0), bool), 1)
 
 
 def _select(traffic: Traffic, keep: np.ndarray) -> Traffic:
     """The traffic with only the tracks of a mask (A,)."""
-    over_time = {name: np.ascontiguousarray(getattr(traffic, name)[:, keep]) for name in ("present", "pose", "corners")}
-    alone = {name: np.ascontiguousarray(getattr(traffic, name)[keep])
-             for name in ("radius", "speed", "moves", "sweep", "ignored")}
-    return traffic._replace(**over_time, **alone)
+    kept: dict[str, Any] = {name: getattr(traffic, name)[:, keep] for name in ("present", "pose", "facing", "corners")}
+    kept |= {name: getattr(traffic, name)[keep] for name in ("half", "radius", "speed", "moves", "sweep", "ignored")}
+    return traffic._replace(**{name: np.ascontiguousarray(value) for name, value in kept.items()})
 
 
 def _with_lights(scene: Scene, traffic: Traffic, red: np.ndarray) -> Traffic:
-    """Add the lights of the route's connectors; `red` (F, lights of the scene)."""
-    connector = {token: m for m, (token, layer) in enumerate(zip(scene.map_token, scene.map_layer, strict=True))
-                 if layer == MapLayer.LANE_CONNECTOR}
-    on_route = set(scene.route_lane_token.tolist())
-    lights = [i for i, token in enumerate(scene.light_token) if token in on_route and token in connector]
-    rings = [scene.map_xy[scene.map_start[m]:scene.map_start[m + 1]] for m in
-             (connector[scene.light_token[i]] for i in lights)]
+    """Add those lights of the route's connectors that are ever red; `red` (F, lights of the scene)."""
+    shining = red.any(axis=0) & np.isin(scene.light_token, scene.route_lane_token)
+    connectors = np.flatnonzero(scene.map_layer == MapLayer.LANE_CONNECTOR)
+    place = dict(zip(scene.map_token[connectors].tolist(), connectors.tolist(), strict=True))
+    lights = [i for i in np.flatnonzero(shining) if scene.light_token[i] in place]
+    if not lights:
+        return traffic
+    polygons = [place[scene.light_token[i]] for i in lights]
+    rings = [scene.map_xy[scene.map_start[m]:scene.map_start[m + 1]] for m in polygons]
     start = np.concatenate([[0], np.cumsum([len(ring) for ring in rings])]).astype(np.int64)
-    return traffic._replace(light_xy=np.concatenate(rings) if rings else np.zeros((0, 2)), light_start=start,
+    bounds = np.array([[*ring.min(axis=0), *ring.max(axis=0)] for ring in rings])
+    return traffic._replace(light_xy=np.concatenate(rings)[None], light_start=start, light_bounds=bounds,
                             red=np.ascontiguousarray(red[:, lights]))

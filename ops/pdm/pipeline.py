@@ -1,7 +1,8 @@
-"""One pass over a batch of plans: world, 10 Hz, tracker, boxes, areas, every sub-score. Not how they are put together.
+"""One pass over a batch of plans: world, 10 Hz, tracker, boxes, areas, every sub-score. Not how they are put
+together.
 
-Plans are independent of each other here, so a plan's results do not depend on the rest of its batch. K plans, n poses a plan,
-T = 41 states at 0.1 s, h samples of history.
+Plans are independent of each other here, so a plan's results do not depend on the rest of its batch. K plans, n poses
+a plan, T = 41 states at 0.1 s, h samples of history.
 """
 
 from dataclasses import dataclass
@@ -10,17 +11,16 @@ from typing import Literal
 
 import numpy as np
 
-from ops.pdm.areas import Area, ego_areas
-from ops.pdm.collisions import no_at_fault_collision, runs_red_light, time_to_collision
+from ops.pdm.areas import Area, ego_areas, swept_bounds
+from ops.pdm.collisions import no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
 from ops.pdm.comfort import Comfort, comfort_bounds, filters
 from ops.pdm.compliance import driving_direction, stays_on_road
 from ops.pdm.engine import kernel
-from ops.pdm.geometry import ego_corners
+from ops.pdm.geometry import fill_ego_boxes
 from ops.pdm.map_index import Polygons
 from ops.pdm.observation import Traffic
 from ops.pdm.progress import Line, keeps_lane, raw_progress
-from ops.pdm.tracking import SPEED_MATRIX, plan_times_us, query_times_us, resample, sample_weights, simulate, to_world
-from ops.pdm.vehicle import POSES, STATE_SIZE, STEP_S
+from ops.pdm.vehicle import POSES
 
 Version = Literal["v1", "v2"]
 VERSIONS: tuple[Version, ...] = ("v1", "v2")
@@ -53,77 +53,41 @@ class Simulated:
     parts: np.ndarray       # (K, 10) Part columns
     comfort: np.ndarray     # (K, 6) bool, Comfort columns
     states: np.ndarray      # (K, 41, 11)
-    areas: np.ndarray       # (K, 41, 4) bool, Area columns
-
-
-@kernel
-def _simulate_plans(plans, origin, start, earlier, since, span, speed_matrix):
-    """Ego-frame plans (K, n, 3) -> simulated states (K, 41, 11)."""
-    count, poses = plans.shape[0], plans.shape[1]
-    states = np.empty((count, POSES, STATE_SIZE))
-    world, reference = np.empty((poses + 1, 3)), np.empty((POSES, 3))
-    world[0] = origin
-    for k in range(count):
-        for i in range(poses):
-            to_world(plans[k, i], origin, world[i + 1])
-        resample(world, earlier, since, span, reference)
-        simulate(reference, start, speed_matrix, states[k])
-    return states
-
-
-@kernel
-def _simulate_poses(references, start, speed_matrix):
-    """References (K, 41, 3) in the world -> simulated states (K, 41, 11)."""
-    states = np.empty((references.shape[0], POSES, STATE_SIZE))
-    for k in range(references.shape[0]):
-        simulate(references[k], start, speed_matrix, states[k])
-    return states
+    areas: np.ndarray       # (K, 41, 5) bool, Area columns
 
 
 @kernel
 def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_states):
-    """Every sub-score of simulated states (K, 41, 11): parts (K, 10), comfort (K, 6), areas (K, 41, 4)."""
+    """Every sub-score of simulated states (K, T, 11): parts (K, 10), comfort (K, 6), areas (K, T, 5)."""
     count, poses, past = states.shape[0], states.shape[1], history.shape[0]
-    parts = np.empty((count, _PARTS))
-    comfort = np.empty((count, _BOUNDS), dtype=np.bool_)
+    parts, comfort = np.empty((count, _PARTS)), np.empty((count, _BOUNDS), dtype=np.bool_)
     areas = np.empty((count, poses, _AREAS), dtype=np.bool_)
-    corners = np.empty((poses, 5, 2))
-    padded = np.empty((past + poses, states.shape[2]))
-    padded[:past] = history
+    corners, facing, work = np.empty((poses, 5, 2)), np.empty((poses, 2)), np.empty((3, past + poses))
+    padded, tracks = np.empty((past + poses, states.shape[2])), np.empty(len(traffic.radius), dtype=np.int64)
+    for i in range(past):
+        for c in range(states.shape[2]):
+            padded[i, c] = history[i, c]
     for k in range(count):
-        ego_corners(states[k], corners)
-        ego_areas(corners, polygons, areas[k])
-        row = parts[k]
-        row[Part.NC], row[Part.COLLISION_STEP] = no_at_fault_collision(states[k], corners, areas[k], traffic)
-        row[Part.DAC] = stays_on_road(areas[k])
-        row[Part.DDC] = driving_direction(corners, areas[k], is_v2)
-        row[Part.TLC] = 0.0 if is_v2 and runs_red_light(corners, traffic) else 1.0
-        row[Part.TTC], row[Part.TTC_STEP] = time_to_collision(states[k], corners, areas[k], polygons, traffic, ttc_states)
-        row[Part.LK] = 1.0 if not is_v2 or keeps_lane(corners, areas[k], line) else 0.0
-        row[Part.PROGRESS_M] = raw_progress(corners, line)
-        padded[past:] = states[k]
-        comfort_bounds(padded, filters_, is_v2, comfort[k])
-        row[Part.COMFORT] = 1.0 if comfort[k].all() else 0.0
+        own, area = states[k], areas[k]
+        fill_ego_boxes(own, corners, facing)
+        bounds = swept_bounds(corners)
+        ego_areas(own, corners, polygons, area)
+        near = tracks[:tracks_near(own, bounds, traffic, tracks)]
+        nc, nc_step = no_at_fault_collision(own, corners, facing, area, traffic, near)
+        ttc, ttc_step = time_to_collision(own, corners, facing, area, traffic, near, ttc_states)
+        parts[k, Part.NC], parts[k, Part.COLLISION_STEP] = nc, nc_step
+        parts[k, Part.TTC], parts[k, Part.TTC_STEP] = ttc, ttc_step
+        parts[k, Part.DAC] = stays_on_road(area)
+        parts[k, Part.DDC] = driving_direction(corners, area, is_v2)
+        parts[k, Part.TLC] = 0.0 if is_v2 and runs_red_light(corners, bounds, traffic) else 1.0
+        parts[k, Part.LK] = 1.0 if not is_v2 or keeps_lane(corners, area, line) else 0.0
+        parts[k, Part.PROGRESS_M] = raw_progress(corners, line)
+        for i in range(poses):
+            for c in range(states.shape[2]):
+                padded[past + i, c] = own[i, c]
+        comfort_bounds(padded, filters_, is_v2, work, comfort[k])
+        parts[k, Part.COMFORT] = 1.0 if comfort[k].all() else 0.0
     return parts, comfort, areas
-
-
-def simulate_plans(plans: np.ndarray, origin: np.ndarray, start: np.ndarray, time_us: int, dt_s: float) -> np.ndarray:
-    """States (K, 41, 11) of the car that tracks ego-frame plans (K, n, 3), from the pose `origin` (3,) and state `start` (11,)."""
-    weights = sample_weights(plan_times_us(time_us, plans.shape[1], dt_s), query_times_us(time_us))
-    return _simulate_plans(plans, origin, start, *weights, SPEED_MATRIX)
-
-
-def simulate_poses(references: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """States (K, 41, 11) of the car that tracks world poses (K, 41, 3) at 0.1 s, the first of them now."""
-    return _simulate_poses(references, start, SPEED_MATRIX)
-
-
-def resample_poses(poses: np.ndarray, time_us: int) -> np.ndarray:
-    """(41, 3) world poses at 0.1 s from poses (n, 3) exactly 0.1 s apart, at the devkit's truncated microseconds."""
-    times = time_us + np.arange(len(poses), dtype=np.int64) * round(STEP_S * 1e6)
-    out = np.empty((POSES, 3))
-    resample(poses, *sample_weights(times, query_times_us(time_us)), out)
-    return out
 
 
 def examine(states: np.ndarray, history: np.ndarray, polygons: Polygons, line: Line, traffic: Traffic,

@@ -1,4 +1,6 @@
-"""What of a scene does not depend on the plan: indexed map, traffic at 10 Hz, PDM-Closed, the human. Not the plan's score."""
+"""What of a scene does not depend on the plan: indexed map, traffic at 10 Hz, PDM-Closed, the human. Not the plan's
+score.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,19 +10,10 @@ from ops.pdm.aggregate import epdms, pdms, progress_v1, progress_v2
 from ops.pdm.closed import Proposals
 from ops.pdm.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, Polygons, index_polygons
 from ops.pdm.observation import Traffic, logged_traffic
-from ops.pdm.pipeline import (
-    KEY_FRAMES,
-    Part,
-    Simulated,
-    Version,
-    examine,
-    product_of,
-    resample_poses,
-    simulate_plans,
-    simulate_poses,
-)
+from ops.pdm.pipeline import KEY_FRAMES, Part, Simulated, Version, examine, product_of
 from ops.pdm.progress import Line, make_line
 from ops.pdm.scene import Scene, check_scene
+from ops.pdm.tracking import references, resampled, track
 from ops.pdm.vehicle import KEY_STEP_S, POSES, STATE_SIZE, STEP_S
 from storage.trajectory_table import MapLayer
 
@@ -68,8 +61,9 @@ class PreparedScene:
     def run(self, plans: np.ndarray, traffic: Traffic, version: Version, dt_s: float, *,
             with_history: bool = True) -> Simulated:
         """Raw results of ego-frame plans (K, n, 3)."""
-        states = simulate_plans(plans, self.scene.ego[:3], self.start, self.scene.time_us, dt_s)
-        return examine(states, self.history if with_history else _NO_HISTORY, self.polygons, self.line, traffic, version)
+        states = track(references(plans, self.scene.ego[:3], self.scene.time_us, dt_s), self.start)
+        history = self.history if with_history else _NO_HISTORY
+        return examine(states, history, self.polygons, self.line, traffic, version)
 
 
 def prepare(scene: Scene) -> PreparedScene:
@@ -89,7 +83,7 @@ def sub_scores(parts: np.ndarray, ep: np.ndarray) -> np.ndarray:
 
 
 def total_score(subs: np.ndarray, version: Version, ec: np.ndarray | None = None) -> np.ndarray:
-    """(K,) PDMS or EPDMS from SUB_SCORES columns; `ec` is v2's two-frame comfort, NaN where there is no earlier frame."""
+    """(K,) PDMS or EPDMS from SUB_SCORES columns; `ec` is v2's two-frame comfort, NaN without an earlier frame."""
     nc, dac, ddc, tlc, ep, ttc, lk, comfort = subs.T
     return pdms(nc, dac, ttc, ep, comfort) if version == "v1" else epdms(nc * dac * ddc * tlc, ep, ttc, lk, comfort, ec)
 
@@ -102,22 +96,24 @@ def progress_score(parts: np.ndarray, best_m: np.ndarray, version: Version) -> n
 
 def _make_reference(prepared: PreparedScene, version: Version) -> Reference:
     scene, proposals, is_v2 = prepared.scene, prepared.proposals, version == "v2"
-    states = simulate_poses(np.ascontiguousarray(proposals.poses[:, :POSES]), prepared.start)
+    states = track(proposals.poses[:, :POSES], prepared.start)
     result = examine(states, _NO_HISTORY, prepared.polygons, prepared.line, proposals.traffic, version)
     if is_v2:
         result.parts[:, Part.COMFORT] = 1.0         # without a history v2 does not look at comfort at all
     best = (result.parts[:, Part.PROGRESS_M] * product_of(result.parts, version)).max()
-    scores = total_score(sub_scores(result.parts, progress_score(result.parts, np.full(len(states), best), version)), version)
+    ep = progress_score(result.parts, np.full(len(states), best), version)
+    scores = total_score(sub_scores(result.parts, ep), version)
     poses = proposals.finish(int(scores.argmax())).copy()
     traffic = logged_traffic(scene, KEY_FRAMES[version], drop_overlapping=is_v2, lights=is_v2)
-    states = simulate_poses(resample_poses(poses, scene.time_us)[None], prepared.start)
+    states = track(resampled(poses[None], scene.time_us), prepared.start)
     own = examine(states, prepared.history, prepared.polygons, prepared.line, traffic, version)
     masked = float((own.parts[:, Part.PROGRESS_M] * product_of(own.parts, version))[0])
-    return Reference(traffic, poses, scores, own, masked, _human(prepared, traffic) if is_v2 else np.ones(len(SUB_SCORES)))
+    human = _human(prepared, traffic) if is_v2 else np.ones(len(SUB_SCORES))
+    return Reference(traffic, poses, scores, own, masked, human)
 
 
 def _human(prepared: PreparedScene, traffic: Traffic) -> np.ndarray:
-    """(8,) sub-scores of the human log, simulated and scored alone in v2, so its progress is measured against itself."""
+    """(8,) sub-scores of the human log, scored alone in v2: its progress is measured against itself."""
     result = prepared.run(prepared.scene.human[None], traffic, "v2", KEY_STEP_S, with_history=False)
     result.parts[:, Part.COMFORT] = 1.0
     masked = result.parts[:, Part.PROGRESS_M] * product_of(result.parts, "v2")
@@ -135,7 +131,7 @@ def _polygon_kinds(scene: Scene) -> np.ndarray:
 
 
 def _history(scene: Scene) -> np.ndarray:
-    """(h, 11) human states at 0.1 s before now: 14 samples if the logged span is 1.5 s or less, 15 if jitter makes it longer.
+    """(h, 11) human states at 0.1 s before now: 14 samples if the logged span is at most 1.5 s, 15 if it is longer.
 
     The devkit samples [start, now) and drops the last one, so with 14 a gap of 0.2 s remains before now. Rates are 0.
     """

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ops.pdm.areas import Area
-from ops.pdm.engine import kernel
+from ops.pdm.engine import inner, kernel
 from ops.pdm.geometry import segment_distance
 
 LANE_LIMIT_M = 0.5              # distance to the centreline above which a sample counts against lane keeping
@@ -29,28 +29,29 @@ def make_line(xy: np.ndarray) -> Line:
     """Index a polyline (N, 2), N >= 2."""
     xy = np.ascontiguousarray(xy, dtype=np.float64)
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
-    blocks = [xy[i:i + _BLOCK + 1] for i in range(0, len(xy) - 1, _BLOCK)]
-    bounds = np.array([[*block.min(axis=0), *block.max(axis=0)] for block in blocks])
-    return Line(xy, along, bounds)
+    blocks = -(-(len(xy) - 1) // _BLOCK)
+    rows = np.minimum(np.arange(blocks)[:, None] * _BLOCK + np.arange(_BLOCK + 1), len(xy) - 1)
+    return Line(xy, along, np.concatenate([xy[rows].min(axis=1), xy[rows].max(axis=1)], axis=1))
 
 
-@kernel
-def _block_distance(bounds, x, y):
-    """Distance of a point to a rectangle."""
-    dx = max(max(bounds[0] - x, x - bounds[2]), 0.0)
-    dy = max(max(bounds[1] - y, y - bounds[3]), 0.0)
-    return math.hypot(dx, dy)
+@inner
+def _block_distance(bounds, b, x, y):
+    """Distance of a point to the rectangle of a block."""
+    dx = max(max(bounds[b, 0] - x, x - bounds[b, 2]), 0.0)
+    dy = max(max(bounds[b, 1] - y, y - bounds[b, 3]), 0.0)
+    return math.sqrt(dx * dx + dy * dy)
 
 
 @kernel
 def project(line, x, y):
     """Distance along the line of the point nearest to (x, y); the first one if there are several."""
+    xy, bounds = line.xy, line.bounds
     best, place = math.inf, 0.0
-    for b in range(len(line.bounds)):
-        if _block_distance(line.bounds[b], x, y) > best:
+    for b in range(len(bounds)):
+        if _block_distance(bounds, b, x, y) > best:
             continue
-        for i in range(b * _BLOCK, min((b + 1) * _BLOCK, len(line.xy) - 1)):
-            ax, ay, bx, by = line.xy[i, 0], line.xy[i, 1], line.xy[i + 1, 0], line.xy[i + 1, 1]
+        for i in range(b * _BLOCK, min((b + 1) * _BLOCK, len(xy) - 1)):
+            ax, ay, bx, by = xy[i, 0], xy[i, 1], xy[i + 1, 0], xy[i + 1, 1]
             distance = segment_distance(x, y, ax, ay, bx, by)
             if distance < best:
                 best = distance
@@ -60,34 +61,35 @@ def project(line, x, y):
     return place
 
 
-@kernel
-def _farther(line, x, y, limit):
+@inner
+def _farther(xy, bounds, x, y, limit):
     """True if a point is farther than `limit` from every point of the line."""
-    for b in range(len(line.bounds)):
-        if _block_distance(line.bounds[b], x, y) > limit:
+    for b in range(len(bounds)):
+        if _block_distance(bounds, b, x, y) > limit:
             continue
-        for i in range(b * _BLOCK, min((b + 1) * _BLOCK, len(line.xy) - 1)):
-            if segment_distance(x, y, line.xy[i, 0], line.xy[i, 1], line.xy[i + 1, 0], line.xy[i + 1, 1]) <= limit:
+        for i in range(b * _BLOCK, min((b + 1) * _BLOCK, len(xy) - 1)):
+            if segment_distance(x, y, xy[i, 0], xy[i, 1], xy[i + 1, 0], xy[i + 1, 1]) <= limit:
                 return False
     return True
 
 
-@kernel
+@inner
 def raw_progress(corners, line):
-    """Metres that the ego's centre advances along the centreline from the first to the last moment, at least 0."""
+    """Metres that the ego's centre advances along the centreline from the first moment to the last, at least 0."""
     last = corners.shape[0] - 1
-    return max(project(line, corners[last, 4, 0], corners[last, 4, 1]) - project(line, corners[0, 4, 0], corners[0, 4, 1]),
-               0.0)
+    start = project(line, corners[0, 4, 0], corners[0, 4, 1])
+    return max(project(line, corners[last, 4, 0], corners[last, 4, 1]) - start, 0.0)
 
 
-@kernel
+@inner
 def keeps_lane(corners, areas, line):
-    """False once 20 samples in a row are off the centreline; samples in an intersection pause the count, not reset it."""
+    """False once 20 samples in a row are off the centreline; samples in an intersection pause the count, no reset."""
+    xy, bounds = line.xy, line.bounds
     count = 0
     for t in range(corners.shape[0]):
         if areas[t, Area.INTERSECTION]:
             continue
-        count = count + 1 if _farther(line, corners[t, 4, 0], corners[t, 4, 1], LANE_LIMIT_M) else 0
+        count = count + 1 if _farther(xy, bounds, corners[t, 4, 0], corners[t, 4, 1], LANE_LIMIT_M) else 0
         if count >= LANE_SAMPLES:
             return False
     return True

@@ -1,11 +1,12 @@
 """From a route of roadblocks to the lanes on it and the centreline ahead. Not the planning of a route.
 
-Source: PDM_SPEC 1.4 (navsim abstract_pdm_planner.py, utils/route_utils.py, utils/graph_search). All searches walk a graph of a
-few dozen nodes once a scene, so they are plain Python.
+Source: PDM_SPEC 1.4 (navsim abstract_pdm_planner.py, utils/route_utils.py, utils/graph_search). All searches walk a
+graph of a few dozen nodes once a scene, so they are plain Python.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import shapely
@@ -67,7 +68,7 @@ def mended_route(network: Network, route: Sequence[str], ego: np.ndarray) -> lis
     """A route that starts where the ego is, has no missing link and crosses no intersection twice."""
     route = _joined_to_ego(network, list(route), ego)
     links: dict[int, list[str]] = {}
-    for i, (block, following) in enumerate(zip(route[:-1], route[1:], strict=True)):
+    for i, (block, following) in enumerate(pairwise(route)):
         if block not in network.blocks[following].predecessors:
             found = _search(network, block, [following], _FORWARD_DEPTH, forward=True)
             if found and len(found) >= 3:
@@ -77,7 +78,7 @@ def mended_route(network: Network, route: Sequence[str], ego: np.ndarray) -> lis
 
 
 def starting_lane(lanes: Sequence[Lane], ego: np.ndarray) -> Lane:
-    """Lane of the route that holds the rear axle with the smallest heading error, else the one nearest to the ego box."""
+    """Lane of the route that holds the rear axle, by smallest heading error; else the one nearest to the ego box."""
     rear = shapely.Point(ego[0], ego[1])
     inside = [lane for lane in lanes if lane.polygon.intersects(rear)]
     if inside:
@@ -90,7 +91,7 @@ def starting_lane(lanes: Sequence[Lane], ego: np.ndarray) -> Lane:
 
 
 def centerline(network: Network, lanes: Sequence[Lane], route: Sequence[str], start: Lane) -> np.ndarray:
-    """(N, 3) centre lines of the shortest way over the route's lanes from a lane to the last block within 30, joined up."""
+    """(N, 3) centre lines, joined up, of the shortest way over the route's lanes to the last block within 30."""
     first = route.index(start.block) if start.block in route else 0
     target = route[first:first + _BLOCKS_AHEAD][-1]
     allowed = {lane.token for lane in lanes}
@@ -145,7 +146,8 @@ def _block_of_ego(network: Network, route: set[str], ego: np.ndarray) -> tuple[s
     blocks = [block for block in network.blocks.values() if block.lanes]
     around = [block for block in blocks if block.polygon.intersects(near)]
     for layer in () if around else (MapLayer.ROADBLOCK, MapLayer.ROADBLOCK_CONNECTOR):
-        around += sorted((block for block in blocks if block.layer == layer), key=lambda b: b.polygon.distance(rear))[:1]
+        of_layer = [block for block in blocks if block.layer == layer]
+        around += sorted(of_layer, key=lambda block: block.polygon.distance(rear))[:1]
     errors = {(block.token, lane): _error(network.lanes[lane], ego) for block in around for lane in block.lanes}
     good = {key: error[0] for key, error in errors.items() if error[0] < _NEAR_M and error[1] < _NEAR_YAW_RAD}
     on_route = {key: error for key, error in good.items() if key[0] in route}

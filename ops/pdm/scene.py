@@ -1,7 +1,9 @@
-"""Everything that the score needs to know of one moment, as plain arrays. Not how it is read: that is scene_tables.py.
+"""Everything that the score needs to know of one moment, as plain arrays. Not how it is read: that is
+scene_tables.py.
 
-World frame: metres, radians. K = 11 key frames at 0, 0.5, ... 5 s (v1 needs them all, v2 the first nine), A agents,
-M polygons with P vertices in all, L lane connectors with a light, R lanes and connectors of the route, N centreline points.
+World frame: metres, radians. K = 11 key frames at 0, 0.5, ... 5 s (v1 needs them all, v2 the first nine), A agents, M
+polygons with P vertices in all, L lane connectors with a light, R lanes and connectors of the route, N centreline
+points.
 """
 
 from dataclasses import dataclass, fields
@@ -9,12 +11,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from storage.errors import SourceError
-from storage.trajectory_table import Category, MapLayer
+from storage.trajectory_table import MapLayer
 
 KEY_FRAMES = 11
 HISTORY_POSES = 4
 HUMAN_POSES = 8
-AGENT_CATEGORIES = (Category.VEHICLE, Category.PEDESTRIAN, Category.BICYCLE)    # the devkit's AGENT_TYPES; others are static
 SCENE_VERSION = 1       # of the layout below; a cache of another version is made again
 
 

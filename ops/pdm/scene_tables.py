@@ -1,8 +1,8 @@
 """Scenes from the tables of one log. Not the reading of the tables, and not what a scene is: that is scene.py.
 
-What all frames of a log share (map, lane network, tracks by frame) is laid out once. Key frames are 0.5 s apart: each is the
-frame nearest to 0.5 s after the one before it and may miss that by 0.05 s, so logs of 2 Hz with jitter and logs of 10 Hz
-give the same kind of scene.
+What all frames of a log share (map, lane network, tracks by frame) is laid out once. Key frames are 0.5 s apart: each
+is the frame nearest to 0.5 s after the one before it and may miss that by 0.05 s, so logs of 2 Hz with jitter and
+logs of 10 Hz give the same kind of scene.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import pyarrow as pa
 from ops.pdm.map_rows import LogMap
 from ops.pdm.route import centerline, known_route, mended_route, starting_lane
 from ops.pdm.scene import HISTORY_POSES, HUMAN_POSES, KEY_FRAMES, Scene, check_scene
-from ops.pdm.vehicle import KEY_STEP_S
+from ops.pdm.vehicle import KEY_STEP_S, to_ego
 from storage.errors import SourceError
 
 KEY_TOLERANCE_S = 0.05          # a key frame may lie this far from 0.5 s after the one before it
@@ -59,16 +59,17 @@ class LogScenes:
         boxes = self._agents.at(frames, where)
         light_token, light_red = self._lights.at(frames)
         polygons = self._map.around(ego)
+        human = to_ego(self._states[now[1:HUMAN_POSES + 1]], ego)
         return check_scene(Scene(
             (self.log_id, int(frame_index)), int(self._time_us[row]), ego, self._states[past], self._time_us[past],
-            _relative(self._states[now[1:HUMAN_POSES + 1]], ego), *boxes, light_token, light_red, *polygons, route_lanes,
-            line, limit, str(self._table["split"][row]), str(self._table["location"][row])))
+            human, *boxes, light_token, light_red, *polygons, route_lanes, line, limit,
+            str(self._table["split"][row]), str(self._table["location"][row])))
 
     def _route(self, row: int, ego: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray, float | None]:
         """Tokens of the route's lanes, the centreline, the speed limit of the starting lane."""
         listed = self._table["route_roadblock_ids"][row].as_py()
         if not self._map.network.lanes:
-            raise SourceError("the log has no map with lanes", where=where, do="scores need an HD map; see docs/metrics.md")
+            raise SourceError("the log has no map with lanes", where=where, do="scores need an HD map: docs/metrics.md")
         if not listed:
             raise SourceError("the frame has no route", where=where, do="scores need the roadblocks of the route")
         known = known_route(self._map.network, listed)
@@ -84,13 +85,13 @@ class LogScenes:
 
 def scene_from_tables(trajectories: pa.Table, agents: pa.Table, lights: pa.Table, map_table: pa.Table,
                       frame_index: int) -> Scene:
-    """The scene at one frame of a log from its four tables. Raises SourceError naming log and frame if there is none."""
+    """The scene at one frame of a log from its four tables. Raises SourceError, naming both, if there is none."""
     return LogScenes(trajectories, agents, lights, map_table).scene(frame_index)
 
 
 def scenes_from_tables(trajectories: pa.Table, agents: pa.Table, lights: pa.Table, map_table: pa.Table,
                        frame_indices: Iterable[int] | None = None) -> list[Scene | SourceError]:
-    """The scenes at many frames of a log (None: all that have their key frames); a frame without one gives its error."""
+    """The scenes at many frames of a log (None: all with their key frames); a frame without one gives its error."""
     log = LogScenes(trajectories, agents, lights, map_table)
     found: list[Scene | SourceError] = []
     for frame in log.frames() if frame_indices is None else frame_indices:
@@ -101,7 +102,8 @@ def scenes_from_tables(trajectories: pa.Table, agents: pa.Table, lights: pa.Tabl
     return found
 
 
-def scene_frames(trajectories: pa.Table, num_history: int = HISTORY_POSES, num_future: int = KEY_FRAMES - 1) -> np.ndarray:
+def scene_frames(trajectories: pa.Table, num_history: int = HISTORY_POSES,
+                 num_future: int = KEY_FRAMES - 1) -> np.ndarray:
     """Frame indices that have `num_history` key frames up to now and `num_future` after, at 0.5 s +- 0.05 s steps."""
     order = np.argsort(trajectories["timestamp_us"].to_numpy(), kind="stable")
     keys = key_rows(trajectories["timestamp_us"].to_numpy()[order], num_history - 1, num_future)
@@ -130,13 +132,6 @@ def _nearest_row(time_us: np.ndarray, wanted_us: np.ndarray) -> np.ndarray:
     return np.where(np.abs(time_us[row] - wanted_us) <= KEY_TOLERANCE_S * 1e6, row, -1)
 
 
-def _relative(poses: np.ndarray, ego: np.ndarray) -> np.ndarray:
-    """World poses (n, 3+) in the ego frame."""
-    c, s = np.cos(ego[2]), np.sin(ego[2])
-    dx, dy, turn = poses[:, 0] - ego[0], poses[:, 1] - ego[1], poses[:, 2] - ego[2]
-    return np.stack([c * dx + s * dy, -s * dx + c * dy, np.arctan2(np.sin(turn), np.cos(turn))], axis=1)
-
-
 class _Tracks:
     """The agents table of a log, by frame."""
 
@@ -144,7 +139,8 @@ class _Tracks:
         order = np.argsort(table["frame_index"].to_numpy(), kind="stable")
         table = table.take(pa.array(order))
         self._frame = table["frame_index"].to_numpy()
-        self._token, self._track = np.unique(np.asarray(table["track_token"].to_pylist(), dtype=str), return_inverse=True)
+        tokens = np.asarray(table["track_token"].to_pylist(), dtype=str)
+        self._token, self._track = np.unique(tokens, return_inverse=True)
         self._box = np.stack([table[name].to_numpy() for name in _AGENT], axis=1).reshape(-1, len(_AGENT))
         self._lwh = np.stack([table[f"{name}_m"].to_numpy() for name in ("length", "width", "height")], axis=1)
         self._category = table["category"].to_numpy()

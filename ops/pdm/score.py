@@ -1,7 +1,7 @@
 """Scores of plans at one scene, in both versions. Not the rules themselves: each has its module beside this one.
 
-PDMS (v1, NAVSIM v1.1) and EPDMS (v2, NAVSIM v2.2) are two different metrics; `version` names the one that is meant. K plans,
-n poses a plan.
+PDMS (v1, NAVSIM v1.1) and EPDMS (v2, NAVSIM v2.2) are two different metrics; `version` names the one that is meant. K
+plans, n poses a plan.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ops.pdm.aggregate import human_filter
 from ops.pdm.pipeline import VERSIONS, Part, Version, product_of
 from ops.pdm.prepared import PreparedScene, prepare, progress_score, sub_scores, total_score
 from ops.pdm.scene import Scene
-from ops.pdm.vehicle import KEY_STEP_S, POSES, STEP_S
+from ops.pdm.vehicle import KEY_STEP_S, POSES, STEP_S, to_ego
 from storage.errors import ConfigError
 
 METRIC_NAMES: dict[Version, str] = {"v1": "PDMS (NAVSIM v1.1)", "v2": "EPDMS (NAVSIM v2.2)"}
@@ -39,7 +39,7 @@ class PdmScores:
     ttc_time_s: np.ndarray          # (K,) first infraction of the time to collision, inf if none
     comfort_parts: np.ndarray       # (K, 6) bool, comfort.Comfort columns
     states: np.ndarray              # (K, 41, 11) simulated states, vehicle.State columns
-    areas: np.ndarray               # (K, 41, 4) bool, areas.Area columns
+    areas: np.ndarray               # (K, 41, 5) bool, areas.Area columns
 
     @property
     def hc(self) -> np.ndarray:
@@ -59,9 +59,9 @@ def score(prepared: PreparedScene, plans: np.ndarray, *, version: Version = "v1"
           human_penalty_filter: bool = True) -> PdmScores:
     """Score plans (K, n, 3): x, y, heading in the ego frame, `dt_s` apart, the first one `dt_s` from now.
 
-    A plan shorter than 4 s stands still at its end. `human_penalty_filter` (v2 only) sets sub-scores to 1 where the human log
-    itself gets 0, as the devkit's configuration does. Raises ConfigError for an unknown version, a wrong shape, a plan
-    without poses, a spacing that is not positive, or poses that are not finite.
+    A plan shorter than 4 s stands still at its end. `human_penalty_filter` (v2 only) sets sub-scores to 1 where the
+    human log itself gets 0, as the devkit's configuration does. Raises ConfigError for an unknown version, a wrong
+    shape, a plan without poses, a spacing that is not positive, or poses that are not finite.
     """
     plans = _checked(plans, version, dt_s)
     reference = prepared.reference(version)
@@ -70,9 +70,11 @@ def score(prepared: PreparedScene, plans: np.ndarray, *, version: Version = "v1"
     subs = sub_scores(result.parts, progress_score(result.parts, best, version))
     if version == "v2" and human_penalty_filter:
         subs = human_filter(subs, reference.human)
-    return PdmScores(version, *np.ascontiguousarray(subs.T), total_score(subs, version), result.parts[:, Part.PROGRESS_M],
-                     result.parts[:, Part.COLLISION_STEP] * STEP_S, result.parts[:, Part.TTC_STEP] * STEP_S,
-                     result.comfort, result.states, result.areas)
+    raw = np.ascontiguousarray(result.parts.T)
+    nc, dac, ddc, tlc, ep, ttc, lk, comfort = np.ascontiguousarray(subs.T)
+    return PdmScores(version, nc, dac, ddc, tlc, ep, ttc, lk, comfort, total_score(subs, version), raw[Part.PROGRESS_M],
+                     raw[Part.COLLISION_STEP] * STEP_S, raw[Part.TTC_STEP] * STEP_S, result.comfort, result.states,
+                     result.areas)
 
 
 def score_many(prepared: Sequence[PreparedScene], plans: Sequence[np.ndarray], *, version: Version = "v1",
@@ -91,13 +93,6 @@ def pdm_closed_plan(prepared: PreparedScene, *, version: Version = "v1") -> np.n
     return to_ego(prepared.reference(version).poses[stride:POSES:stride], prepared.scene.ego)
 
 
-def to_ego(poses_world: np.ndarray, ego: np.ndarray) -> np.ndarray:
-    """World poses (n, 3) in the frame of a pose whose first columns are x, y, heading."""
-    c, s = np.cos(ego[2]), np.sin(ego[2])
-    dx, dy, turn = (poses_world[:, k] - ego[k] for k in range(3))
-    return np.stack([c * dx + s * dy, -s * dx + c * dy, np.arctan2(np.sin(turn), np.cos(turn))], axis=1)
-
-
 def _score_job(job: tuple[Scene, np.ndarray, Version, float]) -> PdmScores:
     scene, plans, version, dt_s = job
     return score(prepare(scene), plans, version=version, dt_s=dt_s)
@@ -108,7 +103,7 @@ def _checked(plans: np.ndarray, version: str, dt_s: float) -> np.ndarray:
         raise ConfigError("there is no such version of the score", expected=" or ".join(VERSIONS), found=version)
     plans = np.ascontiguousarray(plans, dtype=np.float64)
     if plans.ndim != 3 or plans.shape[1] < 1 or plans.shape[2] != 3:
-        raise ConfigError("plans have a wrong shape", expected="(K, n, 3) with n >= 1: x, y, heading", found=plans.shape)
+        raise ConfigError("plans have a wrong shape", expected="(K, n, 3): x, y, heading; n >= 1", found=plans.shape)
     if not (np.isfinite(dt_s) and dt_s > 0):
         raise ConfigError("the spacing of a plan must be positive", expected="seconds between poses", found=dt_s)
     bad = np.flatnonzero(~np.isfinite(plans).all(axis=(1, 2)))

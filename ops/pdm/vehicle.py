@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+import numpy as np
+
 WIDTH_M = 2.297
 LENGTH_M = 4.049 + 1.127        # front length + rear length, both from the rear axle
 WHEEL_BASE_M = 3.089
@@ -32,3 +34,10 @@ class State(IntEnum):
 
 
 STATE_SIZE = len(State)
+
+
+def to_ego(poses_world: np.ndarray, ego: np.ndarray) -> np.ndarray:
+    """World poses (n, 3) in the frame of a pose whose first columns are x, y, heading."""
+    c, s = np.cos(ego[2]), np.sin(ego[2])
+    dx, dy, turn = (poses_world[:, k] - ego[k] for k in range(3))
+    return np.stack([c * dx + s * dy, -s * dx + c * dy, np.arctan2(np.sin(turn), np.cos(turn))], axis=1)
