@@ -1,5 +1,7 @@
 """The sensors: new logs in the raw folder are ingested, and enough new logs ask for retraining."""
 
+from collections.abc import Collection, Sequence
+
 import dagster as dg
 
 from assets.chain import Chain, RawLogs
@@ -9,23 +11,36 @@ from pipelines.jobs import ingest, training
 from storage.artifact import digest
 
 LOOK_EVERY_S = 30
+UNDER_WAY = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
+             dg.DagsterRunStatus.STARTED]
 
 
 @dg.sensor(job=ingest, minimum_interval_seconds=LOOK_EVERY_S)
 def new_logs(context: dg.SensorEvaluationContext, chain: Chain) -> dg.SensorResult | dg.SkipReason:
     """Find logs in the raw folder that are new or whose bytes changed, and ingest just those."""
+    if context.instance.get_runs_count(dg.RunsFilter(job_name=ingest.name, statuses=UNDER_WAY)):
+        return dg.SkipReason("an ingest run is under way")
     logs = RawLogs(chain)
     todo = [log for log in logs.refs if needs_work(chain, logs, log)]
     if not todo:
         return dg.SkipReason(f"all {len(logs.refs)} logs in {chain.raw_folder} are ingested or in quarantine")
-    known = set(context.instance.get_dynamic_partitions(PARTITIONS))
+    known = list(context.instance.get_dynamic_partitions(PARTITIONS))
     fresh = [log for log in todo if log not in known]
-    parts = [fresh] if fresh else []        # new partitions are added at the end, so one run takes them all as a range
-    parts += [[log] for log in todo if log in known]
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=digest({log: logs.fingerprint(log) for log in part}), tags=range_tags(part))
-                      for part in parts],
+                      for part in neighbours(todo, [*known, *fresh])],
         dynamic_partitions_requests=[LOGS.build_add_request(fresh)] if fresh else [])
+
+
+def neighbours(todo: Collection[str], order: Sequence[str]) -> list[list[str]]:
+    """The logs to do as runs of logs that follow each other in the set of partitions; each is one Dagster run."""
+    parts: list[list[str]] = [[]]
+    for log in order:
+        if log in todo:
+            parts[-1].append(log)
+        elif parts[-1]:
+            parts.append([])
+    return [part for part in parts if part]
 
 
 @dg.sensor(job=training, minimum_interval_seconds=LOOK_EVERY_S)

@@ -128,7 +128,8 @@ def test_rows_that_break_a_blocking_rule_are_named_and_recorded_beside_their_log
     file = chain.lake.log("trajectories", bad) / "trajectories.parquet"
     table = pq.read_table(file)
     speed = pc.add(table["vx_mps"], 500.0)
-    pq.write_table(table.set_column(table.schema.get_field_index("vx_mps"), pa.field("vx_mps", pa.float64(), False), speed), file)
+    column = table.schema.get_field_index("vx_mps")
+    pq.write_table(table.set_column(column, pa.field("vx_mps", pa.float64(), False), speed), file)
     with dg.DagsterInstance.ephemeral() as instance:
         result = ingest(chain, instance)
     assert not result.success

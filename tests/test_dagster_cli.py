@@ -75,7 +75,7 @@ def test_only_commands_that_need_a_target_get_one():
     assert "dev" not in defaults_for(["dev"], {})
 
 
-@pytest.mark.parametrize("target", [["-m", "other"], ["--module-name=other"], ["-fother.py"], ["--python-file", "other.py"]])
+@pytest.mark.parametrize("target", [["-m", "other"], ["--module-name=other"], ["-fother.py"], ["--python-file", "o.py"]])
 def test_a_target_that_the_user_names_wins(target):
     assert defaults_for(["asset", "materialize", *target, "--select", "x"], {}) == {}
 

@@ -88,7 +88,7 @@ def test_no_file_that_dagster_reads_postpones_its_annotations(package):
 
 @pytest.mark.parametrize("name", ["pipelines", "assets", "ops", "models", "storage"])
 def test_our_packages_are_ours(name):
-    """`ops`, `models` and `storage` are also names on the package index; a foreign one would win outside the checkout."""
+    """Some of these names are also on the package index; a foreign package would win outside the checkout."""
     code = f"import {name}; print({name}.__file__)"
     found = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
     assert Path(found.stdout.strip()) == ROOT / name / "__init__.py"

@@ -1,0 +1,122 @@
+"""The command line: each verb against a small lake, and what it says when something is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from tiny_chain import ingest, tiny_chain
+
+from assets.chain import RawLogs
+from pipelines.cli import main
+from pipelines.lineage import logs_behind
+from pipelines.places import places_from
+from storage.artifact import plan, read_lineage, write_artifact
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    """A lake with the tiny world, and a codebook and a student that name what they were made from."""
+    chain = tiny_chain(tmp_path_factory.mktemp("cli") / "lake")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert ingest(chain, instance, checks=False).success
+    lake = chain.lake
+    tables = {f"trajectories/{log}": read_lineage(lake.log("trajectories", log)).version for log in RawLogs(chain).ids}
+    with write_artifact(lake.link("codebook"), plan("codebook", tables, {"num_codes": 16}, "c0de", seed=3)):
+        pass
+    parents = {"codebook": read_lineage(lake.link("codebook")).version}
+    with write_artifact(lake.link("student"), plan("student", parents, {"steps": 5}, "c0de", seed=3)):
+        pass
+    return lake
+
+
+def say(capsys, *words: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of one command."""
+    code = main(words)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_lineage_of_the_student_leads_to_the_raw_logs_without_a_dagster_instance(lake, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dagster", None)       # importing Dagster would fail
+    code, out, _ = say(capsys, "lineage", "student", "--lake", str(lake.root))
+    assert code == 0
+    for word in ("student", "codebook", "trajectories: 3 logs", "raw_logs", "seed 3", "num_codes=16"):
+        assert word in out
+    assert logs_behind(lake, "student") == lake.log_ids("raw_logs")
+
+
+def test_lineage_names_every_log_when_asked(lake, capsys):
+    _, out, _ = say(capsys, "lineage", "student", "--every-log", "--lake", str(lake.root))
+    for log in lake.log_ids("raw_logs"):
+        assert f"raw_logs/{log}" in out and f"frames/{log}" in out
+
+
+def test_lineage_says_when_what_an_artefact_was_made_from_is_no_longer_there(lake, capsys):
+    version = read_lineage(lake.link("codebook")).version
+    with write_artifact(lake.link("codebook"), plan("codebook", {}, {"num_codes": 32}, "c0de", seed=3)):
+        pass
+    _, out, _ = say(capsys, "lineage", "student", "--lake", str(lake.root))
+    assert f"used version {version}; there is a newer one" in out
+
+
+def test_sql_asks_the_tables(lake, capsys):
+    code, out, _ = say(capsys, "sql", "select split, count(distinct log_id) as logs from trajectories group by split "
+                       "order by split", "--lake", str(lake.root))
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [["split", "logs"], ["train", "2"], ["val", "1"]]
+
+
+def test_show_draws_a_log(lake, capsys, tmp_path):
+    log = lake.log_ids("trajectories")[0]
+    code, _, _ = say(capsys, "show", log, "--lake", str(lake.root), "--out", str(tmp_path / "log.html"))
+    assert code == 0 and "<html" in (tmp_path / "log.html").read_text()
+
+
+@pytest.mark.parametrize(("words", "hint"), [
+    (("lineage", "studnet"), "did you mean 'student'"),
+    (("run", "--scale", "smok"), "did you mean 'smoke'"),
+    (("run", "--scale", "smoke", "--until", "reprot"), "did you mean 'report'"),
+    (("run", "--scale", "smoke", "--source", "openscen", "--raw", "."), "did you mean 'openscene'"),
+    (("score",), "latentvla run --until evaluation"),
+    (("run", "--scale", "navsim"), "--raw"),
+    (("run", "--scale", "smoke", "--raw", "/nowhere"), "the raw folder does not exist"),
+])
+def test_a_mistake_is_answered_with_what_to_do(words, hint, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    code, _, err = say(capsys, *words, "--lake", str(tmp_path / "lake"))
+    assert code == 2
+    assert hint in err and "Traceback" not in err
+
+
+def test_a_raw_folder_without_logs_is_named(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    (tmp_path / "raw").mkdir()
+    code, _, err = say(capsys, "run", "--raw", str(tmp_path / "raw"), "--lake", str(tmp_path / "lake"))
+    assert code == 2 and "there is no log" in err
+
+
+def test_config_prints_the_whole_preset(capsys):
+    code, out, _ = say(capsys, "config", "--scale", "navsim")
+    assert code == 0
+    assert {"codebook", "vla", "student", "evaluation", "where"} <= set(json.loads(out))
+
+
+def test_the_command_line_overrules_the_environment_and_the_environment_the_defaults():
+    assert places_from({}).lake == "lake/embedded"
+    environment = {"LATENTVLA_SCALE": "smoke", "LATENTVLA_RAW": "/logs", "LATENTVLA_SOURCE": "kitti_raw"}
+    assert places_from(environment).lake == "lake/kitti_raw-smoke"
+    assert places_from(environment, scale="embedded", lake="here").lake == "here"
+
+
+def test_help_comes_without_the_heavy_libraries():
+    code = "import sys; from pipelines.cli import _parser; _parser(); print('dagster' in sys.modules, 'torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
+    assert subprocess.run([BIN / "latentvla", "--help"], capture_output=True, check=False).returncode == 0
