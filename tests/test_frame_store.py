@@ -130,6 +130,22 @@ def test_calibration_follows_the_pixels_through_crop_and_resize(tmp_path):
     assert np.allclose(read_calibration(tmp_path, size_hw)[0].intrinsics @ ray, expected)
 
 
+def test_any_zarr_library_reads_the_images(store):
+    import zarr
+
+    with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
+        images = zarr.open_array(store / STORE / "CAM_F0" / "images", mode="r")
+        assert np.array_equal(images[7:12], noise(25)[7:12]) and images.chunks[0] == 1 and images.shards[0] == 10
+
+
+def test_the_benchmark_of_the_layout_runs(capsys):
+    from benchmarks.frame_store import main
+
+    main(["--frames", "12", "--size", "16x32", "--reads", "2", "--shards", "8"])
+    table = capsys.readouterr().out.splitlines()
+    assert "12 frames of 32x16" in table[0] and {"jpeg", "npy", "zarr"} <= {line.split()[0] for line in table[2:]}
+
+
 def _sum_of_frames(folder) -> int:
     return int(read_frames(folder, np.arange(4)).sum())
 

@@ -151,6 +151,15 @@ def test_impossible_signals_are_refused_with_log_and_frame(tmp_path, changes, me
     assert "log log_a, frame 7" in str(caught.value) and "what to do" in str(caught.value)
 
 
+def test_a_long_gap_in_a_log_is_no_jump(tmp_path):
+    frames = tiny.write_log(tmp_path, frames=12)
+    for frame in frames[6:]:
+        frame["timestamp"] += 10_000_000
+        frame["ego2global_translation"] = frame["ego2global_translation"] + [130.0, 0, 0]
+    tiny.write_frames_file(tmp_path, "log_a", "train", frames)
+    assert len(open_source("openscene", tmp_path).open("log_a").signals().frame_index) == 12
+
+
 def test_a_frame_without_its_fields_and_a_pickle_of_something_else_are_explained(tmp_path):
     frames = tiny.write_log(tmp_path)
     del frames[3]["ego2global_rotation"]

@@ -15,6 +15,7 @@ from storage.sources.contract import Signals
 
 MAX_SPEED_MPS = 70.0    # 250 km/h; faster is a fault of the log
 JUMP_SLACK_M = 5.0      # a pose may lie this much farther from its predecessor than the speeds say
+GAP_US = 1_500_000      # after a longer gap the speeds at its ends say nothing about the way between
 
 
 def require_sound(signals: Signals, log_id: str, file: Path) -> Signals:
@@ -35,7 +36,8 @@ def require_sound(signals: Signals, log_id: str, file: Path) -> Signals:
     moved_m = np.hypot(*np.diff(signals.pose_world[:, :2], axis=0, prepend=signals.pose_world[:1, :2]).T)
     speed_mps = np.hypot(*signals.velocity_ego.T)
     faster_mps = np.maximum(speed_mps, np.roll(speed_mps, 1))
-    reach_m = np.minimum(1.5 * faster_mps, MAX_SPEED_MPS) * step_us * 1e-6 + JUMP_SLACK_M
+    faster_mps = np.where(step_us <= GAP_US, np.minimum(1.5 * faster_mps, MAX_SPEED_MPS), MAX_SPEED_MPS)
+    reach_m = faster_mps * step_us * 1e-6 + JUMP_SLACK_M
     refuse(speed_mps > MAX_SPEED_MPS, "the ego speed is impossible", f"at most {MAX_SPEED_MPS} m/s", speed_mps, repair)
     refuse(moved_m > reach_m, "the pose jumps", "a step in metres that agrees with the speed", moved_m, repair)
     return signals
