@@ -4,7 +4,6 @@ A page is one file: styles inline, charts as SVG, pictures as base64, no script 
 """
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import cv2
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 TEMPLATE = Path(__file__).with_name("report_template.html.j2")
@@ -149,15 +149,18 @@ def render_page(page: Page) -> str:
 
 
 def figure_image(figure: Figure, alt: str, dpi: int = 110) -> Markup:
-    """A matplotlib figure as an inline PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return _image(buffer.getvalue(), "png", alt)
+    """A matplotlib figure as an inline JPEG, a quarter of its PNG where it holds a camera image."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return array_image(np.asarray(canvas.buffer_rgba())[..., :3], alt, quality=90)
 
 
 def array_image(image_HW3: np.ndarray, alt: str, quality: int = 88) -> Markup:
-    """An RGB picture (H, W, 3) uint8 as an inline JPEG."""
-    encoded = cv2.imencode(".jpg", image_HW3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    """An RGB picture (H, W, 3) uint8 as an inline JPEG with full colour resolution, for thin coloured lines."""
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+                cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    encoded = cv2.imencode(".jpg", image_HW3[..., ::-1], settings)[1]
     return _image(encoded.tobytes(), "jpeg", alt)
 
 

@@ -114,7 +114,7 @@ def lineage_section(lake: Lake) -> Section | str:
         ["artefact", "parts", "version", "code", "seed", "seconds", "made (UTC)", "from"], rows,
         "A version is the hash of everything that can change an artefact: its parents, its configuration, its code "
         "and its seed. "
-        "Ask `latentvla lineage student` for the whole tree.")])
+        "The command 'latentvla lineage student' prints the whole tree.")])
 
 
 def _lineages(lake: Lake, link: str) -> list[Lineage]:

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 from ops.intervals import Interval
 from ops.openloop import OPEN_LOOP
 from ops.summarize import find
-from storage.metrics_table import read_metrics
+from storage.metrics_table import ZERO_SHOT_FILE, read_metrics
 
-ZERO_SHOT_FILE = "zero_shot.parquet"
 GROUPS = (("Blind: rules and ego status only", ("stopped", "constant_velocity", "constant_turn_rate",
                                                 "ego_status_mlp")),
           ("Planners that see", ("planner_alone", "student_no_teacher", "vla", "student")),

@@ -65,7 +65,7 @@ def test_the_report_is_one_file_that_asks_nothing_of_a_network(lake: Lake, tmp_p
     text = summary.file.read_text()
     assert [item.name for item in tmp_path.iterdir()] == ["report.html"] and summary.size_bytes == len(text.encode())
     assert not OUTSIDE.search(INSIDE.sub("", text))
-    assert text.count("data:image/png;base64,") == summary.pictures == 4
+    assert text.count('<figure class="scene"') == text.count('src="data:image/jpeg;base64,') == summary.pictures == 4
 
 
 def test_the_report_says_how_many_scenes_were_scored_and_why_one_was_not(lake: Lake, tmp_path: Path) -> None:
