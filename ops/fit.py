@@ -72,7 +72,8 @@ def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: 
     again under the same name goes on after its last checkpoint.
     """
     model.to(session.device).train()
-    optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.learning_rate,
+                                  betas=(0.9, 0.95), fused=True)
     state = session.resume()
     start = 0
     if state is not None:
