@@ -41,6 +41,8 @@ class _Path:
     xyyaw: np.ndarray           # (N, 3), headings unwrapped
     inside: np.ndarray          # (F, A + L) bool: shares a point with the corridor
     places: np.ndarray          # (F, A + L) place on the path of its centre, where inside
+    corridor: shapely.Polygon
+    rank: np.ndarray            # (F, A + L) which of several equally near comes first; zeros until it matters
 
 
 class Proposals:
@@ -71,10 +73,21 @@ class Proposals:
         return self.poses[proposal]
 
     def _unroll(self, path: _Path, rows: slice, first: int, last: int) -> None:
-        traffic = self.traffic
-        _unroll(path.xyyaw, path.line.along, self._targets[np.arange(rows.start, rows.stop) % SPEEDS], first, last,
-                path.inside, path.places, self._boxes, traffic.light_xy, traffic.light_start, traffic.pose,
-                traffic.speed, traffic.moves, self._passed, self.poses[rows], self._motion[rows], self._leaders[rows])
+        traffic, targets = self.traffic, self._targets[np.arange(rows.start, rows.stop) % SPEEDS]
+        for _ in range(2):
+            ties = _unroll(path.xyyaw, path.line.along, targets, first, last, path.inside, path.places, path.rank,
+                           self._boxes, traffic.light_xy, traffic.light_start, traffic.pose, traffic.speed,
+                           traffic.moves, self._passed, self.poses[rows], self._motion[rows], self._leaders[rows])
+            if not ties or path.rank.any():
+                return
+            self._rank(path)
+
+    def _rank(self, path: _Path) -> None:
+        """Order what is in the corridor as the devkit meets it: by its search tree, built here since ties are rare."""
+        for f, corners in enumerate(self.traffic.corners):
+            tree = shapely.STRtree([*shapely.polygons(corners), *self._lights])
+            met = tree.query(path.corridor, predicate="intersects")
+            path.rank[f, met] = np.arange(len(met)) + 1
 
     def _path(self, offset_m: float) -> _Path:
         """The path beside the centreline at a distance to the left."""
@@ -90,8 +103,9 @@ class Proposals:
         red = self.traffic.red & shapely.intersects(corridor, self._lights)
         centers = shapely.get_coordinates(shapely.centroid(self._lights))
         light_places = np.array([project(line, x, y) for x, y in centers])
-        return _Path(line, xyyaw, np.concatenate([inside, red], axis=1),
-                     np.concatenate([places, np.broadcast_to(light_places, red.shape)], axis=1))
+        everything = np.concatenate([inside, red], axis=1)
+        places = np.concatenate([places, np.broadcast_to(light_places, red.shape)], axis=1)
+        return _Path(line, xyyaw, everything, places, corridor, np.zeros(everything.shape, np.int64))
 
     def _corridor(self, line: Line) -> shapely.Polygon:
         """The ego's width around the path from the first vertex past the ego to 5 s at the highest speed."""
@@ -155,9 +169,9 @@ def _advance(motion, leaders, v, step, target):
 
 
 @inner
-def _nearest_ahead(box, place, f, inside, places, boxes, light_xy, light_start, passed):
-    """The track or (A + light) nearest to the ego box among those ahead of a place on the path, and its distance."""
-    nearest, who = math.inf, -1
+def _nearest_ahead(box, place, f, inside, places, rank, boxes, light_xy, light_start, passed):
+    """The track or (A + light) nearest to the ego box among those ahead of a place, its distance, if it was tied."""
+    nearest, who, tie = math.inf, -1, False
     tracks = boxes.shape[1] // 4
     for o in range(inside.shape[1]):
         light = o - tracks
@@ -167,16 +181,17 @@ def _nearest_ahead(box, place, f, inside, places, boxes, light_xy, light_start, 
             distance = ring_box_distance(light_xy, 0, light_start[light], light_start[light + 1], box)
         else:
             distance = ring_box_distance(boxes, f, 4 * o, 4 * o + 4, box)
-        if distance < nearest:
+        tie = tie or distance == nearest
+        if distance < nearest or (distance == nearest and rank[f, o] < rank[f, who]):
             nearest, who = distance, o
-    return who, nearest
+    return who, nearest, tie
 
 
 @kernel
-def _unroll(xyyaw, along, targets, first, last, inside, places, boxes, light_xy, light_start, track_pose, track_speed,
-            moves, passed, poses, motion, leaders):
-    """Unroll proposals (V, ...) of one path over steps first + 1 .. last, in place."""
-    box, tracks = np.empty((4, 2)), len(moves)
+def _unroll(xyyaw, along, targets, first, last, inside, places, rank, boxes, light_xy, light_start, track_pose,
+            track_speed, moves, passed, poses, motion, leaders):
+    """Unroll proposals (V, ...) of one path over steps first + 1 .. last, in place; returns how many leaders tied."""
+    box, tracks, ties = np.empty((4, 2)), len(moves), 0
     for v in range(len(targets)):
         if first == 0:
             _pose_at(xyyaw, along, motion[v, 0, 0], poses, v, 0)
@@ -192,7 +207,9 @@ def _unroll(xyyaw, along, targets, first, last, inside, places, boxes, light_xy,
             y = poses[v, step - 1, 1] + REAR_AXLE_TO_CENTER_M * math.sin(yaw)
             fill_box(x, y, yaw, HALF_LENGTH_M, HALF_WIDTH_M, box)
             f = step // FORECAST_STRIDE
-            who, distance = _nearest_ahead(box, place, f, inside, places, boxes, light_xy, light_start, passed)
+            who, distance, tie = _nearest_ahead(box, place, f, inside, places, rank, boxes, light_xy, light_start,
+                                                passed)
+            ties += tie
             if who < 0:                                         # free road: the end of the path is a wall
                 place_of_leader, rear_of_leader = along[-1], HALF_LENGTH_M
             else:
@@ -205,3 +222,4 @@ def _unroll(xyyaw, along, targets, first, last, inside, places, boxes, light_xy,
         for v in range(len(targets)):
             _advance(motion, leaders, v, step, targets[v])
             _pose_at(xyyaw, along, motion[v, step, 0], poses, v, step)
+    return ties

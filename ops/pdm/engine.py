@@ -8,6 +8,7 @@ cannot.
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,12 @@ def _cache_folder() -> Path:
         writable = os.access(beside, os.W_OK)
     except OSError:
         writable = False
-    return (beside if writable else Path(tempfile.gettempdir()) / f"latentvla-{os.getuid()}") / name
+    if not writable:
+        return Path(tempfile.gettempdir()) / f"latentvla-{os.getuid()}" / name
+    for outdated in beside.glob("kernels-*"):
+        if outdated.name != name:
+            shutil.rmtree(outdated, ignore_errors=True)
+    return beside / name
 
 
 _FOLDER = _cache_folder()

@@ -84,7 +84,7 @@ def logged_traffic(scene: Scene, key_frames: int, *, drop_overlapping: bool, lig
     of the route (v2). A track seen in one key frame only stands in every frame, and speed and kind are those of the
     first sighting for the whole time: quirks of the devkit that published numbers have.
     """
-    present, pose, speed = _interpolate(scene.agents[:key_frames])
+    present, pose, speed = interpolated(scene.agents[:key_frames])
     traffic = _traffic(scene, present, pose, speed, np.arange(pose.shape[1]))
     keep = traffic.present.any(axis=0)
     if drop_overlapping:
@@ -132,7 +132,7 @@ def _nearest(scene: Scene, now: np.ndarray) -> np.ndarray:
     return np.concatenate([rows[np.argsort(distance[rows])][:most] for rows, most in members])
 
 
-def _interpolate(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def interpolated(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Key frames (K, A, 6) at 2 Hz -> present (F, A), pose (F, A, 3) at 10 Hz, and speed (A,) at the first sighting.
 
     Linear between sightings, across gaps, nothing before the first or after the last; a single one holds throughout.
@@ -180,7 +180,8 @@ def _select(traffic: Traffic, keep: np.ndarray) -> Traffic:
     """The traffic with only the tracks of a mask (A,)."""
     kept: dict[str, Any] = {name: getattr(traffic, name)[:, keep] for name in ("present", "pose", "facing", "corners")}
     kept |= {name: getattr(traffic, name)[keep] for name in ("half", "radius", "speed", "moves", "sweep", "ignored")}
-    return traffic._replace(**{name: np.ascontiguousarray(value) for name, value in kept.items()})
+    kept = {name: np.ascontiguousarray(value) for name, value in kept.items()}
+    return traffic._replace(**kept)
 
 
 def _with_lights(scene: Scene, traffic: Traffic, red: np.ndarray) -> Traffic:

@@ -1,0 +1,1 @@
+"""Measurements that are repeated by hand: speed and agreement with references. Not part of the package."""

@@ -1,0 +1,250 @@
+"""Compares our PDM score with a file of reference cases, input by input, and measures its speed. Never fits anything.
+
+    python -m benchmarks.pdm_reference ../shared/pdm_reference/cases.npz
+
+Every case is scored from its inputs alone (scene and poses); the outputs in the file are only compared against. The
+layout is the one of ../shared/pdm_reference/README.md. Exits with 1 if anything differs: a discrete value at all, a
+score, a state or a progress by more than 1e-6.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ops.pdm import VERSIONS, PreparedScene, Scene, Version, prepare, score
+from ops.pdm.aggregate import second_stage_weights, two_stage_score
+from ops.pdm.areas import Area
+from ops.pdm.comfort import extended_comfort
+from ops.pdm.observation import interpolated
+from ops.pdm.pipeline import KEY_FRAMES, Part
+from ops.pdm.prepared import sub_scores, total_score
+from ops.pdm.tracking import references, resampled
+from ops.pdm.vehicle import STEP_S, State
+
+TOLERANCE = 1e-6
+DEVKIT_S = {"v1": (0.075, 0.100), "v2": (0.130, 0.170)}     # a plan on one core of this kind; v2 with the human filter
+_AREAS = [Area.MULTIPLE_LANES, Area.NON_DRIVABLE, Area.ONCOMING]
+_POSE = [State.X, State.Y, State.YAW]
+_SUBS = {"v1": ("nc", "dac", "ddc", "ep", "ttc", "comfort"),                    # columns of the file's `sub`
+         "v2": ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort")}
+_DISCRETE = {"nc", "dac", "ddc", "tlc", "ttc", "lk", "comfort"}
+Cases = Mapping[str, np.ndarray]
+
+
+class Tally:
+    """Differences by name: how many cases were compared, how many differ, and by how much at most."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], list[float]] = {}
+
+    def add(self, version: str, name: str, ours: object, theirs: object, tolerance: float = TOLERANCE,
+            yaw: bool = False) -> None:
+        """Compare one case; NaN equals NaN and infinity infinity, another shape differs by infinity.
+
+        `yaw`: column State.YAW is an angle, so that -pi and pi are the same.
+        """
+        a, b = np.array(ours, dtype=np.float64), np.array(theirs, dtype=np.float64)
+        worst = np.inf
+        if a.shape == b.shape:
+            if yaw:
+                turns = np.rint((a[..., State.YAW] - b[..., State.YAW]) / (2 * np.pi))
+                a[..., State.YAW] -= 2 * np.pi * turns
+            with np.errstate(invalid="ignore"):
+                apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+            worst = float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0))
+        row = self.rows.setdefault((version, name), [0, 0, 0.0])
+        row[0] += 1
+        row[1] += worst > tolerance
+        row[2] = max(row[2], worst)
+
+    @property
+    def differing(self) -> int:
+        """Comparisons that differ."""
+        return int(sum(row[1] for row in self.rows.values()))
+
+    def print(self) -> None:
+        """One line a name."""
+        print(f"{'version':8}{'value':34}{'compared':>9}{'differ':>8}{'largest difference':>20}")
+        for (version, name), (cases, differ, worst) in self.rows.items():
+            print(f"{version:8}{name:34}{int(cases):9d}{int(differ):8d}{worst:20.3g}")
+
+
+def read_scene(data: Cases, index: int) -> Scene:
+    """Scene `index` of a file of reference cases."""
+    def get(name: str) -> np.ndarray:
+        return data[f"s{index:02d}/{name}"]
+
+    limit = float(get("speed_limit"))
+    return Scene(
+        scene_key=(str(get("name")), index), time_us=int(get("t0_us")), ego=get("ego"), past=get("past"),
+        past_time_us=get("past_t_us").astype(np.int64), human=get("human"), agents=get("agents_key"),
+        agent_lwh=get("agents_lwh"), agent_category=get("agents_type").astype(np.int8),
+        agent_token=get("agents_token"), light_token=get("tl_ids"), light_red=get("tl_red").astype(bool),
+        map_xy=get("map_xy"), map_start=get("map_off").astype(np.int64), map_layer=get("map_layer").astype(np.int8),
+        map_token=get("map_token"), route_lane_token=get("route_lane_ids"), centerline=get("centerline"),
+        speed_limit_mps=limit if np.isfinite(limit) else None)
+
+
+def compare_scene(tally: Tally, data: Cases, index: int, prepared: PreparedScene, version: Version) -> None:
+    """PDM-Closed and the observation of one scene."""
+    key = f"s{index:02d}/{version}"
+    closed = prepared.reference(version)
+    tally.add(version, "PDM-Closed poses", closed.poses, data[f"{key}/pdm_states"][:, _POSE], yaw=True)
+    tally.add(version, "PDM-Closed proposal scores", closed.proposal_scores, data[f"{key}/pdm_proposal_scores"])
+    tally.add(version, "PDM-Closed choice", closed.proposal_scores.argmax(), data[f"{key}/pdm_argmax"], 0.0)
+    present, pose, _ = interpolated(prepared.scene.agents[:KEY_FRAMES[version]])
+    theirs = data[f"{key}/agents_10hz"]
+    tally.add(version, "tracks present at 10 Hz", present, theirs[..., 0], 0.0)
+    there = present[..., None] & (theirs[..., :1] > 0)
+    theirs = np.where(there, theirs[..., 1:], 0.0)
+    tally.add(version, "tracks' poses at 10 Hz", np.where(there, pose, 0.0), theirs, yaw=True)
+
+
+def compare_case(tally: Tally, data: Cases, case: int, prepared: PreparedScene, dt_s: float, version: Version) -> None:
+    """Everything the file holds of one case in one version."""
+    key, poses = f"c{case:03d}/{version}", data[f"c{case:03d}/poses"][None]
+    plain = score(prepared, poses, version=version, dt_s=dt_s, human_penalty_filter=False)
+    theirs = data[f"{key}/sub"]
+    for column, name in enumerate(_SUBS[version]):
+        tolerance = 0.0 if name in _DISCRETE else TOLERANCE
+        tally.add(version, name, getattr(plain, name)[0], theirs[column], tolerance)
+    tally.add(version, "score", plain.score[0], theirs[len(_SUBS[version])])
+    closed = prepared.reference(version)
+    own = closed.simulated
+    scene, parts = prepared.scene, own.parts[0]
+    ours = [resampled(closed.poses[None], scene.time_us)[0], references(poses, scene.ego[:3], scene.time_us, dt_s)[0]]
+    tally.add(version, "reference poses", ours, data[f"{key}/traj_states"][..., _POSE], yaw=True)
+    tally.add(version, "simulated states", [own.states[0], plain.states[0]], data[f"{key}/sim_states"], yaw=True)
+    areas = [own.areas[0][:, _AREAS], plain.areas[0][:, _AREAS]]
+    tally.add(version, "ego areas", areas, data[f"{key}/ego_areas"], 0.0)
+    tally.add(version, "raw progress", [parts[Part.PROGRESS_M], plain.progress_m[0]], data[f"{key}/progress_raw"])
+    first = [parts[Part.COLLISION_STEP], _steps(plain.collision_time_s[0])]
+    tally.add(version, "collision index", first, data[f"{key}/collision_idx"], 0.0)
+    first = [parts[Part.TTC_STEP], _steps(plain.ttc_time_s[0])]
+    tally.add(version, "ttc index", first, data[f"{key}/ttc_idx"], 0.0)
+    tally.add(version, "comfort bounds", [own.comfort[0], plain.comfort_parts[0]], data[f"{key}/comfort6"], 0.0)
+    if version == "v2":
+        _compare_v2(tally, data, key, prepared, poses, dt_s)
+
+
+def _compare_v2(tally: Tally, data: Cases, key: str, prepared: PreparedScene, poses: np.ndarray, dt_s: float) -> None:
+    closed = prepared.reference("v2")
+    filtered = score(prepared, poses, version="v2", dt_s=dt_s)
+    subs = filtered.sub_scores
+    own_m = float(closed.simulated.parts[0, Part.PROGRESS_M])
+    best_m = max(closed.masked_m, float(filtered.progress_m[0]) * _product(prepared, poses, dt_s))
+    ep = np.clip(own_m / best_m, 0.0, 1.0) if best_m > 5.0 else 1.0
+    closed_subs = sub_scores(closed.simulated.parts, np.array([ep]))[0]
+    tally.add("v2", "PDM-Closed sub-scores", closed_subs, data[f"{key}/pdm_self_sub"])
+    tally.add("v2", "sub-scores after human filter", subs[0], data[f"{key}/sub_filtered"])
+    ends = [total_score(subs, "v2", np.array([ec]))[0] for ec in (np.nan, 0.0, 1.0)]
+    tally.add("v2", "EPDMS with EC none, 0, 1", ends, data[f"{key}/epdms_ec_nan_0_1"])
+    tally.add("v2", "history states", prepared.history, data[f"{key}/history_states"], yaw=True)
+
+
+def _product(prepared: PreparedScene, poses: np.ndarray, dt_s: float) -> float:
+    plain = score(prepared, poses, version="v2", dt_s=dt_s, human_penalty_filter=False)
+    return float((plain.nc * plain.dac * plain.ddc * plain.tlc)[0])
+
+
+def _steps(time_s: float) -> float:
+    return float(np.rint(time_s / STEP_S)) if np.isfinite(time_s) else np.inf
+
+
+def compare_pairs(tally: Tally, data: Cases, index: int, prepared: PreparedScene) -> None:
+    """Two-frame comfort of pairs of plans of one scene, the first taken as planned 0.5 s earlier."""
+    for before, now, passed, *rms in data[f"s{index:02d}/v2/ec_pairs"]:
+        states = [score(prepared, data[f"c{int(case):03d}/poses"][None], version="v2",
+                        dt_s=float(data["case_dt"][int(case)])).states[0] for case in (now, before)]
+        ours, ours_rms = extended_comfort(states[0], states[1], 0.5)
+        tally.add("v2", "ec", ours, passed, 0.0)
+        tally.add("v2", "ec RMS differences", ours_rms, rms)
+
+
+def compare_stages(tally: Tally, data: Cases) -> None:
+    """Two-stage aggregation."""
+    for k in range(sum(1 for name in data if name.startswith("agg") and name.endswith("/scores"))):
+        ends, scores = data[f"agg{k}/endpoints"], data[f"agg{k}/scores"]
+        weights = [second_stage_weights(end, data[f"agg{k}/{name}"]) for end, name in
+                   zip(ends, ("starts_now", "starts_prev"), strict=True)]
+        tally.add("v2", "second-stage weights", np.concatenate(weights),
+                  np.concatenate([data[f"agg{k}/weights_now"], data[f"agg{k}/weights_prev"]]))
+        second = np.split(scores[2:], 2)
+        combined = two_stage_score(scores[0], scores[1], second[0], second[1], weights[0], weights[1])
+        tally.add("v2", "two-stage scores", combined, data[f"agg{k}/combined_stage1_stage2"])
+
+
+def compare(file: Path) -> Tally:
+    """Every difference between our score and a file of reference cases."""
+    tally = Tally()
+    with np.load(file, allow_pickle=False) as archive:
+        data = {name: archive[name] for name in archive.files}
+    scenes = [prepare(read_scene(data, index)) for index in range(int(data["n_scenes"]))]
+    for version in VERSIONS:
+        for index, prepared in enumerate(scenes):
+            compare_scene(tally, data, index, prepared, version)
+        for case, (index, dt_s) in enumerate(zip(data["case_scene"], data["case_dt"], strict=True)):
+            compare_case(tally, data, case, scenes[int(index)], float(dt_s), version)
+    for index, prepared in enumerate(scenes):
+        compare_pairs(tally, data, index, prepared)
+    compare_stages(tally, data)
+    return tally
+
+
+def measure(file: Path, seconds: float = 1.0) -> None:
+    """Print plans a second on one core: one plan at a time, all plans of a scene at once, 4,096 plans of one scene."""
+    with np.load(file, allow_pickle=False) as archive:
+        data = {name: archive[name] for name in archive.files}
+    groups: dict[int, list[np.ndarray]] = {}
+    for case, (index, dt_s) in enumerate(zip(data["case_scene"], data["case_dt"], strict=True)):
+        if dt_s == 0.5:
+            groups.setdefault(int(index), []).append(data[f"c{case:03d}/poses"])
+    scenes = {index: prepare(read_scene(data, index)) for index in groups}
+    busiest = max(groups, key=lambda index: scenes[index].scene.agents.shape[1])
+    many = np.random.default_rng(0).normal(1.0, 0.1, (4096, 1, 3)) * np.resize(np.stack(groups[busiest]), (4096, 8, 3))
+    for version in VERSIONS:
+        for prepared in scenes.values():
+            prepared.reference(version)
+        alone = [(scenes[index], poses[None]) for index, plans in groups.items() for poses in plans]
+        single = _rate(alone, version, seconds)
+        batch = _rate([(scenes[index], np.stack(plans)) for index, plans in groups.items()], version, seconds)
+        large = _rate([(scenes[busiest], many)], version, seconds)
+        slow = 2 / sum(DEVKIT_S[version])
+        rates = {"one plan at a time": single, "all plans of a scene": batch, "4,096 of a scene": large}
+        for what, rate in rates.items():
+            print(f"{version}: {what:21}{rate:8.0f} plans/s per core, {rate / slow:6.0f} times the devkit")
+        start = time.process_time()
+        for index in groups:
+            prepare(read_scene(data, index)).reference(version)
+        preparing_ms = (time.process_time() - start) / len(groups) * 1e3
+        print(f"{version}: 4,096 plans of a scene take {4096 / large:.2f} s; preparing a scene {preparing_ms:.1f} ms")
+
+
+def _rate(jobs: list[tuple[PreparedScene, np.ndarray]], version: Version, seconds: float) -> float:
+    """Plans a second of processor time over the jobs, repeated for at least `seconds`."""
+    done, start = 0, time.process_time()
+    while time.process_time() - start < seconds:
+        for prepared, plans in jobs:
+            score(prepared, plans, version=version)
+            done += len(plans)
+    return done / (time.process_time() - start)
+
+
+def main(arguments: list[str]) -> int:
+    """Command line: one file. Returns 1 if anything differs."""
+    if len(arguments) != 1 or not Path(arguments[0]).exists():
+        print("usage: python -m benchmarks.pdm_reference CASES.npz   (layout: ../shared/pdm_reference/README.md)")
+        return 2
+    file = Path(arguments[0])
+    tally = compare(file)
+    tally.print()
+    measure(file)
+    print(f"{tally.differing} comparisons differ" if tally.differing else "nothing differs")
+    return 1 if tally.differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
