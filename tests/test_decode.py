@@ -55,6 +55,17 @@ def test_a_truncated_image_is_refused_with_its_file(raw, tmp_path, damage):
     assert file.name in str(caught.value)
 
 
+def test_the_end_marker_of_an_embedded_thumbnail_does_not_count(raw, tmp_path):
+    file = image_file(raw, 6)
+    data = file.read_bytes()
+    comment = b"\xff\xfe\x00\x0a thumb\xff\xd9"
+    file.write_bytes(data[:2] + comment + data[2:])
+    assert read_image(file).shape == (36, 64, 3)
+    file.write_bytes(data[:2] + comment + data[2:-60])
+    with pytest.raises(SourceError, match="without its end marker"):
+        read_image(file)
+
+
 def test_a_truncated_png_is_refused(tmp_path):
     tiny.write_image(tmp_path / "a.png", 0)
     assert read_image(tmp_path / "a.png").shape == (36, 64, 3)
