@@ -6,7 +6,7 @@ artefact is current, which is known before any work is done.
 
 import ast
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ OUR_PACKAGES = ("assets", "models", "ops", "storage")
 # Code that carries bytes but cannot change what an artefact holds; a change here makes nothing stale.
 PLUMBING = ("storage/errors.py", "storage/artifact.py", "storage/lake.py", "storage/catalogue.py", "ops/launch.py",
             "ops/each_log.py", "ops/quarantine.py")
+WORLD_COUNTS = ("train_logs", "val_logs", "test_logs")      # how many logs the embedded world has changes none of them
 ALL_SPLITS = ("train", "val", "test")
 
 
@@ -61,7 +62,7 @@ def plan_log(chain: Chain, logs: RawLogs, link: str, log_id: str) -> Lineage:
     preset = chain.preset()
     if link == "raw_logs" and log_id in logs.splits_of_world:
         assert logs.world is not None
-        config = replace(logs.world, train_logs=0, val_logs=0, test_logs=0)     # how many there are changes none
+        config = {name: value for name, value in asdict(logs.world).items() if name not in WORLD_COUNTS}
         return plan(f"raw_logs/{log_id}", {}, config, code_version(link))
     if link == "raw_logs":
         code = _code_version_of_modules(("ops/inventory.py", "storage/sources"))

@@ -46,7 +46,7 @@ def _walk(lake: Lake, name: str, wanted: str | None, depth: int, lines: list[str
         else:
             by_log[link][log] = version
     for link, logs in by_log.items():
-        if every_log or (depth == 0 and len(logs) <= 1 and "/" in name):
+        if every_log or "/" in name:
             for log, version in logs.items():
                 path = f"{link}/{log}" if log else link
                 if (lake.root / path).exists():
