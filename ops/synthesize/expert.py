@@ -10,7 +10,7 @@ import numpy as np
 
 from ops.synthesize import curves
 from ops.synthesize.routes import Route, make_route, pick_lanes, speed_profile
-from ops.synthesize.town import Lane, Town
+from ops.synthesize.town import LANE_WIDTH_M, Lane, Town
 from ops.synthesize.traffic import RED, REAR_SHARE, STEP_S, Drivers, Pedestrians, Traffic
 
 ROUTE_M = 560                   # metres of route that are laid out for every vehicle
@@ -76,9 +76,9 @@ def _attempt(town: Town, rng: np.random.Generator, frames: int, hz: float, east:
     routes = [ego] + [make_route(town, pick_lanes(town, lane, ROUTE_M + s + 2, rng), ROUTE_M) for lane, s in starts]
     count = len(routes)
     drivers = _drivers(count, rng)
-    lateral, eager = rng.uniform(1.9, 2.6, count), np.clip(rng.normal(1.0, 0.07, count), 0.85, 1.12)
-    lateral[0], eager[0] = rng.uniform(2.3, 2.9), rng.uniform(0.95, 1.04)
-    cap = np.stack([speed_profile(route, limit_factor=f, lateral_mps2=a, brake_mps2=1.5)
+    lateral, eager = rng.uniform(1.1, 1.6, count), np.clip(rng.normal(1.0, 0.07, count), 0.85, 1.12)
+    lateral[0], eager[0] = rng.uniform(1.15, 1.4), rng.uniform(0.98, 1.06)
+    cap = np.stack([speed_profile(route, limit_factor=f, lateral_mps2=a, brake_mps2=1.8)
                     for route, f, a in zip(routes, eager, lateral, strict=True)])
     start_m = np.array([ego_start] + [s for _, s in starts])
     kind = np.concatenate([[0], rng.choice(len(KIND_SIZES), count - 1, p=KIND_SHARES)])
@@ -114,7 +114,7 @@ def _spawn(town: Town, ego: Route, ego_start: float, rng: np.random.Generator) -
         if not town.lanes[ego.lane_ids[lane]].is_connector:
             chosen.append((ego.lane_ids[lane], float(ahead - ego.lane_start_m[lane])))
             taken.append(ego.path[int(ahead), :2])
-    density = rng.uniform(0.10, 0.40)
+    density = rng.uniform(0.15, 0.50)
     spots = [(lane.lane_id, s) for lane in town.lanes.values() if not lane.is_connector
              for s in range(6, len(lane.path) - 12, 10)]
     for index in rng.permutation(len(spots)):
@@ -132,10 +132,11 @@ def _spawn(town: Town, ego: Route, ego_start: float, rng: np.random.Generator) -
 def _drivers(count: int, rng: np.random.Generator) -> Drivers:
     accel = rng.uniform(1.3, 2.0, count)
     drivers = Drivers(accel, rng.uniform(1.5, 2.2, count), np.full(count, 7.0), np.full(count, 6.0),
-                      rng.uniform(1.0, 1.6, count), rng.uniform(1.8, 3.0, count))
-    drivers.accel_mps2[0], drivers.brake_mps2[0] = rng.uniform(1.6, 2.0), rng.uniform(1.6, 2.0)
+                      rng.uniform(1.0, 1.6, count), rng.uniform(1.8, 3.0, count), rng.uniform(2.0, 3.6, count))
+    drivers.stop_m[0] = 1.0
+    drivers.accel_mps2[0], drivers.brake_mps2[0] = rng.uniform(1.7, 2.1), rng.uniform(1.9, 2.3)
     drivers.hardest_mps2[0], drivers.jerk_mps3[0] = 3.7, 2.2
-    drivers.headway_s[0], drivers.gap_m[0] = rng.uniform(1.25, 1.55), rng.uniform(2.0, 2.8)
+    drivers.headway_s[0], drivers.gap_m[0] = rng.uniform(1.2, 1.5), rng.uniform(1.6, 2.2)
     return drivers
 
 
@@ -161,7 +162,7 @@ def _people(town: Town, ego: Route, rng: np.random.Generator) -> Pedestrians:
         if here.is_connector:
             continue
         group = [lane for lane in town.lanes.values() if lane.roadblock_id == here.roadblock_id]
-        beside = 3.5 * (here.index - 0.5 + len(group)) + 3.6 if side > 0 else 3.5 * (len(group) - here.index + 0.5) + 3.6
+        beside = LANE_WIDTH_M * (here.index - 0.5 + len(group)) + 3.2 if side > 0 else LANE_WIDTH_M * (len(group) - here.index + 0.5) + 3.2
         start, goal = (curves.offset(ego.path[[int(np.clip(at + step, 0, ROUTE_M - 1))]], side * beside)[0, :2]
                        for step in (0.0, rng.choice((-26.0, 26.0))))
         rows.append((start, goal, rng.uniform(1.0, 1.5), -30.0, 0, 0, False, -rng.uniform(0.0, 12.0)))
@@ -208,7 +209,7 @@ class _Wander:
     """Slow lateral drift of a human driver inside the lane, a sum of two waves along the way."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.amplitude = rng.uniform(0.03, 0.09, 2)
+        self.amplitude = rng.uniform(0.02, 0.07, 2)
         self.wave = 2 * np.pi / rng.uniform((55.0, 28.0), (90.0, 45.0))
         self.phase = rng.uniform(0, 2 * np.pi, 2)
 

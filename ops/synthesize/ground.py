@@ -11,7 +11,7 @@ import numpy as np
 from shapely.geometry import Polygon
 
 from ops.synthesize import curves
-from ops.synthesize.town import LANE_WIDTH_M, Junction, Street, Town, TownConfig, Turn, build_town
+from ops.synthesize.town import CROSSWALK_M, LANE_WIDTH_M, MEDIAN_SHOULDER_M, Junction, Lane, Street, Town, TownConfig, Turn, build_town
 
 METRES_PER_PIXEL = 0.125
 LEVELS = 5                          # each half as fine as the one before
@@ -57,12 +57,15 @@ def paint_ground(config: TownConfig, palette: Palette) -> Ground:
                 canvas.fill(_grown(ring, margin), palette.bay if margin == 0.0 else colour)
         for junction in town.junctions.values():
             canvas.fill(_grown(junction.ring, margin), palette.junction if margin == 0.0 else colour)
-    _texture(canvas.image, rng, 9, 8)
+    _texture(canvas.image, rng, 6, 8)
+    for lane in town.lanes.values():
+        _wear(canvas, lane, rng, palette)
     for street in town.streets:
         _paint_street(canvas, street, palette)
     for junction in town.junctions.values():
         _paint_junction(canvas, town, junction, palette)
-    _texture(canvas.image, rng, 5, 3)
+    _texture(canvas.image, rng, 7, 4)
+    _texture(canvas.image, rng, 8, 2)
     levels = [canvas.image]
     for _ in range(LEVELS - 1):
         levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
@@ -129,12 +132,16 @@ def _paint_street(canvas: _Canvas, street: Street, palette: Palette) -> None:
     edge = street.half_width_m - 0.25
     for side in (edge, -edge):
         canvas.line(curves.offset(street.middle, side), palette.paint, 0.14)
+    if street.median_m > 0:
+        strip = street.middle[2:-2]
+        canvas.line(strip, palette.kerb, street.median_m)
+        canvas.line(strip[1:-1], palette.grass if street.lanes_each_way == 2 else palette.pavement, street.median_m - 0.5)
+        for side in (1, -1):
+            canvas.line(curves.offset(street.middle, side * (street.median_m / 2 + 0.24)), palette.middle, 0.14)
     if street.lanes_each_way == 2:
-        for side in (0.16, -0.16):
-            canvas.line(curves.offset(street.middle, side), palette.middle, 0.15)
-        for side in (LANE_WIDTH_M, -LANE_WIDTH_M):
-            canvas.dashes(curves.offset(street.middle, side), palette.paint, 0.17, 3, 5)
-    else:
+        for side in (1, -1):
+            canvas.dashes(curves.offset(street.middle, side * (street.median_m / 2 + MEDIAN_SHOULDER_M + LANE_WIDTH_M)), palette.paint, 0.17, 3, 5)
+    elif street.median_m == 0:
         canvas.dashes(street.middle, palette.middle, 0.18, 3, 3)
         for end in (street.middle[:16], street.middle[-16:]):
             canvas.line(end, palette.middle, 0.18)
@@ -145,6 +152,29 @@ def _paint_street(canvas: _Canvas, street: Street, palette: Palette) -> None:
             canvas.line(across, palette.paint, 0.12)
 
 
+def _wear(canvas: _Canvas, lane: Lane, rng: np.random.Generator, palette: Palette) -> None:
+    """Tyre tracks, patches of newer and older asphalt, cracks and manholes: what makes one's own speed visible."""
+    base = np.array(palette.asphalt, float)
+    for side in (0.85, -0.85):
+        canvas.line(curves.offset(lane.path, side), tuple(base * 0.92), 0.55)
+    if lane.is_connector:
+        return
+    for at in range(3, len(lane.path) - 5, 6):
+        kind, shade, side = rng.choice(4), float(rng.choice((0.70, 0.80, 1.18, 1.28))), rng.uniform(-1.0, 1.0)
+        here = curves.offset(lane.path[at:at + 2], side)
+        if kind == 0:
+            stretch = curves.offset(lane.path[at:at + int(rng.integers(2, 6))], side)
+            canvas.line(stretch, tuple(np.clip(base * shade, 0, 255)), float(rng.uniform(0.7, 1.9)))
+        elif kind == 1:
+            angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+            canvas.fill(here[0, :2] + 0.38 * np.stack([np.cos(angles), np.sin(angles)], axis=1), tuple(base * 0.55))
+        elif kind == 2:
+            across = np.stack([curves.offset(here[:1], reach)[0] for reach in (-1.2, -0.3, 0.4, 1.3)])
+            across[:, :2] += rng.normal(0, 0.25, (4, 2))
+            across[:, 2] = here[0, 2] + np.pi / 2
+            canvas.line(across, tuple(base * 0.6), 0.13)
+
+
 def _paint_junction(canvas: _Canvas, town: Town, junction: Junction, palette: Palette) -> None:
     priority = {arm.axis for arm in junction.arms}
     for arm in junction.arms:
@@ -153,25 +183,31 @@ def _paint_junction(canvas: _Canvas, town: Town, junction: Junction, palette: Pa
         if arm.crosswalk is not None:
             depth = arm.crosswalk[3] - arm.crosswalk[0]
             for across in np.arange(-arm.half_width_m + 0.45, arm.half_width_m - 0.4, 1.05):
-                base = arm.mouth[:2] - outward * 1.3 + left * across
+                base = arm.mouth[:2] - outward * CROSSWALK_M[0] + left * across
                 canvas.fill(np.stack([base, base + left * 0.55, base + left * 0.55 + depth, base + depth]), palette.paint)
         if len(junction.arms) == 2:
             continue
         near = arm.mouth[:2] + outward * 0.35
-        inner, outer = left * 0.25, left * (arm.half_width_m - 0.4)
+        inner, outer = left * (0.25 + town.streets[arm.street].median_m / 2), left * (arm.half_width_m - 0.4)
         if junction.signalled:
             canvas.fill(np.stack([near + inner, near + outer, near + outer + outward * 0.5, near + inner + outward * 0.5]),
                         palette.paint)
         elif arm.axis == 1 and len(priority) == 2:                      # this street gives way: a row of triangles
-            for across in np.arange(0.4, arm.half_width_m - 0.7, 0.8):
+            for across in np.arange(0.4 + town.streets[arm.street].median_m / 2, arm.half_width_m - 0.7, 0.8):
                 corner = near + left * across
                 canvas.fill(np.stack([corner, corner + left * 0.6, corner + left * 0.3 + outward * 0.9]), palette.paint)
     for lane in town.lanes.values():
-        if not lane.is_connector and lane.junction_id == junction.junction_id and len(lane.successors) > 0:
+        if lane.is_connector and lane.junction_id == junction.junction_id:
+            if len(junction.arms) == 2:                                 # a bend: its lines go on
+                canvas.line(lane.left, palette.middle, 0.16)
+                canvas.line(curves.offset(lane.right, -0.1), palette.paint, 0.14)
+            elif lane.turn == Turn.LEFT:
+                canvas.dashes(lane.right[4:-4], palette.paint, 0.13, 1, 2)
+        elif not lane.is_connector and lane.junction_id == junction.junction_id:
             _paint_arrows(canvas, town, lane, palette)
 
 
-def _paint_arrows(canvas: _Canvas, town: Town, lane, palette: Palette) -> None:
+def _paint_arrows(canvas: _Canvas, town: Town, lane: Lane, palette: Palette) -> None:
     """An arrow for each direction that a lane of a wide street allows."""
     group = town.roadblocks[lane.roadblock_id].lane_ids
     if len(group) < 2 or len(lane.path) < 24:

@@ -129,6 +129,10 @@ class _Placer:
                 here = curves.offset(street.middle[[at]], side * (verge + rng.uniform(1.2, 3.0)))[0]
                 if rng.random() < 0.75 and self._free(here[:2], 1.0):
                     self._tree(here[:2])
+        if street.lanes_each_way == 2:
+            for at in range(6, len(street.middle) - 8, 13):
+                if rng.random() < 0.7:
+                    self._tree(street.middle[at, :2], small=True)
         for bay in street.bays:
             for at in range(3, len(bay) - 4, 7):
                 if rng.random() < 0.62:
@@ -157,10 +161,10 @@ class _Placer:
                     self._tree(here[:2])
                 at += int(width + rng.uniform(1.5, 7.0))
 
-    def _tree(self, xy: np.ndarray) -> None:
+    def _tree(self, xy: np.ndarray, small: bool = False) -> None:
         rng = self.rng
-        crown = rng.uniform(2.6, 4.6)
-        self.add("tree", xy, rng.uniform(0, np.pi), (crown, crown, rng.uniform(4.0, 7.5)),
+        crown = rng.uniform(1.3, 1.8) if small else rng.uniform(2.6, 4.6)
+        self.add("tree", xy, rng.uniform(0, np.pi), (crown, crown, rng.uniform(2.4, 3.2) if small else rng.uniform(4.0, 7.5)),
                  colours(BODY=LEAVES[rng.integers(len(LEAVES))] * rng.uniform(0.85, 1.2), EXTRA=(84, 64, 46)))
         self._occupy(xy, 0.8)
 

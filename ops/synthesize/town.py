@@ -14,10 +14,12 @@ from shapely.geometry import Polygon
 
 from ops.synthesize import curves
 
-LANE_WIDTH_M = 3.5
-SHOULDER_M = 0.35               # drivable strip between the outer lane and the kerb
-CROSSWALK_M = (1.3, 4.3)        # band of a crosswalk inside the junction, from the stop line
-CORNER_M = 8.0                  # free corner between the crosswalk and the crossing street
+LANE_WIDTH_M = 3.6
+SHOULDER_M = 0.4                # drivable strip between the outer lane and the kerb
+CROSSWALK_M = (1.6, 4.6)        # band of a crosswalk inside the junction, from the stop line
+CORNER_M = 8.5                  # free corner between the crosswalk and the crossing street
+MEDIAN_SHOULDER_M = 0.3  # drivable strip between a median and the inner lane
+TIGHTEST_M = 42.0               # smallest radius of a street
 BAY_WIDTH_M = 2.3               # parking bay beside the shoulder
 
 
@@ -38,11 +40,15 @@ class TownConfig:
     rows: int = 4
     spacing_m: float = 138.0    # between nodes
     jitter_m: float = 15.0      # displacement of a node
-    bulge_m: float = 13.0       # greatest sideways swing of a street
+    rotation_rad: tuple[float, float] = (0.30, 0.46)    # of the arms of a node against the grid
+    bulge_m: float = 9.0        # greatest extra sideways swing of a street
     wide_columns: tuple[int, ...] = (1, 4)  # streets with two lanes a direction
     wide_rows: tuple[int, ...] = (2,)
-    minor_speed_mps: float = 10.0
-    wide_speed_mps: float = 13.0
+    wide_median_m: float = 2.2  # raised strip between the directions of wide streets
+    minor_median_m: float = 1.2 # of those minor streets that have one
+    minor_median_share: float = 0.7
+    minor_speed_mps: float = 11.0
+    wide_speed_mps: float = 14.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +121,13 @@ class Street:
 
     middle: np.ndarray          # (n, 3)
     lanes_each_way: int
+    median_m: float             # raised strip between the directions, 0 without
     bays: tuple[np.ndarray, ...]        # (n, 3) outer border of each parking bay, driven direction of its side
     bay_rings: tuple[np.ndarray, ...]
 
     @property
     def half_width_m(self) -> float:
-        return self.lanes_each_way * LANE_WIDTH_M + SHOULDER_M
+        return _half_width(self.lanes_each_way, self.median_m)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +172,7 @@ class _Node:
     center: np.ndarray
     angles: dict[int, float]                    # direction index 0 E, 1 N, 2 W, 3 S -> heading of the arm
     widths: dict[int, int]                      # lanes each way of that arm
+    medians: dict[int, float]
     setback_m: float = 0.0
 
 
@@ -190,16 +198,22 @@ def _place_nodes(config: TownConfig, edges: list[tuple[int, int, int]], rng: np.
     for number in range(config.columns * config.rows):
         row, column = divmod(number, config.columns)
         center = MARGIN_M + config.spacing_m * np.array([column, row]) + rng.uniform(-1, 1, 2) * config.jitter_m
-        nodes.append(_Node(center, {}, {}))
-    rotation = rng.uniform(-0.16, 0.16, len(nodes))
+        nodes.append(_Node(center, {}, {}, {}))
+    checker = np.array([(-1) ** sum(divmod(number, config.columns)) for number in range(len(nodes))])
+    rotation = checker * rng.uniform(*config.rotation_rad, len(nodes))      # neighbours turn against each other: streets bend
     for first, second, direction in edges:
         line = first // config.columns if direction == 0 else first % config.columns
         lanes = 2 if line in (config.wide_rows if direction == 0 else config.wide_columns) else 1
+        median = config.wide_median_m if lanes == 2 else config.minor_median_m * (rng.random() < config.minor_median_share)
         for node, way in ((first, direction), (second, direction + 2)):
-            nodes[node].angles[way] = way * np.pi / 2 + rotation[node] + rng.uniform(-0.07, 0.07)
+            nodes[node].medians[way] = median
+            nodes[node].angles[way] = way * np.pi / 2 + rotation[node] + rng.uniform(-0.05, 0.05)
             nodes[node].widths[way] = lanes
-    for node in nodes:
-        node.setback_m = max(node.widths.values()) * LANE_WIDTH_M + SHOULDER_M + CORNER_M + CROSSWALK_M[1]
+    for place in nodes:
+        place.setback_m = max(_half_width(place.widths[way], place.medians[way]) for way in place.angles)
+        place.setback_m += CORNER_M + CROSSWALK_M[1]
+        if len(place.angles) == 2:                      # no crossing traffic: a wide bend
+            place.setback_m += 22.0
     return nodes
 
 
@@ -227,36 +241,43 @@ class _Builder:
         first, second, way = edge
         start, end = self.mouth(first, way), self.mouth(second, way + 2)
         end[2] += np.pi
-        bulge = rng.uniform(0.35, 1.0) * self.config.bulge_m * rng.choice((-1, 1))
+        side = np.sign(curves.wrap(start[2] - end[2]))          # the street already bends to this side
+        bulge = rng.uniform(0.3, 1.0) * self.config.bulge_m * side
         middle = curves.winding(start, end, bulge)
-        count = self.nodes[first].widths[way]
+        while np.abs(curves.curvature(middle)).max() > 1 / TIGHTEST_M and abs(bulge) > 0.5:
+            bulge *= 0.85
+            middle = curves.winding(start, end, bulge)
+        count, median = self.nodes[first].widths[way], self.nodes[first].medians[way]
+        half = _half_width(count, median)
         bays, rings = [], []
         for line, ends in ((middle, ((first, way), (second, way + 2))),
                            (curves.reverse(middle), ((second, way + 2), (first, way)))):
-            self._add_group(line, count, *ends)
-            if count == 1 and rng.random() < 0.45:
-                outer = curves.offset(line, -(LANE_WIDTH_M + SHOULDER_M + BAY_WIDTH_M))[14:-14]
-                inner = curves.offset(line, -(LANE_WIDTH_M + SHOULDER_M))[14:-14]
-                bays.append(outer)
-                rings.append(curves.band(inner, outer))
+            self._add_group(line, count, median, *ends)
+            if count == 1 and rng.random() < 0.6:
+                stretch = _bay_stretch(line)
+                outer = curves.offset(line, -(half + BAY_WIDTH_M))[stretch]
+                inner = curves.offset(line, -half)[stretch]
+                if len(outer) > 20:
+                    bays.append(outer)
+                    rings.append(curves.band(inner, outer))
         for place in ((first, way), (second, way + 2)):
             self.street_of[place] = len(self.streets)
-        self.streets.append(Street(middle, count, tuple(bays), tuple(rings)))
+        self.streets.append(Street(middle, count, median, tuple(bays), tuple(rings)))
 
-    def _add_group(self, line: np.ndarray, count: int, origin: tuple[int, int], goal: tuple[int, int]) -> None:
+    def _add_group(self, line: np.ndarray, count: int, median_m: float, origin: tuple[int, int], goal: tuple[int, int]) -> None:
         """Lanes of one direction along `line`, the middle of the street driven that way."""
         group = 30000 + len(self.roadblocks)
         ids = []
         for index in range(count):
             lane_id = 10000 + len(self.lanes)
-            middle, left, right = (curves.resample(curves.offset(line, -(index + where) * LANE_WIDTH_M))
+            middle, left, right = (curves.resample(curves.offset(line, -_inner_edge(median_m) - (index + where) * LANE_WIDTH_M))
                                    for where in (0.5, 0.0, 1.0))
             speed = self.config.wide_speed_mps if count == 2 else self.config.minor_speed_mps
             self.lanes[lane_id] = Lane(lane_id, False, middle, left, right, speed, group, index + 1, (), (),
                                        50000 + goal[0], goal[1])
             ids.append(lane_id)
-        outer = curves.offset(line, -(count * LANE_WIDTH_M + SHOULDER_M))
-        self.roadblocks[group] = RoadBlock(group, False, curves.band(line, outer), tuple(ids))
+        inner, outer = curves.offset(line, -median_m / 2), curves.offset(line, -_half_width(count, median_m))
+        self.roadblocks[group] = RoadBlock(group, False, curves.band(inner, outer), tuple(ids))
         self.leaving[origin], self.arriving[goal] = ids, ids
 
     def add_junction(self, number: int, node: _Node, rng: np.random.Generator) -> None:
@@ -270,14 +291,15 @@ class _Builder:
                 if other != way:
                     made += self._connect(number, way, other, signalled, len(ways) == 2)
         arms = tuple(self._arm(number, way, signalled or (len(ways) >= 3 and rng.random() < 0.5)) for way in ways)
-        areas = [Polygon(self.lanes[lane].ring).buffer(SHOULDER_M + 0.25) for lane in made]
+        areas = [Polygon(self.lanes[lane].ring).buffer(SHOULDER_M + 0.4) for lane in made]
         areas += [Polygon(np.stack([_beside(arm.mouth, 0.05, arm.half_width_m), _beside(arm.mouth, 0.05, -arm.half_width_m),
                                     _beside(arm.mouth, -4.5, -arm.half_width_m), _beside(arm.mouth, -4.5, arm.half_width_m)]))
                   for arm in arms]
         whole = shapely.union_all(areas).buffer(1.5).buffer(-1.5)
-        limit = Polygon(np.concatenate([[_beside(arm.mouth, 0.05, -side * arm.half_width_m) for side in (1, -1)]
-                                        for arm in arms])).convex_hull
-        whole = Polygon(whole.exterior).intersection(limit)
+        beyond = shapely.union_all([Polygon(np.stack([_beside(arm.mouth, 0.05, -11.0), _beside(arm.mouth, 3.0, -11.0),
+                                                      _beside(arm.mouth, 3.0, 11.0), _beside(arm.mouth, 0.05, 11.0)]))
+                                    for arm in arms])
+        whole = Polygon(whole.exterior).difference(beyond)
         self.junctions[junction_id] = Junction(junction_id, node.center, np.asarray(whole.exterior.coords)[:-1], signalled,
                                                arms, float(rng.uniform(0, 30)))
         self._find_conflicts(made)
@@ -286,7 +308,7 @@ class _Builder:
         """Connectors from the lanes arriving on arm `way` to those leaving on `other`."""
         arriving, leaving = self.arriving[number, way], self.leaving[number, other]
         heading = curves.wrap(self.lanes[leaving[0]].path[0, 2] - self.lanes[arriving[0]].path[-1, 2])
-        turn = Turn.STRAIGHT if abs(heading) < 0.7 else Turn.LEFT if heading > 0 else Turn.RIGHT
+        turn = Turn.STRAIGHT if abs(heading) < 0.75 else Turn.LEFT if heading > 0 else Turn.RIGHT
         pairs = _lane_pairs(arriving, leaving, turn, bend_only)
         if not pairs:
             return []
@@ -312,7 +334,7 @@ class _Builder:
 
     def _arm(self, number: int, way: int, crosswalk: bool) -> Arm:
         mouth = self.mouth(number, way)
-        half = self.nodes[number].widths[way] * LANE_WIDTH_M + SHOULDER_M
+        half = _half_width(self.nodes[number].widths[way], self.nodes[number].medians[way])
         near, far = (-depth for depth in CROSSWALK_M)
         walk = np.stack([_beside(mouth, near, half + 0.8), _beside(mouth, near, -half - 0.8),
                          _beside(mouth, far, -half - 0.8), _beside(mouth, far, half + 0.8)]) if crosswalk else None
@@ -334,6 +356,16 @@ class _Builder:
         return Town(self.config, self.lanes, self.roadblocks, self.junctions, tuple(self.streets), frozenset(self.conflicts))
 
 
+def _half_width(lanes: int, median_m: float) -> float:
+    """From a street's middle to its kerb."""
+    return _inner_edge(median_m) + lanes * LANE_WIDTH_M + SHOULDER_M
+
+
+def _inner_edge(median_m: float) -> float:
+    """From a street's middle to its inner lane."""
+    return median_m / 2 + MEDIAN_SHOULDER_M if median_m else 0.0
+
+
 def _lane_pairs(arriving: list[int], leaving: list[int], turn: Turn, bend_only: bool) -> list[tuple[int, int]]:
     """Which arriving lane leads to which leaving lane: turns from the near side, straight on from every lane."""
     if turn == Turn.STRAIGHT or bend_only:
@@ -343,6 +375,16 @@ def _lane_pairs(arriving: list[int], leaving: list[int], turn: Turn, bend_only: 
     if turn == Turn.LEFT:
         return [(arriving[0], leaving[0])]
     return [(arriving[-1], leaving[-1])]
+
+
+def _bay_stretch(line: np.ndarray) -> slice:
+    """The longest stretch of a street that does not bend to the left, where parked cars are not in a driver's line."""
+    fit = curves.curvature(line) < 1 / 250
+    fit[:14], fit[-14:] = False, False
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], fit.astype(int), [0]])))
+    starts, stops = edges[::2], edges[1::2]
+    best = int(np.argmax(stops - starts)) if len(starts) else 0
+    return slice(int(starts[best]), int(stops[best])) if len(starts) else slice(0, 0)
 
 
 def _beside(pose: np.ndarray, ahead_m: float, left_m: float) -> np.ndarray:

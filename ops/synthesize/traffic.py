@@ -16,9 +16,8 @@ STEP_S = 0.1
 LOOK_AHEAD_M = np.arange(0.0, 52.0, 2.0)        # samples of the corridor ahead of the front bumper
 CORRIDOR_M = 1.75                               # a body point nearer than this to the path is in the way
 REAR_SHARE = 0.218                              # share of the length behind the rear axle, the ego's own proportions
-GREEN_S, AMBER_S, ALL_RED_S = 9.0, 2.5, 1.5
+GREEN_S, AMBER_S, ALL_RED_S = 6.5, 2.0, 1.0
 CYCLE_S = 2 * (GREEN_S + AMBER_S + ALL_RED_S)
-STOP_BEFORE_LINE_M = 1.0
 GREEN, AMBER, RED = 0, 1, 2
 
 
@@ -32,6 +31,7 @@ class Drivers:
     jerk_mps3: np.ndarray       # bound on the change of acceleration
     headway_s: np.ndarray
     gap_m: np.ndarray           # standing gap
+    stop_m: np.ndarray          # where they stop before a line
 
 
 @dataclass(slots=True)
@@ -163,7 +163,7 @@ class Traffic:
         velocity = np.repeat(forward * self.v_mps[:, None], 3, axis=0)
         owner = np.repeat(np.arange(len(pose)), 3)
         walk, stride = self.people.motion(self.time_s)
-        soon = [walk + stride * wait for wait in (0.0, 0.8, 1.6, 2.4)]
+        soon = [walk + stride * wait for wait in (0.0, 0.8, 1.6, 2.4, 3.2)]
         moving = np.hypot(*stride.T) > 0
         people = np.concatenate([soon[0]] + [points_later[moving] for points_later in soon[1:]])
         return (np.concatenate([points.reshape(-1, 2), people]), np.concatenate([velocity, np.zeros_like(people)]),
@@ -202,7 +202,7 @@ class Traffic:
         distance = enter - (self.s_m + self.front_m)                # bumper to the line
         inside = distance <= 0
         before = ~inside & (distance < 45.0)
-        can_stop = distance - STOP_BEFORE_LINE_M > self.v_mps**2 / (2 * 2.6)
+        can_stop = distance - self.drivers.stop_m > self.v_mps**2 / (2 * 2.6)
         light = self.lights()[slot]
         barred = (light == RED) | ((light == AMBER) & (can_stop | self.held))
         arrival = np.maximum(distance, 0) / np.maximum(self.v_mps, 3.0)
@@ -214,7 +214,7 @@ class Traffic:
         yields = inside[None] | (rival[None] & goes_first & (arrival[None] < clear[:, None] + 0.8))
         yields &= self._conflict[slot[:, None], slot[None]] & (rows[:, None] != rows[None])
         self.held = before & (barred | yields.any(axis=1)) & (can_stop | self.held)
-        gap = distance - STOP_BEFORE_LINE_M + self.drivers.gap_m
+        gap = distance - self.drivers.stop_m + self.drivers.gap_m
         return np.where(self.held, self._interaction(gap, self.v_mps, rows), np.inf)
 
     def _start_walking(self) -> None:
@@ -229,13 +229,15 @@ class Traffic:
         people = self.people
         junction = people.junction[person]
         if junction and self.town.junctions[junction].signalled:
-            now, later = (light_state(self.town, junction, 1 - people.axis[person], self.time_s + wait) for wait in (0.0, 4.5))
+            now, later = (light_state(self.town, junction, 1 - people.axis[person], self.time_s + wait) for wait in (0.0, 4.0))
             if now != GREEN or later != GREEN:
                 return False
-        middle = 0.5 * (people.start[person] + people.goal[person])
-        pose = self.poses()
-        away = middle - pose[:, :2]
-        ahead = away[:, 0] * np.cos(pose[:, 2]) + away[:, 1] * np.sin(pose[:, 2])
-        stopping = 4.0 + self.front_m + self.v_mps * 1.2 + self.v_mps**2 / (2 * 1.6)
-        return not ((ahead > -2.0) & (ahead < stopping) & (np.hypot(*away.T) < stopping + 4.0) & (self.v_mps > 0.5)).any()
-
+        start, way = people.start[person], people.goal[person] - people.start[person]
+        reach = np.hypot(*way)
+        ahead_m = self.front_m[:, None] + np.arange(-6.0, 42.0, 2.0)
+        index = np.clip(self.s_m[:, None] + ahead_m, 0, self.path.shape[1] - 1).astype(int)
+        away = np.take_along_axis(self.path, index[:, :, None], axis=1)[..., :2] - start
+        along, across = (away @ way) / reach, np.abs(away[..., 0] * way[1] - away[..., 1] * way[0]) / reach
+        crosses = (along > -1.0) & (along < reach + 1.0) & (across < 2.2)
+        stopping = self.front_m + 3.0 + self.v_mps * 1.3 + self.v_mps**2 / (2 * 1.5)
+        return not (crosses & (ahead_m < stopping[:, None]) & (self.v_mps[:, None] > 0.5)).any()
