@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -34,13 +32,13 @@ from ops.draw_page import (
 )
 from ops.draw_scene import scene_figure
 from ops.findings import label
+from ops.log_view import LogView, read_log
 from ops.quarantine import quarantined
 from ops.scene_view import read_scene_view
-from storage.errors import ArtifactError, unknown_name
+from storage.errors import ArtifactError
 from storage.frame_store import frame_info, read_frames
 from storage.lake import Lake
-from storage.metrics_table import PLANS
-from storage.trajectory_table import Command, read_table
+from storage.trajectory_table import Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +50,6 @@ class ShowConfig:
     plans: tuple[str, ...] = ("student", "human", "vla", "pdm_closed")  # drawn where an evaluation holds them
     reach_m: float = 42.0                   # of the bird's-eye view
     dpi: int = 110
-
-
-@dataclass(frozen=True, slots=True)
-class LogView:
-    """The tables of one log and where its images lie."""
-
-    lake: Lake
-    log_id: str
-    rows: pa.Table                          # trajectories
-    has_frames: bool
-    codes: np.ndarray | None                # (T, 12), -1 where not valid
-    plans: dict[tuple[int, str], np.ndarray]    # (frame, planner) -> (8, 3)
-
-    def column(self, name: str) -> np.ndarray:
-        """One column of the trajectories as an array."""
-        return self.rows[name].to_numpy(zero_copy_only=False)
-
-    @property
-    def seconds(self) -> np.ndarray:
-        """Time since the first frame, (T,)."""
-        time_us = self.column("timestamp_us")
-        return (time_us - time_us[0]) / 1e6
 
 
 def show_log(lake: Lake, log_id: str, out: Path, config: ShowConfig, *, frame: int | None = None) -> Path:
@@ -120,32 +96,11 @@ def show_index(lake: Lake, folder: Path, config: ShowConfig, *, pages: bool = Fa
     return file
 
 
-def read_log(lake: Lake, log_id: str) -> LogView:
-    """Tables, codes and plans of a log. Raises ConfigError, with the nearest name, if it does not exist."""
-    known = lake.log_ids("trajectories")
-    if log_id not in known:
-        raise unknown_name("log", log_id, known)
-    rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")
-    mine = pc.field("log_id") == log_id
-    codes, relabeled = None, lake.link("relabeled") / "relabeled.parquet"
-    if relabeled.exists():
-        table = pq.read_table(relabeled, columns=["frame_index", "codes", "codes_valid"],
-                              filters=mine).sort_by("frame_index")
-        if len(table) == len(rows):
-            flat, valid = (np.stack(table[name].to_numpy(zero_copy_only=False)) for name in ("codes", "codes_valid"))
-            codes = np.where(valid, flat, -1).astype(int)
-    plans, file = {}, lake.link("evaluation") / "plans.parquet"
-    if file.exists():
-        for item in pq.read_table(file, schema=PLANS, filters=mine).to_pylist():
-            plans[item["frame_index"], item["planner"]] = np.reshape(item["plan_xyyaw"], (-1, 3))
-    return LogView(lake, log_id, rows, log_id in lake.log_ids("frames"), codes, plans)
-
-
 def _page(view: LogView, config: ShowConfig, frame: int | None) -> Page:
     index, seconds = view.column("frame_index"), view.seconds
     speed = np.hypot(view.column("vx_mps"), view.column("vy_mps"))
     tags = sorted({tag for items in view.rows["tags"].to_pylist() for tag in items})
-    tiles = [Tile("frames", str(len(index)), f"{seconds[-1]:.1f} s"), Tile("distance", f"{_distance_m(view):.0f} m"),
+    tiles = [Tile("frames", str(len(index)), f"{seconds[-1]:.1f} s"), Tile("distance", f"{view.distance_m:.0f} m"),
              Tile("speed", f"{3.6 * speed.mean():.0f} km/h", f"up to {3.6 * speed.max():.0f} km/h"),
              Tile("events", str(len(tags)), ", ".join(tag.replace("_", " ") for tag in tags) or "none")]
     chosen = [frame] if frame is not None else _frames_to_show(view, config.frames)
@@ -233,13 +188,9 @@ def _index_row(view: LogView, split: str, tags: list[str], has_page: bool) -> Ro
         picture = array_image(read_frames(view.lake.log("frames", view.log_id), index[[len(index) // 2]],
                                           size_hw=(63, 112))[0],
                               f"log {view.log_id}", quality=75)
-    metres, seconds = _distance_m(view), view.seconds[-1]
+    metres, seconds = view.distance_m, view.seconds[-1]
     return Row([Cell(view.log_id, link=f"{view.log_id}.html" if has_page else ""), Cell("", picture=picture),
                 Cell(split),
                 Cell(view.rows["location"][0].as_py() or "no map"), Cell(str(len(view.rows))), Cell(f"{seconds:.1f}"),
                 Cell(f"{metres:.0f}"), Cell(f"{3.6 * metres / max(seconds, 1e-9):.0f}"),
                 Cell(", ".join(tag.replace("_", " ") for tag in tags), left=True)], tags=" ".join([split, *tags]))
-
-
-def _distance_m(view: LogView) -> float:
-    return float(np.hypot(np.diff(view.column("x_m")), np.diff(view.column("y_m"))).sum())

@@ -1,7 +1,5 @@
 """The charts of one log: contact sheet, signals, codes, the drive from above. Not the page around them."""
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
 from matplotlib.collections import LineCollection, PolyCollection
@@ -10,10 +8,8 @@ from matplotlib.figure import Figure
 
 from ops.draw_charts import SOFT, svg
 from ops.draw_scene import INK, LAYER_FILLS
+from ops.log_view import LogView
 from storage.trajectory_table import Command, MapLayer, read_table
-
-if TYPE_CHECKING:
-    from ops.draw_log import LogView
 
 _EVENT = "#f2b84b"
 _LINES = ("#0072b2", "#d55e00", "#00795c")
@@ -34,7 +30,7 @@ def contact_sheet(images_THW3: np.ndarray, words: list[str], columns: int = 6, w
     return sheet
 
 
-def signals_chart(view: "LogView") -> str:
+def signals_chart(view: LogView) -> str:
     """Speed, acceleration, yaw rate and command over time, with the events shaded."""
     figure = Figure(figsize=(9.0, 5.2))
     figure.set_layout_engine("constrained")
@@ -64,7 +60,7 @@ def signals_chart(view: "LogView") -> str:
     return svg(figure)
 
 
-def codes_chart(view: "LogView") -> str:
+def codes_chart(view: LogView) -> str:
     """The four codes of the first transition of each frame as colours over time."""
     assert view.codes is not None
     figure = Figure(figsize=(9.0, 1.5))
@@ -84,7 +80,7 @@ def codes_chart(view: "LogView") -> str:
     return svg(figure)
 
 
-def road_figure(view: "LogView") -> Figure:
+def road_figure(view: LogView) -> Figure:
     """The whole drive on the map, world axes, with frame numbers along it and events marked."""
     figure = Figure(figsize=(9.0, 6.0), facecolor="white")
     figure.set_layout_engine("constrained")

@@ -38,6 +38,7 @@ class ScenesConfig:
 
     versions: tuple[Version, ...] = ("v1", "v2")    # v1 is always there: PDMS is the score that everything is judged by
     processes: int = 2                              # 1: in this process
+    rows_a_process: int = 500                       # a worker takes as long to start as this many rows to score
 
     @property
     def metric_version(self) -> str:
@@ -97,10 +98,11 @@ def score_scenes(lake: Lake, rows: FrameSet, plans_NP83: np.ndarray, config: Sce
         places.append(mine)
         jobs.append(_LogJob(lake, log, rows.frame_index[mine], rows.timestamp_us[mine], plans_NP83[mine],
                             config.versions, True))
-    if config.processes <= 1:
+    processes = min(config.processes, len(rows) // config.rows_a_process)
+    if processes <= 1:
         parts = [_score_log(job) for job in jobs]
     else:
-        with ProcessPoolExecutor(config.processes, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
             parts = list(pool.map(_score_log, jobs))
     shape = (len(rows), plans_NP83.shape[1] + 1)
     out = ScoredPlans(np.full((*shape, len(SCORE_COLUMNS)), np.nan), np.zeros(shape, bool), np.full(shape, "", object),

@@ -216,7 +216,8 @@ def test_training_targets_are_the_scores_and_unscorable_rows_are_nan(lake: Lake,
 def test_worker_processes_give_the_same_scores(lake: Lake, rows: FrameSet) -> None:
     chosen = rows.take(scene_rows(rows)[::5])
     plans = Shifted(left_m=0.5).plan(chosen)[:, None]
-    alone, shared = (score_scenes(lake, chosen, plans, ScenesConfig(processes=count)) for count in (1, 2))
+    alone, shared = (score_scenes(lake, chosen, plans, ScenesConfig(processes=count, rows_a_process=2))
+                     for count in (1, 2))
     np.testing.assert_array_equal(alone.values_NPM, shared.values_NPM)
     np.testing.assert_array_equal(alone.pdm_closed_N83, shared.pdm_closed_N83)
 
