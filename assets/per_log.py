@@ -82,12 +82,13 @@ def events(context: dg.AssetExecutionContext, link: str, done: Ingested, metadat
     yield dg.MaterializeResult(metadata={
         "logs made": len(done.made), "logs unchanged": len(done.current), "logs in quarantine": len(done.set_aside),
         **metadata})
+    pointers = {dep: _latest_event(context, dep) for dep in LINKS[link].deps}
     for log, lineage in done.lineages.items():
         if log in done.set_aside:
             reason = dg.MetadataValue.md(f"```\n{done.set_aside[log]}\n```")
             yield dg.AssetObservation(context.asset_key, partition=log, metadata={"quarantined": reason})
         else:
-            yield dg.AssetMaterialization(context.asset_key, partition=log, tags=_version_tags(link, lineage),
+            yield dg.AssetMaterialization(context.asset_key, partition=log, tags=_version_tags(link, lineage, pointers),
                                           metadata={"seconds": lineage.seconds} if lineage.seconds else {})
 
 
@@ -116,9 +117,16 @@ def _release_from(chain: Chain, link: str, log_id: str) -> None:
         release(chain.lake, log_id)
 
 
-def _version_tags(link: str, lineage: Lineage) -> dict[str, str]:
+def _latest_event(context: dg.AssetExecutionContext, link: str) -> int | None:
+    """Number of the last materialization of a link: what comes after it is new to a log that is made now."""
+    records = context.instance.fetch_materializations(dg.AssetKey(link), limit=1).records
+    return records[0].storage_id if records else None
+
+
+def _version_tags(link: str, lineage: Lineage, pointers: Mapping[str, int | None]) -> dict[str, str]:
     """The tags from which Dagster knows what is stale; the same that it would write for a run of one partition."""
     parents = {name.split("/")[0]: version for name, version in lineage.parents.items()}
     return {"dagster/data_version": lineage.version, "dagster/code_version": code_version(link),
             "dagster/data_version_is_user_provided": "true",
-            **{f"dagster/input_data_version/{dep}": parents[dep] for dep in LINKS[link].deps}}
+            **{f"dagster/input_data_version/{dep}": parents[dep] for dep in LINKS[link].deps},
+            **{f"dagster/input_event_pointer/{dep}": "NULL" if at is None else str(at) for dep, at in pointers.items()}}

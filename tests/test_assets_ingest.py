@@ -147,3 +147,26 @@ def materializations_with(result: dg.ExecuteInProcessResult, name: str) -> list[
         if name in item.metadata:
             first.setdefault(item.asset_key, item)
     return list(first.values())
+
+
+def test_only_what_was_made_from_a_changed_log_is_stale_in_the_ui(own_logs):
+    with dg.DagsterInstance.ephemeral() as instance:
+        ingest(own_logs, instance, checks=False)
+        changed, *others = RawLogs(own_logs).ids
+        assert {stale(instance, link, log) for link in PER_LOG_LINKS for log in (changed, *others)} == {False}
+        images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
+        images[2].write_bytes(images[3].read_bytes())
+        ingest(own_logs, instance, [changed], links=("raw_logs",), checks=False)
+        assert stale(instance, "frames", changed) and stale(instance, "trajectories", changed)
+        assert not any(stale(instance, link, log) for link in PER_LOG_LINKS for log in others)
+
+
+def stale(instance: dg.DagsterInstance, link: str, log: str) -> bool:
+    """Whether Dagster would mark this log's artefact as out of date."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+    from dagster._core.loader import LoadingContextForTest
+    from tiny_chain import MODULES
+
+    graph = dg.Definitions(assets=dg.load_assets_from_modules(MODULES), resources={"chain": None}).resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    return resolver.get_status(dg.AssetKey(link), log) is StaleStatus.STALE
