@@ -84,7 +84,8 @@ class ActionVlm(nn.Module):
         """Weights, tokenizer and image processor from a local folder: one of ours, or real Qwen2.5-VL weights."""
         processor = VlmProcessor.from_pretrained(folder)
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            folder, dtype=getattr(torch, dtype), attn_implementation=attention, local_files_only=True)
+            folder, dtype=dtype if dtype == "auto" else getattr(torch, dtype), attn_implementation=attention,
+            local_files_only=True)
         return cls(model, processor)
 
     def save(self, folder: Path) -> None:

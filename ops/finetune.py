@@ -29,13 +29,15 @@ from ops import baselines
 from ops.code_accuracy import CodeAccuracy, code_accuracy
 from ops.fit import FitConfig, RunPlace
 from ops.fit_score import ScorePlans
-from ops.fit_vlm import read_vlm, vlm_loop
+from ops.fit_vlm import open_vlm, read_vlm, vlm_loop
 from ops.launch import LaunchConfig
+from ops.load_planner import count_parameters
 from ops.make_planner import PlannerRecipe, judging_of, make_planner
-from ops.measure_planners import PlannerFigures, count_parameters, measure_planners
+from ops.measure_planners import PlannerFigures, measure_planners
+from ops.predict import fit_images
 from ops.propose import plan_rows
 from ops.teacher import Teacher
-from ops.training_arrays import TrainingArrays, plannable_rows, planner_frames, shrink
+from ops.training_arrays import TrainingArrays, plannable_rows, planner_frames
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
@@ -83,10 +85,10 @@ def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, sc
     place, clock = RunPlace(where, runs, name, seed), Clock()
     vlm_rows = _train_vlm(train, out, config, place)
     clock.lap("vlm")
-    vlm = ActionVlm.from_pretrained(out / "vlm", dtype=config.vlm.dtype, attention=config.vlm.attention)
+    vlm = open_vlm(out / "vlm")
     frames, flipped = planner_frames(train, config.recipe.rows)
     readings = read_vlm(vlm, frames.images, frames.status)
-    arrays = TrainingArrays(frames.status, frames.future, shrink(frames.images, config.recipe.planner.image_hw),
+    arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, config.recipe.planner.image_hw),
                             visual=readings.visual, action=readings.action)
     arrays.save(place.arrays("planner"))
     clock.lap("read_vlm")
@@ -156,7 +158,7 @@ def _planners(config: VlaConfig, frames: FrameSet, vlm_width: int) -> list[tuple
 def _measure(rows: FrameSet, train: FrameSet, vlm: ActionVlm, made: dict[str, Any], config: VlaConfig,
              score_plans: ScorePlans | None) -> tuple[CodeAccuracy, tuple[PlannerFigures, ...]]:
     readings = read_vlm(vlm, rows.images, rows.status)
-    arrays = TrainingArrays(rows.status, rows.future, shrink(rows.images, config.recipe.planner.image_hw),
+    arrays = TrainingArrays(rows.status, rows.future, fit_images(rows.images, config.recipe.planner.image_hw),
                             visual=readings.visual, action=readings.action)
     plans = {rule.__name__: rule(rows) for rule in (baselines.human, baselines.stopped, baselines.constant_velocity,
                                                     baselines.constant_turn_rate)}

@@ -77,6 +77,12 @@ def vlm_inputs(vlm: ActionVlm, images: np.ndarray, status: np.ndarray) -> VlmInp
     return vlm.processor(pixels, prompts(status), room=CODE_SLOTS).to(device)
 
 
+def open_vlm(folder: Path, device: str | None = None) -> ActionVlm:
+    """A finished VLM, frozen, in the number format it was saved in; on a GPU if there is one."""
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return ActionVlm.from_pretrained(folder, dtype="auto").to(place).requires_grad_(False).eval()
+
+
 def read_vlm(vlm: ActionVlm, images: np.ndarray, status: np.ndarray, batch: int = 32) -> VlmReadings:
     """Decode N rows greedily: image and prompt once, then one step a code."""
     vlm.eval()

@@ -27,7 +27,8 @@ def save_planner(folder: Path, model: AnyPlanner) -> None:
         kind, parts = "planner", {"planner": model.config}
     else:
         kind, parts = "ego_mlp", {"ego_mlp": model.config}
-    save_checkpoint(folder, kind, {name: asdict(part) for name, part in parts.items()}, model.state_dict())
+    config: dict[str, Any] = {name: asdict(part) for name, part in parts.items()}
+    save_checkpoint(folder, kind, config | {"parameters": count_parameters(model)}, model.state_dict())
 
 
 def load_planner(folder: Path, kind: str) -> Any:
@@ -36,6 +37,7 @@ def load_planner(folder: Path, kind: str) -> Any:
     Raises ArtifactError if the folder holds no checkpoint, one of another kind, or one of another format version.
     """
     config, tensors = load_checkpoint(folder, kind)
+    config.pop("parameters")
     model = build_planner(kind, {name: _config(name, values) for name, values in config.items()})
     model.load_state_dict(tensors)
     return model.eval()
@@ -48,6 +50,11 @@ def build_planner(kind: str, parts: Mapping[str, Any]) -> AnyPlanner:
     if kind == "student":
         return StudentPlanner(parts["planner"], parts["imitator"])
     return Planner(parts["planner"]) if kind == "planner" else EgoMlp(parts["ego_mlp"])
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Learned numbers of a network."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def host(model: nn.Module) -> Planner:

@@ -3,7 +3,8 @@
 Not the choice of planners: that is finetune's and distill's.
 """
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ops.propose import propose
 from ops.scenes import scene_rows
 from ops.training_arrays import RowChoice, TrainingArrays
 from storage.dataset import FrameSet
+from storage.errors import ArtifactError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,23 @@ class PlannerRecipe:
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=500, batch=32))
     score: ScoreHeadConfig = field(default_factory=ScoreHeadConfig)
     rows: RowChoice = field(default_factory=RowChoice)
+
+
+def read_recipe(vla: Path) -> tuple[PlannerRecipe, tuple[int, int]]:
+    """The recipe a finished `vla` was made by, its output constants included, and the image size that the VLM sees.
+
+    Raises ArtifactError if there is no finished `vla`.
+    """
+    file = vla / "config.json"
+    if not file.exists():
+        raise ArtifactError("there is no finished VLA here", where=vla, expected=file.name,
+                            do="make it: latentvla run --until vla")
+    config = json.loads(file.read_text())
+    recipe = config["recipe"]
+    planner = replace(load_planner(vla / "planner_alone", "planner").config, score_weight=0.0)
+    score = ScoreHeadConfig(**recipe["score"] | {"fit": FitConfig(**recipe["score"]["fit"])})
+    height, width = config["image_hw"]
+    return PlannerRecipe(planner, FitConfig(**recipe["fit"]), score, RowChoice(**recipe["rows"])), (height, width)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
 
 from ops.fit_score import ScorePlans
 from storage.dataset import FrameSet
@@ -24,11 +23,6 @@ class PlannerFigures:
     lateral_m: float            # mean distance across the recorded heading, over 4 s
     pdms: float | None          # mean PDMS of v1, 0 ... 100; None without a map
     parameters: int             # learned numbers, 0 for a rule
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Learned numbers of a network."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def measure_planners(rows: FrameSet, plans: Mapping[str, np.ndarray], parameters: Mapping[str, int],

@@ -7,11 +7,10 @@ C VLM width, M memory tokens, D planner width.
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from storage.dataset import FrameSet
-from storage.errors import ArtifactError, ConfigError
+from storage.errors import ArtifactError
 from storage.trajectory_table import Command
 
 _MIRROR = np.array([1.0, -1.0, -1.0], dtype=np.float32)                        # x, y, heading seen in a mirror
@@ -46,8 +45,8 @@ class TrainingArrays:
 
     def take(self, rows: np.ndarray) -> "TrainingArrays":
         """The given rows."""
-        arrays = (getattr(self, item.name) for item in fields(self))
-        return TrainingArrays(*(None if array is None else array[rows] for array in arrays))
+        arrays = {item.name: getattr(self, item.name) for item in fields(self)}
+        return TrainingArrays(**{name: array[rows] for name, array in arrays.items() if array is not None})
 
     def save(self, folder: Path) -> None:
         """Write each array that is there."""
@@ -62,19 +61,6 @@ class TrainingArrays:
         """Map the arrays of a folder without reading them."""
         files = {item.name: folder / f"{item.name}.npy" for item in fields(cls)}
         return cls(**{name: np.load(file, mmap_mode="r") for name, file in files.items() if file.exists()})
-
-
-def shrink(images: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Images (N, H, W, 3) uint8 resized by area to (h, w); the same array where the size is right already."""
-    if images.shape[1:3] == tuple(size_hw):
-        return images
-    if images.shape[1] < size_hw[0] or images.shape[2] < size_hw[1]:
-        raise ConfigError("the images are smaller than the network's input", found=images.shape[1:3],
-                          expected=f"at least {tuple(size_hw)} pixels", do="read the frames at the size the VLM sees")
-    out = np.empty((len(images), *size_hw, 3), dtype=np.uint8)
-    for source, target in zip(images, out, strict=True):
-        cv2.resize(source, (size_hw[1], size_hw[0]), dst=target, interpolation=cv2.INTER_AREA)
-    return out
 
 
 def plannable_rows(frames: FrameSet) -> np.ndarray:

@@ -1,0 +1,151 @@
+"""Make the `student` artefact: the planner that imitates the VLM instead of asking it, and its control.
+
+Not the teacher, which stays as it is. The student learns from the recorded futures like every planner, and beside that
+from what the VLA said about the same rows: its code distributions (KL at a temperature) and its pooled features. The
+control is the same network with the same rows, recipe and seed and no word from the teacher.
+
+    out/config.json, out/model.safetensors      the student in the Hugging Face layout
+    out/student.onnx, out/student_int8.onnx     the student as it is deployed
+    out/no_teacher/                             the control
+    out/history/                                one JSON-lines file of metrics a training run
+    out/report.json
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.student import ImitatorConfig, StudentOutput, StudentPlanner
+from ops import baselines
+from ops.code_accuracy import CodeAccuracy, code_accuracy
+from ops.export import ExportReport, export
+from ops.finetune import Clock, spread
+from ops.fit import RunPlace
+from ops.fit_planner import ImitationConfig, without_teacher
+from ops.fit_score import ScorePlans
+from ops.fit_vlm import read_vlm
+from ops.latency import measure_latency
+from ops.launch import LaunchConfig
+from ops.load_planner import count_parameters
+from ops.make_planner import judging_of, make_planner, read_recipe
+from ops.measure_planners import PlannerFigures, measure_planners
+from ops.plan import VlaPlanner, open_planner, open_vla
+from ops.predict import fit_images
+from ops.propose import plan_rows
+from ops.teacher import Teacher
+from ops.training_arrays import TrainingArrays, plannable_rows, planner_frames
+from storage.dataset import FrameSet
+
+PARTS = ("student", "student_score", "no_teacher", "no_teacher_score", "planner")
+
+
+@dataclass(frozen=True, slots=True)
+class StudentConfig:
+    """What is the student's own; everything else is the recipe that the VLA's planners were made by."""
+
+    imitator: ImitatorConfig = field(default_factory=ImitatorConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    int8: bool = True               # export in 8 bits too
+    check_rows: int = 128           # training rows that check the export and calibrate the 8 bits
+    val_rows: int = 300             # rows of the val split that the report measures, spread evenly
+    latency_calls: int = 40         # timed plans of VLA and student, one thread
+
+
+@dataclass(frozen=True, slots=True)
+class StudentReport:
+    """What the student learned; figures on the val split."""
+
+    train_rows: int
+    val_rows: int
+    planners: tuple[PlannerFigures, ...]        # VLA, student, control, and the constant velocity for scale
+    code_agreement: float                       # share of slots where student and VLM say the same code
+    code_kl_nats: float                         # KL(VLM || student) a slot at temperature 1
+    memory_cosine: float                        # mean cosine of the student's and the fusion's pooled features
+    codes: CodeAccuracy                         # the student's own codes against the recorded ones
+    judged_by: str                              # "pdm_score" or "displacement"
+    export: ExportReport
+    latency_ms: tuple[tuple[str, float, float], ...]    # planner, p50, p95 of one plan, in one run on one thread
+    speed_up: float                             # VLA's p50 over the student's
+    seconds: tuple[tuple[str, float], ...]      # wall time of each part
+
+
+def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: StudentConfig, *,
+            score_plans: ScorePlans | None, where: LaunchConfig, runs: Path, name: str, seed: int) -> StudentReport:
+    """Fill `out` with the student and its control, from the finished `vla` and the splits it was made from.
+
+    The arguments are those of ops.finetune.finetune. Raises ArtifactError if `vla` is missing or unfinished.
+    """
+    torch.set_num_threads(where.threads)
+    place, clock = RunPlace(where, runs, name, seed), Clock()
+    recipe, image_hw = read_recipe(vla)
+    teacher_planner = open_vla(vla)
+    frames, flipped = planner_frames(train, recipe.rows)
+    teacher = Teacher.open(vla / "teacher")
+    if not teacher.covers(frames, flipped):
+        readings = read_vlm(teacher_planner.vlm, fit_images(frames.images, image_hw), frames.status)
+        teacher = Teacher.say(teacher_planner.model, readings, frames, flipped)
+    arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, recipe.planner.image_hw),
+                            code_logits=teacher.code_logits, memory=teacher.memory)
+    arrays.save(place.arrays("planner"))
+    clock.lap("teacher")
+
+    judging = judging_of(train, frames, flipped, arrays, score_plans, recipe.score.rows)
+    parts = {"planner": replace(recipe.planner, second_memory=True),
+             "imitator": replace(config.imitator, memory_tokens=teacher.memory.shape[1])}
+    made: dict[str, StudentPlanner] = {}
+    for part, folder, imitation in (("student", out, config.imitation),
+                                    ("no_teacher", out / "no_teacher", without_teacher(config.imitation))):
+        made[part] = make_planner(part, "student", parts, folder, recipe.fit, place, imitation=imitation,
+                                  judging=judging, score=recipe.score)
+        clock.lap(part)
+    checked = spread(np.arange(len(arrays)), config.check_rows)
+    assert arrays.images is not None
+    exported = export(made["student"], arrays.images[checked], frames.status[checked], out, int8=config.int8)
+    clock.lap("export")
+
+    measured = val.take(spread(plannable_rows(val), config.val_rows))
+    report = _report(measured, train, teacher_planner, vla, out, made, exported, config, score_plans, len(frames),
+                     "displacement" if judging is None else "pdm_score")
+    clock.lap("measure")
+    report = replace(report, seconds=clock.laps)
+    (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
+    place.finish(PARTS, out / "history")
+    return report
+
+
+def _report(rows: FrameSet, train: FrameSet, teacher: VlaPlanner, vla: Path, out: Path,
+            made: dict[str, StudentPlanner], exported: ExportReport, config: StudentConfig,
+            score_plans: ScorePlans | None, train_rows: int, judged_by: str) -> StudentReport:
+    said = read_vlm(teacher.vlm, fit_images(rows.images, teacher.image_hw), rows.status)
+    memory = Teacher.say(teacher.model, said, rows, np.zeros(len(rows), bool)).memory.astype(np.float32)
+    arrays = TrainingArrays(rows.status, rows.future, fit_images(rows.images, made["student"].planner.config.image_hw),
+                            visual=said.visual, action=said.action)
+    student = _say(made["student"], arrays)
+    logits = student.code_logits_BSK.numpy()
+    log_teacher, log_student = (values - np.logaddexp.reduce(values, axis=-1, keepdims=True)
+                                for values in (said.code_logits.astype(np.float64), logits.astype(np.float64)))
+    plans = {"constant_velocity": baselines.constant_velocity(rows), "vla": plan_rows(teacher.model, arrays),
+             "student": plan_rows(made["student"], arrays), "student_no_teacher": plan_rows(made["no_teacher"], arrays)}
+    parameters = {"vla": teacher.parameters, "student": count_parameters(made["student"]),
+                  "student_no_teacher": count_parameters(made["no_teacher"])}
+    timed: dict[str, Any] = {"vla": teacher, "student": open_planner("student", vla, out)}
+    latency = {row["planner"]: row for row in measure_latency(timed, rows, calls=config.latency_calls).to_pylist()}
+    return StudentReport(
+        train_rows, len(rows), measure_planners(rows, plans, parameters, score_plans),
+        code_agreement=float((logits.argmax(-1) == said.codes).mean()),
+        code_kl_nats=float((np.exp(log_teacher) * (log_teacher - log_student)).sum(-1).mean()),
+        memory_cosine=float(torch.nn.functional.cosine_similarity(
+            student.memory_BMD, torch.from_numpy(memory), dim=-1).mean()),
+        codes=code_accuracy(logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid), judged_by=judged_by,
+        export=exported, latency_ms=tuple((planner, row["p50_ms"], row["p95_ms"]) for planner, row in latency.items()),
+        speed_up=latency["vla"]["p50_ms"] / latency["student"]["p50_ms"], seconds=())
+
+
+@torch.no_grad()
+def _say(student: StudentPlanner, arrays: TrainingArrays) -> StudentOutput:
+    assert arrays.images is not None
+    return student(torch.from_numpy(arrays.images), torch.from_numpy(arrays.status))

@@ -1,0 +1,118 @@
+"""Export the student to ONNX, in float32 and in 8 bits, and check that it plans the same. Not its training.
+
+The exported graph takes `images` (N, h, w, 3) uint8 RGB at the student's size, and `status` (N, 8): vx, vy, ax, ay in
+SI units and the one-hot command; it gives `plan` (N, 8, 3), the chosen plan.
+"""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.student import StudentPlanner
+from storage.errors import ArtifactError
+
+ONNX_FILE, INT8_FILE = "student.onnx", "student_int8.onnx"
+_PARITY_M = 1e-3            # a chosen plan may differ by this much between the two runtimes
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was exported, and how it compares on the rows it was checked on."""
+
+    rows: int
+    parity_m: float                     # largest difference of a pose between ONNX and torch, rows that chose alike
+    other_choice: float                 # share of rows on which float rounding made another proposal win
+    onnx_bytes: int
+    int8_bytes: int | None              # None: not exported
+    int8_difference_m: float | None     # mean distance between the 8-bit and the float32 plan
+
+
+class _Deployed(nn.Module):
+    """The student's graph as it is deployed: arrays in, the chosen plan out."""
+
+    def __init__(self, student: StudentPlanner) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, images: torch.Tensor, status: torch.Tensor) -> torch.Tensor:
+        return self.student.plan(images, status)
+
+
+def export(student: StudentPlanner, images: np.ndarray, status: np.ndarray, out: Path, *, int8: bool) -> ExportReport:
+    """Write `student.onnx`, and with `int8` `student_int8.onnx`, to `out`.
+
+    `images` (N, h, w, 3) and `status` (N, 8) are rows to check it on and to calibrate the 8 bits with (training rows).
+    Raises ArtifactError if ONNX and torch disagree on a plan.
+    """
+    model = _Deployed(student).eval()
+    file = out / ONNX_FILE
+    _write_onnx(model, images, status, file)
+    with torch.no_grad():
+        torch_plans = model(torch.from_numpy(images), torch.from_numpy(status)).numpy()
+    plans = run_onnx(file, images, status)
+    worst_N = np.abs(plans - torch_plans).max(axis=(1, 2))
+    alike = worst_N <= _PARITY_M
+    report = ExportReport(len(images), float(worst_N[alike].max(initial=0.0)), float((~alike).mean()),
+                          file.stat().st_size, None, None)
+    if report.other_choice > 0.02:
+        raise ArtifactError("the exported student plans otherwise than the trained one", where=file,
+                            expected=f"plans within {_PARITY_M} m", found=f"{report.other_choice:.1%} of rows differ",
+                            do="report this with the versions of torch and onnxruntime")
+    if not int8:
+        return report
+    _write_int8(file, images, status, out / INT8_FILE)
+    difference = np.linalg.norm((run_onnx(out / INT8_FILE, images, status) - plans)[..., :2], axis=-1)
+    return ExportReport(report.rows, report.parity_m, report.other_choice, report.onnx_bytes,
+                        (out / INT8_FILE).stat().st_size, float(difference.mean()))
+
+
+def run_onnx(file: Path, images: np.ndarray, status: np.ndarray) -> np.ndarray:
+    """Plans (N, 8, 3) of an exported student."""
+    from ops.predict import open_session
+
+    return open_session(file).run(None, {"images": images, "status": status})[0]
+
+
+def _write_onnx(model: nn.Module, images: np.ndarray, status: np.ndarray, file: Path) -> None:
+    dynamic = {0: torch.export.Dim.DYNAMIC}
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)     # it warns that torchvision is absent
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model, (torch.from_numpy(images[:2]), torch.from_numpy(status[:2])), dynamo=True, verbose=False,
+                dynamic_shapes=(dynamic, dynamic), input_names=["images", "status"], output_names=["plan"])
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+    assert program is not None
+    program.save(file)
+
+
+def _write_int8(file: Path, images: np.ndarray, status: np.ndarray, out: Path) -> None:
+    """Static quantisation, per channel, of the convolutions and large matrix products."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Rows(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._rows: Iterator[dict[str, Any]] = iter(
+                [{"images": images[first : first + 16], "status": status[first : first + 16]}
+                 for first in range(0, len(images), 16)])
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self._rows, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready.onnx"
+        quant_pre_process(file, ready, skip_symbolic_shape=True)
+        quantize_static(ready, out, Rows(), quant_format=QuantFormat.QDQ, per_channel=True,
+                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=["Conv"])

@@ -1,0 +1,141 @@
+"""Plan with a finished student: from images, ego status and command to 8 poses. No teacher, no training code.
+
+    student = Student.from_pretrained("lake/embedded/student")
+    plan = student.plan(images, ego_status, command)
+
+Needs numpy, opencv and onnxruntime; torch only where the ONNX file is not wanted.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from storage.errors import ArtifactError, ConfigError, unknown_name
+from storage.frame_store import crop_box
+from storage.trajectory_table import Command
+
+RUNTIMES = {"onnx": "student.onnx", "int8": "student_int8.onnx", "torch": "model.safetensors"}
+
+
+class Runtime(Protocol):
+    """What computes plans."""
+
+    def __call__(self, images: np.ndarray, status: np.ndarray) -> np.ndarray: ...
+
+
+class Student:
+    """A student that plans."""
+
+    def __init__(self, runtime: Runtime, image_hw: tuple[int, int], parameters: int) -> None:
+        self._runtime, self.image_hw, self.parameters = runtime, image_hw, parameters
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, *, runtime: str = "onnx", threads: int = 1) -> "Student":
+        """The student of a finished artefact. `runtime` is onnx, int8 or torch; `threads` are those of one plan.
+
+        Raises ConfigError for an unknown runtime and ArtifactError if the folder does not hold it.
+        """
+        folder = Path(folder)
+        if runtime not in RUNTIMES:
+            raise unknown_name("runtime", runtime, RUNTIMES)
+        file = folder / RUNTIMES[runtime]
+        if not file.exists():
+            raise ArtifactError("there is no such student here", where=folder, expected=file.name,
+                                do="make it (latentvla run --until student), or choose another runtime")
+        config = json.loads((folder / "config.json").read_text())
+        height, width = config["planner"]["image_hw"]
+        return cls(_torch_runtime(folder) if runtime == "torch" else _onnx_runtime(file, threads), (height, width),
+                   config["parameters"])
+
+    def plan(self, images: np.ndarray, ego_status: np.ndarray, command: Sequence[str | int] | np.ndarray) -> np.ndarray:
+        """Plans (N, 8, 3): x, y in m and heading in rad in the ego frame, at 0.5 s steps.
+
+        `images` (N, H, W, 3) uint8 RGB of the front camera, any size of its aspect ratio; rows at the top are cut off
+        where it is taller. `ego_status` (N, 4): vx, vy in m/s, ax, ay in m/s2, ego frame. `command` (N,): left,
+        straight, right, unknown, or their numbers. Raises ConfigError for inputs of another shape or meaning.
+        """
+        images, ego_status = np.asarray(images), np.asarray(ego_status, dtype=np.float32)
+        count = len(images)
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise ConfigError("these are no images", expected="(N, H, W, 3) uint8",
+                              found=f"{images.shape} {images.dtype}")
+        if ego_status.shape != (count, 4) or not np.isfinite(ego_status).all():
+            raise ConfigError("this is no ego status", expected=f"({count}, 4) finite: vx, vy, ax, ay",
+                              found=ego_status.shape)
+        if len(command) != count:
+            raise ConfigError("there is not one command an image", expected=count, found=len(command))
+        one_hot = np.eye(len(Command), dtype=np.float32)[[command_number(item) for item in command]]
+        status = np.concatenate([ego_status, one_hot], axis=1)
+        return self._runtime(fit_images(images, self.image_hw), status).astype(np.float64)
+
+
+def predict_file(folder: Path, image: Path, *, speed_mps: float, acceleration_mps2: float = 0.0,
+                 command: str = "unknown") -> np.ndarray:
+    """Plan (8, 3) of the student in `folder` for one image file. Raises ConfigError if the image cannot be read."""
+    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ConfigError("this image cannot be read", where=image, expected="a JPEG or PNG of the front camera")
+    student = Student.from_pretrained(folder)
+    return student.plan(pixels[None, :, :, ::-1], np.array([[speed_mps, 0.0, acceleration_mps2, 0.0]]), [command])[0]
+
+
+def fit_images(images: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Images (N, H, W, 3) uint8, cropped as the frame store crops and resized by area to `size_hw`.
+
+    Raises ConfigError for images that are smaller.
+    """
+    if images.shape[1:3] == tuple(size_hw):
+        return np.ascontiguousarray(images)
+    if images.shape[1] < size_hw[0] or images.shape[2] < size_hw[1]:
+        raise ConfigError("the images are smaller than the network's input", found=images.shape[1:3],
+                          expected=f"at least {tuple(size_hw)} pixels", do="give the images as the camera took them")
+    top, left, height, width = crop_box(images.shape[1], images.shape[2], size_hw)
+    out = np.empty((len(images), *size_hw, 3), dtype=np.uint8)
+    for source, target in zip(images[:, top : top + height, left : left + width], out, strict=True):
+        cv2.resize(np.ascontiguousarray(source), (size_hw[1], size_hw[0]), dst=target, interpolation=cv2.INTER_AREA)
+    return out
+
+
+def command_number(command: str | int) -> int:
+    """Number of a command given by name or number. Raises ConfigError for one that does not exist."""
+    names = [item.name.lower() for item in Command]
+    if isinstance(command, str):
+        if command.lower() not in names:
+            raise unknown_name("command", command, names)
+        return names.index(command.lower())
+    if not 0 <= int(command) < len(names):
+        raise unknown_name("command", str(command), names)
+    return int(command)
+
+
+def open_session(file: Path, threads: int = 1) -> Any:
+    """An ONNX Runtime session on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def _onnx_runtime(file: Path, threads: int) -> Runtime:
+    session = open_session(file, threads)
+    return lambda images, status: session.run(None, {"images": images, "status": status})[0]
+
+
+def _torch_runtime(folder: Path) -> Runtime:
+    import torch
+
+    from ops.load_planner import load_planner
+
+    model = load_planner(folder, "student")
+
+    def run(images: np.ndarray, status: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return model.plan(torch.from_numpy(images), torch.from_numpy(status)).numpy()
+
+    return run
