@@ -20,6 +20,14 @@ from storage.lake import LINKS, PER_LOG_LINKS, Lake
 
 _TOKENS, _TRANSITIONS = 4, 3
 _MAX_CURVES = 6             # of one model; the rest is in its history file
+_PICTURES = {               # captions of the pictures that a codebook keeps
+    "what_each_code_does": "One frame under every code of every token, the other tokens as they were; arrows show how "
+                           "the "
+                           "foretold motion of the picture changes.",
+    "predictions": "Held-out pairs: the earlier frame, the later one, what the model foretells from the earlier frame "
+                   "and the "
+                   "codes, and the motion that the codes tell.",
+}
 
 
 def codes_section(lake: Lake) -> Section | str:
@@ -40,14 +48,15 @@ def codes_section(lake: Lake) -> Section | str:
         f"Share of each code over {int(valid[:, 0].sum()):,} transitions, by token. Perplexity {text} of {size}; the "
         f"dashed line is "
         "even use."), wide=True)]
-    health = _numbers(lake.link("codebook") / "health.json")
-    if health:
-        blocks.append(Table(["measure, held-out logs", "value"],
-                            [Row([Cell(name.replace("_", " ")), Cell(f"{value:.4g}")])
-                                                                for name, value in health.items()]))
-    for picture in sorted(lake.link("codebook").rglob("*.png")):
+    for picture in sorted(lake.link("codebook").rglob("*.png"), reverse=True):
         name = picture.stem.replace("_", " ")
-        blocks.append(Chart(file_image(picture, name), name, wide=True))
+        blocks += [Paragraph(heading=name), Chart(file_image(picture, name), _PICTURES.get(picture.stem, ""),
+                                                  wide=True)]
+    measures = _measures(lake.link("codebook") / "health.json")
+    if measures:
+        blocks += [Paragraph(heading="health of the codebook"), Table(
+            ["measured on held-out logs", "value"], [Row([Cell(name), Cell(text)]) for name, text in measures],
+            "R²: share of variance that a linear reading of the codes predicts. PSNR: of the foretold second frame.")]
     return Section("codes", "Latent actions", blocks, "A latent action is what the codebook needs to know, beside one "
                                                       "frame, "
                    "to say what the next one looks like. Nobody labelled them.")
@@ -122,15 +131,15 @@ def _lineages(lake: Lake, link: str) -> list[Lineage]:
     return [read_lineage(folder) for folder in folders if (folder / LINEAGE_FILE).exists()]
 
 
-def _numbers(file: Path) -> dict[str, float]:
-    """The plain numbers of a JSON file, nested names joined; empty if there is no such file."""
+def _measures(file: Path) -> list[tuple[str, str]]:
+    """Names and values of a flat JSON file for people; empty if there is no such file."""
     if not file.exists():
-        return {}
+        return []
 
-    def walk(value: Any, name: str) -> dict[str, float]:
-        if isinstance(value, Mapping):
-            return {key: number for part, item in value.items() for key,
-                    number in walk(item, f"{name} {part}".strip()).items()}
-        return {name: float(value)} if isinstance(value, (int, float)) and not isinstance(value, bool) else {}
+    def text(value: Any) -> str:
+        if isinstance(value, list):
+            return ", ".join(map(text, value))
+        return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    return walk(json.loads(file.read_text()), "")
+    return [(name.replace("_r2", " R²").replace("_db", " dB").replace("_", " "), text(value))
+            for name, value in json.loads(file.read_text()).items() if not isinstance(value, Mapping)]

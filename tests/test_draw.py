@@ -12,9 +12,10 @@ import pytest
 
 from ops.draw import ReportConfig, draw
 from ops.draw_log import ShowConfig, show_index, show_log
+from ops.draw_page import Page, Section, render_page
 from ops.draw_scene import ground_ribbon, scene_figure
 from ops.draw_scenes import choose_scenes
-from ops.draw_training import read_curves
+from ops.draw_training import codes_section, history_files, read_curves
 from ops.evaluate import EvaluationConfig, write_evaluation
 from ops.scene_view import read_scene_view
 from ops.scenes import SCORE_COLUMNS, ScoredPlans
@@ -23,6 +24,7 @@ from storage.dataset import read_dataset
 from storage.errors import ArtifactError, ConfigError
 from storage.lake import Lake
 from storage.metrics_table import LATENCY, read_metrics
+from storage.trajectory_table import RELABELED, read_table, write_table
 from tests.tiny_lake import CAMERA, HEIGHT, WIDTH, write_tiny_lake
 
 PLANNERS = ("human", "constant_velocity", "student", "vla", "student_blank", "student_shuffled", "pdm_closed")
@@ -155,12 +157,37 @@ def test_the_index_names_every_log_with_its_tags_to_filter_by(lake: Lake, tmp_pa
 
 
 def test_curves_of_training_and_held_out_metrics_stand_in_one_plot(tmp_path: Path) -> None:
-    file = tmp_path / "history.jsonl"
+    file = tmp_path / "history" / "vlm.jsonl"
+    file.parent.mkdir()
+    (tmp_path / "history_ego.jsonl").touch()
     file.write_text("\n".join(json.dumps({"step": step, "seconds": 1.0, "loss": 1 / step, "val_loss": 2 / step,
                                           "once": 1.0}
                                          if step < 3 else {"step": step, "loss": 1 / step, "broken": float("nan")})
                               for step in range(1, 6)))
+    assert history_files(tmp_path) == [file, tmp_path / "history_ego.jsonl"]
     curves = read_curves(file)
     assert set(curves) == {"loss", "once"} and set(curves["loss"]) == {"train", "held out"}
     assert curves["loss"]["train"][0].tolist() == [1, 2, 3, 4, 5]
     assert curves["loss"]["held out"][1].tolist() == [2.0, 1.0]
+
+
+def test_the_codebook_shows_its_codes_its_pictures_and_its_health(lake: Lake, tmp_path: Path) -> None:
+    other = Lake(tmp_path)
+    table = pa.concat_tables([read_table(lake.log("trajectories", log), "trajectories")
+                              for log in lake.log_ids("frames")])
+    codes = np.tile(np.arange(12, dtype=np.int8) % 4, (len(table), 1))
+    columns = {"codes": codes, "codes_valid": np.ones_like(codes, bool)}
+    for name, values in columns.items():
+        table = table.append_column(name, pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 12))
+    other.link("relabeled").mkdir(parents=True)
+    table = table.append_column("codebook_version", pa.array(["v"] * len(table)))
+    write_table(table, other.link("relabeled") / "relabeled.parquet", RELABELED)
+    other.link("codebook").mkdir()
+    (other.link("codebook") / "health.json").write_text(
+        json.dumps({"speed_r2": 0.8123, "acceleration_r2": None, "per_token": [1.5, 2]}))
+    cv2.imwrite(str(other.link("codebook") / "what_each_code_does.png"), np.zeros((8, 8, 3), np.uint8))
+    section = codes_section(other)
+    assert isinstance(section, Section)
+    text = render_page(Page("t", "s", [section]))
+    assert "Perplexity 1.0, 1.0, 1.0, 1.0 of 16" in text and "One frame under every code" in text
+    assert "speed R²" in text and "0.8123" in text and "1.5, 2" in text
