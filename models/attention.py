@@ -4,7 +4,6 @@ Legend: B rows, Q queries, M memory tokens, D width, H heads.
 """
 
 import torch
-from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,13 +15,13 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(memory_width or width, 2 * width)
+        self.key, self.value = (nn.Linear(memory_width or width, width) for _ in range(2))
         self.out = nn.Linear(width, width)
 
     def forward(self, query_BQD: torch.Tensor, memory_BMD: torch.Tensor) -> torch.Tensor:
-        query = rearrange(self.query(query_BQD), "b q (h d) -> b h q d", h=self.heads)
-        key, value = rearrange(self.key_value(memory_BMD), "b m (two h d) -> two b h m d", two=2, h=self.heads)
-        return self.out(rearrange(F.scaled_dot_product_attention(query, key, value), "b h q d -> b q (h d)"))
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in
+                             (self.query(query_BQD), self.key(memory_BMD), self.value(memory_BMD)))
+        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
 class SwiGLU(nn.Module):
