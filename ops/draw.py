@@ -65,8 +65,8 @@ def draw(lake: Lake, out: Path, config: ReportConfig) -> ReportSummary:
 
 def _subtitle(found: Findings) -> str:
     return (f"{found.metric_version}, {found.split} split: {found.n_scored} of {found.n_expected} scenes scored, from "
-            f"{found.n_logs} "
-            f"logs that no training link has seen. {len(found.planners)} planners, each on the same scenes.")
+            f"{found.n_logs} logs that no training link has seen. {len(found.planners)} planners, each on the same "
+            "scenes.")
 
 
 def _footer(lake: Lake) -> str:
@@ -75,5 +75,4 @@ def _footer(lake: Lake) -> str:
         return "Made by latentvla. One file, no network."
     lineage = read_lineage(folder)
     return (f"Evaluation {lineage.version}, made {lineage.created_utc} on "
-            f"{lineage.machine.get('platform', 'an unnamed machine')}. "
-            "Made by latentvla. One file, no network.")
+            f"{lineage.machine.get('platform', 'an unnamed machine')}. Made by latentvla. One file, no network.")

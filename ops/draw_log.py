@@ -130,8 +130,7 @@ def _camera_section(view: LogView, config: ShowConfig) -> Section:
         marked = [f"{frame}" + (f"  {', '.join(tags[frame])}" if tags[frame] else "") for frame in chosen.tolist()]
         front = info.cameras[0]
         caption = (f"{front.camera.name}, {front.camera.width} x {front.camera.height}; frame numbers, and the event "
-                   f"where one is "
-                   f"active. {int(front.frozen.sum())} frozen frames.")
+                   f"where one is active. {int(front.frozen.sum())} frozen frames.")
         blocks.append(Chart(array_image(contact_sheet(images, marked), "contact sheet"), caption, wide=True))
         blocks += [Paragraph(note) for note in info.notes]
     else:
@@ -173,8 +172,7 @@ def _frame_picture(view: LogView, frame: int, config: ShowConfig) -> Picture:
     row = view.rows.filter(pc.field("frame_index") == frame).to_pylist()[0]
     drawn = [label(name) for name in config.plans if (frame, name) in view.plans]
     caption = (f"{np.hypot(row['vx_mps'], row['vy_mps']):.1f} m/s, command {Command(row['command']).name.lower()}; "
-               f"paths: "
-               f"{', '.join(drawn) or 'human log'}.")
+               f"paths: {', '.join(drawn) or 'human log'}.")
     if view.codes is not None:
         caption += f" Codes {view.codes[view.column('frame_index') == frame][0].tolist()}."
     return Picture(figure_image(_frame_figure(view, frame, config), f"frame {frame}", config.dpi), f"frame {frame}",

@@ -43,9 +43,9 @@ def scene_sections(lake: Lake, found: Findings, choice: SceneChoice) -> tuple[li
         return [f"Scenes: no scene of {label(judged)} has a score"], 0
     plans = _plans_of(found)
     drawn = [judged, *(name for name in choice.paths if name in cube.planners and name != judged)]
-    lead = (f"Above, the front camera with the plan of the {label(judged)} on the ground; below, the scene from "
-            f"above, driving to the "
-            "right. Dots are half seconds; the line ahead of a road user ends where it will be in one second.")
+    lead = (f"Above, the front camera with the plan of the {label(judged)} on the ground; below, the scene from above, "
+            "driving to the right. Dots are half seconds; the line ahead of a road user ends where it will be in one "
+            "second.")
     styles = [PATH_STYLES.get(name, OTHER_PATH) for name in drawn]
     keys = [(label(name), colour, _DASHES[style]) for name, (colour, style) in zip(drawn, styles, strict=True)]
     keys += [("ego", INK, "box"), ("vehicle", AGENT_FILLS[Category.VEHICLE], "box"),
@@ -96,9 +96,8 @@ def scene_picture(view: SceneView, paths: Mapping[str, np.ndarray], cube: ScoreC
     badges += [Badge(tag.replace("_", " "), "event") for tag in cube.table["tags"][row * len(cube.planners)].as_py()]
     rest = ", ".join(f"{label(name)} {100 * cube.measure('pdms')[0][row, cube.planners.index(name)]:.0f}"
                      for name in paths if name != judged)
-    caption = (f"{view.speed_mps:.1f} m/s, command {view.command.name.lower()}; {label(judged)} {value['ade_m']:.2f} "
-               f"m from the human on "
-               f"average. PDMS of the others here: {rest}.")
+    caption = (f"{view.speed_mps:.1f} m/s, command {view.command.name.lower()}; {label(judged)} {value['ade_m']:.2f} m "
+               f"from the human on average. PDMS of the others here: {rest}.")
     return Picture(figure_image(figure, f"log {view.log_id}, frame {view.frame_index}", choice.dpi),
                    f"{view.log_id}, frame {view.frame_index}", badges, caption)
 

@@ -33,12 +33,9 @@ def score_section(found: Findings) -> Section:
                 Cell(f"{pdms.n if pdms else 0} / {found.n_expected}")]
 
     key = ("Means over scenes times 100; brackets are 95 % intervals from drawing whole logs again and again. NC no "
-           "at-fault "
-           "collision, DAC drivable area, TTC time to collision, EP progress against PDM-Closed, C comfort, DDC "
-           "driving direction "
-           "(weight 0). In each scene PDMS = NC × DAC × (5 TTC + 5 EP + 2 C) / 12. Orange cells lose points; the bold "
-           "score is the "
-           "best apart from the references.")
+           "at-fault collision, DAC drivable area, TTC time to collision, EP progress against PDM-Closed, C comfort, "
+           "DDC driving direction (weight 0). In each scene PDMS = NC × DAC × (5 TTC + 5 EP + 2 C) / 12. Orange cells "
+           "lose points; the bold score is the best apart from the references.")
     bars = [(name, item) for _, names in groups for name in names if (item := percent(found.mean(name)))]
     chart = Markup(interval_chart(bars, names=label, label="PDMS: mean, and 95 % interval over logs"))
     blocks: list[Block] = [Table(["planner", "PDMS", *(short for _, short in _PARTS), "scenes"],
@@ -47,21 +44,18 @@ def score_section(found: Findings) -> Section:
         ["planner", "ADE m", "FDE m", "lateral m", "progress m"],
         _group_rows(groups, lambda name: [_plain(found.mean(name, measure), digits) for measure, digits in _DISTANCES]),
         "ADE: mean distance to the human's path over 4 s, FDE: at 4 s, lateral: its part at right angles to the "
-        "human's heading. "
-        "Progress is that of the simulated plan along the route, in metres.")]
+        "human's heading. Progress is that of the simulated plan along the route, in metres.")]
     if any(found.mean(planner, "epdms") for planner in found.planners):
         blocks += [Paragraph(heading="The second version of the score"), Table(
             ["planner", "EPDMS", *(short for _, short in _PARTS_V2)],
             _group_rows(groups, lambda name: [_score(found.mean(name, "epdms")),
                                               *(_part(found.mean(name, part)) for part, _ in _PARTS_V2)]),
             "EPDMS = NC × DAC × DDC × TLC × (5 EP + 5 TTC + 2 LK + 2 HC + 2 EC) / 16 with the human filter: TLC "
-            "traffic lights, LK lane "
-            "keeping, HC comfort with history, EC comfort against the plan half a second before. It is another metric "
-            "than PDMS; "
-            "the two are never compared.")]
+            "traffic lights, LK lane keeping, HC comfort with history, EC comfort against the plan half a second "
+            "before. It is another metric than PDMS; the two are never compared.")]
     lead = (f"{found.metric_version} on the {found.split} split: {found.n_scored} of {found.n_expected} scenes of "
-            f"{found.n_logs} logs "
-            "scored for every planner. A scene is judged by simulating the plan for 4 s among the recorded traffic.")
+            f"{found.n_logs} logs scored for every planner. A scene is judged by simulating the plan for 4 s among the "
+            "recorded traffic.")
     return Section("scores", "Scores", blocks, lead)
 
 
@@ -107,9 +101,8 @@ def rare_section(found: Findings) -> Section | None:
     share = count.get("rare", 0) / max(count.get("rare", 0) + count.get("ordinary", 0), 1)
     return Section("rare", "Rare events", [Table(head, rows,
                                                  "PDMS; in brackets after each head the number of scenes.")],
-                   f"{100 * share:.0f} % of the scored scenes hold an event such as a cut-in or a jaywalker within "
-                   f"the 4 s that "
-                   "are judged. Here a planner must look.")
+                   f"{100 * share:.0f} % of the scored scenes hold an event such as a cut-in or a jaywalker within the "
+                   "4 s that are judged. Here a planner must look.")
 
 
 def sight_section(found: Findings) -> Section | None:
@@ -171,10 +164,8 @@ def zero_shot_section(found: Findings) -> Section | None:
         blocks += [Paragraph(heading=words[convention]), Table(head, rows)]
     return Section("zero-shot", "Another town, never trained on", blocks,
                    "Open-loop L2 and collision rate on town B in nuScenes' format. Published tables use two readings "
-                   "of 'at k "
-                   "seconds' that differ by almost two; both stand here by name. Poses where the human's own box "
-                   "touches another "
-                   "count in no collision rate; boxes are turned by the planned heading.")
+                   "of 'at k seconds' that differ by almost two; both stand here by name. Poses where the human's own "
+                   "box touches another count in no collision rate; boxes are turned by the planned heading.")
 
 
 def unscored_section(found: Findings) -> Section | None:

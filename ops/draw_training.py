@@ -22,11 +22,9 @@ _TOKENS, _TRANSITIONS = 4, 3
 _MAX_CURVES = 6             # of one model; the rest is in its history file
 _PICTURES = {               # captions of the pictures that a codebook keeps
     "what_each_code_does": "One frame under every code of every token, the other tokens as they were; arrows show how "
-                           "the "
-                           "foretold motion of the picture changes.",
+                           "the foretold motion of the picture changes.",
     "predictions": "Held-out pairs: the earlier frame, the later one, what the model foretells from the earlier frame "
-                   "and the "
-                   "codes, and the motion that the codes tell.",
+                   "and the codes, and the motion that the codes tell.",
 }
 
 
@@ -46,8 +44,7 @@ def codes_section(lake: Lake) -> Section | str:
     text = ", ".join(f"{value:.1f}" for value in np.exp(entropy))
     blocks: list[Block] = [Chart(Markup(code_chart(shares)), (
         f"Share of each code over {int(valid[:, 0].sum()):,} transitions, by token. Perplexity {text} of {size}; the "
-        f"dashed line is "
-        "even use."), wide=True)]
+        "dashed line is even use."), wide=True)]
     for picture in sorted(lake.link("codebook").rglob("*.png"), reverse=True):
         name = picture.stem.replace("_", " ")
         blocks += [Paragraph(heading=name), Chart(file_image(picture, name), _PICTURES.get(picture.stem, ""),
@@ -122,8 +119,7 @@ def lineage_section(lake: Lake) -> Section | str:
     return Section("lineage", "Where it comes from", [Table(
         ["artefact", "parts", "version", "code", "seed", "seconds", "made (UTC)", "from"], rows,
         "A version is the hash of everything that can change an artefact: its parents, its configuration, its code "
-        "and its seed. "
-        "The command 'latentvla lineage student' prints the whole tree.")])
+        "and its seed. The command 'latentvla lineage student' prints the whole tree.")])
 
 
 def _lineages(lake: Lake, link: str) -> list[Lineage]:
