@@ -1,0 +1,94 @@
+"""Pictures of a codebook: what the model foretells, and what each code does to a frame. No figures of merit."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.latent_action import LatentActionModel
+from ops.frame_pairs import FramePairs
+
+_ROWS = 4           # pairs in the picture of predictions
+
+
+@torch.no_grad()
+def draw_predictions(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
+    """Earlier frame, later frame, prediction, and the flow of the ego's motion, for a few pairs spread over speeds."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    order = np.argsort(pairs.motion[:, 0])
+    rows = order[(np.linspace(0.2, 0.95, _ROWS) * (len(order) - 1)).astype(int)]
+    first, second, condition = _tensors(model, pairs, rows)
+    environment = model.environment_of(first, second, condition)
+    foretold = model.ego.predict(first, model.ego.encode(first, second).values_BKD,
+                                 environment.values_BKD if environment else None)
+    figure, axes = pyplot.subplots(_ROWS, 4, figsize=(12, 1.9 * _ROWS), layout="constrained", squeeze=False)
+    for line, row in enumerate(rows):
+        shown = [pairs.first(np.array([row]))[0], pairs.second(np.array([row]))[0], _image(foretold.whole_BCHW[line]),
+                 pairs.first(np.array([row]))[0]]
+        for axis, image in zip(axes[line], shown, strict=True):
+            axis.imshow(image)
+            axis.set_axis_off()
+        _arrows(axes[line, 3], foretold.flow_B2HW[line], shown[3].shape[:2])
+        axes[line, 0].set_title(f"{pairs.motion[row, 0]:.1f} m/s, {pairs.motion[row, 1]:+.2f} rad/s", fontsize=8)
+    for axis, name in zip(axes[0, 1:], ("later frame", "foretold", "motion told by the codes"), strict=True):
+        axis.set_title(name, fontsize=8)
+    figure.savefig(file, dpi=90)
+    pyplot.close(figure)
+
+
+@torch.no_grad()
+def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
+    """One frame under every code of every token, the other tokens as they were; arrows are the change in motion."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    quantizer = model.config.ego_quantizer
+    shown_codes = min(quantizer.codes, 16)
+    row = np.argsort(pairs.motion[:, 0])[[len(pairs) // 2]]
+    first, second, _ = _tensors(model, pairs, row)
+    own_BK = model.ego.encode(first, second).codes_BK
+    grid = own_BK.repeat(quantizer.tokens * shown_codes, 1)
+    token, code = torch.arange(len(grid)) // shown_codes, torch.arange(len(grid)) % shown_codes
+    grid[torch.arange(len(grid)), token] = code.to(grid)
+    values = model.ego.quantizer.embed(torch.cat([own_BK, grid]))
+    flow = model.ego.predict(first.expand(len(values), -1, -1, -1), values, None).flow_B2HW
+    image = pairs.first(row)[0]
+    figure, axes = pyplot.subplots(quantizer.tokens, shown_codes, figsize=(1.5 * shown_codes, 1.1 * quantizer.tokens),
+                                   layout="constrained", squeeze=False)
+    for axis, change, t, c in zip(axes.flat, flow[1:] - flow[:1], token.tolist(), code.tolist(), strict=True):
+        axis.imshow(image, alpha=0.55)
+        _arrows(axis, change, image.shape[:2])
+        axis.set_axis_off()
+        axis.set_title(f"token {t} code {c}" + (" (own)" if int(own_BK[0, t]) == c else ""), fontsize=6)
+    figure.savefig(file, dpi=80)
+    pyplot.close(figure)
+
+
+def _tensors(model: LatentActionModel, pairs: FramePairs, rows: np.ndarray) -> tuple[torch.Tensor, ...]:
+    device = model.ego.move.place.device
+    first, second = (model.observe(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+                     for images in (pairs.first(rows), pairs.second(rows)))
+    return first, second, torch.from_numpy(pairs.condition[rows]).to(device)
+
+
+def _image(observation_CHW: torch.Tensor) -> np.ndarray:
+    """Pixels as an image; of features, the mean over channels in grey."""
+    if len(observation_CHW) == 3:
+        return observation_CHW.clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    grey = observation_CHW.mean(0).cpu().numpy()
+    return np.repeat(((grey - grey.min()) / (np.ptp(grey) + 1e-9))[..., None], 3, axis=2)
+
+
+def _arrows(axis: Any, flow_2HW: torch.Tensor, image_hw: tuple[int, int]) -> None:
+    """The scene's motion, every few cells: the flow points back to where a pixel came from, arrows point forward."""
+    flow = -flow_2HW.cpu().numpy()
+    rows, columns = (np.linspace(0, size - 1, count).astype(int)
+                     for size, count in zip(flow.shape[1:], (6, 9), strict=True))
+    x, y = (columns + 0.5) / flow.shape[2] * image_hw[1], (rows + 0.5) / flow.shape[1] * image_hw[0]
+    u, v = flow[0][np.ix_(rows, columns)] * image_hw[1] / 2, flow[1][np.ix_(rows, columns)] * image_hw[0] / 2
+    axis.quiver(*np.meshgrid(x, y), u, v, angles="xy", scale_units="xy", scale=1, width=0.006, color="#d6006c")
