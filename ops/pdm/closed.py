@@ -51,8 +51,7 @@ class Proposals:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self.traffic = forecast_traffic(scene)
-        frames, tracks = self.traffic.present.shape
-        self._boxes = self.traffic.corners.reshape(frames, tracks * 4, 2)
+        self._boxes = self.traffic.corners.reshape(-1, 2)
         limit = FALLBACK_SPEED_MPS if scene.speed_limit_mps is None else scene.speed_limit_mps
         self._targets = limit * np.array(SPEED_FRACTIONS)
         self._lights = _light_polygons(self.traffic)
@@ -98,8 +97,8 @@ class Proposals:
         xyyaw[:, 2] = np.unwrap(xyyaw[:, 2])
         line = make_line(xyyaw[:, :2])
         corridor = self._corridor(line)
-        ring = shapely.get_coordinates(corridor.exterior)[None, :-1]
-        inside, places = _contents(ring, line, self.traffic)
+        ring = shapely.get_coordinates(corridor.exterior)[:-1]
+        inside, places = _contents(ring, corridor.bounds, line, self.traffic)
         red = self.traffic.red & shapely.intersects(corridor, self._lights)
         centers = shapely.get_coordinates(shapely.centroid(self._lights))
         light_places = np.array([project(line, x, y) for x, y in centers])
@@ -121,16 +120,16 @@ class Proposals:
 def _light_polygons(traffic: Traffic) -> np.ndarray:
     """(L,) polygons of the red connectors."""
     rings = zip(traffic.light_start[:-1], traffic.light_start[1:], strict=True)
-    return np.array([shapely.Polygon(traffic.light_xy[0, a:b]) for a, b in rings], dtype=object)
+    return np.array([shapely.Polygon(traffic.light_xy[a:b]) for a, b in rings], dtype=object)
 
 
 @kernel
-def _contents(ring, line, traffic):
+def _contents(ring, bounds, line, traffic):
     """Which tracks share a point with a corridor, and the places of their centres on its path: (F, A) both."""
     frames, tracks = traffic.present.shape
     found, places = np.zeros((frames, tracks), dtype=np.bool_), np.zeros((frames, tracks))
-    xy, sweep, corners = ring[0], traffic.sweep, traffic.corners
-    low_x, low_y, high_x, high_y = xy[:, 0].min(), xy[:, 1].min(), xy[:, 0].max(), xy[:, 1].max()
+    sweep, corners = traffic.sweep, traffic.corners
+    low_x, low_y, high_x, high_y = bounds
     for a in range(tracks):
         if (traffic.ignored[a] or sweep[a, 0] > high_x or sweep[a, 2] < low_x or sweep[a, 1] > high_y
                 or sweep[a, 3] < low_y):
@@ -139,7 +138,7 @@ def _contents(ring, line, traffic):
             left, down, right, up = bounds_of(corners[f, a])
             if left > high_x or right < low_x or down > high_y or up < low_y:
                 continue
-            if ring_touches_box(ring, 0, 0, ring.shape[1], corners[f, a]):
+            if ring_touches_box(ring, np.int64(0), len(ring), corners[f, a]):
                 found[f, a] = True
                 places[f, a] = project(line, traffic.pose[f, a, 0], traffic.pose[f, a, 1])
     return found, places
@@ -149,7 +148,13 @@ def _contents(ring, line, traffic):
 def _pose_at(xyyaw, along, place, poses, v, step):
     """Fill poses[v, step] with the pose at a place on a path (N, 3) whose headings are unwrapped."""
     place = min(max(place, _PATH_START_M), along[-1])
-    j = min(max(np.searchsorted(along, place), 1), len(along) - 1)
+    low, j = 0, len(along) - 1
+    while j - low > 1:                      # along[low] < place <= along[j]
+        middle = (low + j) // 2
+        if along[middle] < place:
+            low = middle
+        else:
+            j = middle
     part = place - along[j - 1]
     for k in range(3):
         poses[v, step, k] = (xyyaw[j, k] - xyyaw[j - 1, k]) / (along[j] - along[j - 1]) * part + xyyaw[j - 1, k]
@@ -172,15 +177,16 @@ def _advance(motion, leaders, v, step, target):
 def _nearest_ahead(box, place, f, inside, places, rank, boxes, light_xy, light_start, passed):
     """The track or (A + light) nearest to the ego box among those ahead of a place, its distance, if it was tied."""
     nearest, who, tie = math.inf, -1, False
-    tracks = boxes.shape[1] // 4
+    tracks = inside.shape[1] - len(light_start) + 1
     for o in range(inside.shape[1]):
         light = o - tracks
         if not inside[f, o] or places[f, o] <= place or (light >= 0 and passed[light]):
             continue
         if light >= 0:
-            distance = ring_box_distance(light_xy, 0, light_start[light], light_start[light + 1], box)
+            distance = ring_box_distance(light_xy, light_start[light], light_start[light + 1], box)
         else:
-            distance = ring_box_distance(boxes, f, 4 * o, 4 * o + 4, box)
+            first = 4 * (f * tracks + o)
+            distance = ring_box_distance(boxes, first, first + 4, box)
         tie = tie or distance == nearest
         if distance < nearest or (distance == nearest and rank[f, o] < rank[f, who]):
             nearest, who = distance, o

@@ -167,6 +167,6 @@ def runs_red_light(corners, bounds, traffic):
             low_x, low_y, high_x, high_y = bounds_of(corners[t])
             if (light_bounds[light, 0] <= high_x and light_bounds[light, 2] >= low_x
                     and light_bounds[light, 1] <= high_y and light_bounds[light, 3] >= low_y
-                    and ring_touches_box(xy, 0, start[light], start[light + 1], corners[t])):
+                    and ring_touches_box(xy, start[light], start[light + 1], corners[t])):
                 return True
     return False

@@ -1,9 +1,8 @@
-"""The decorators that compile the inner loops of the score. Not a home for loops: those live beside the rule they
-serve.
+"""The decorators that compile the inner loops of the score. Not a home for loops: those live beside their rule.
 
-Compiled code is kept in a folder named after the hash of the package's sources. Numba's own cache only watches the
-file a function stands in, so a change in `geometry.py` would leave old machine code in its callers; a new folder
-cannot.
+Compiled code is kept in a folder named after the hash of every module that compiles something (and of vehicle.py, whose
+constants they use). Numba's own cache only watches the file a function stands in, so a change in `geometry.py` would
+leave old machine code in its callers; a new folder cannot.
 """
 
 import hashlib
@@ -25,7 +24,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def _cache_folder() -> Path:
     """Folder of the machine code of exactly these sources: beside them, or in the temporary folder if read-only."""
-    sources = b"".join(file.read_bytes() for file in sorted(_HERE.glob("*.py")))
+    texts = [file.read_bytes() for file in sorted(_HERE.glob("*.py"))]
+    sources = b"".join(text for text in texts if b"ops.pdm.engine" in text) + (_HERE / "vehicle.py").read_bytes()
     name = f"kernels-{numba.__version__}-{hashlib.sha256(sources).hexdigest()[:12]}"
     beside = _HERE / "__pycache__"
     try:

@@ -160,12 +160,12 @@ def crossing(ax, ay, bx, by, x, y):
 
 
 @inner
-def locate_in_ring(x, y, xy, g, start, stop):
+def locate_in_ring(x, y, xy, start, stop):
     """OUTSIDE, BOUNDARY or INSIDE (even-odd rule, so a self-crossing ring is defined too)."""
     odd = False
     for i in range(start, stop):
         j = i + 1 if i + 1 < stop else start
-        kind = crossing(xy[g, i, 0], xy[g, i, 1], xy[g, j, 0], xy[g, j, 1], x, y)
+        kind = crossing(xy[i, 0], xy[i, 1], xy[j, 0], xy[j, 1], x, y)
         if kind == 2:
             return BOUNDARY
         odd = odd != (kind == 1)
@@ -173,17 +173,17 @@ def locate_in_ring(x, y, xy, g, start, stop):
 
 
 @inner
-def ring_touches_box(xy, g, start, stop, box):
+def ring_touches_box(xy, start, stop, box):
     """True if a polygon shares a point with a box."""
     low_x, low_y, high_x, high_y = bounds_of(box)
     for i in range(start, stop):
         j = i + 1 if i + 1 < stop else start
-        ax, ay, bx, by = xy[g, i, 0], xy[g, i, 1], xy[g, j, 0], xy[g, j, 1]
+        ax, ay, bx, by = xy[i, 0], xy[i, 1], xy[j, 0], xy[j, 1]
         if max(ax, bx) < low_x or min(ax, bx) > high_x or max(ay, by) < low_y or min(ay, by) > high_y:
             continue
         if segment_touches_box(ax, ay, bx, by, box):
             return True
-    return locate_in_ring(box[0, 0], box[0, 1], xy, g, start, stop) != OUTSIDE
+    return locate_in_ring(box[0, 0], box[0, 1], xy, start, stop) != OUTSIDE
 
 
 @inner
@@ -210,14 +210,14 @@ def segment_distance(x, y, ax, ay, bx, by):
 
 
 @inner
-def ring_box_distance(xy, g, start, stop, box):
+def ring_box_distance(xy, start, stop, box):
     """Distance between a polygon and a box, 0 if they share a point."""
-    if ring_touches_box(xy, g, start, stop, box):
+    if ring_touches_box(xy, start, stop, box):
         return 0.0
     nearest = math.inf
     for i in range(start, stop):
         j = i + 1 if i + 1 < stop else start
-        ax, ay, bx, by = xy[g, i, 0], xy[g, i, 1], xy[g, j, 0], xy[g, j, 1]
+        ax, ay, bx, by = xy[i, 0], xy[i, 1], xy[j, 0], xy[j, 1]
         for k in range(4):
             m = (k + 1) % 4
             nearest = min(nearest, segment_distance(ax, ay, box[k, 0], box[k, 1], box[m, 0], box[m, 1]))

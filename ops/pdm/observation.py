@@ -35,7 +35,7 @@ class Traffic(NamedTuple):
     moves: np.ndarray           # (A,) bool: vehicle, pedestrian or bicycle
     sweep: np.ndarray           # (A, 4) bounds of all the boxes of a track: lowest x, lowest y, highest x, highest y
     ignored: np.ndarray         # (A,) bool: never counts (overlaps the ego at the start of a forecast)
-    light_xy: np.ndarray        # (1, V, 2) vertices of the connectors with a light
+    light_xy: np.ndarray        # (V, 2) vertices of the connectors with a light
     light_start: np.ndarray     # (L + 1,) first vertex of each
     light_bounds: np.ndarray    # (L, 4) lowest x, lowest y, highest x, highest y
     red: np.ndarray             # (F, L) bool
@@ -172,7 +172,7 @@ def _traffic(scene: Scene, present: np.ndarray, pose: np.ndarray, speed: np.ndar
     high = np.where(present[..., None], pose[..., :2], -np.inf).max(axis=0, initial=-np.inf) + radius[:, None]
     facing = np.stack([np.cos(pose[..., 2]), np.sin(pose[..., 2])], axis=-1)
     return Traffic(present, pose, facing, corners, half, radius, np.where(moves, speed, 0.0), moves,
-                   np.concatenate([low, high], axis=1), np.zeros(len(chosen), bool), np.zeros((1, 0, 2)),
+                   np.concatenate([low, high], axis=1), np.zeros(len(chosen), bool), np.zeros((0, 2)),
                    np.zeros(1, np.int64), np.zeros((0, 4)), np.zeros((len(present), 0), bool), 1)
 
 
@@ -196,5 +196,5 @@ def _with_lights(scene: Scene, traffic: Traffic, red: np.ndarray) -> Traffic:
     rings = [scene.map_xy[scene.map_start[m]:scene.map_start[m + 1]] for m in polygons]
     start = np.concatenate([[0], np.cumsum([len(ring) for ring in rings])]).astype(np.int64)
     bounds = np.array([[*ring.min(axis=0), *ring.max(axis=0)] for ring in rings])
-    return traffic._replace(light_xy=np.concatenate(rings)[None], light_start=start, light_bounds=bounds,
+    return traffic._replace(light_xy=np.concatenate(rings), light_start=start, light_bounds=bounds,
                             red=np.ascontiguousarray(red[:, lights]))
