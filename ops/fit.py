@@ -5,8 +5,10 @@ batches and dropout masks of the uninterrupted run and, on one machine, ends in 
 """
 
 import json
+import logging
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,9 @@ import torch
 from torch import nn
 
 from ops.launch import LaunchConfig, Session, forget, launch, read_history
+from storage.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
 
 Loop = Callable[[dict[str, Any]], dict[str, Any]]
 LossOf = Callable[[nn.Module, np.ndarray], tuple[torch.Tensor, dict[str, float]]]
@@ -80,7 +85,7 @@ def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: 
         start = state["step"]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    wrapped = session.prepare(model)
+    wrapped, progress = session.prepare(model), _Progress(start, config.steps, session.rank == 0)
     for step in range(start, config.steps):
         torch.manual_seed(_mix(seed, step, session.rank))
         for group in optimizer.param_groups:
@@ -90,13 +95,18 @@ def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: 
             loss, metrics = loss_of(wrapped, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip))
+        if not math.isfinite(norm):
+            raise ConfigError("the training diverged", where=f"step {step + 1} of {config.steps}",
+                              expected="a finite gradient", found=f"loss {float(loss.detach()):.4g}",
+                              do="lower learning_rate, or look for NaN among the rows")
         optimizer.step()
         done, last = step + 1, step + 1 == config.steps
         keep = last or done % config.checkpoint_every == 0
         if keep or done % config.report_every == 0:
-            session.report(done, {"loss": float(loss.detach()), "gradient_norm": float(norm), **metrics},
+            session.report(done, {"loss": float(loss.detach()), "gradient_norm": norm, **metrics},
                            {"model": model.state_dict(), "optimizer": optimizer.state_dict()} if keep else None)
+        progress.tell(done, float(loss.detach()))
     model.eval()
 
 
@@ -116,6 +126,22 @@ def learning_rate_factor(step: int, config: FitConfig) -> float:
         return (step + 1) / warm
     progress = (step - warm) / max(1, config.steps - warm)
     return 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
+
+
+class _Progress:
+    """A log line every ten seconds: how far, how fast, how long still."""
+
+    def __init__(self, start: int, steps: int, speak: bool) -> None:
+        self._start, self._steps, self._speak = start, steps, speak
+        self._began = self._told = time.monotonic()
+
+    def tell(self, done: int, loss: float) -> None:
+        now = time.monotonic()
+        if self._speak and now - self._told >= 10:
+            self._told = now
+            rate = (done - self._start) / (now - self._began)
+            _LOG.info("step %d of %d, loss %.4g, %.1f steps/s, %.0f s to go", done, self._steps, loss, rate,
+                      (self._steps - done) / rate)
 
 
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
