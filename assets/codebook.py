@@ -6,7 +6,7 @@ from assets.chain import Ask, Chain
 from assets.frames import frames
 from assets.links import code_version, usable_logs
 from assets.making import Making
-from assets.metadata import file_picture, read_json, report_table, training_picture
+from assets.metadata import file_picture, read_json, report_table, training_pictures
 from assets.trajectories import trajectories
 
 
@@ -36,4 +36,4 @@ def codebook_metadata(chain: Chain) -> dict:
     path = chain.lake.link("codebook")
     health = read_json(path / "health.json")
     pictures = {file.stem.replace("_", " "): file_picture(file) for file in sorted(path.rglob("*.png"))[:3]}
-    return {"health": report_table(health), "training": training_picture(path), **pictures}
+    return {"health": report_table(health), **training_pictures(path), **pictures}

@@ -45,7 +45,7 @@ LINKS: dict[str, Link] = {
     "vla": Link(("frames", "trajectories", "relabeled"), ("ops/finetune.py",), ("map", "command"), seeded=True),
     "student": Link(("frames", "trajectories", "relabeled", "vla"), ("ops/distill.py",), ("map", "command"),
                     seeded=True),
-    "evaluation": Link(("frames", "trajectories", "relabeled", "vla", "student"), ("ops/evaluate.py",),
+    "evaluation": Link(("frames", "trajectories", "relabeled", "vla", "student"), ("ops/evaluate.py", "ops/plan.py"),
                        ("map", "command", "agents"), seeded=True),
     "report": Link(("frames", "codebook", "relabeled", "vla", "student", "evaluation"), ("ops/draw.py",),
                    ("map", "command", "agents")),

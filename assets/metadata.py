@@ -42,16 +42,18 @@ def file_picture(file: Path) -> dg.MarkdownMetadataValue:
     return jpeg_picture(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), file.stem)
 
 
-def training_picture(folder: Path) -> dg.MarkdownMetadataValue:
-    """Training curves of an artefact that keeps its histories."""
+def training_pictures(folder: Path, most: int = 4) -> dict[str, dg.MarkdownMetadataValue]:
+    """Training curves of each run whose history an artefact keeps, by the run's name."""
     from ops.draw_charts import curves_chart
     from ops.draw_training import read_curves
 
-    for file in sorted(folder.rglob("history*.jsonl")):
+    pictures: dict[str, dg.MarkdownMetadataValue] = {}
+    for file in [*sorted(folder.glob("history*.jsonl")), *sorted(folder.glob("history/*.jsonl"))]:
         series = read_curves(file)
-        if series:
-            return svg_picture(curves_chart(series), "training curves")
-    return dg.MetadataValue.md("*this artefact keeps no history*")
+        if series and len(pictures) < most:
+            name = f"training of {file.stem.removeprefix('history_').replace('_', ' ')}"
+            pictures[name] = svg_picture(curves_chart(series), name)
+    return pictures
 
 
 def read_json(file: Path) -> dict[str, Any]:

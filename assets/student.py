@@ -6,7 +6,7 @@ from assets.chain import Ask, Chain
 from assets.frames import frames
 from assets.links import code_version, usable_logs
 from assets.making import Making
-from assets.metadata import read_json, report_table, training_picture
+from assets.metadata import read_json, report_table, training_pictures
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
 from assets.vla import vla
@@ -35,4 +35,4 @@ def student(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.
 def student_metadata(chain: Chain) -> dict:
     """What the training reported, and its curves."""
     path = chain.lake.link("student")
-    return {"report": report_table(read_json(path / "report.json")), "training": training_picture(path)}
+    return {"report": report_table(read_json(path / "report.json")), **training_pictures(path)}

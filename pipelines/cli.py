@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,9 +56,9 @@ def status(options: argparse.Namespace) -> int:
 
 def config(options: argparse.Namespace) -> int:
     """Print the whole configuration of a scale as JSON."""
-    from pipelines.presets import as_plain
+    from pipelines.presets import preset
 
-    print(json.dumps(as_plain(_chain(options).preset()), indent=2, default=str))
+    print(json.dumps(asdict(preset(_places(options).scale)), indent=2, default=str))
     return 0
 
 

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets import codebook, evaluation, frames, raw_logs, relabeled, report, student, trajectories, vla
+from assets.chain import Chain
 from pipelines.console import brief_logger
 from pipelines.jobs import JOBS
 from pipelines.resources import chain_at
@@ -11,13 +12,19 @@ from pipelines.sensors import SENSORS
 
 MODULES = [raw_logs, frames, trajectories, codebook, relabeled, vla, student, evaluation, report]
 
-defs = dg.Definitions(
-    assets=dg.load_assets_from_modules(MODULES),
-    asset_checks=dg.load_asset_checks_from_modules(MODULES),
-    jobs=JOBS,
-    schedules=SCHEDULES,
-    sensors=SENSORS,
-    resources={"chain": chain_at()},
-    loggers={"console": dg.colored_console_logger, "brief": brief_logger},
-    executor=dg.in_process_executor,    # one process: torch is loaded once, and training has the machine for itself
-)
+
+def definitions(chain: Chain) -> dg.Definitions:
+    """The definitions that work on this chain."""
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules(MODULES),
+        asset_checks=dg.load_asset_checks_from_modules(MODULES),
+        jobs=JOBS,
+        schedules=SCHEDULES,
+        sensors=SENSORS,
+        resources={"chain": chain},
+        loggers={"console": dg.colored_console_logger, "brief": brief_logger},
+        executor=dg.in_process_executor,    # one process: torch loads once, and training has the machine for itself
+    )
+
+
+defs = definitions(chain_at())              # what the UI and `dagster` work on: the environment's choice

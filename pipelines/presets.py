@@ -5,20 +5,29 @@ embedded   the default: a world big enough to learn from, at most ten minutes on
 navsim     real OpenScene logs on eight GPUs, with the published weights in local folders
 """
 
+import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
+from models.latent_action import LatentActionConfig
+from models.planner import PlannerConfig
+from models.quantizer import QuantizerConfig
+from models.vlm import VlmConfig
 from ops.decode import FrameConfig
 from ops.distill import StudentConfig
 from ops.draw import ReportConfig
 from ops.evaluate import EvaluationConfig
 from ops.extract import ExtractConfig
 from ops.finetune import VlaConfig
+from ops.fit import FitConfig
+from ops.fit_score import ScoreHeadConfig
+from ops.intervals import IntervalConfig
 from ops.launch import LaunchConfig
 from ops.learn_actions import CodebookConfig
+from ops.make_planner import PlannerRecipe
 from ops.relabel import RelabelConfig
+from ops.scenes import ScenesConfig
 from ops.synthesize.world import WorldConfig
 from storage.errors import unknown_name
 
@@ -57,21 +66,55 @@ def embedded() -> Preset:
 
 
 def smoke() -> Preset:
-    """Every link does its real work on as little as possible."""
-    return Preset(scale="smoke", retrain_after_logs=3, world=WorldConfig(train_logs=8, val_logs=2, test_logs=3))
+    """Every link does its real work, on as little and for as short as it can; the figures mean nothing."""
+    return Preset(
+        scale="smoke", retrain_after_logs=3,
+        world=WorldConfig(train_logs=8, val_logs=2, test_logs=2, seconds=14.0),
+        codebook=CodebookConfig(
+            model=LatentActionConfig(environment_quantizer=QuantizerConfig(warmup_steps=8),
+                                     ego_quantizer=QuantizerConfig(warmup_steps=20)),
+            environment=_few(16, 3e-3), ego=_few(60, 3e-3)),
+        vla=VlaConfig(
+            vlm=VlmConfig(hidden=64, layers=2, vision_layers=1, vision_hidden=64), vlm_fit=_few(12, 1.5e-3, batch=8),
+            recipe=PlannerRecipe(planner=PlannerConfig(channels=(24, 32, 48), width=48, blocks=1), fit=_few(40),
+                                 score=ScoreHeadConfig(rows=24, fit=_few(20))),
+            ego_fit=_few(150), val_rows=16),
+        student=StudentConfig(check_rows=16, val_rows=16, latency_calls=6),
+        evaluation=EvaluationConfig(stride=3, interval=IntervalConfig(resamples=200)))
 
 
 def navsim() -> Preset:
-    """Real logs on eight GPUs."""
-    return Preset(scale="navsim", processes=16, retrain_after_logs=200, where=LaunchConfig(num_workers=8, use_gpu=True))
+    """Real logs on eight GPUs: DINOv2's features under the codes, Qwen2.5-VL-3B with low-rank adapters.
+
+    The two folders of weights are read from LATENTVLA_DINOV2 and LATENTVLA_QWEN; without them the links that need them
+    say so.
+    """
+    return Preset(
+        scale="navsim", processes=16, retrain_after_logs=200,
+        where=LaunchConfig(num_workers=8, use_gpu=True, threads=4),
+        frames=FrameConfig(max_width=640),
+        codebook=CodebookConfig(
+            model=LatentActionConfig(image_hw=(112, 196), observation="features",
+                                     vision_model=os.environ.get("LATENTVLA_DINOV2", "")),
+            environment=FitConfig(steps=50_000, batch=256, learning_rate=1e-4, autocast="bfloat16"),
+            ego=FitConfig(steps=100_000, batch=256, learning_rate=1e-4, autocast="bfloat16")),
+        relabeled=RelabelConfig(device="cuda"),
+        vla=VlaConfig(
+            image_hw=(252, 448),
+            vlm=VlmConfig(pretrained=os.environ.get("LATENTVLA_QWEN") or None, dtype="bfloat16",
+                          attention="flash_attention_2", lora_rank=64, gradient_checkpointing=True),
+            vlm_fit=FitConfig(steps=20_000, batch=128, learning_rate=1e-4, autocast="bfloat16"),
+            recipe=PlannerRecipe(
+                planner=PlannerConfig(image_hw=(126, 224), channels=(96, 192, 384), width=256, heads=8, blocks=4,
+                                      proposals=32),
+                fit=FitConfig(steps=60_000, batch=256, learning_rate=3e-4, autocast="bfloat16"),
+                score=ScoreHeadConfig(rows=20_000, fit=FitConfig(steps=10_000, batch=256))),
+            ego_fit=FitConfig(steps=20_000, batch=1024)),
+        evaluation=EvaluationConfig(scenes=ScenesConfig(processes=16)))
+
+
+def _few(steps: int, learning_rate: float = 1e-3, batch: int = 16) -> FitConfig:
+    return FitConfig(steps=steps, batch=batch, learning_rate=learning_rate, checkpoint_every=10)
 
 
 PRESETS: dict[str, Callable[[], Preset]] = {"smoke": smoke, "embedded": embedded, "navsim": navsim}
-
-
-def as_plain(value: Any) -> Any:
-    """A preset as nested dicts and lists, for printing."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-__all__ = ["PRESETS", "Preset", "as_plain", "preset", "replace"]

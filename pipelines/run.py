@@ -16,7 +16,7 @@ import dagster as dg
 from assets.chain import Chain, RawLogs
 from assets.links import LINKS, does_not_apply, missing_capabilities, needs_work, plan_link, usable_logs
 from assets.per_log import PARTITIONS, range_tags
-from pipelines.definitions import defs
+from pipelines.definitions import definitions
 from storage.artifact import is_current
 from storage.errors import ConfigError, unknown_name
 from storage.lake import PER_LOG_LINKS
@@ -95,9 +95,9 @@ def _train(chain: Chain, links: list[str], instance: dg.DagsterInstance, summary
 
 def _execute(job: str, links: list[str], instance: dg.DagsterInstance, summary: RunSummary, chain: Chain, verbose: bool,
              tags: dict[str, str]) -> None:
-    result = defs.resolve_job_def(job).execute_in_process(
+    result = definitions(chain).resolve_job_def(job).execute_in_process(
         instance=instance, asset_selection=[dg.AssetKey(link) for link in links], raise_on_error=False,
-        resources={"chain": chain}, tags={**tags, "latentvla/lake": chain.lake_root},
+        tags={**tags, "latentvla/lake": chain.lake_root},
         run_config={"loggers": {"console" if verbose else "brief": {}}})
     for step in instance.get_run_step_stats(result.run_id):
         if step.start_time and step.end_time:
