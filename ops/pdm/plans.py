@@ -85,8 +85,8 @@ def score_plans(plans: Path | pa.Table, lake: Lake, *, versions: Sequence[Versio
                 processes: int = 1) -> pa.Table:
     """Score every plan of a file or table: a table of RESULTS, one row a plan and version, in the order of the plans.
 
-    `expect_split` (train, val, test) adds a row with the reason for every scene of that split that a planner of the file
-    has no plan for. EPDMS rows include the two-frame comfort where the planner has a plan for the frame before.
+    `expect_split` (train, val, test) adds a row with the reason for every scene of that split that a planner of the
+    file has no plan for. EPDMS rows include the two-frame comfort where the planner has a plan for the frame before.
     Raises ConfigError for a file without the columns, or an unknown version.
     """
     unknown = [version for version in versions if version not in VERSIONS]
@@ -104,8 +104,8 @@ def score_plans(plans: Path | pa.Table, lake: Lake, *, versions: Sequence[Versio
     else:
         parts = [job(log_id, own) for log_id, own in by_log.items()]
     found = [result for part in parts for result in part]
-    results = sorted(found, key=lambda result: result.plan.place % (len(rows) + 1))      # missing ones, -1, come last
-    return pa.Table.from_pylist([result.columns() for result in results], schema=RESULTS)
+    found.sort(key=lambda result: result.plan.place % (len(rows) + 1))      # those of missing plans, -1, come last
+    return pa.Table.from_pylist([result.columns() for result in found], schema=RESULTS)
 
 
 def means_of(results: pa.Table) -> list[PlanMean]:
