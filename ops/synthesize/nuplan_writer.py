@@ -4,9 +4,12 @@ Layers and columns are those of nuPlan's published maps; identifiers are the tow
 `exit_lane` from which it comes and an `entry_lane` into which it leads, and lanes of a group are counted from the left.
 """
 
+import hashlib
 import json
 import os
+import pickle
 import shutil
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,9 @@ from shapely.geometry import LineString, Polygon
 from ops.synthesize import curves
 from ops.synthesize.geopackage import write_geopackage
 from ops.synthesize.ground import PAVEMENT_M
-from ops.synthesize.town import Lane, Town, Turn
+from ops.synthesize.town import Lane, Town, TownConfig, Turn, build_town
 
-LOCATION, VERSION = "us-ma-boston", "9.12.1817"     # the official readers admit only the names of the four real maps
+LOCATION = "us-ma-boston"                           # the official readers admit only the names of the four real maps
 UTM_ZONE = 19
 ORIGIN_M = np.array([331_000.0, 4_690_500.0])       # where the town's own zero lies, UTM
 _BOUNDARY = 100_000                                 # boundary ids: lane id * 2 and + 1 above this
@@ -29,9 +32,14 @@ Layer = tuple[str, list[str], list[dict[str, Any]]]
 
 
 def write_map(raw: Path, town: Town) -> None:
-    """Write the map of a town below `raw/maps`, once: a map that is there is left alone, two writers cannot meet."""
-    folder = raw / "maps" / LOCATION / VERSION
-    if (folder / "map.gpkg").exists() and (raw / "maps" / "nuplan-maps-v1.0.json").exists():
+    """Write the map of a town below `raw/maps`, once: its version names its content, and two writers cannot meet.
+
+    The map of another town, or of another state of this code, is replaced.
+    """
+    version, index_file = map_version(town.config), raw / "maps" / "nuplan-maps-v1.0.json"
+    index = json.dumps({LOCATION: {"version": version, "layers": {}}}, indent=1)
+    folder = raw / "maps" / LOCATION / version
+    if (folder / "map.gpkg").exists() and index_file.exists() and index_file.read_text() == index:
         return
     aside = raw / "maps" / f".part-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
@@ -39,11 +47,18 @@ def write_map(raw: Path, town: Town) -> None:
     write_geopackage(aside / "map.gpkg", nuplan_layers(town),
                      {"meta": [{"key": "projectedCoordSystem", "value": f"epsg:326{UTM_ZONE}"},
                                {"key": "geographicCoordSystem", "value": "epsg:4326"}]}, UTM_ZONE)
-    (aside / "index.json").write_text(json.dumps({LOCATION: {"version": VERSION, "layers": {}}}, indent=1))
+    (aside / "index.json").write_text(index)
     folder.mkdir(parents=True, exist_ok=True)
     os.replace(aside / "map.gpkg", folder / "map.gpkg")
-    os.replace(aside / "index.json", raw / "maps" / "nuplan-maps-v1.0.json")
+    os.replace(aside / "index.json", index_file)
     shutil.rmtree(aside)
+
+
+@lru_cache(maxsize=2)
+def map_version(config: TownConfig) -> str:
+    """Twelve hex digits over all that the map of this town holds."""
+    town = build_town(config)
+    return hashlib.sha256(pickle.dumps((town.lanes, town.roadblocks, town.junctions))).hexdigest()[:12]
 
 
 def nuplan_layers(town: Town) -> dict[str, Layer]:
