@@ -59,6 +59,7 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Row]
     key: str = ""                   # how to read it, below
+    folded: str = ""                # what to click to see it; "": open
     kind: str = "table"
 
 
@@ -68,7 +69,8 @@ class Chart:
 
     content: Markup                 # an <svg> or an <img>
     caption: str = ""
-    wide: bool = False
+    wide: bool = False              # as wide as the page
+    long: bool = False              # far wider than high: shown large, scrolled sideways
     kind: str = "chart"
 
 

@@ -20,6 +20,7 @@ from storage.lake import LINKS, PER_LOG_LINKS, Lake
 
 _TOKENS, _TRANSITIONS = 4, 3
 _MAX_CURVES = 6             # of one model; the rest is in its history file
+_WATCHES = ("gradient_norm", "commitment", "learning_rate")    # of the optimiser, not of the model
 _PICTURES = {               # captions of the pictures that a codebook keeps
     "what_each_code_does": "One frame under every code of every token, the other tokens as they were; arrows show how "
                            "the foretold motion of the picture changes.",
@@ -47,29 +48,34 @@ def codes_section(lake: Lake) -> Section | str:
         "dashed line is even use."), wide=True)]
     for picture in sorted(lake.link("codebook").rglob("*.png"), reverse=True):
         name = picture.stem.replace("_", " ")
-        blocks += [Paragraph(heading=name), Chart(file_image(picture, name), _PICTURES.get(picture.stem, ""),
-                                                  wide=True)]
+        height, width = cv2.imread(str(picture)).shape[:2]
+        blocks += [Paragraph(heading=name), Chart(file_image(picture, name), _PICTURES.get(picture.stem, ""), wide=True,
+                                                  long=width > 3 * height)]
     measures = _measures(lake.link("codebook") / "health.json")
     if measures:
-        blocks += [Paragraph(heading="health of the codebook"), Table(
+        blocks.append(Table(
             ["measured on held-out logs", "value"], [Row([Cell(name), Cell(text)]) for name, text in measures],
-            "R²: share of variance that a linear reading of the codes predicts. PSNR: of the foretold second frame.")]
+            "R²: share of variance that a linear reading of the codes predicts. PSNR: of the foretold second frame.",
+            folded="Health of the codebook"))
     return Section("codes", "Latent actions", blocks, "A latent action is what the codebook needs to know, beside one "
                                                       "frame, "
                    "to say what the next one looks like. Nobody labelled them.")
 
 
 def curves_section(lake: Lake) -> Section | str:
-    """Training curves of every artefact that keeps a history of its metrics."""
+    """Training curves of every artefact that keeps a history: of each run the loss and the most telling other
+    metric."""
     blocks: list[Block] = []
     for link in ("codebook", "vla", "student"):
+        panels: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for file in history_files(lake.link(link)):
-            part = file.stem.removeprefix("history").strip("_-").replace("_", " ")
-            name = f"{link}: {part}" if part else link
-            series = read_curves(file)
-            if series:
-                blocks += [Paragraph(heading=name), Chart(Markup(curves_chart(series)), "By training step.", wide=True)]
-    return Section("training", "Training", blocks) if blocks else "Training curves: no artefact keeps a history"
+            run = file.stem.removeprefix("history").strip("_-").replace("_", " ")
+            curves = read_curves(file)
+            panels |= {f"{run}: {name.replace('_', ' ')}".removeprefix(": "): curves[name] for name in list(curves)[:2]}
+        if panels:
+            blocks += [Paragraph(heading=link), Chart(Markup(curves_chart(panels)), wide=True)]
+    lead = "By training step; of each run its loss and one more metric. The whole histories lie beside the checkpoints."
+    return Section("training", "Training", blocks, lead) if blocks else "Training curves: no artefact keeps a history"
 
 
 def history_files(folder: Path) -> list[Path]:
@@ -80,7 +86,7 @@ def history_files(folder: Path) -> list[Path]:
 def read_curves(file: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """{metric: {"train" or "held out": (steps, values)}} of a history of JSON lines with `step` and metrics.
 
-    A metric `val_x` or `heldout_x` stands beside `x`. The metrics with most rows come first, losses before others.
+    A metric `val_x` or `heldout_x` stands beside `x`. The loss comes first, what only watches the optimiser last.
     """
     rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
     found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
@@ -94,7 +100,7 @@ def read_curves(file: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]
                      if name.startswith(head)), name)
         line = "held out" if name.startswith(("val", "heldout")) else "train"
         found.setdefault(bare, {})[line] = tuple(np.array(points, float).T)   # type: ignore[assignment]
-    ranked = sorted(found, key=lambda name: ("loss" not in name, -max(len(line[0]) for line in found[name].values())))
+    ranked = sorted(found, key=lambda name: ("loss" not in name, name in _WATCHES))     # stable: then as reported
     return {name: found[name] for name in ranked[:_MAX_CURVES]}
 
 
@@ -107,13 +113,16 @@ def lineage_section(lake: Lake) -> Section | str:
             continue
         first = lineages[0]
         count = f"{len(lineages)} logs" if link in PER_LOG_LINKS else "1"
-        parents = ", ".join(f"{name.split('/')[0]} {version[:8]}" for name, version in list(first.parents.items())[:3])
-        parents += f" and {len(first.parents) - 3} more" if len(first.parents) > 3 else ""
+        parents: dict[str, list[str]] = {}
+        for name, version in first.parents.items():
+            parents.setdefault(name.split("/")[0], []).append(version)
+        told = ", ".join(f"{name} of {len(versions)} logs" if len(versions) > 1 else f"{name} {versions[0][:8]}"
+                         for name, versions in parents.items())
         rows.append(Row([Cell(link), Cell(count), Cell(first.version if len(lineages) == 1 else f"{first.version} …"),
                          Cell(first.code_version[:8]), Cell("–" if first.seed is None else str(first.seed)),
                          Cell(f"{sum(item.seconds for item in lineages):.1f}"),
                          Cell(max(item.created_utc for item in lineages).replace("T", " ").replace("+00:00", "")),
-                         Cell(parents or "raw logs", left=True)]))
+                         Cell(told or "raw logs", left=True)]))
     if not rows:
         return "Lineage: no artefact of this lake carries one"
     return Section("lineage", "Where it comes from", [Table(

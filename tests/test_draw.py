@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from ops.draw import ReportConfig, draw
+from ops.draw_charts import curves_chart
 from ops.draw_log import ShowConfig, show_index, show_log
 from ops.draw_page import Page, Section, render_page
 from ops.draw_scene import ground_ribbon, scene_figure
@@ -191,3 +193,17 @@ def test_the_codebook_shows_its_codes_its_pictures_and_its_health(lake: Lake, tm
     text = render_page(Page("t", "s", [section]))
     assert "Perplexity 1.0, 1.0, 1.0, 1.0 of 16" in text and "One frame under every code" in text
     assert "speed R²" in text and "0.8123" in text and "1.5, 2" in text
+
+
+@pytest.mark.parametrize("values", [[0.3, 0.3, 0.3], [0.0, 0.0, 0.0], [-2.0, 5.0, 1e-3], [1e-7, 2e-7, 3e-7],
+                                    [999.0, 1001.0, 1e6]])
+def test_a_curve_of_any_range_lies_within_its_plot(values: list[float]) -> None:
+    text = curves_chart({"loss <a>": {"train": (np.array([1.0, 2.0, 3.0]), np.array(values))}})
+    root = ElementTree.fromstring(text)
+    line = root.find("{http://www.w3.org/2000/svg}polyline")
+    assert line is not None and "loss &lt;a&gt;" in text
+    heights = [float(point.split(",")[1]) for point in line.attrib["points"].split()]
+    assert min(heights) >= 26 and max(heights) <= 144.1
+    marks = [float(item.text or "nan") for item in root if item.attrib.get("text-anchor") == "end"][:-1]
+    assert 1 <= len(marks) <= 4 and len({*marks}) == len(marks)
+    assert min(values) <= min(marks) + 1e-9 and max(marks) <= max(values) * (1 + 1e-3) + 1e-9
