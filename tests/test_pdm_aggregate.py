@@ -30,7 +30,8 @@ def test_epdms_leaves_the_weight_of_two_frame_comfort_out_where_there_is_no_earl
     product, ep, ttc, lk, hc = ONE, 0.4 * ONE, ONE, ZERO, ONE
     without = (5 * 0.4 + 5 + 2) / 14
     assert epdms(product, ep, ttc, lk, hc)[0] == pytest.approx(without)
-    three = epdms(*(np.repeat(part, 3) for part in (product, ep, ttc, lk, hc)), np.array([np.nan, 0.0, 1.0]))
+    product, ep, ttc, lk, hc = (np.repeat(part, 3) for part in (product, ep, ttc, lk, hc))
+    three = epdms(product, ep, ttc, lk, hc, np.array([np.nan, 0.0, 1.0]))
     assert three == pytest.approx([without, (5 * 0.4 + 7) / 16, (5 * 0.4 + 9) / 16])
 
 

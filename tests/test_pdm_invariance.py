@@ -44,7 +44,7 @@ def test_moving_and_turning_the_world_changes_nothing_beyond_rounding(version: V
     here, there = prepare(road_scene(BUSY)), prepare(moved(road_scene(BUSY), x, y, yaw))
     same(score(here, plans(), version=version), score(there, plans(), version=version), 1e-6)
     closed = [pdm_closed_plan(prepared, version=version) for prepared in (here, there)]
-    np.testing.assert_allclose(*closed, atol=1e-6)
+    np.testing.assert_allclose(closed[0], closed[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

@@ -26,6 +26,10 @@ def tables(lake: Lake, log_id: str = "log-a") -> dict[str, pa.Table]:
     return {name: read_table(lake.log("trajectories", log_id), name) for name in TABLES}
 
 
+def scene_at(parts: dict[str, pa.Table], frame: int) -> Scene:
+    return scene_from_tables(parts["trajectories"], parts["agents"], parts["lights"], parts["map"], frame)
+
+
 def with_column(table: pa.Table, name: str, values: object) -> pa.Table:
     place = table.column_names.index(name)
     return table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
@@ -42,7 +46,7 @@ def test_a_frame_is_a_scene_if_it_has_a_second_and_a_half_before_and_five_after(
 
 
 def test_a_scene_holds_what_the_log_recorded(lake: Lake) -> None:
-    scene = scene_from_tables(*tables(lake).values(), 5)
+    scene = scene_at(tables(lake), 5)
     assert scene.scene_key == ("log-a", 5) and scene.split == "test"
     np.testing.assert_allclose(scene.ego[:4], [*on_road(20.0 + 8.0 * 2.5, 0.0), YAW, 8.0], atol=1e-6)
     np.testing.assert_allclose(scene.human, straight(8.0)[0], atol=1e-6)
@@ -57,7 +61,7 @@ def test_a_scene_holds_what_the_log_recorded(lake: Lake) -> None:
 def test_many_frames_at_once_are_the_same_as_each_alone(lake: Lake) -> None:
     found = scenes_from_tables(*tables(lake).values())
     assert [scene.scene_key[1] for scene in found if isinstance(scene, Scene)] == list(range(3, FRAMES - 10))
-    assert all(equal(scene, scene_from_tables(*tables(lake).values(), scene.scene_key[1]))
+    assert all(equal(scene, scene_at(tables(lake), scene.scene_key[1]))
                for scene in found if isinstance(scene, Scene))
 
 
@@ -76,7 +80,7 @@ def test_a_log_of_ten_hertz_gives_the_scene_of_its_two_hertz_frames(lake: Lake) 
     fine["trajectories"] = with_column(table, "y_m", xy[1] + moved * np.sin(YAW))
     for name in ("agents", "lights"):
         fine[name] = with_column(coarse[name], "frame_index", coarse[name]["frame_index"].to_numpy() * 5)
-    a, b = scene_from_tables(*coarse.values(), 6), scene_from_tables(*fine.values(), 30)
+    a, b = scene_at(coarse, 6), scene_at(fine, 30)
     np.testing.assert_allclose(a.human, b.human, atol=1e-6)
     np.testing.assert_array_equal(a.agents, b.agents)
     np.testing.assert_array_equal(a.past_time_us, b.past_time_us)
@@ -102,7 +106,7 @@ def test_key_frames_may_miss_half_a_second_by_a_twentieth_and_no_more() -> None:
 ])
 def test_a_frame_without_what_a_scene_needs_is_named(lake: Lake, change: object, message: str) -> None:
     with pytest.raises(SourceError, match=message) as caught:
-        scene_from_tables(*change(tables(lake)).values(), 5)        # type: ignore[operator]
+        scene_at(change(tables(lake)), 5)       # type: ignore[operator]
     assert "frame 5" in str(caught.value)
 
 

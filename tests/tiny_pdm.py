@@ -1,8 +1,8 @@
 """A straight road for the PDM score, made in code, on which every sub-score can be worked out by hand. Not a world.
 
-The ego stands at the origin and looks along x. Lanes are 3.5 m wide: `right` (centre y = 0) and `left` (y = 3.5) are one
-roadblock and on the route, `against` (y = 7) is another and not. An intersection and a connector with a light can be put
-anywhere. `moved` carries the whole scene to another place and heading.
+The ego stands at the origin and looks along x. Lanes are 3.5 m wide: `right` (centre y = 0) and `left` (y = 3.5) are
+one roadblock and on the route, `against` (y = 7) is another and not. An intersection and a connector with a light can
+be put anywhere. `moved` carries the whole scene to another place and heading.
 """
 
 from dataclasses import dataclass, field, replace
