@@ -1,8 +1,11 @@
 """Link 4: the codebook of latent actions, learned from pairs of frames without a label."""
 
+import math
+
 import dagster as dg
 
 from assets.chain import Ask, Chain
+from assets.checks import record, result
 from assets.frames import frames
 from assets.links import code_version, usable_logs
 from assets.making import Making
@@ -37,3 +40,36 @@ def codebook_metadata(chain: Chain) -> dict:
     health = read_json(path / "health.json")
     pictures = {file.stem.replace("_", " "): file_picture(file) for file in sorted(path.rglob("*.png"))[:3]}
     return {"health": report_table(health), **training_pictures(path), **pictures}
+
+
+# On held-out logs; below these the codes are of little use, but nothing is poisoned: warnings.
+LEAST = {"perplexity": 9.0, "gain_over_copy_db": 2.0, "speed_r2": 0.65, "yaw_rate_r2": 0.75}
+
+
+@dg.multi_asset_check(specs=[
+    dg.AssetCheckSpec("health_is_known", asset="codebook", blocking=True,
+                      description="Every figure of the codes' use and of the prediction is a finite number."),
+    dg.AssetCheckSpec("codes_are_in_use", asset="codebook",
+                      description=f"Perplexity of at least {LEAST['perplexity']:.0f}, and no dead code."),
+    dg.AssetCheckSpec("beats_copying_the_frame", asset="codebook",
+                      description=f"The predicted frame is {LEAST['gain_over_copy_db']:.0f} dB better than a copy."),
+    dg.AssetCheckSpec("codes_tell_ego_motion", asset="codebook",
+                      description=f"A linear reading of the codes explains {LEAST['speed_r2']:.0%} of the variance of "
+                                  f"speed and {LEAST['yaw_rate_r2']:.0%} of that of yaw rate."),
+])
+def codebook_checks(chain: Chain):
+    """What guards the codebook, on held-out logs."""
+    health = read_json(chain.lake.link("codebook") / "health.json")
+    known = all(math.isfinite(health[name]) for name in ("perplexity", "psnr_db", "psnr_copy_db"))
+    record(chain, "codebook", None, {"health_is_known": known})
+    yield result("codebook", "health_is_known", known, True, {"held-out pairs": health["pairs"]})
+    in_use = health["perplexity"] >= LEAST["perplexity"] and not health["dead_codes"]
+    yield result("codebook", "codes_are_in_use", in_use, False, {
+        "perplexity": health["perplexity"], "dead codes": health["dead_codes"], "codes": health["codes"]})
+    beats_copy = health["gain_over_copy_db"] >= LEAST["gain_over_copy_db"]
+    yield result("codebook", "beats_copying_the_frame", beats_copy, False, {
+        "gain, dB": health["gain_over_copy_db"], "copy, dB": health["psnr_copy_db"]})
+    told = {name: health[name] for name in ("speed_r2", "yaw_rate_r2")}     # None where the drive does not vary
+    yield result("codebook", "codes_tell_ego_motion", all(value is None or value >= LEAST[name]
+                                                          for name, value in told.items()), False,
+                 {name: "does not vary" if value is None else value for name, value in told.items()})

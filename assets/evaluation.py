@@ -52,8 +52,8 @@ def evaluation_metadata(chain: Chain) -> dict:
     measures = list(dict.fromkeys(row["measure"] for row in rows))
     mean = {(row["planner"], row["measure"]): row["mean"] for row in rows}
     planners = [row["planner"] for row in pdms]
-    bars = [(row["planner"], Interval(100 * row["mean"], 100 * row["low"], 100 * row["high"], row["n_scored"], row["logs"]))
-            for row in pdms]
+    bars = [(row["planner"], Interval(100 * row["mean"], 100 * row["low"], 100 * row["high"], row["n_scored"],
+                                      row["logs"])) for row in pdms]
     return {"scenes": max((row["n_expected"] for row in rows), default=0),
             "scores": table([{"planner": planner} | {name: mean.get((planner, name)) for name in measures}
                              for planner in planners]),

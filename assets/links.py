@@ -7,12 +7,12 @@ artefact is current, which is known before any work is done.
 import ast
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from assets.chain import Chain, RawLogs
 from ops.quarantine import is_quarantined
-from storage.artifact import LINEAGE_FILE, Lineage, code_version_of, is_current, plan, read_lineage
+from storage.artifact import LINEAGE_FILE, Lineage, code_version_of, is_current, plan, read_checks, read_lineage
 from storage.errors import ArtifactError, ConfigError
 from storage.lake import PER_LOG_LINKS, Lake
 
@@ -33,11 +33,12 @@ class Link:
     code: tuple[str, ...]               # files below the repository root
     needs: tuple[str, ...] = ()         # capabilities that at least one log must have
     seeded: bool = False                # its content depends on the run's seed
+    checked: bool = True                # it has blocking checks, whose outcome is kept beside the artefact
     splits: tuple[str, ...] = ALL_SPLITS      # logs whose tables it reads
 
 
 LINKS: dict[str, Link] = {
-    "raw_logs": Link((), ("ops/synthesize/world.py",)),
+    "raw_logs": Link((), ("ops/synthesize/world.py",), checked=False),
     "frames": Link(("raw_logs",), ("ops/decode.py", "storage/sources")),
     "trajectories": Link(("raw_logs", "frames"), ("ops/extract.py", "storage/sources")),
     "codebook": Link(("frames", "trajectories"), ("ops/learn_actions.py",), seeded=True, splits=("train", "val")),
@@ -48,7 +49,7 @@ LINKS: dict[str, Link] = {
     "evaluation": Link(("frames", "trajectories", "relabeled", "vla", "student"), ("ops/evaluate.py", "ops/plan.py"),
                        ("map", "command", "agents"), seeded=True),
     "report": Link(("frames", "codebook", "relabeled", "vla", "student", "evaluation"), ("ops/draw.py",),
-                   ("map", "command", "agents")),
+                   ("map", "command", "agents"), checked=False),
 }
 
 
@@ -90,6 +91,11 @@ def plan_link(chain: Chain, link: str, known: Mapping[str, str] | None = None) -
     return plan(link, parents, config, code_version(link), preset.seed if LINKS[link].seeded else None)
 
 
+def is_done(path: Path, link: str, version: str) -> bool:
+    """True if `path` holds this version and its blocking checks have been run: a run can die between the two."""
+    return is_current(path, version) and (not LINKS[link].checked or bool(read_checks(path)))
+
+
 def usable_logs(chain: Chain, splits: Collection[str] = ALL_SPLITS) -> list[str]:
     """Logs of these splits with finished trajectories, out of quarantine. Raises ArtifactError if there is none."""
     from ops.inventory import read_inventory
@@ -111,7 +117,7 @@ def needs_work(chain: Chain, logs: RawLogs, log_id: str, links: Collection[str] 
         return True
     if any(is_quarantined(chain.lake, log_id, lineage.version) for lineage in lineages.values()):
         return False
-    return not all(is_current(chain.lake.log(link, log_id), lineage.version) for link, lineage in lineages.items())
+    return not all(is_done(chain.lake.log(link, log_id), link, lineage.version) for link, lineage in lineages.items())
 
 
 def new_logs_since_codebook(chain: Chain) -> list[str] | None:
@@ -167,14 +173,15 @@ def _python_files(path: Path) -> list[Path]:
     return sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
 
 
-def _imported(file: Path) -> set[str]:
+@cache
+def _imported(file: Path) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if name.split(".")[0] in OUR_PACKAGES}
+    return frozenset(name for name in names if name.split(".")[0] in OUR_PACKAGES)
 
 
 def _files_of_module(name: str) -> list[Path]:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.chain import Ask, Chain
+from assets.checks import record, result
 from assets.frames import frames
 from assets.links import code_version, usable_logs
 from assets.making import Making
@@ -10,6 +11,9 @@ from assets.metadata import read_json, report_table, training_pictures
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
 from assets.vla import vla
+
+PARITY_M = 1e-3             # largest distance between a plan in PyTorch and in ONNX Runtime
+AGREEMENT = 0.5             # share of slots in which the student says the teacher's code
 
 
 @dg.asset(deps=[frames, trajectories, relabeled, vla], group_name="training", kinds={"pytorch", "ray", "onnx"},
@@ -36,3 +40,27 @@ def student_metadata(chain: Chain) -> dict:
     """What the training reported, and its curves."""
     path = chain.lake.link("student")
     return {"report": report_table(read_json(path / "report.json")), **training_pictures(path)}
+
+
+@dg.multi_asset_check(specs=[
+    dg.AssetCheckSpec("export_is_faithful", asset="student", blocking=True,
+                      description=f"ONNX Runtime gives the plans of PyTorch to within {1000 * PARITY_M:.0f} mm."),
+    dg.AssetCheckSpec("agrees_with_the_teacher", asset="student",
+                      description=f"It says the teacher's code in at least {AGREEMENT:.0%} of the slots."),
+    dg.AssetCheckSpec("faster_than_the_teacher", asset="student",
+                      description="One plan takes less time than the teacher's, measured in one run."),
+])
+def student_checks(chain: Chain):
+    """What guards the student; latency and size stand in the metadata."""
+    report = read_json(chain.lake.link("student") / "report.json")
+    export = report["export"]
+    faithful = export["parity_m"] <= PARITY_M
+    record(chain, "student", None, {"export_is_faithful": faithful})
+    yield result("student", "export_is_faithful", faithful, True, {
+        "largest difference, m": export["parity_m"], "MB": export["onnx_bytes"] / 1e6,
+        "MB in 8 bits": export["int8_bytes"] / 1e6})
+    yield result("student", "agrees_with_the_teacher", report["code_agreement"] >= AGREEMENT, False, {
+        "agreement": report["code_agreement"], "KL, nats": report["code_kl_nats"],
+        "cosine of features": report["memory_cosine"]})
+    yield result("student", "faster_than_the_teacher", report["speed_up"] > 1, False, {
+        "times faster": report["speed_up"], **{f"{name} p50, ms": p50 for name, p50, _ in report["latency_ms"]}})

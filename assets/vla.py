@@ -1,8 +1,11 @@
 """Link 6: the teacher. A vision-language model that says the latent actions, frozen and fused into the planner."""
 
+import math
+
 import dagster as dg
 
 from assets.chain import Ask, Chain
+from assets.checks import record, result
 from assets.frames import frames
 from assets.links import code_version, usable_logs
 from assets.making import Making
@@ -36,3 +39,24 @@ def vla_metadata(chain: Chain) -> dict:
     """What the training reported, and its curves."""
     path = chain.lake.link("vla")
     return {"report": report_table(read_json(path / "report.json")), **training_pictures(path)}
+
+
+@dg.multi_asset_check(specs=[
+    dg.AssetCheckSpec("figures_are_finite", asset="vla", blocking=True,
+                      description="The planner's plans and the model's code distribution are finite numbers."),
+    dg.AssetCheckSpec("beats_the_majority_code", asset="vla",
+                      description="The model says more codes right than always saying each slot's most frequent one."),
+    dg.AssetCheckSpec("beats_constant_velocity", asset="vla",
+                      description="On held-out logs its plans lie nearer to the human's than driving on at one speed."),
+])
+def vla_checks(chain: Chain):
+    """What guards the VLA, on held-out logs."""
+    report = read_json(chain.lake.link("vla") / "report.json")
+    codes, ade_m = report["codes"], {row["planner"]: row["ade_m"] for row in report["planners"]}
+    finite = math.isfinite(codes["cross_entropy_nats"]) and all(math.isfinite(value) for value in ade_m.values())
+    record(chain, "vla", None, {"figures_are_finite": finite})
+    yield result("vla", "figures_are_finite", finite, True, {"ADE, m": ade_m["vla"]})
+    yield result("vla", "beats_the_majority_code", codes["accuracy"] > codes["majority_accuracy"], False, {
+        "accuracy": codes["accuracy"], "of the majority": codes["majority_accuracy"]})
+    yield result("vla", "beats_constant_velocity", ade_m["vla"] < ade_m["constant_velocity"], False, {
+        f"ADE of {name}, m": ade_m[name] for name in ("vla", "planner_alone", "ego_status_mlp", "constant_velocity")})

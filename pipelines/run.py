@@ -14,10 +14,9 @@ from pathlib import Path
 import dagster as dg
 
 from assets.chain import Chain, RawLogs
-from assets.links import LINKS, does_not_apply, missing_capabilities, needs_work, plan_link, usable_logs
+from assets.links import LINKS, does_not_apply, is_done, missing_capabilities, needs_work, plan_link, usable_logs
 from assets.per_log import PARTITIONS, range_tags
 from pipelines.definitions import definitions
-from storage.artifact import is_current
 from storage.errors import ConfigError, unknown_name
 from storage.lake import PER_LOG_LINKS
 
@@ -87,7 +86,7 @@ def _train(chain: Chain, links: list[str], instance: dg.DagsterInstance, summary
             break
         lineage = plan_link(chain, link, known)
         known[link] = lineage.version
-        if not is_current(chain.lake.link(link), lineage.version):
+        if not is_done(chain.lake.link(link), link, lineage.version):
             stale.append(link)
     if stale:
         _execute("training", stale, instance, summary, chain, verbose, {})

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
+from functools import cache
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,12 @@ def digest(value: Any) -> str:
 def code_version_of(modules: Sequence[Path]) -> str:
     """16 hex digits over the syntax trees of Python files or folders of them; comments and layout do not count."""
     files = sorted(file for path in modules for file in (path.rglob("*.py") if path.is_dir() else [path]))
-    return digest([[file.name, ast.dump(ast.parse(file.read_text()))] for file in files])
+    return digest([[file.name, _syntax_digest(file, file.stat().st_mtime_ns)] for file in files])
+
+
+@cache
+def _syntax_digest(file: Path, _mtime_ns: int) -> str:
+    return digest(ast.dump(ast.parse(file.read_text())))
 
 
 def version_of(asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None) -> str:

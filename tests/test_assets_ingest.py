@@ -66,7 +66,7 @@ def test_a_log_that_did_not_change_is_not_ingested_again(made):
     before = {link: read_lineage(chain.lake.log(link, log)).created_utc for link in PER_LOG_LINKS
               for log in RawLogs(chain).ids}
     assert not any(needs_work(chain, RawLogs(chain), log) for log in RawLogs(chain).ids)
-    result = ingest(chain, instance, checks=False)
+    result = ingest(chain, instance)
     assert result.success
     assert {item.metadata["logs made"].value for item in materializations_with(result, "logs made")} == {0}
     assert before == {link: read_lineage(chain.lake.log(link, log)).created_utc for link in PER_LOG_LINKS
@@ -100,19 +100,19 @@ def test_a_truncated_image_sets_its_log_aside_and_the_others_go_on(own_logs):
 
         image.write_bytes(whole)
         assert needs_work(own_logs, RawLogs(own_logs), broken)
-        assert ingest(own_logs, instance, checks=False).success
+        assert ingest(own_logs, instance).success
         assert quarantined(own_logs.lake) == {} and broken in usable_logs(own_logs)
 
 
 def test_a_log_whose_bytes_change_is_ingested_again_and_no_other(own_logs):
     with dg.DagsterInstance.ephemeral() as instance:
-        ingest(own_logs, instance, checks=False)
+        ingest(own_logs, instance)
         changed, *others = RawLogs(own_logs).ids
         before = {log: read_lineage(own_logs.lake.log("frames", log)).version for log in RawLogs(own_logs).ids}
         images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
         images[2].write_bytes(images[3].read_bytes())
         assert [log for log in RawLogs(own_logs).ids if needs_work(own_logs, RawLogs(own_logs), log)] == [changed]
-        ingest(own_logs, instance, checks=False)
+        ingest(own_logs, instance)
     after = {log: read_lineage(own_logs.lake.log("frames", log)).version for log in RawLogs(own_logs).ids}
     assert after[changed] != before[changed] and all(after[log] == before[log] for log in others)
 
@@ -151,12 +151,12 @@ def materializations_with(result: dg.ExecuteInProcessResult, name: str) -> list[
 
 def test_only_what_was_made_from_a_changed_log_is_stale_in_the_ui(own_logs):
     with dg.DagsterInstance.ephemeral() as instance:
-        ingest(own_logs, instance, checks=False)
+        ingest(own_logs, instance)
         changed, *others = RawLogs(own_logs).ids
         assert {stale(instance, link, log) for link in PER_LOG_LINKS for log in (changed, *others)} == {False}
         images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
         images[2].write_bytes(images[3].read_bytes())
-        ingest(own_logs, instance, [changed], links=("raw_logs",), checks=False)
+        ingest(own_logs, instance, [changed], links=("raw_logs",))
         assert stale(instance, "frames", changed) and stale(instance, "trajectories", changed)
         assert not any(stale(instance, link, log) for link in PER_LOG_LINKS for log in others)
 

@@ -23,7 +23,7 @@ def lake(tmp_path_factory):
     """A lake with the tiny world, and a codebook and a student that name what they were made from."""
     chain = tiny_chain(tmp_path_factory.mktemp("cli") / "lake")
     with dg.DagsterInstance.ephemeral() as instance:
-        assert ingest(chain, instance, checks=False).success
+        assert ingest(chain, instance).success
     lake = chain.lake
     tables = {f"trajectories/{log}": read_lineage(lake.log("trajectories", log)).version for log in RawLogs(chain).ids}
     with write_artifact(lake.link("codebook"), plan("codebook", tables, {"num_codes": 16}, "c0de", seed=3)):
@@ -116,7 +116,8 @@ def test_the_command_line_overrules_the_environment_and_the_environment_the_defa
 
 
 def test_help_comes_without_the_heavy_libraries():
-    code = "import sys; from pipelines.cli import _parser; _parser(); print('dagster' in sys.modules, 'torch' in sys.modules)"
+    code = ("import sys; from pipelines.cli import _parser; _parser(); "
+            "print('dagster' in sys.modules, 'torch' in sys.modules)")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
     assert subprocess.run([BIN / "latentvla", "--help"], capture_output=True, check=False).returncode == 0

@@ -18,7 +18,7 @@ def world(tmp_path_factory):
     """The raw files of the tiny world."""
     chain = tiny_chain(tmp_path_factory.mktemp("world") / "lake")
     with dg.DagsterInstance.ephemeral() as instance:
-        ingest(chain, instance, links=("raw_logs",), checks=False)
+        ingest(chain, instance, links=("raw_logs",))
     return chain.raw_folder
 
 
@@ -56,7 +56,7 @@ def test_a_log_that_is_dropped_in_later_is_ingested_alone(chain, tmp_path):
     kept = file.rename(tmp_path / "late.pkl")
     with dg.DagsterInstance.ephemeral() as instance:
         look(chain, instance)
-        assert ingest(chain, instance, checks=False).success
+        assert ingest(chain, instance).success
         assert isinstance(look(chain, instance), dg.SkipReason)
         kept.rename(file)
         assert ranges(look(chain, instance)) == [(late, late)]
@@ -75,7 +75,7 @@ def test_logs_between_others_that_are_done_are_asked_for_in_runs_of_neighbours()
 
 def test_retraining_is_asked_for_when_enough_logs_arrived_since_the_codebook(chain):
     with dg.DagsterInstance.ephemeral() as instance:
-        ingest(chain, instance, checks=False)
+        ingest(chain, instance)
     assert isinstance(enough_new_logs(chain=chain), dg.SkipReason)      # there is no codebook to be behind
     ids = RawLogs(chain).ids
     for seen, asked in ((ids, False), (ids[:-1], False), (ids[:-TINY.retrain_after_logs], True)):

@@ -10,6 +10,7 @@ from assets.per_log import LOGS, range_tags
 from ops.decode import FrameConfig
 from ops.extract import ExtractConfig
 from ops.synthesize.world import WorldConfig
+from storage.lake import PER_LOG_LINKS
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,11 @@ def tiny_chain(lake, source="openscene", raw="") -> TinyChain:
     return TinyChain(scale="tiny", source=source, raw=str(raw), lake_root=str(lake))
 
 
-def ingest(chain: Chain, instance: dg.DagsterInstance, log_ids=None, links=("raw_logs", "frames", "trajectories"),
-           checks: bool = True) -> dg.ExecuteInProcessResult:
+def ingest(chain: Chain, instance: dg.DagsterInstance, log_ids=None, links=PER_LOG_LINKS) -> dg.ExecuteInProcessResult:
     """Run links of ingest over some logs of the chain (default: all) as one run."""
     definitions = dg.Definitions(
         assets=dg.load_assets_from_modules(MODULES), resources={"chain": chain}, executor=dg.in_process_executor,
-        asset_checks=dg.load_asset_checks_from_modules(MODULES) if checks else [],
+        asset_checks=dg.load_asset_checks_from_modules(MODULES),
         jobs=[dg.define_asset_job("tiny", selection=dg.AssetSelection.assets(*links))])
     log_ids = log_ids or RawLogs(chain).ids
     instance.add_dynamic_partitions(LOGS.name, [log for log in log_ids if log not in
