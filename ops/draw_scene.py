@@ -41,18 +41,18 @@ def scene_figure(view: SceneView, paths: Mapping[str, np.ndarray], *, reach_m: f
                  width_in: float = 6.0) -> Figure:
     """The camera above the bird's-eye view; the first of `paths` {planner: (T, 3)} is the one that is judged.
 
-    `reach_m` is what is shown ahead at least; longer paths are shown whole.
+    `reach_m` is what is shown ahead at least; the judged path and the human's are shown whole.
     """
-    points = np.concatenate([np.zeros((1, 2)), *(path[:, :2] for path in paths.values())])
+    first = next(iter(paths), "")
+    shown = {name: path for name, path in paths.items() if name in (first, "human")}
+    points = np.concatenate([np.zeros((1, 2)), *(path[:, :2] for path in shown.values())])
     reach_m = max(reach_m, 1.1 * float(points[:, 0].max()), 1.1 * float(np.abs(points[:, 1]).max()) / _SIDE)
     above_in = width_in * 2 * _SIDE / (1 + _BEHIND)
     image = view.image
     camera_in = width_in * (image.shape[0] / image.shape[1] if image is not None else 0.12)
     figure = Figure(figsize=(width_in, camera_in + above_in + 0.04), facecolor="white")
     split = above_in / (camera_in + above_in + 0.04)
-    first = next(iter(paths), "")
-    draw_camera(figure.add_axes((0.0, split + 0.01, 1.0, 0.99 - split)), view,
-                {name: path for name, path in paths.items() if name in (first, "human")})
+    draw_camera(figure.add_axes((0.0, split + 0.01, 1.0, 0.99 - split)), view, shown)
     draw_bev(figure.add_axes((0.0, 0.0, 1.0, split)), view, dict(reversed([*paths.items()])), reach_m=reach_m)
     return figure
 

@@ -18,6 +18,7 @@ from storage.trajectory_table import Category
 
 _FAILURES = (("nc", "at-fault collision"), ("dac", "leaves the drivable area"), ("ttc", "time to collision too short"),
              ("comfort", "uncomfortable"), ("ddc", "against the driving direction"))
+WELL, BADLY = 0.8, 0.5          # PDMS above which a scene is shown as a good one, below which its badge warns
 _DASHES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashed"}
 
 
@@ -52,8 +53,8 @@ def scene_sections(lake: Lake, found: Findings, choice: SceneChoice) -> tuple[li
              ("pedestrian", AGENT_FILLS[Category.PEDESTRIAN], "box"), ("cyclist", AGENT_FILLS[Category.BICYCLE], "box"),
              ("other object", OBJECT_FILL, "box"), ("lane under a red light", RED_LIGHT, "solid")]
     sections: list[Section | str] = []
-    for anchor, title, rows in (("worst", f"Where the {label(judged)} fails", worst),
-                                ("best", f"Where the {label(judged)} does well", best)):
+    for anchor, title, rows in (("worst", f"Where the {label(judged)} does worst", worst),
+                                ("best", f"Where the {label(judged)} does best", best)):
         pictures = [scene_picture(read_scene_view(lake, str(cube.log_id[row]), int(cube.frame_index[row])),
                                   {name: plans[cube.log_id[row], cube.frame_index[row], name] for name in drawn},
                                   cube, int(row), judged, choice) for row in rows]
@@ -76,8 +77,9 @@ def choose_scenes(cube: ScoreCube, judged: str, worst: int, best: int) -> tuple[
     others = np.where(known, score, 0.0).sum(axis=1) - score[:, at]
     gain = score[:, at] - others / np.maximum(known.sum(axis=1) - 1, 1)
     rows = np.flatnonzero(known[:, at])
+    done = rows[score[rows, at] > WELL]
     low = rows[np.lexsort((-ade[rows, at], np.round(score[rows, at], 3)))]
-    high = rows[np.lexsort((-gain[rows], -cube.subsets["rare"][rows].astype(int), -np.round(score[rows, at], 1)))]
+    high = done[np.lexsort((-gain[done], -cube.subsets["rare"][done].astype(int), -np.round(score[done, at], 1)))]
     return _one_a_log(low, cube.log_id)[:worst], _one_a_log(high, cube.log_id)[:best]
 
 
@@ -88,7 +90,7 @@ def scene_picture(view: SceneView, paths: Mapping[str, np.ndarray], cube: ScoreC
     at = cube.planners.index(judged)
     value = {name: cube.measure(name)[0][row, at] for name in ("pdms", "nc", "dac", "ddc", "ttc", "ep", "comfort",
                                                                "ade_m")}
-    badges = [Badge(f"PDMS {100 * value['pdms']:.0f}", "good" if value["pdms"] > 0.8 else "bad" if value["pdms"] < 0.5
+    badges = [Badge(f"PDMS {100 * value['pdms']:.0f}", "good" if value["pdms"] > WELL else "bad" if value["pdms"] < BADLY
                     else "")]
     badges += [Badge(text, "bad") for name, text in _FAILURES if value[name] < 1.0]
     if value["ep"] < 0.6 and value["nc"] * value["dac"] > 0:

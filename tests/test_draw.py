@@ -84,6 +84,7 @@ def test_the_worst_scene_is_the_one_where_the_student_collides(lake: Lake, tmp_p
     worst, best = choose_scenes(cube, "student", 2, 2)
     assert (cube.log_id[worst[0]], cube.frame_index[worst[0]]) == ("log-a", 3)
     assert len({*cube.log_id[worst]}) == len(worst) == len(best) == 2      # one a log
+    assert len(choose_scenes(cube, "constant_velocity", 2, 2)[1]) == 0      # nothing done well is not shown as such
     assert "at-fault collision" in draw(lake, tmp_path, ReportConfig()).file.read_text()
 
 
