@@ -58,7 +58,8 @@ def scene_sections(lake: Lake, found: Findings, choice: SceneChoice) -> tuple[li
         pictures = [scene_picture(read_scene_view(lake, str(cube.log_id[row]), int(cube.frame_index[row])),
                                   {name: plans[cube.log_id[row], cube.frame_index[row], name] for name in drawn},
                                   cube, int(row), judged, choice) for row in rows]
-        blocks: list[Block] = [Legend(keys), Gallery(pictures)] if pictures else [Paragraph("There is none.")]
+        blocks: list[Block] = [Legend(keys), Gallery(pictures)] if pictures
+        else [Paragraph(f"No scene has a PDMS above {100 * WELL:.0f}.")]
         sections.append(Section(anchor, title, blocks, lead if anchor == "worst" else ""))
     return sections, len(worst) + len(best)
 
@@ -90,8 +91,8 @@ def scene_picture(view: SceneView, paths: Mapping[str, np.ndarray], cube: ScoreC
     at = cube.planners.index(judged)
     value = {name: cube.measure(name)[0][row, at] for name in ("pdms", "nc", "dac", "ddc", "ttc", "ep", "comfort",
                                                                "ade_m")}
-    badges = [Badge(f"PDMS {100 * value['pdms']:.0f}", "good" if value["pdms"] > WELL else "bad" if value["pdms"] < BADLY
-                    else "")]
+    tone = "good" if value["pdms"] > WELL else "bad" if value["pdms"] < BADLY else ""
+    badges = [Badge(f"PDMS {100 * value['pdms']:.0f}", tone)]
     badges += [Badge(text, "bad") for name, text in _FAILURES if value[name] < 1.0]
     if value["ep"] < 0.6 and value["nc"] * value["dac"] > 0:
         badges.append(Badge(f"slow: progress {100 * value['ep']:.0f} %", "bad"))
