@@ -58,8 +58,9 @@ def scene_sections(lake: Lake, found: Findings, choice: SceneChoice) -> tuple[li
         pictures = [scene_picture(read_scene_view(lake, str(cube.log_id[row]), int(cube.frame_index[row])),
                                   {name: plans[cube.log_id[row], cube.frame_index[row], name] for name in drawn},
                                   cube, int(row), judged, choice) for row in rows]
-        blocks: list[Block] = [Legend(keys), Gallery(pictures)] if pictures
-        else [Paragraph(f"No scene has a PDMS above {100 * WELL:.0f}.")]
+        blocks: list[Block] = [Legend(keys), Gallery(pictures)]
+        if not pictures:
+            blocks = [Paragraph(f"No scene has a PDMS above {100 * WELL:.0f}.")]
         sections.append(Section(anchor, title, blocks, lead if anchor == "worst" else ""))
     return sections, len(worst) + len(best)
 
