@@ -56,6 +56,7 @@ def test_the_order_of_agents_and_polygons_does_not_matter(version: Version) -> N
                     agent_category=scene.agent_category[agents], agent_token=scene.agent_token[agents],
                     map_xy=np.concatenate(parts), map_start=np.cumsum([0, *map(len, parts)]),
                     map_layer=scene.map_layer[rings], map_token=scene.map_token[rings],
+                    path_start=np.zeros(1, np.int64), path_xyyaw=np.zeros((0, 3)), path_limit_mps=np.zeros(0),
                     route_lane_token=scene.route_lane_token[::-1])
     same(score(prepare(scene), plans(), version=version), score(prepare(other), plans(), version=version))
 

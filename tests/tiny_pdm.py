@@ -84,14 +84,26 @@ def road_scene(road: Road) -> Scene:
         map_layer=np.array([layer for _, layer, _ in rings], dtype=np.int8),
         map_token=np.array([token for token, *_ in rings]), route_lane_token=np.array(route),
         centerline=np.stack([line_x, np.zeros_like(line_x), np.zeros_like(line_x)], axis=1),
-        speed_limit_mps=road.limit_mps, split="test", location="road")
+        speed_limit_mps=road.limit_mps, split="test", location="road", **_paths(rings, road.limit_mps or 0.0))
+
+
+def _paths(rings: list[tuple[str, MapLayer, np.ndarray]], limit_mps: float) -> dict[str, np.ndarray]:
+    """Centre lines of the lanes, with a point every metre; the others have none."""
+    center_y = {"right": 0.0, "left": 3.5, "against": 7.0}
+    along = np.arange(START_X, END_X + 1)
+    paths = [np.zeros((0, 3)) if token not in center_y else
+             np.stack([along[::-1] if token == "against" else along, np.full_like(along, center_y[token]),
+                       np.full_like(along, np.pi if token == "against" else 0.0)], axis=1) for token, *_ in rings]
+    return {"path_xyyaw": np.concatenate(paths), "path_start": np.cumsum([0, *map(len, paths)]),
+            "path_limit_mps": np.array([limit_mps if len(path) else 0.0 for path in paths])}
 
 
 def moved(scene: Scene, x: float, y: float, yaw: float) -> Scene:
     """The same scene, turned about the origin and then shifted."""
     return replace(scene, ego=_moved_poses(scene.ego, x, y, yaw), past=_moved_poses(scene.past, x, y, yaw),
                    agents=_moved_agents(scene.agents, x, y, yaw), map_xy=_turned(scene.map_xy, yaw) + np.array([x, y]),
-                   centerline=_moved_poses(scene.centerline, x, y, yaw))
+                   centerline=_moved_poses(scene.centerline, x, y, yaw),
+                   path_xyyaw=_moved_poses(scene.path_xyyaw, x, y, yaw))
 
 
 def _strip(x0: float, x1: float, y0: float, y1: float) -> np.ndarray:

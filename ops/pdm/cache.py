@@ -24,10 +24,11 @@ from storage.trajectory_table import TABLES, read_table
 _SHAPES: dict[str, tuple[int, ...]] = {     # of the numeric fields; -1 is what is left
     "ego": (7,), "past": (HISTORY_POSES, 7), "past_time_us": (HISTORY_POSES,), "human": (HUMAN_POSES, 3),
     "agents": (KEY_FRAMES, -1, 6), "agent_lwh": (-1, 3), "agent_category": (-1,), "light_red": (KEY_FRAMES, -1),
-    "map_xy": (-1, 2), "map_start": (-1,), "map_layer": (-1,), "centerline": (-1, 3),
+    "map_xy": (-1, 2), "map_start": (-1,), "map_layer": (-1,), "centerline": (-1, 3), "path_xyyaw": (-1, 3),
+    "path_start": (-1,), "path_limit_mps": (-1,),
 }
-_TYPES = {"past_time_us": pa.int64(), "map_start": pa.int64(), "agent_category": pa.int8(), "map_layer": pa.int8(),
-          "light_red": pa.bool_()}
+_TYPES = {"past_time_us": pa.int64(), "map_start": pa.int64(), "path_start": pa.int64(), "agent_category": pa.int8(),
+          "map_layer": pa.int8(), "light_red": pa.bool_()}
 _TOKENS = ("agent_token", "light_token", "map_token", "route_lane_token")
 _PLAIN = ("time_us", "speed_limit_mps", "split", "location")
 _ERROR = ("what", "where", "expected", "found", "do")

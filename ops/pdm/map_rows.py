@@ -27,8 +27,9 @@ class LogMap:
         rows = table.select(names).to_pylist()
         self._layer = table["layer"].to_numpy().astype(np.int8)
         self._token = np.asarray([row["token"] for row in rows], dtype=str)
-        rings, paths = (_lists(table[name]) for name in ("polygon_xy", "baseline_xyyaw"))
-        self._rings = [ring.reshape(-1, 2) for ring in rings]
+        self._rings = [ring.reshape(-1, 2) for ring in _lists(table["polygon_xy"])]
+        self._paths = [path.reshape(-1, 3) for path in _lists(table["baseline_xyyaw"])]
+        self._limit = np.array([row["speed_limit_mps"] or 0.0 for row in rows])
         self._whole = np.array([len(ring) >= 3 for ring in self._rings], dtype=bool)
         shapes = [shapely.Polygon(ring) if whole else shapely.Polygon()
                   for ring, whole in zip(self._rings, self._whole, strict=True)]
@@ -36,7 +37,7 @@ class LogMap:
         members: dict[str, list[str]] = {}
         self._block = np.asarray([row["roadblock_id"] for row in rows], dtype=str)
         for i, row in enumerate(rows):
-            path = paths[i].reshape(-1, 3)
+            path = self._paths[i]
             if self._layer[i] in _LANES and self._whole[i] and len(path) > 1:
                 length = float(np.hypot(*np.diff(path[:, :2], axis=0).T).sum())
                 lanes[row["token"]] = Lane(row["token"], row["roadblock_id"], shapes[i], path, length,
@@ -49,8 +50,8 @@ class LogMap:
         self.network = Network(lanes, blocks)
         self._tree = shapely.STRtree(shapes)
 
-    def around(self, ego: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Vertices (P, 2), starts (M + 1,), layers (M,) and tokens (M,) of the polygons that say where the ego may be.
+    def around(self, ego: np.ndarray) -> dict[str, np.ndarray]:
+        """The fields map_* and path_* of a scene: the polygons that say where the ego may be.
 
         Roadblocks, intersections and car parks that meet the square of 200 m around the ego's centre; all lanes of
         those roadblocks; all connectors of the roadblock connectors there. These themselves do not count.
@@ -63,9 +64,16 @@ class LogMap:
         blocks = near & np.isin(self._layer, _BLOCKS)
         inside = np.isin(self._layer, _LANES) & np.isin(self._block, self._token[blocks])
         taken = np.flatnonzero(self._whole & (inside | near & np.isin(self._layer, (MapLayer.ROADBLOCK, *_PLAIN))))
-        rings = [self._rings[i] for i in taken]
-        start = np.concatenate([[0], np.cumsum([len(ring) for ring in rings])]).astype(np.int64)
-        return (np.concatenate(rings) if rings else np.zeros((0, 2))), start, self._layer[taken], self._token[taken]
+        xy, start = _joined([self._rings[i] for i in taken], 2)
+        paths, path_start = _joined([self._paths[i] for i in taken], 3)
+        return {"map_xy": xy, "map_start": start, "map_layer": self._layer[taken], "map_token": self._token[taken],
+                "path_xyyaw": paths, "path_start": path_start, "path_limit_mps": self._limit[taken]}
+
+
+def _joined(parts: list[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays (n_i, width) as one, and where each starts."""
+    start = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+    return np.concatenate([np.zeros((0, width)), *parts]), start
 
 
 def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:

@@ -84,18 +84,20 @@ def logged_traffic(scene: Scene, key_frames: int, *, drop_overlapping: bool, lig
     of the route (v2). A track seen in one key frame only stands in every frame, and speed and kind are those of the
     first sighting for the whole time: quirks of the devkit that published numbers have.
     """
-    present, pose, speed = interpolated(scene.agents[:key_frames])
-    traffic = _traffic(scene, present, pose, speed, np.arange(pose.shape[1]))
+    present, pose, velocity = interpolated(scene.agents[:key_frames])
+    traffic = traffic_of(scene, present, pose, np.hypot(velocity[:, 0], velocity[:, 1]), np.arange(pose.shape[1]))
     keep = traffic.present.any(axis=0)
     if drop_overlapping:
         keep &= ~(traffic.present[0] & touches_ego(scene, traffic.corners[0]))
     if not keep.all():
         traffic = _select(traffic, keep)
-    if not lights:
-        return traffic
-    frames = len(present)
-    key_of_frame = np.minimum(np.arange(frames) // round(KEY_STEP_S / STEP_S), key_frames - 1)
-    return _with_lights(scene, traffic, scene.light_red[key_of_frame])
+    return with_logged_lights(scene, traffic) if lights else traffic
+
+
+def with_logged_lights(scene: Scene, traffic: Traffic) -> Traffic:
+    """Add the red lights of the route as logged: a key frame's state holds until the next one."""
+    frames = np.arange(len(traffic.present))
+    return _with_lights(scene, traffic, scene.light_red[frames // round(KEY_STEP_S / STEP_S)])
 
 
 def forecast_traffic(scene: Scene) -> Traffic:
@@ -112,7 +114,7 @@ def forecast_traffic(scene: Scene) -> Traffic:
     step = np.stack([np.cos(course) * speed, np.sin(course) * speed], axis=1)
     pose = np.repeat(now[None, chosen, 1:4], FORECAST_FRAMES, axis=0)
     pose[..., :2] += (np.arange(FORECAST_FRAMES) * FORECAST_STRIDE * STEP_S)[:, None, None] * step
-    traffic = _traffic(scene, np.ones(pose.shape[:2], dtype=bool), pose, speed, chosen)
+    traffic = traffic_of(scene, np.ones(pose.shape[:2], dtype=bool), pose, speed, chosen)
     traffic = traffic._replace(ignored=touches_ego(scene, traffic.corners[0]), stride=FORECAST_STRIDE)
     return _with_lights(scene, traffic, np.repeat(scene.light_red[:1], FORECAST_FRAMES, axis=0))
 
@@ -133,14 +135,14 @@ def _nearest(scene: Scene, now: np.ndarray) -> np.ndarray:
 
 
 def interpolated(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Key frames (K, A, 6) at 2 Hz -> present (F, A), pose (F, A, 3) at 10 Hz, and speed (A,) at the first sighting.
+    """Key frames (K, A, 6) at 2 Hz -> present (F, A) and pose (F, A, 3) at 10 Hz, velocity (A, 2) when first seen.
 
     Linear between sightings, across gaps, nothing before the first or after the last; a single one holds throughout.
     """
     frames = round((len(key) - 1) * KEY_STEP_S / STEP_S) + 1
     time, key_time = np.arange(frames) * STEP_S, np.arange(len(key)) * KEY_STEP_S
     count = key.shape[1]
-    present, pose, speed = np.zeros((frames, count), bool), np.zeros((frames, count, 3)), np.zeros(count)
+    present, pose = np.zeros((frames, count), bool), np.zeros((frames, count, 3))
     seen = key[..., 0] > 0
     complete = seen.all(axis=0)
     if complete.any():
@@ -158,12 +160,10 @@ def interpolated(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         present[:, a] = (time >= key_time[rows[0]]) & (time <= key_time[rows[-1]]) if len(rows) > 1 else True
     pose[..., 2] = np.arctan2(np.sin(pose[..., 2]), np.cos(pose[..., 2]))
     first = seen.argmax(axis=0)
-    velocity = key[first, np.arange(count), 4:6]
-    speed = np.hypot(velocity[:, 0], velocity[:, 1])
-    return present, pose, speed
+    return present, pose, key[first, np.arange(count), 4:6]
 
 
-def _traffic(scene: Scene, present: np.ndarray, pose: np.ndarray, speed: np.ndarray, chosen: np.ndarray) -> Traffic:
+def traffic_of(scene: Scene, present: np.ndarray, pose: np.ndarray, speed: np.ndarray, chosen: np.ndarray) -> Traffic:
     """Traffic without lights from the tracks `chosen` of a scene."""
     pose, half = np.ascontiguousarray(pose), scene.agent_lwh[chosen, :2] / 2
     corners, moves = _boxes(pose, half), _moves(scene.agent_category[chosen])

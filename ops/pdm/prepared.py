@@ -11,6 +11,7 @@ from ops.pdm.closed import Proposals
 from ops.pdm.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, Polygons, index_polygons
 from ops.pdm.observation import Traffic, logged_traffic
 from ops.pdm.pipeline import KEY_FRAMES, Part, Simulated, Version, examine, product_of
+from ops.pdm.policies import TrafficPolicy, simulated_traffic
 from ops.pdm.progress import Line, make_line
 from ops.pdm.scene import Scene, check_scene
 from ops.pdm.tracking import references, resampled, track
@@ -58,10 +59,13 @@ class PreparedScene:
             self._references[version] = _make_reference(self, version)
         return self._references[version]
 
-    def run(self, plans: np.ndarray, traffic: Traffic, version: Version, dt_s: float, *,
-            with_history: bool = True) -> Simulated:
-        """Raw results of ego-frame plans (K, n, 3)."""
-        states = track(references(plans, self.scene.ego[:3], self.scene.time_us, dt_s), self.start)
+    def states_of(self, plans: np.ndarray, dt_s: float) -> np.ndarray:
+        """States (K, 41, 11) of the car that tracks ego-frame plans (K, n, 3)."""
+        return track(references(plans, self.scene.ego[:3], self.scene.time_us, dt_s), self.start)
+
+    def look_at(self, states: np.ndarray, traffic: Traffic, version: Version, *,
+                with_history: bool = True) -> Simulated:
+        """Raw results of simulated states (K, 41, 11)."""
         history = self.history if with_history else _NO_HISTORY
         return examine(states, history, self.polygons, self.line, traffic, version)
 
@@ -94,30 +98,33 @@ def progress_score(parts: np.ndarray, best_m: np.ndarray, version: Version) -> n
     return progress_v1(raw, product_of(parts, version), best_m) if version == "v1" else progress_v2(raw, best_m)
 
 
+def masked_progress(result: Simulated, version: Version) -> np.ndarray:
+    """(K,) raw progress times the product of the multiplicative sub-scores."""
+    return result.parts[:, Part.PROGRESS_M] * product_of(result.parts, version)
+
+
+def human_sub_scores(prepared: PreparedScene, policy: TrafficPolicy, logged: Traffic) -> np.ndarray:
+    """(8,) sub-scores of the human log in v2, scored alone, so its progress is measured against itself."""
+    states = prepared.states_of(prepared.scene.human[None], KEY_STEP_S)
+    traffic = logged if policy == "log_replay" else simulated_traffic(prepared.scene, policy, states[0])
+    result = prepared.look_at(states, traffic, "v2", with_history=False)
+    result.parts[:, Part.COMFORT] = 1.0             # without a history v2 does not look at comfort at all
+    return sub_scores(result.parts, progress_score(result.parts, masked_progress(result, "v2"), "v2"))[0]
+
+
 def _make_reference(prepared: PreparedScene, version: Version) -> Reference:
     scene, proposals, is_v2 = prepared.scene, prepared.proposals, version == "v2"
     states = track(proposals.poses[:, :POSES], prepared.start)
-    result = examine(states, _NO_HISTORY, prepared.polygons, prepared.line, proposals.traffic, version)
+    result = prepared.look_at(states, proposals.traffic, version, with_history=False)
     if is_v2:
-        result.parts[:, Part.COMFORT] = 1.0         # without a history v2 does not look at comfort at all
-    best = (result.parts[:, Part.PROGRESS_M] * product_of(result.parts, version)).max()
-    ep = progress_score(result.parts, np.full(len(states), best), version)
-    scores = total_score(sub_scores(result.parts, ep), version)
+        result.parts[:, Part.COMFORT] = 1.0
+    best = np.full(len(states), masked_progress(result, version).max())
+    scores = total_score(sub_scores(result.parts, progress_score(result.parts, best, version)), version)
     poses = proposals.finish(int(scores.argmax())).copy()
     traffic = logged_traffic(scene, KEY_FRAMES[version], drop_overlapping=is_v2, lights=is_v2)
-    states = track(resampled(poses[None], scene.time_us), prepared.start)
-    own = examine(states, prepared.history, prepared.polygons, prepared.line, traffic, version)
-    masked = float((own.parts[:, Part.PROGRESS_M] * product_of(own.parts, version))[0])
-    human = _human(prepared, traffic) if is_v2 else np.ones(len(SUB_SCORES))
-    return Reference(traffic, poses, scores, own, masked, human)
-
-
-def _human(prepared: PreparedScene, traffic: Traffic) -> np.ndarray:
-    """(8,) sub-scores of the human log, scored alone in v2: its progress is measured against itself."""
-    result = prepared.run(prepared.scene.human[None], traffic, "v2", KEY_STEP_S, with_history=False)
-    result.parts[:, Part.COMFORT] = 1.0
-    masked = result.parts[:, Part.PROGRESS_M] * product_of(result.parts, "v2")
-    return sub_scores(result.parts, progress_score(result.parts, masked, "v2"))[0]
+    own = prepared.look_at(track(resampled(poses[None], scene.time_us), prepared.start), traffic, version)
+    human = human_sub_scores(prepared, "log_replay", traffic) if is_v2 else np.ones(len(SUB_SCORES))
+    return Reference(traffic, poses, scores, own, float(masked_progress(own, version)[0]), human)
 
 
 def _polygon_kinds(scene: Scene) -> np.ndarray:

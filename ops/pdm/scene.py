@@ -6,7 +6,7 @@ polygons with P vertices in all, L lane connectors with a light, R lanes and con
 points.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from storage.trajectory_table import MapLayer
 KEY_FRAMES = 11
 HISTORY_POSES = 4
 HUMAN_POSES = 8
-SCENE_VERSION = 1       # of the layout below; a cache of another version is made again
+SCENE_VERSION = 2       # of the layout below; a cache of another version is made again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +44,9 @@ class Scene:
     speed_limit_mps: float | None   # of the starting lane; None: not known, 15 m/s is used
     split: str = ""                 # train | val | test
     location: str = ""              # map name
+    path_xyyaw: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))    # (Q, 3) centre lines of the lanes
+    path_start: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))   # (M + 1,) first of polygon m's
+    path_limit_mps: np.ndarray = field(default_factory=lambda: np.zeros(0))     # (M,) its limit, 0 where not known
 
     @property
     def where(self) -> str:
@@ -61,10 +64,10 @@ def check_scene(scene: Scene) -> Scene:
         if getattr(scene, name).shape != shape:
             raise SourceError(f"field '{name}' of a scene has a wrong shape", where=scene.where, expected=shape,
                               found=getattr(scene, name).shape)
-    for field in fields(scene):
-        value = getattr(scene, field.name)
+    for item in fields(scene):
+        value = getattr(scene, item.name)
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise SourceError(f"field '{field.name}' of a scene holds NaN or infinity", where=scene.where)
+            raise SourceError(f"field '{item.name}' of a scene holds NaN or infinity", where=scene.where)
     if len(scene.centerline) < 2:
         raise SourceError("the scene has no centreline", where=scene.where, expected="at least 2 points",
                           found=len(scene.centerline), do="check that the log has a route and a map there")

@@ -58,12 +58,12 @@ class LogScenes:
         route_lanes, line, limit = self._route(row, ego, where)
         boxes = self._agents.at(frames, where)
         light_token, light_red = self._lights.at(frames)
-        polygons = self._map.around(ego)
         human = to_ego(self._states[now[1:HUMAN_POSES + 1]], ego)
         return check_scene(Scene(
             (self.log_id, int(frame_index)), int(self._time_us[row]), ego, self._states[past], self._time_us[past],
-            human, *boxes, light_token, light_red, *polygons, route_lanes, line, limit,
-            str(self._table["split"][row]), str(self._table["location"][row])))
+            human, *boxes, light_token, light_red, route_lane_token=route_lanes, centerline=line,
+            speed_limit_mps=limit, split=str(self._table["split"][row]), location=str(self._table["location"][row]),
+            **self._map.around(ego)))
 
     def _route(self, row: int, ego: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray, float | None]:
         """Tokens of the route's lanes, the centreline, the speed limit of the starting lane."""

@@ -11,8 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ops.pdm.aggregate import human_filter
-from ops.pdm.pipeline import VERSIONS, Part, Version, product_of
-from ops.pdm.prepared import PreparedScene, prepare, progress_score, sub_scores, total_score
+from ops.pdm.pipeline import VERSIONS, Part, Simulated, Version
+from ops.pdm.policies import POLICIES, TrafficPolicy, simulated_traffic
+from ops.pdm.prepared import (
+    PreparedScene,
+    human_sub_scores,
+    masked_progress,
+    prepare,
+    progress_score,
+    sub_scores,
+    total_score,
+)
 from ops.pdm.scene import Scene
 from ops.pdm.vehicle import KEY_STEP_S, POSES, STEP_S, to_ego
 from storage.errors import ConfigError
@@ -56,25 +65,56 @@ class PdmScores:
 
 
 def score(prepared: PreparedScene, plans: np.ndarray, *, version: Version = "v1", dt_s: float = KEY_STEP_S,
-          human_penalty_filter: bool = True) -> PdmScores:
+          human_penalty_filter: bool = True, traffic: TrafficPolicy = "log_replay") -> PdmScores:
     """Score plans (K, n, 3): x, y, heading in the ego frame, `dt_s` apart, the first one `dt_s` from now.
 
     A plan shorter than 4 s stands still at its end. `human_penalty_filter` (v2 only) sets sub-scores to 1 where the
-    human log itself gets 0, as the devkit's configuration does. Raises ConfigError for an unknown version, a wrong
-    shape, a plan without poses, a spacing that is not positive, or poses that are not finite.
+    human log itself gets 0, as the devkit's configuration does. `traffic` (v2 only) is how other vehicles move: as
+    logged, at constant velocity, or reacting to the plan (`idm`, which simulates the traffic anew for every plan).
+    Raises ConfigError for an unknown version or traffic, a wrong shape, a plan without poses, a spacing that is not
+    positive, or poses that are not finite.
     """
     plans = _checked(plans, version, dt_s)
-    reference = prepared.reference(version)
-    result = prepared.run(plans, reference.traffic, version, dt_s)
-    best = np.maximum(reference.masked_m, result.parts[:, Part.PROGRESS_M] * product_of(result.parts, version))
+    if traffic not in POLICIES or (version == "v1" and traffic != "log_replay"):
+        known = POLICIES if version == "v2" else POLICIES[:1]
+        raise ConfigError("there is no such traffic", expected=" or ".join(known), found=traffic,
+                          do="v1 replays the log; v2 knows the others too")
+    reference, states = prepared.reference(version), prepared.states_of(plans, dt_s)
+    if traffic == "log_replay":
+        result = prepared.look_at(states, reference.traffic, version)
+        masked_m, human = np.full(len(plans), reference.masked_m), reference.human
+    else:
+        result, masked_m = _in_simulated_traffic(prepared, states, traffic)
+        human = human_sub_scores(prepared, traffic, reference.traffic)
+    best = np.maximum(masked_m, masked_progress(result, version))
     subs = sub_scores(result.parts, progress_score(result.parts, best, version))
     if version == "v2" and human_penalty_filter:
-        subs = human_filter(subs, reference.human)
+        subs = human_filter(subs, human)
     raw = np.ascontiguousarray(result.parts.T)
     nc, dac, ddc, tlc, ep, ttc, lk, comfort = np.ascontiguousarray(subs.T)
     return PdmScores(version, nc, dac, ddc, tlc, ep, ttc, lk, comfort, total_score(subs, version), raw[Part.PROGRESS_M],
                      raw[Part.COLLISION_STEP] * STEP_S, raw[Part.TTC_STEP] * STEP_S, result.comfort, result.states,
                      result.areas)
+
+
+def _in_simulated_traffic(prepared: PreparedScene, states: np.ndarray,
+                          policy: TrafficPolicy) -> tuple[Simulated, np.ndarray]:
+    """Raw results of states (K, 41, 11), each in the traffic it meets, and PDM-Closed's masked progress (K,) there.
+
+    The devkit scores PDM-Closed in the traffic that reacted to the plan, so a plan that upsets the traffic can also
+    lower what it is measured against.
+    """
+    closed = prepared.reference("v2").simulated.states
+    both, masked = [], np.empty(len(states))
+    for k, own in enumerate(states):
+        traffic = simulated_traffic(prepared.scene, policy, own)
+        pair = prepared.look_at(np.concatenate([closed, own[None]]), traffic, "v2")
+        masked[k] = masked_progress(pair, "v2")[0]
+        both.append(pair)
+    empty = prepared.look_at(states[:0], prepared.reference("v2").traffic, "v2")
+    parts, comfort, areas = (np.concatenate([getattr(empty, name), *(getattr(pair, name)[1:] for pair in both)])
+                             for name in ("parts", "comfort", "areas"))
+    return Simulated(parts, comfort, states, areas), masked
 
 
 def score_many(prepared: Sequence[PreparedScene], plans: Sequence[np.ndarray], *, version: Version = "v1",
