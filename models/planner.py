@@ -7,15 +7,16 @@ Legend: B rows, K proposals, T scene tokens, M memory tokens, D width, R sub-sco
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from models.attention import Attention, DecoderBlock, SwiGLU
 
 PLAN_STEPS, STEP_S = 8, 0.5
 STATUS_WIDTH = 8                                            # vx, vy, ax, ay, one-hot command
+_PLAN_UNITS = (0.05, 0.2, 2.0)                              # 1 / m, 1 / m, 1 / rad: brings a plan's poses to about 1
 SUBSCORES = ("nc", "dac", "ttc", "ep", "comfort")           # what the score head predicts, in this order
 
 
@@ -59,12 +60,12 @@ def offset_scale(status_N8: torch.Tensor, future_N83: torch.Tensor) -> tuple[tup
 
 
 class Backbone(nn.Module):
-    """A small convolutional stack: 7x7 with stride 4, then 3x3 with stride 2; each stage adds a second one to itself."""
+    """A small convolutional stack: 7x7 with stride 4, then 3x3 with stride 2, each followed by a residual 3x3."""
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
         self.down = nn.ModuleList([_conv(3, channels[0], 7, 4)])
-        self.down.extend(_conv(fan_in, fan_out, 3, 2) for fan_in, fan_out in zip(channels, channels[1:], strict=False))
+        self.down.extend(_conv(fan_in, fan_out, 3, 2) for fan_in, fan_out in pairwise(channels))
         self.mix = nn.ModuleList(_conv(width, width, 3, 1) for width in channels)
 
     def forward(self, images_BHW3: torch.Tensor) -> torch.Tensor:
@@ -92,10 +93,9 @@ class ScoreHead(nn.Module):
         self.feed_forward = SwiGLU(config.width)
         self.out = nn.Linear(config.width, len(SUBSCORES))
 
-    def forward(self, features_BKD: torch.Tensor, plans_BK83: torch.Tensor, scale_83: torch.Tensor,
-                scene_BTD: torch.Tensor) -> torch.Tensor:
+    def forward(self, features_BKD: torch.Tensor, plans_BK83: torch.Tensor, scene_BTD: torch.Tensor) -> torch.Tensor:
         """Logits (B, K, R)."""
-        x = features_BKD + self.embed((plans_BK83 / scale_83).flatten(-2))
+        x = features_BKD + self.embed((plans_BK83 * plans_BK83.new_tensor(_PLAN_UNITS)).flatten(-2))
         x = x + self.attention(self.norms[0](x), scene_BTD)
         return self.out(x + self.feed_forward(self.norms[1](x)))
 
@@ -149,7 +149,7 @@ class Planner(nn.Module):
 
     def score(self, found: Proposals) -> torch.Tensor:
         """Logits (B, K, R) of the proposals' PDM sub-scores."""
-        return self.scorer(found.features_BKD, found.plans_BK83, self.scale_83, found.scene_BTD)
+        return self.scorer(found.features_BKD, found.plans_BK83, found.scene_BTD)
 
     def choose(self, found: Proposals) -> torch.Tensor:
         """The best plan (B, 8, 3): mode, and where a scorer was trained the PDM score composed from its sub-scores."""
@@ -162,9 +162,8 @@ class Planner(nn.Module):
 
 def compose_log_score(logits_BKR: torch.Tensor) -> torch.Tensor:
     """log of PDMS = nc * dac * (5 ttc + 5 ep + 2 comfort) / 12 (NAVSIM v1) from logits in SUBSCORES' order."""
-    log_nc, log_dac = F.logsigmoid(logits_BKR[..., :2]).unbind(dim=-1)
-    ttc, ep, comfort = logits_BKR[..., 2:].sigmoid().unbind(dim=-1)
-    return log_nc + log_dac + ((5 * ttc + 5 * ep + 2 * comfort) / 12).log()
+    nc, dac, ttc, ep, comfort = logits_BKR.clamp(-15, 15).sigmoid().unbind(dim=-1)     # log(0) would tie all proposals
+    return nc.log() + dac.log() + ((5 * ttc + 5 * ep + 2 * comfort) / 12).log()
 
 
 def plan_loss(found: Proposals, future_B83: torch.Tensor, scale_83: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -81,13 +81,10 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
     """
     torch.set_num_threads(where.threads)
     place, clock = RunPlace(where, runs, name, seed), Clock()
-    recipe, image_hw = read_recipe(vla)
+    recipe, _ = read_recipe(vla)
     teacher_planner = open_vla(vla)
     frames, flipped = planner_frames(train, recipe.rows)
-    teacher = Teacher.open(vla / "teacher")
-    if not teacher.covers(frames, flipped):
-        readings = read_vlm(teacher_planner.vlm, fit_images(frames.images, image_hw), frames.status)
-        teacher = Teacher.say(teacher_planner.model, readings, frames, flipped)
+    teacher = teacher_of(vla, teacher_planner, frames, flipped)
     arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, recipe.planner.image_hw),
                             code_logits=teacher.code_logits, memory=teacher.memory)
     arrays.save(place.arrays("planner"))
@@ -115,6 +112,15 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
     (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
     place.finish(PARTS, out / "history")
     return report
+
+
+def teacher_of(vla: Path, planner: VlaPlanner, frames: FrameSet, flipped: np.ndarray) -> Teacher:
+    """What the VLA says about these rows: from its artefact if they are the rows it was made from, else read anew."""
+    kept = Teacher.open(vla / "teacher")
+    if kept.covers(frames, flipped):
+        return kept
+    readings = read_vlm(planner.vlm, fit_images(frames.images, planner.image_hw), frames.status)
+    return Teacher.say(planner.model, readings, frames, flipped)
 
 
 def _report(rows: FrameSet, train: FrameSet, teacher: VlaPlanner, vla: Path, out: Path,

@@ -83,13 +83,12 @@ def score_loop(config: dict[str, Any]) -> dict[str, Any]:
     session = Session(config)
     torch.manual_seed(config["seed"])
     scorer = ScoreHead(config["planner"])
-    scale_83 = torch.tensor(config["planner"].offset_scale, device=session.device)
     arrays = ScoreArrays.open(Path(config["arrays"]))
 
     def loss_of(wrapped: nn.Module, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
         features, plans, scene, target = (torch.from_numpy(getattr(arrays, item.name)[rows]).to(session.device)
                                           for item in fields(arrays))
-        logits_BKR = wrapped(features, plans, scale_83, scene)
+        logits_BKR = wrapped(features, plans, scene)
         loss_BKR = F.binary_cross_entropy_with_logits(logits_BKR, target, reduction="none")
         parts = loss_BKR.detach().mean(dim=(0, 1)).tolist()
         return loss_BKR.mean(), {f"bce_{part}": value for part, value in zip(SUBSCORES, parts, strict=True)}

@@ -91,15 +91,16 @@ def test_the_nearest_of_the_competing_proposals_gets_nearly_all_of_the_gradient(
     loss.backward()
     pull = plans.grad[0, :, :, 0].sum(dim=1)
     assert best == 1.0
-    assert torch.allclose(pull / pull[0], torch.tensor([1.0, 0.975, 0.025]))     # the middle, the winner, the other
+    assert torch.allclose(pull / pull[0], torch.tensor([1.0, 0.975, 0.025]))  # the middle, the winner, the other
 
 
 def test_the_mode_learns_to_prefer_the_proposal_that_is_near():
     logits = torch.zeros(1, 3, requires_grad=True)
     plans = torch.zeros(1, 3, 8, 3)
     plans[0, :, :, 0] = torch.tensor([5.0, 0.0, 9.0])[:, None]
-    plan_loss(Proposals(plans, logits, torch.zeros(1, 3, 16), torch.zeros(1, 9, 16)), torch.zeros(1, 8, 3),
-              torch.ones(8, 3))[0].backward()
+    plan_loss(
+        Proposals(plans, logits, torch.zeros(1, 3, 16), torch.zeros(1, 9, 16)), torch.zeros(1, 8, 3), torch.ones(8, 3)
+    )[0].backward()
     assert logits.grad.argmin() == 1 and logits.grad[0, 1] < 0
 
 
@@ -128,7 +129,7 @@ def test_fusion_pools_both_streams_into_memory_tokens(pool):
     visual, action = torch.randn(3, 7, 12), torch.randn(3, 12, 12)
     memory = fusion(visual, action)
     assert memory.shape == (3, 4, 16)
-    assert torch.allclose(fusion(visual.flip(1), action), memory, atol=1e-5)       # a pool knows no order
+    assert torch.allclose(fusion(visual.flip(1), action), memory, atol=1e-5)  # a pool knows no order
     assert not torch.allclose(fusion(visual, action + 1), memory)
 
 
@@ -166,8 +167,11 @@ def test_it_saves_and_loads_the_same_bits(kind, tmp_path):
     torch.manual_seed(1)
     scale = tuple((float(step), 2.0, 0.5) for step in range(1, 9))
     sizes = replace(SMALL_PLANNER, offset_scale=scale)
-    model = {"planner": lambda: Planner(sizes), "ego_mlp": lambda: EgoMlp(EgoMlpConfig(hidden=8, offset_scale=scale)),
-             "fused_planner": lambda: FusedPlanner(replace(sizes, second_memory=True), FUSION)}[kind]().eval()
+    model = {
+        "planner": lambda: Planner(sizes),
+        "ego_mlp": lambda: EgoMlp(EgoMlpConfig(hidden=8, offset_scale=scale)),
+        "fused_planner": lambda: FusedPlanner(replace(sizes, second_memory=True), FUSION),
+    }[kind]().eval()
     frames = tiny_frames(1, 4)
     streams = {"visual": np.ones((4, 7, 12), np.float16), "action": np.ones((4, 12, 12), np.float16)}
     arrays = replace(arrays_of(frames), **streams)
@@ -179,7 +183,9 @@ def test_it_saves_and_loads_the_same_bits(kind, tmp_path):
 
 def test_the_mirror_turns_left_into_right_and_back():
     frames = tiny_frames(1, 6)
-    frames = replace(frames, command=np.array([0, 1, 2, 3, 0, 2]), acceleration=np.arange(12, dtype=np.float32).reshape(6, 2))
+    frames = replace(
+        frames, command=np.array([0, 1, 2, 3, 0, 2]), acceleration=np.arange(12, dtype=np.float32).reshape(6, 2)
+    )
     once = mirrored(frames)
     assert once.command.tolist() == [2, 1, 0, 3, 2, 0]
     assert np.array_equal(once.future[..., 1], -frames.future[..., 1])
@@ -204,7 +210,7 @@ def test_only_unmirrored_scenes_are_judged():
     frames = tiny_frames(1, 20)
     both, flipped = planner_frames(frames, RowChoice(mirror=True))
     judging = judging_of(frames, both, flipped, arrays_of(both), near_the_human, count=100)
-    assert judging.rows.frame_index.tolist() == list(range(3, 10))      # 3 frames before, 10 after
+    assert judging.rows.frame_index.tolist() == list(range(3, 10))  # 3 frames before, 10 after
     assert np.array_equal(judging.rows.images, frames.images[3:10])
     assert judging_of(frames, both, flipped, arrays_of(both), None, count=100) is None
 
@@ -240,7 +246,7 @@ def test_an_epoch_visits_every_row_once_and_every_epoch_in_another_order():
     flat = np.concatenate(steps)
     assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
     assert flat[:10].tolist() != flat[10:].tolist()
-    assert len(batch_rows(5, 0, rows=3, batch=8)) == 8      # more than an epoch in one step
+    assert len(batch_rows(5, 0, rows=3, batch=8)) == 8  # more than an epoch in one step
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth():
@@ -278,15 +284,27 @@ def test_a_killed_run_ends_in_the_same_bits_as_one_that_was_not():
 def test_a_loss_that_is_no_number_stops_the_run():
     model = torch.nn.Linear(1, 1)
     with pytest.raises(ConfigError, match="diverged"):
-        fit(Here(), model, lambda wrapped, rows: (wrapped(torch.tensor([[float("nan")]])).sum(), {}), 4, FitConfig(steps=3), 0)
+        fit(
+            Here(),
+            model,
+            lambda wrapped, rows: (wrapped(torch.tensor([[float("nan")]])).sum(), {}),
+            4,
+            FitConfig(steps=3),
+            0,
+        )
 
 
 def test_a_finished_run_is_not_run_again(tmp_path):
     frames = tiny_frames(1, 12)
     place = RunPlace(LaunchConfig(threads=1), tmp_path / "runs", "once", 0)
     arrays_of(frames).save(place.arrays("planner"))
-    config = {"kind": "planner", "parts": {"planner": SMALL_PLANNER}, "arrays": str(place.arrays("planner")),
-              "fit": FitConfig(steps=3, batch=4, report_every=1), "imitation": None}
+    config = {
+        "kind": "planner",
+        "parts": {"planner": SMALL_PLANNER},
+        "arrays": str(place.arrays("planner")),
+        "fit": FitConfig(steps=3, batch=4, report_every=1),
+        "imitation": None,
+    }
     for out in ("first", "second"):
         place.launch("planner_alone", planner_loop, config | {"out": str(tmp_path / out)})
     history = (tmp_path / "runs" / "once-planner_alone" / "history.jsonl").read_text().splitlines()

@@ -20,7 +20,7 @@ from tests.tiny_vla import SMALL_VLM, tiny_frames
 def vlm(tmp_path_factory) -> ActionVlm:
     torch.manual_seed(0)
     made = ActionVlm.build(SMALL_VLM).eval()
-    made.save(tmp_path_factory.mktemp("vlm"))       # puts the action rows into the class's own vocabulary
+    made.save(tmp_path_factory.mktemp("vlm"))  # puts the action rows into the class's own vocabulary
     return made
 
 
@@ -39,9 +39,13 @@ def inputs(request, vlm: ActionVlm) -> VlmInputs:
 def class_arguments(vlm: ActionVlm, inputs: VlmInputs) -> dict[str, torch.Tensor]:
     """The batch as the class's own forward wants it."""
     place = torch.arange(inputs.input_ids_BL.shape[1])[None]
-    return {"input_ids": inputs.input_ids_BL, "attention_mask": (place >= inputs.pad_B[:, None]).long(),
-            "pixel_values": inputs.pixels, "image_grid_thw": inputs.grid_thw_B3,
-            "mm_token_type_ids": (inputs.input_ids_BL == vlm.processor.image_pad).long()}
+    return {
+        "input_ids": inputs.input_ids_BL,
+        "attention_mask": (place >= inputs.pad_B[:, None]).long(),
+        "pixel_values": inputs.pixels,
+        "image_grid_thw": inputs.grid_thw_B3,
+        "mm_token_type_ids": (inputs.input_ids_BL == vlm.processor.image_pad).long(),
+    }
 
 
 def test_any_text_encodes_and_decodes_back_and_a_code_is_one_token():
@@ -68,15 +72,23 @@ def test_patches_are_bit_equal_to_those_of_the_image_processor(vlm):
 
 def test_rotary_positions_are_those_of_the_class(vlm, inputs):
     arguments = class_arguments(vlm, inputs)
-    theirs, _ = vlm.model.model.get_rope_index(arguments["input_ids"], arguments["mm_token_type_ids"], inputs.grid_thw_B3,
-                                               attention_mask=arguments["attention_mask"])
+    theirs, _ = vlm.model.model.get_rope_index(
+        arguments["input_ids"],
+        arguments["mm_token_type_ids"],
+        inputs.grid_thw_B3,
+        attention_mask=arguments["attention_mask"],
+    )
     for row, pad in enumerate(inputs.pad_B.tolist()):
         length = inputs.input_ids_BL.shape[1] - pad
         assert torch.equal(theirs[:, row, pad:], inputs.positions_3T[:, :length])
 
 
 def test_text_after_the_image_goes_on_after_its_larger_side():
-    assert rope_positions(2, (1, 3), 7).tolist() == [[0, 1, 2, 2, 2, 5, 6], [0, 1, 2, 2, 2, 5, 6], [0, 1, 2, 3, 4, 5, 6]]
+    assert rope_positions(2, (1, 3), 7).tolist() == [
+        [0, 1, 2, 2, 2, 5, 6],
+        [0, 1, 2, 2, 2, 5, 6],
+        [0, 1, 2, 3, 4, 5, 6],
+    ]
 
 
 def test_logits_are_those_of_the_class_at_the_action_rows(vlm, inputs):
@@ -95,8 +107,13 @@ def test_decoding_says_what_generate_says_when_only_codes_are_allowed(vlm, input
             allowed[:, first : first + CODE_COUNT] = scores[:, first : first + CODE_COUNT]
             return allowed
 
-    theirs = vlm.model.generate(**class_arguments(vlm, inputs), max_new_tokens=12, min_new_tokens=12, do_sample=False,
-                                logits_processor=LogitsProcessorList([OnlyCodes()]))
+    theirs = vlm.model.generate(
+        **class_arguments(vlm, inputs),
+        max_new_tokens=12,
+        min_new_tokens=12,
+        do_sample=False,
+        logits_processor=LogitsProcessorList([OnlyCodes()]),
+    )
     assert torch.equal(vlm.decode(inputs).codes_BS, theirs[:, -12:] - first)
 
 
@@ -132,7 +149,7 @@ def test_it_saves_a_plain_checkpoint_and_loads_the_same_bits(vlm, inputs, tmp_pa
 
 def test_weights_from_a_folder_are_trained_by_the_same_code(vlm, inputs, tmp_path):
     vlm.save(tmp_path)
-    real = ActionVlm.build(replace(SMALL_VLM, pretrained=str(tmp_path), hidden=999))    # the sizes are the folder's
+    real = ActionVlm.build(replace(SMALL_VLM, pretrained=str(tmp_path), hidden=999))  # the sizes are the folder's
     assert torch.equal(real.eval().decode(inputs).logits_BSK, vlm.decode(inputs).logits_BSK)
     real.train()(inputs, torch.zeros(3, 12, dtype=torch.long)).sum().backward()
     assert real.action_rows_KD.grad is not None
@@ -141,7 +158,7 @@ def test_weights_from_a_folder_are_trained_by_the_same_code(vlm, inputs, tmp_pat
 def test_tokens_without_a_past_get_spare_rows_and_start_near_the_mean(vlm, tmp_path):
     bare = VlmProcessor.build().tokenizer
     model = ActionVlm.build(SMALL_VLM).model
-    model.resize_token_embeddings(len(bare) + 40)       # spare rows, as the published weights have
+    model.resize_token_embeddings(len(bare) + 40)  # spare rows, as the published weights have
     with torch.no_grad():
         model.get_input_embeddings().weight.normal_()
     processor = VlmProcessor.build()
@@ -154,8 +171,11 @@ def test_tokens_without_a_past_get_spare_rows_and_start_near_the_mean(vlm, tmp_p
 
 def test_every_trained_number_gets_a_gradient(inputs):
     vlm = ActionVlm.build(SMALL_VLM).train()
-    code_loss(vlm(inputs, torch.arange(36).view(3, 12) % 16), torch.arange(36).view(3, 12) % 16,
-              torch.ones(3, 12, dtype=torch.bool))[0].backward()
+    code_loss(
+        vlm(inputs, torch.arange(36).view(3, 12) % 16),
+        torch.arange(36).view(3, 12) % 16,
+        torch.ones(3, 12, dtype=torch.bool),
+    )[0].backward()
     without = [name for name, parameter in vlm.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert without == []
 
@@ -168,8 +188,9 @@ def test_adapters_train_alone_and_merge_into_the_saved_weights(vlm, inputs, tmp_
     optimizer = torch.optim.SGD([parameter for parameter in adapted.parameters() if parameter.requires_grad], lr=0.5)
     for _ in range(2):
         adapted.train().zero_grad()
-        F.cross_entropy(adapted(inputs, torch.zeros(3, 12, dtype=torch.long)).flatten(0, 1), torch.zeros(36, dtype=torch.long)
-                        ).backward()
+        F.cross_entropy(
+            adapted(inputs, torch.zeros(3, 12, dtype=torch.long)).flatten(0, 1), torch.zeros(36, dtype=torch.long)
+        ).backward()
         optimizer.step()
     before = adapted.eval().decode(inputs).logits_BSK
     adapted.save(tmp_path / "merged")
@@ -199,8 +220,11 @@ def test_it_overfits_eight_rows():
     codes = torch.from_numpy(np.random.default_rng(0).integers(0, 16, (8, 12)))
 
     def loss_of(model, rows):
-        return code_loss(model(vlm_inputs(vlm, frames.images[rows], frames.status[rows]), codes[rows]), codes[rows],
-                         torch.ones(8, 12, dtype=torch.bool))
+        return code_loss(
+            model(vlm_inputs(vlm, frames.images[rows], frames.status[rows]), codes[rows]),
+            codes[rows],
+            torch.ones(8, 12, dtype=torch.bool),
+        )
 
     fit(session, vlm, loss_of, 8, FitConfig(steps=100, batch=8, learning_rate=1e-2, weight_decay=0.0), seed=0)
     assert np.array_equal(read_vlm(vlm, frames.images, frames.status).codes, codes.numpy())

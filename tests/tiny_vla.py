@@ -25,11 +25,24 @@ from storage.dataset import FrameSet
 
 HEIGHT, WIDTH = 56, 112
 SMALL_VLM = VlmConfig(hidden=32, layers=1, heads=2, vision_layers=1, vision_hidden=32)
-SMALL_PLANNER = PlannerConfig(image_hw=(28, 56), channels=(8, 8, 16), width=16, heads=2, blocks=1, proposals=3, dropout=0.0)
-RECIPE = PlannerRecipe(planner=SMALL_PLANNER, fit=FitConfig(steps=6, batch=8, report_every=2), rows=RowChoice(mirror=True),
-                       score=ScoreHeadConfig(rows=12, fit=FitConfig(steps=4, batch=8, report_every=2)))
-VLA = VlaConfig(image_hw=(HEIGHT, WIDTH), vlm=SMALL_VLM, vlm_fit=FitConfig(steps=4, batch=8, report_every=2), recipe=RECIPE,
-                ego_fit=FitConfig(steps=8, batch=16), fusion=FusionConfig(heads=2), val_rows=10)
+SMALL_PLANNER = PlannerConfig(
+    image_hw=(28, 56), channels=(8, 8, 16), width=16, heads=2, blocks=1, proposals=3, dropout=0.0
+)
+RECIPE = PlannerRecipe(
+    planner=SMALL_PLANNER,
+    fit=FitConfig(steps=6, batch=8, report_every=2),
+    rows=RowChoice(mirror=True),
+    score=ScoreHeadConfig(rows=12, fit=FitConfig(steps=4, batch=8, report_every=2)),
+)
+VLA = VlaConfig(
+    image_hw=(HEIGHT, WIDTH),
+    vlm=SMALL_VLM,
+    vlm_fit=FitConfig(steps=4, batch=8, report_every=2),
+    recipe=RECIPE,
+    ego_fit=FitConfig(steps=8, batch=16),
+    fusion=FusionConfig(heads=2),
+    val_rows=10,
+)
 STUDENT = StudentConfig(check_rows=16, val_rows=10, latency_calls=4)
 
 
@@ -60,20 +73,31 @@ def tiny_frames(logs: int = 2, frames: int = 24, seed: int = 0, prefix: str = "l
     valid = np.ones((count, 8), dtype=bool)
     zeros = np.zeros(count, np.float32)
     return FrameSet(
-        log_id=np.array([f"{prefix}{row // frames}" for row in range(count)], dtype=object), frame_index=here.astype(np.int32),
-        timestamp_us=here.astype(np.int64) * 500_000, images=images, has_image=np.ones(count, bool),
-        pose_world=np.zeros((count, 3)), velocity=np.stack([speed, zeros], 1), acceleration=np.zeros((count, 2), np.float32),
-        yaw_rate=zeros, command=np.ones(count, np.int64), history=np.zeros((count, 4, 3), np.float32),
-        history_valid=np.ones((count, 4), bool), future=np.stack([along, along * yaw / 2, yaw], -1).astype(np.float32),
-        future_valid=valid, codes=np.repeat((3 * (speed // 3) + bend + 1).astype(np.int64)[:, None], 12, axis=1),
-        codes_valid=np.ones((count, 12), bool), tags=np.array([*[()] * count, None], dtype=object)[:-1])
+        log_id=np.array([f"{prefix}{row // frames}" for row in range(count)], dtype=object),
+        frame_index=here.astype(np.int32),
+        timestamp_us=here.astype(np.int64) * 500_000,
+        images=images,
+        has_image=np.ones(count, bool),
+        pose_world=np.zeros((count, 3)),
+        velocity=np.stack([speed, zeros], 1),
+        acceleration=np.zeros((count, 2), np.float32),
+        yaw_rate=zeros,
+        command=np.ones(count, np.int64),
+        history=np.zeros((count, 4, 3), np.float32),
+        history_valid=np.ones((count, 4), bool),
+        future=np.stack([along, along * yaw / 2, yaw], -1).astype(np.float32),
+        future_valid=valid,
+        codes=np.repeat((3 * (speed // 3) + bend + 1).astype(np.int64)[:, None], 12, axis=1),
+        codes_valid=np.ones((count, 12), bool),
+        tags=np.array([*[()] * count, None], dtype=object)[:-1],
+    )
 
 
 def near_the_human(rows: FrameSet, plans_NK83: np.ndarray) -> np.ndarray:
     """Stands in for the PDM scorer, in its shape: every sub-score is high where the plan is near the recorded one."""
     error = np.linalg.norm(plans_NK83[..., :2] - rows.future[:, None, :, :2], axis=-1).mean(axis=-1)
     scores = np.repeat(np.exp(-error)[..., None], 6, axis=-1)
-    scores[0] = np.nan      # as for a scene that cannot be scored
+    scores[0] = np.nan  # as for a scene that cannot be scored
     return scores
 
 
@@ -84,8 +108,27 @@ def made() -> Made:
     train, val, here = tiny_frames(), tiny_frames(1, seed=1, prefix="val"), LaunchConfig(threads=1)
     for name in ("vla", "student"):
         (folder / name).mkdir()
-    vla = finetune(train, val, folder / "vla", VLA, score_plans=near_the_human, where=here, runs=folder / "runs",
-                   name="vla-test", seed=0)
-    student = distill(train, val, folder / "vla", folder / "student", STUDENT, score_plans=near_the_human, where=here,
-                      runs=folder / "runs", name="student-test", seed=0)
+    vla = finetune(
+        train,
+        val,
+        folder / "vla",
+        VLA,
+        score_plans=near_the_human,
+        where=here,
+        runs=folder / "runs",
+        name="vla-test",
+        seed=0,
+    )
+    student = distill(
+        train,
+        val,
+        folder / "vla",
+        folder / "student",
+        STUDENT,
+        score_plans=near_the_human,
+        where=here,
+        runs=folder / "runs",
+        name="student-test",
+        seed=0,
+    )
     return Made(folder / "vla", folder / "student", train, val, vla, student)

@@ -1,0 +1,117 @@
+"""The exported student, and planning with it where there is no training code."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ops.export import export, run_onnx
+from ops.load_planner import load_planner
+from ops.predict import Student, command_number, fit_images, predict_file
+from storage.errors import ArtifactError, ConfigError
+from storage.frame_store import crop_box
+from tests.tiny_vla import made
+
+MOTION = np.array([[6.0, 0.1, -0.5, 0.2], [2.0, 0.0, 0.0, 0.0]])
+
+
+def test_onnx_plans_what_torch_plans():
+    rows = made().val
+    images = fit_images(rows.images, (28, 56))
+    student = load_planner(made().student, "student")
+    with torch.no_grad():
+        expected = student.plan(torch.from_numpy(images), torch.from_numpy(rows.status)).numpy()
+    assert np.abs(run_onnx(made().student / "student.onnx", images, rows.status) - expected).max() < 1e-4
+    assert np.abs(run_onnx(made().student / "student.onnx", images[:1], rows.status[:1]) - expected[:1]).max() < 1e-4
+
+
+def test_the_export_report_tells_parity_size_and_what_eight_bits_cost():
+    report = made().student_report.export
+    assert report.rows == 16 and report.parity_m <= 1e-4 and report.other_choice == 0.0
+    assert report.int8_difference_m < 0.5 and report.onnx_bytes > 0 and report.int8_bytes > 0
+
+
+def test_a_student_that_exports_wrongly_is_an_error(tmp_path, monkeypatch):
+    student = load_planner(made().student, "student")
+    rows = made().val
+    monkeypatch.setattr("ops.export.run_onnx", lambda file, images, status: np.ones((len(images), 8, 3), np.float32))
+    monkeypatch.setattr("ops.export._write_onnx", lambda *_: (tmp_path / "student.onnx").write_bytes(b""))
+    with pytest.raises(ArtifactError, match="plans otherwise"):
+        export(student, fit_images(rows.images, (28, 56)), rows.status, tmp_path, int8=False)
+
+
+def test_every_runtime_plans_alike():
+    images = made().val.images[:2]
+    plans = {
+        name: Student.from_pretrained(made().student, runtime=name).plan(images, MOTION, ["left", 1])
+        for name in ("onnx", "torch", "int8")
+    }
+    assert plans["onnx"].shape == (2, 8, 3)
+    assert np.allclose(plans["onnx"], plans["torch"], atol=1e-4) and np.allclose(plans["onnx"], plans["int8"], atol=0.5)
+
+
+def test_a_camera_image_is_cut_at_the_top_and_shrunk_by_area():
+    image = np.random.default_rng(0).integers(0, 255, (1, 63, 112, 3), dtype=np.uint8)
+    fitted = fit_images(image, (28, 56))
+    assert crop_box(63, 112, (28, 56)) == (7, 0, 56, 112)
+    assert np.array_equal(fitted[0], cv2.resize(image[0, 7:], (56, 28), interpolation=cv2.INTER_AREA))
+    student = Student.from_pretrained(made().student)
+    assert np.array_equal(student.plan(image, MOTION[:1], ["left"]), student.plan(image[:, 7:], MOTION[:1], ["left"]))
+
+
+@pytest.mark.parametrize(
+    ("images", "motion", "command", "message"),
+    [
+        (np.zeros((2, 28, 56), np.uint8), MOTION, ["left", "left"], "no images"),
+        (np.zeros((2, 28, 56, 3), np.float32), MOTION, ["left", "left"], "no images"),
+        (np.zeros((2, 14, 28, 3), np.uint8), MOTION, ["left", "left"], "smaller"),
+        (np.zeros((2, 28, 56, 3), np.uint8), MOTION[:1], ["left", "left"], "no ego status"),
+        (np.zeros((2, 28, 56, 3), np.uint8), MOTION * np.nan, ["left", "left"], "no ego status"),
+        (np.zeros((2, 28, 56, 3), np.uint8), MOTION, ["left"], "one command an image"),
+        (np.zeros((2, 28, 56, 3), np.uint8), MOTION, ["left", "strait"], "did you mean 'straight'"),
+        (np.zeros((2, 28, 56, 3), np.uint8), MOTION, [0, 7], "no command '7'"),
+    ],
+)
+def test_wrong_input_is_refused_with_its_reason(images, motion, command, message):
+    with pytest.raises(ConfigError, match=message):
+        Student.from_pretrained(made().student).plan(images, motion, command)
+
+
+def test_commands_go_by_name_and_by_number():
+    assert [command_number(item) for item in ("left", "STRAIGHT", "right", 3)] == [0, 1, 2, 3]
+
+
+def test_a_missing_student_or_runtime_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match="no such student"):
+        Student.from_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="did you mean 'onnx'"):
+        Student.from_pretrained(made().student, runtime="onx")
+
+
+def test_one_image_file_is_planned_for(tmp_path):
+    file = tmp_path / "front.png"
+    cv2.imwrite(str(file), made().val.images[0][:, :, ::-1])
+    plan = predict_file(made().student, file, speed_mps=6.0, command="straight")
+    student = Student.from_pretrained(made().student)
+    expected = student.plan(made().val.images[:1], np.array([[6.0, 0, 0, 0]]), ["straight"])
+    assert np.allclose(plan, expected[0])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        predict_file(made().student, tmp_path / "none.png", speed_mps=6.0)
+
+
+def test_planning_needs_neither_transformers_nor_ray_nor_torch(tmp_path):
+    code = f"""
+import json, sys
+import numpy as np
+from ops.predict import Student
+student = Student.from_pretrained({str(made().student)!r})
+plan = student.plan(np.zeros((1, 56, 112, 3), np.uint8), np.ones((1, 4)), ["left"])
+heavy = ("transformers", "torch", "ray", "dagster", "zarr", "peft", "great_expectations")
+print(json.dumps([list(plan.shape), [name for name in heavy if name in sys.modules]]))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(out.stdout) == [[1, 8, 3], []]
