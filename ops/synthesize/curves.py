@@ -35,6 +35,11 @@ def offset(path: np.ndarray, left_m: float) -> np.ndarray:
     return np.column_stack([path[:, :2] + left_m * normal, path[:, 2]])
 
 
+def offset_points(path: np.ndarray, left_m: np.ndarray) -> np.ndarray:
+    """Points (n, 2) beside a path, each its own distance (n,) to the left."""
+    return path[:, :2] + left_m[:, None] * np.stack([-np.sin(path[:, 2]), np.cos(path[:, 2])], axis=1)
+
+
 def reverse(path: np.ndarray) -> np.ndarray:
     """The same path driven the other way."""
     return np.column_stack([path[::-1, :2], path[::-1, 2] + np.pi])

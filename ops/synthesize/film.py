@@ -6,14 +6,16 @@ from functools import lru_cache
 import numpy as np
 
 from ops.synthesize.camera import Camera
-from ops.synthesize.expert import Recording
+from ops.synthesize.events import CYCLIST, HAZARD
 from ops.synthesize.ground import Palette, paint_ground
 from ops.synthesize.props import CAR_COLOURS, Things, colours, join_things, place_props
+from ops.synthesize.recording import CONE_SIZE_M, Recording
 from ops.synthesize.render import Casters, Light, Renderer, make_casters
 from ops.synthesize.shapes import VEHICLE_KINDS, Role
+from ops.synthesize.signals import AMBER, GREEN, RED
 from ops.synthesize.soup import Soup, make_soup
 from ops.synthesize.town import Town, TownConfig
-from ops.synthesize.traffic import AMBER, AMBER_S, CYCLE_S, GREEN, GREEN_S, REAR_SHARE, RED
+from ops.synthesize.traffic import REAR_SHARE
 
 SIGHT_M = 115.0                # moving things and signals beyond are not drawn
 LAMP_ON = {Role.RED: (255, 40, 30), Role.AMBER: (255, 176, 32), Role.GREEN: (40, 255, 130)}
@@ -44,11 +46,14 @@ def film(town: Town, recording: Recording, cameras: list[Camera], palette: Palet
     paint = CAR_COLOURS[rng.integers(0, len(CAR_COLOURS), len(recording.kind))]
     clothes = CLOTHES[rng.integers(0, len(CLOTHES), recording.walker_xy.shape[1])]
     trousers = CLOTHES[rng.integers(0, 2, recording.walker_xy.shape[1])] * 0.5
+    row_of = {junction: row for row, junction in enumerate(town.junctions)}
+    rows = np.array([row_of[int(junction)] for junction in signals.light[:, 0]])
+    cones = _cones(recording)
     for frame in range(len(recording.time_s)):
         cars, (people, stride) = _cars(recording, frame, paint, light), _people(recording, frame, clothes, trousers)
-        lamps = _lit_signals(town, signals, recording.start_s + recording.time_s[frame])
-        things = join_things([cars, people, lamps])
-        swing = np.concatenate([np.zeros(len(cars.model)), stride, np.zeros(len(lamps.model))])
+        lamps = _lit_signals(signals, rows, recording.signals[frame])
+        things = join_things([cars, people, lamps, cones])
+        swing = np.concatenate([np.zeros(len(cars.model)), stride, np.zeros(len(lamps.model) + len(cones.model))])
         near = np.hypot(*(things.position[:, :2] - recording.pose[frame, 0, :2]).T) < SIGHT_M
         things = things.take(near)
         moving, shadows = [make_soup(things, swing[near])], make_casters(things)
@@ -73,14 +78,16 @@ def _cars(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> 
     braking = (accel < -0.45) | (speed < 0.3)
     colour[braking, Role.BRAKE] = (255, 34, 26)
     blink = (recording.time_s[frame] * 2.0) % 1.0 < 0.75
-    turning = recording.turning[frame, 1:]
+    turning = recording.blinker[frame, 1:]
     if blink:
         colour[turning > 0, Role.LEFT] = (255, 170, 30)
-        colour[turning < 0, Role.RIGHT] = (255, 170, 30)
+        colour[(turning < 0) | (turning == HAZARD), Role.RIGHT] = (255, 170, 30)
     if light.lamps:
         colour[:, Role.HEAD] = (255, 250, 225)
         colour[~braking, Role.BRAKE] = (168, 20, 18)
-    names = np.array(VEHICLE_KINDS, object)[kind]
+    colour[kind == CYCLIST, Role.EXTRA] = (206, 160, 128)
+    colour[kind == CYCLIST, Role.RIGHT] = (40, 90, 160)
+    names = np.array((*VEHICLE_KINDS, "cyclist"), object)[kind]
     return Things(names, np.column_stack([pose[:, :2] + middle, np.zeros(len(pose))]), pose[:, 2], size, colour,
                   np.zeros((len(pose), 2), int))
 
@@ -93,15 +100,20 @@ def _people(recording: Recording, frame: int, clothes: np.ndarray, trousers: np.
     walked = np.hypot(*(xy - recording.walker_xy[0]).T) + np.arange(count)
     stride = np.sin(walked * 2 * np.pi / 1.5) * (np.hypot(*velocity.T) > 0)
     size = np.tile((0.42, 0.56, 1.75), (count, 1)) * (1 + 0.05 * np.sin(np.arange(count) * 7.0))[:, None]
-    return Things(np.full(count, "person", object), np.column_stack([xy, np.zeros(count)]), recording.walker_heading[frame],
+    return Things(np.full(count, "person", object), np.column_stack([xy, np.zeros(count)]), recording.walker_yaw_rad,
                   size, colour, np.zeros((count, 2), int)), stride
 
 
-def _lit_signals(town: Town, signals: Things, time_s: float) -> Things:
-    """Signals with the lamp of their state lit."""
-    phase = np.array([town.junctions[int(junction)].phase_s for junction in signals.light[:, 0]])
-    inside = (time_s + phase + CYCLE_S / 2 * signals.light[:, 1]) % CYCLE_S
-    state = np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
+def _cones(recording: Recording) -> Things:
+    pose, count = recording.cone_pose, len(recording.cone_pose)
+    colour = np.tile(colours(BODY=(236, 96, 28), TRIM=(240, 240, 240)), (count, 1, 1))
+    return Things(np.full(count, "cone", object), np.column_stack([pose[:, :2], np.zeros(count)]), pose[:, 2],
+                  np.tile(CONE_SIZE_M, (count, 1)), colour, np.zeros((count, 2), int))
+
+
+def _lit_signals(signals: Things, rows: np.ndarray, states: np.ndarray) -> Things:
+    """Signals with the lamp of their state lit; `rows` (N,) of their junctions in `states` (J, 2)."""
+    state = states[rows, signals.light[:, 1]]
     colour = signals.colour.copy()
     for value, role in ((GREEN, Role.GREEN), (AMBER, Role.AMBER), (RED, Role.RED)):
         colour[state == value, role] = LAMP_ON[role]

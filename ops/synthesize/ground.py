@@ -11,7 +11,7 @@ import numpy as np
 from shapely.geometry import Polygon
 
 from ops.synthesize import curves
-from ops.synthesize.town import CROSSWALK_M, LANE_WIDTH_M, MEDIAN_SHOULDER_M, Junction, Lane, Street, Town, TownConfig, Turn, build_town
+from ops.synthesize.town import CROSSWALK_M, LANE_WIDTH_M, MEDIAN_OPEN_M, MEDIAN_SHOULDER_M, Junction, Lane, Street, Town, TownConfig, Turn, build_town
 
 METRES_PER_PIXEL = 0.125
 LEVELS = 5                          # each half as fine as the one before
@@ -52,7 +52,7 @@ def paint_ground(config: TownConfig, palette: Palette) -> Ground:
     _texture(canvas.image, rng, 13, 64)
     for colour, margin in ((palette.pavement, PAVEMENT_M), (palette.kerb, 0.28), (palette.asphalt, 0.0)):
         for street in town.streets:
-            canvas.fill(_street_ring(street, margin), colour)
+            canvas.fill(_grown(curves.band(*street.edges), margin), colour)
             for ring in street.bay_rings:
                 canvas.fill(_grown(ring, margin), palette.bay if margin == 0.0 else colour)
         for junction in town.junctions.values():
@@ -94,18 +94,13 @@ class _Canvas:
         return np.round((ring[:, :2] / METRES_PER_PIXEL - 0.5) * 2**_SHIFT).astype(np.int32)
 
 
-def _street_ring(street: Street, margin_m: float) -> np.ndarray:
-    half = street.half_width_m + margin_m
-    return curves.band(curves.offset(street.middle, half), curves.offset(street.middle, -half))
-
-
 def _grown(ring: np.ndarray, margin_m: float) -> np.ndarray:
     return ring if margin_m == 0.0 else np.asarray(Polygon(ring).buffer(margin_m).exterior.coords)
 
 
 def _built_mask(town: Town) -> np.ndarray:
     mask = np.zeros([int(np.ceil(side)) for side in town.size_m[::-1]], np.uint8)
-    rings = [_street_ring(street, PAVEMENT_M) for street in town.streets]
+    rings = [_grown(curves.band(*street.edges), PAVEMENT_M) for street in town.streets]
     rings += [_grown(ring, PAVEMENT_M) for street in town.streets for ring in street.bay_rings]
     rings += [_grown(junction.ring, PAVEMENT_M) for junction in town.junctions.values()]
     cv2.fillPoly(mask, [np.round(ring[:, :2]).astype(np.int32) for ring in rings], 1)
@@ -129,11 +124,10 @@ def _texture(image: np.ndarray, rng: np.random.Generator, strength: float, grain
 
 
 def _paint_street(canvas: _Canvas, street: Street, palette: Palette) -> None:
-    edge = street.half_width_m - 0.25
-    for side in (edge, -edge):
-        canvas.line(curves.offset(street.middle, side), palette.paint, 0.14)
+    for edge, inward in zip(street.edges, (-0.25, 0.25), strict=True):
+        canvas.line(curves.offset(edge, inward), palette.paint, 0.14)
     if street.median_m > 0:
-        strip = street.middle[2:-2]
+        strip = street.middle[int(MEDIAN_OPEN_M):-int(MEDIAN_OPEN_M)]
         canvas.line(strip, palette.kerb, street.median_m)
         canvas.line(strip[1:-1], palette.grass if street.lanes_each_way == 2 else palette.pavement, street.median_m - 0.5)
         for side in (1, -1):

@@ -17,10 +17,10 @@ import numpy as np
 
 from ops.synthesize import curves
 from ops.synthesize.camera import Camera
-from ops.synthesize.expert import EGO_LENGTH_M, Recording
 from ops.synthesize.nuplan_writer import LOCATION, ORIGIN_M
+from ops.synthesize.recording import Recording, road_users
+from ops.synthesize.signals import RED
 from ops.synthesize.town import Town, Turn
-from ops.synthesize.traffic import REAR_SHARE, RED
 
 CAMERAS = ("CAM_F0", "CAM_L0", "CAM_R0", "CAM_L1", "CAM_R1", "CAM_L2", "CAM_R2", "CAM_B0")
 CAMERA_YAWS_DEG = (0.0, 55.0, -55.0, 110.0, -110.0, 145.0, -145.0, 180.0)
@@ -67,16 +67,16 @@ def driving_command(town: Town, recording: Recording, index: int) -> np.ndarray:
     A turn of the route is announced NOTICE_S before its junction, as a navigation system does; elsewhere NAVSIM's rule
     holds: the side to which the route's centre line lies 20 m ahead, if by at least 2 m.
     """
-    here = float(recording.travelled_m[index])
+    here, route = float(recording.travelled_m[index]), recording.route
     notice = max(COMMAND_REACH_M, NOTICE_S * float(recording.speed_mps[index, 0]))
     turn = 0
-    for lane_id, start in zip(recording.lane_ids, recording.lane_start_m, strict=True):
+    for lane_id, start in zip(route.lane_ids, route.lane_start_m, strict=True):
         lane = town.lanes[lane_id]
         if lane.is_connector and start - notice < here < start + curves.arc_length(lane.path)[-1] - 4.0:
             turn = int(lane.turn)
             break
     else:
-        ahead = recording.route_path[int(min(here + COMMAND_REACH_M, len(recording.route_path) - 1)), :2]
+        ahead = route.path[int(min(here + COMMAND_REACH_M, route.length_m)), :2]
         pose = recording.pose[index, 0]
         away = ahead - pose[:2]
         side = away[1] * np.cos(pose[2]) - away[0] * np.sin(pose[2])
@@ -93,7 +93,7 @@ def _frame(town: Town, recording: Recording, index: int, log_id: str, tokens: li
     to_global[:2, :2] = [[np.cos(pose[2]), -np.sin(pose[2])], [np.sin(pose[2]), np.cos(pose[2])]]
     to_global[:3, 3] = translation
     speed, accel, lateral = (float(recording.speed_mps[index, 0]), float(recording.accel_mps2[index, 0]),
-                             float(recording.ego_lateral_mps2[index]))
+                             float(recording.lateral_mps2[index, 0]))
     yaw_rate = lateral / speed if speed > 0.5 else 0.0
     return {
         "token": tokens[index], "frame_idx": index, "timestamp": time_us, "log_name": log_id, "log_token": _token(log_id),
@@ -117,41 +117,31 @@ def _token(text: str) -> str:
 
 def _route_blocks(town: Town, recording: Recording, index: int) -> list[str]:
     """Roadblocks and connectors of the route from where the ego is, in order."""
-    current = int(np.searchsorted(recording.lane_start_m, recording.travelled_m[index], side="right")) - 1
-    return [str(town.lanes[lane].roadblock_id) for lane in recording.lane_ids[current:]]
+    current = int(np.searchsorted(recording.route.lane_start_m, recording.travelled_m[index], side="right")) - 1
+    return [str(town.lanes[lane].roadblock_id) for lane in recording.route.lane_ids[current:]]
 
 
 def _traffic_lights(town: Town, recording: Recording, index: int) -> list[tuple[int, bool]]:
+    """(connector, is red) of every signalled connector in sight; amber counts as not red, as in the real logs."""
     here = recording.pose[index, 0, :2]
-    return [(int(lane), bool(state == RED)) for lane, state in zip(recording.connector_ids, recording.lights[index], strict=True)
-            if town.junctions[town.lanes[int(lane)].junction_id].signalled
-            and np.hypot(*(town.junctions[town.lanes[int(lane)].junction_id].center - here)) < SIGHT_M]
+    row = {junction: number for number, junction in enumerate(town.junctions)}
+    return [(lane.lane_id, bool(recording.signals[index, row[lane.junction_id], lane.arm % 2] == RED))
+            for lane in town.lanes.values() if lane.is_connector and town.junctions[lane.junction_id].signalled
+            and np.hypot(*(town.junctions[lane.junction_id].center - here)) < SIGHT_M]
 
 
 def _annotations(log_id: str, recording: Recording, index: int) -> dict[str, Any]:
     """Boxes of the other road users in the ego frame, with velocities turned into it."""
-    ego = recording.pose[index, 0]
-    pose, size = recording.pose[index, 1:], recording.size_m[1:]
-    forward = np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], axis=1)
-    walkers = recording.walker_xy[index]
-    xy = np.concatenate([pose[:, :2] + size[:, :1] * (0.5 - REAR_SHARE) * forward, walkers,
-                         recording.static_pose[:, :2]])
-    yaw = np.concatenate([pose[:, 2], recording.walker_heading[index], recording.static_pose[:, 2]])
-    velocity = np.concatenate([forward * recording.speed_mps[index, 1:, None], recording.walker_velocity[index],
-                               np.zeros((len(recording.static_pose), 2))])
-    extent = np.concatenate([size, np.tile((0.6, 0.65, 1.75), (len(walkers), 1)), recording.static_size_m])
-    names = np.array(["vehicle"] * len(pose) + ["pedestrian"] * len(walkers) + ["vehicle"] * len(recording.static_pose))
-    tokens = [_token(f"{log_id}/{kind}/{number}") for kind, count in (("car", len(pose)), ("walker", len(walkers)),
-                                                                    ("parked", len(recording.static_pose)))
-              for number in range(count)]
+    ego, users = recording.pose[index, 0], road_users(recording, index)
     cos, sin = np.cos(ego[2]), np.sin(ego[2])
     turn = np.array([[cos, sin], [-sin, cos]])
-    local, moving = (xy - ego[:2]) @ turn.T, velocity @ turn.T
+    local, moving = (users.xy - ego[:2]) @ turn.T, users.velocity @ turn.T
     near = np.hypot(*local.T) < SIGHT_M
-    boxes = np.column_stack([local, extent[:, 2] / 2, extent, curves.wrap(yaw - ego[2])])
-    chosen = [token for token, keep in zip(tokens, near, strict=True) if keep]
-    return {"gt_boxes": boxes[near], "gt_names": names[near], "gt_velocity_3d": np.column_stack([moving, np.zeros(len(moving))])[near],
-            "instance_tokens": chosen, "track_tokens": list(chosen)}
+    boxes = np.column_stack([local, users.size_m[:, 2] / 2, users.size_m, curves.wrap(users.yaw_rad - ego[2])])
+    tokens = [_token(f"{log_id}/{name}") for name in users.name[near]]
+    return {"gt_boxes": boxes[near], "gt_names": users.category[near],
+            "gt_velocity_3d": np.column_stack([moving, np.zeros(len(moving))])[near],
+            "instance_tokens": tokens, "track_tokens": list(tokens)}
 
 
 def _calibration(log_id: str, token: str, cameras: list[Camera]) -> dict[str, dict[str, Any]]:
@@ -165,6 +155,3 @@ def _calibration(log_id: str, token: str, cameras: list[Camera]) -> dict[str, di
                      "sensor2lidar_translation": camera.to_ego[:3, 3].copy(), "cam_intrinsic": camera.intrinsics.copy(),
                      "distortion": np.zeros(5)}
     return out
-
-
-__all__ = ["EGO_LENGTH_M", "driving_command", "write_log"]

@@ -15,7 +15,7 @@ from ops.synthesize.props import Things
 from ops.synthesize.soup import Soup, make_soup, pick
 
 NEAR_M = 0.2
-CASTERS = ("sedan", "hatchback", "van", "truck", "person", "cyclist", "tree", "post")    # have a shadow
+CASTERS = ("sedan", "hatchback", "van", "truck", "person", "cyclist", "tree", "post", "cone")    # have a shadow
 SHADOW_REACH_M = 55.0
 _SHIFT = 4
 

@@ -163,6 +163,17 @@ def post() -> Model:
     return parts.model()
 
 
+def cone() -> Model:
+    """A traffic cone with a light band."""
+    parts = _Parts()
+    for low, high, role in ((0.0, 0.45, Role.BODY), (0.45, 0.65, Role.TRIM), (0.65, 1.0, Role.BODY)):
+        wide, narrow = 0.5 - 0.42 * low, 0.5 - 0.42 * high
+        parts.hexahedron([(-wide, -wide, low), (wide, -wide, low), (wide, wide, low), (-wide, wide, low)],
+                         [(-narrow, -narrow, high), (narrow, -narrow, high), (narrow, narrow, high), (-narrow, narrow, high)],
+                         role, None)
+    return parts.model()
+
+
 def signal_head() -> Model:
     """The head of a traffic light; its lamps look back along -x, towards those who arrive."""
     parts = _Parts()
@@ -223,5 +234,6 @@ MODELS = {
     "sedan": vehicle((-0.42, -0.27, 0.08, 0.25), 0.62), "hatchback": vehicle((-0.49, -0.40, 0.10, 0.28), 0.60),
     "van": vehicle((-0.49, -0.48, 0.30, 0.44), 0.56), "truck": lorry(), "person": person(), "cyclist": cyclist(),
     "house": house(), "block": block(), "tree": tree(), "post": post(), "signal": signal_head(), "board": board(),
+    "cone": cone(),
 }
 VEHICLE_KINDS = ("sedan", "hatchback", "van", "truck")

@@ -15,9 +15,11 @@ from shapely.geometry import Polygon
 from ops.synthesize import curves
 
 LANE_WIDTH_M = 3.6
-SHOULDER_M = 0.4                # drivable strip between the outer lane and the kerb
+SHOULDER_M = 0.35               # drivable strip between the outer lane and the kerb
 CROSSWALK_M = (1.6, 4.6)        # band of a crosswalk inside the junction, from the stop line
-CORNER_M = 8.5                  # free corner between the crosswalk and the crossing street
+CORNER_M = 10.0                 # free corner between the crosswalk and the crossing street
+FLARE_M = 0.7                   # by which a kerb opens towards a junction
+MEDIAN_OPEN_M = 7.0             # a median begins this far from the stop line
 MEDIAN_SHOULDER_M = 0.3  # drivable strip between a median and the inner lane
 TIGHTEST_M = 42.0               # smallest radius of a street
 BAY_WIDTH_M = 2.3               # parking bay beside the shoulder
@@ -36,17 +38,17 @@ class TownConfig:
     """The plan of a town."""
 
     seed: int = 7               # everything procedural follows from it
-    columns: int = 6            # nodes of the street grid
-    rows: int = 4
-    spacing_m: float = 138.0    # between nodes
-    jitter_m: float = 15.0      # displacement of a node
+    columns: int = 7            # nodes of the street grid
+    rows: int = 5
+    spacing_m: float = 114.0    # between nodes
+    jitter_m: float = 9.0      # displacement of a node
     rotation_rad: tuple[float, float] = (0.30, 0.46)    # of the arms of a node against the grid
     bulge_m: float = 9.0        # greatest extra sideways swing of a street
-    wide_columns: tuple[int, ...] = (1, 4)  # streets with two lanes a direction
+    wide_columns: tuple[int, ...] = (1, 5)  # streets with two lanes a direction
     wide_rows: tuple[int, ...] = (2,)
     wide_median_m: float = 2.2  # raised strip between the directions of wide streets
     minor_median_m: float = 1.2 # of those minor streets that have one
-    minor_median_share: float = 0.7
+    minor_median_share: float = 0.72
     minor_speed_mps: float = 11.0
     wide_speed_mps: float = 14.0
 
@@ -96,6 +98,7 @@ class Arm:
     street: int
     mouth: np.ndarray           # (3,) x, y at the stop line on the street's middle, heading away from the junction
     half_width_m: float         # to the kerb
+    has_median: bool
     axis: int                   # 0: east-west, 1: north-south; arms of one axis have green together
     crosswalk: np.ndarray | None        # (4, 2) ring
     crosswalk_id: int
@@ -112,7 +115,6 @@ class Junction:
     ring: np.ndarray            # (n, 2) covers every connector and corner
     signalled: bool
     arms: tuple[Arm, ...]
-    phase_s: float              # offset of its signal cycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Street:
     middle: np.ndarray          # (n, 3)
     lanes_each_way: int
     median_m: float             # raised strip between the directions, 0 without
+    edges: tuple[np.ndarray, np.ndarray]        # (n, 3) left and right kerb, both along the middle
     bays: tuple[np.ndarray, ...]        # (n, 3) outer border of each parking bay, driven direction of its side
     bay_rings: tuple[np.ndarray, ...]
 
@@ -201,6 +204,8 @@ def _place_nodes(config: TownConfig, edges: list[tuple[int, int, int]], rng: np.
         nodes.append(_Node(center, {}, {}, {}))
     checker = np.array([(-1) ** sum(divmod(number, config.columns)) for number in range(len(nodes))])
     rotation = checker * rng.uniform(*config.rotation_rad, len(nodes))      # neighbours turn against each other: streets bend
+    degree = np.bincount([node for edge in edges for node in edge[:2]], minlength=len(nodes))
+    rotation[degree == 2] *= 0.25                       # these become wide bends, which turn enough by themselves
     for first, second, direction in edges:
         line = first // config.columns if direction == 0 else first % config.columns
         lanes = 2 if line in (config.wide_rows if direction == 0 else config.wide_columns) else 1
@@ -212,8 +217,12 @@ def _place_nodes(config: TownConfig, edges: list[tuple[int, int, int]], rng: np.
     for place in nodes:
         place.setback_m = max(_half_width(place.widths[way], place.medians[way]) for way in place.angles)
         place.setback_m += CORNER_M + CROSSWALK_M[1]
-        if len(place.angles) == 2:                      # no crossing traffic: a wide bend
-            place.setback_m += 22.0
+        if len(place.angles) == 2:                      # no crossing traffic: a wide bend, or the street goes on
+            first, second = sorted(place.angles)
+            if second - first == 2:
+                place.setback_m, place.angles[second] = 6.0, place.angles[first] + np.pi
+            else:
+                place.setback_m += 22.0
     return nodes
 
 
@@ -262,7 +271,8 @@ class _Builder:
                     rings.append(curves.band(inner, outer))
         for place in ((first, way), (second, way + 2)):
             self.street_of[place] = len(self.streets)
-        self.streets.append(Street(middle, count, median, tuple(bays), tuple(rings)))
+        edges = (_kerb(middle, half), _kerb(middle, -half))
+        self.streets.append(Street(middle, count, median, edges, tuple(bays), tuple(rings)))
 
     def _add_group(self, line: np.ndarray, count: int, median_m: float, origin: tuple[int, int], goal: tuple[int, int]) -> None:
         """Lanes of one direction along `line`, the middle of the street driven that way."""
@@ -276,7 +286,7 @@ class _Builder:
             self.lanes[lane_id] = Lane(lane_id, False, middle, left, right, speed, group, index + 1, (), (),
                                        50000 + goal[0], goal[1])
             ids.append(lane_id)
-        inner, outer = curves.offset(line, -median_m / 2), curves.offset(line, -_half_width(count, median_m))
+        inner, outer = curves.offset(line, -median_m / 2), _kerb(line, -_half_width(count, median_m))
         self.roadblocks[group] = RoadBlock(group, False, curves.band(inner, outer), tuple(ids))
         self.leaving[origin], self.arriving[goal] = ids, ids
 
@@ -291,18 +301,21 @@ class _Builder:
                 if other != way:
                     made += self._connect(number, way, other, signalled, len(ways) == 2)
         arms = tuple(self._arm(number, way, signalled or (len(ways) >= 3 and rng.random() < 0.5)) for way in ways)
-        areas = [Polygon(self.lanes[lane].ring).buffer(SHOULDER_M + 0.4) for lane in made]
-        areas += [Polygon(np.stack([_beside(arm.mouth, 0.05, arm.half_width_m), _beside(arm.mouth, 0.05, -arm.half_width_m),
-                                    _beside(arm.mouth, -4.5, -arm.half_width_m), _beside(arm.mouth, -4.5, arm.half_width_m)]))
-                  for arm in arms]
-        whole = shapely.union_all(areas).buffer(1.5).buffer(-1.5)
-        beyond = shapely.union_all([Polygon(np.stack([_beside(arm.mouth, 0.05, -11.0), _beside(arm.mouth, 3.0, -11.0),
-                                                      _beside(arm.mouth, 3.0, 11.0), _beside(arm.mouth, 0.05, 11.0)]))
-                                    for arm in arms])
-        whole = Polygon(whole.exterior).difference(beyond)
-        self.junctions[junction_id] = Junction(junction_id, node.center, np.asarray(whole.exterior.coords)[:-1], signalled,
-                                               arms, float(rng.uniform(0, 30)))
+        ring = self._surface(made, arms)
+        self.junctions[junction_id] = Junction(junction_id, node.center, ring, signalled, arms)
         self._find_conflicts(made)
+
+    def _surface(self, made: list[int], arms: tuple[Arm, ...]) -> np.ndarray:
+        """Outline of a junction (n, 2): the swept lanes, the mouths with their crosswalks, and the openings of medians."""
+        areas = [Polygon(self.lanes[lane].ring).buffer(SHOULDER_M + 0.4) for lane in made]
+        for arm in arms:
+            wide = arm.half_width_m + FLARE_M
+            areas.append(_patch(arm.mouth, 0.05, -5.0, wide, wide + 0.5))
+        swept = shapely.union_all(areas).buffer(1.5).buffer(-1.5)
+        beyond = shapely.union_all([_patch(arm.mouth, 3.0, 0.05, 12.0, 12.0) for arm in arms])
+        whole = Polygon(swept.exterior).difference(beyond)
+        noses = [_patch(arm.mouth, MEDIAN_OPEN_M, -0.1, 1.4, 1.4) for arm in arms if arm.has_median]
+        return np.asarray(shapely.union_all([whole, *noses]).exterior.coords)[:-1]
 
     def _connect(self, number: int, way: int, other: int, signalled: bool, bend_only: bool) -> list[int]:
         """Connectors from the lanes arriving on arm `way` to those leaving on `other`."""
@@ -340,7 +353,7 @@ class _Builder:
                          _beside(mouth, far, -half - 0.8), _beside(mouth, far, half + 0.8)]) if crosswalk else None
         stop = np.stack([_beside(mouth, 1.0, 0.0), _beside(mouth, 0.0, 0.0), _beside(mouth, 0.0, half),
                          _beside(mouth, 1.0, half)])
-        return Arm(self.street_of[number, way], mouth, half, way % 2, walk, 60000 + 4 * number + way,
+        return Arm(self.street_of[number, way], mouth, half, self.nodes[number].medians[way] > 0, way % 2, walk, 60000 + 4 * number + way,
                    70000 + 4 * number + way, stop)
 
     def _find_conflicts(self, made: list[int]) -> None:
@@ -359,6 +372,13 @@ class _Builder:
 def _half_width(lanes: int, median_m: float) -> float:
     """From a street's middle to its kerb."""
     return _inner_edge(median_m) + lanes * LANE_WIDTH_M + SHOULDER_M
+
+
+def _kerb(middle: np.ndarray, left_m: float) -> np.ndarray:
+    """The kerb beside a street's middle, (n, 3): it opens a little towards the junctions at both ends."""
+    from_end = np.minimum(np.arange(len(middle)), np.arange(len(middle))[::-1])
+    flare = FLARE_M * np.clip(1 - from_end / 14.0, 0.0, 1.0) ** 2
+    return np.column_stack([curves.offset_points(middle, np.full(len(middle), left_m) + np.sign(left_m) * flare), middle[:, 2]])
 
 
 def _inner_edge(median_m: float) -> float:
@@ -385,6 +405,12 @@ def _bay_stretch(line: np.ndarray) -> slice:
     starts, stops = edges[::2], edges[1::2]
     best = int(np.argmax(stops - starts)) if len(starts) else 0
     return slice(int(starts[best]), int(stops[best])) if len(starts) else slice(0, 0)
+
+
+def _patch(pose: np.ndarray, ahead_m: float, behind_m: float, ahead_half_m: float, behind_half_m: float) -> Polygon:
+    """A trapezoid across a pose, from `behind_m` to `ahead_m` along its heading."""
+    return Polygon([_beside(pose, behind_m, behind_half_m), _beside(pose, behind_m, -behind_half_m),
+                    _beside(pose, ahead_m, -ahead_half_m), _beside(pose, ahead_m, ahead_half_m)])
 
 
 def _beside(pose: np.ndarray, ahead_m: float, left_m: float) -> np.ndarray:

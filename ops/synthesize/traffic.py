@@ -1,24 +1,25 @@
 """The traffic simulation: cars that follow, stop, yield and turn, and pedestrians that cross, stepped together as arrays.
 
 Vehicle 0 is the ego. Longitudinal motion is the improved intelligent driver model (Treiber & Kesting, 2013, ch. 11) under a
-jerk bound; a vehicle follows its route exactly. Not the ego's taste: that is expert.py.
-Legend: V vehicles, P pedestrians, K junctions on a route, M metres of route, S samples of look-ahead.
+jerk bound; a vehicle follows its path exactly. Not who drives where (spawn.py) and not what goes wrong (events.py).
+Legend: V vehicles, P pedestrians, J junctions, K junctions on a route, M metres of route, S samples of look-ahead.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from ops.synthesize import curves
 from ops.synthesize.routes import FAR_M, Route
+from ops.synthesize.signals import AMBER, GREEN, RED, Signals
 from ops.synthesize.town import Town
 
 STEP_S = 0.1
 LOOK_AHEAD_M = np.arange(0.0, 52.0, 2.0)        # samples of the corridor ahead of the front bumper
 CORRIDOR_M = 1.75                               # a body point nearer than this to the path is in the way
+PERSON_CORRIDOR_M = 2.3                         # people are given more room
 REAR_SHARE = 0.218                              # share of the length behind the rear axle, the ego's own proportions
-GREEN_S, AMBER_S, ALL_RED_S = 6.5, 2.0, 1.0
-CYCLE_S = 2 * (GREEN_S + AMBER_S + ALL_RED_S)
-GREEN, AMBER, RED = 0, 1, 2
+_FORESEEN_S = (0.8, 1.6, 2.4, 3.2)              # where walkers will be is in the way too
 
 
 @dataclass(slots=True)
@@ -58,53 +59,65 @@ class Pedestrians:
         return self.start + direction * walked[:, None], direction * (self.speed_mps * walking)[:, None]
 
 
-def light_state(town: Town, junction_id: int, axis: int, time_s: float) -> int:
-    """GREEN, AMBER or RED for the arms of one axis of a signalled junction."""
-    half = CYCLE_S / 2
-    inside = (time_s + town.junctions[junction_id].phase_s + half * axis) % CYCLE_S
-    if inside < GREEN_S:
-        return GREEN
-    return AMBER if inside < GREEN_S + AMBER_S else RED
+@dataclass(slots=True)
+class Fleet:
+    """What is driven: arrays over the vehicles."""
+
+    routes: list[Route]
+    speed_cap: np.ndarray       # (V, M) speed wished for at every metre
+    start_m: np.ndarray         # (V,)
+    speed_mps: np.ndarray       # (V,)
+    size_m: np.ndarray          # (V, 3)
+    lateral_m: np.ndarray       # (V, M) to the left of the route's centre line
+    frozen: np.ndarray          # (V,) bool: stands until told otherwise
 
 
 class Traffic:
     """The moving world. `step` advances it; the arrays are its state."""
 
-    def __init__(self, town: Town, routes: list[Route], speed_cap: np.ndarray, start_m: np.ndarray, speed_mps: np.ndarray,
-                 length_m: np.ndarray, drivers: Drivers, people: Pedestrians) -> None:
-        self.town, self.drivers, self.people = town, drivers, people
-        self.path = np.stack([route.path for route in routes])                  # (V, M, 3)
-        self.speed_cap = speed_cap                                              # (V, M)
-        self.enter_m = np.stack([route.enter_m for route in routes])            # (V, K)
-        self.leave_m = np.stack([route.leave_m for route in routes])
-        self.connector = np.stack([route.connector for route in routes])
-        self.length_m, self.front_m, self.rear_m = length_m, (1 - REAR_SHARE) * length_m, REAR_SHARE * length_m
-        self.s_m, self.v_mps, self.a_mps2 = start_m.astype(float), speed_mps.astype(float), np.zeros(len(routes))
-        self.extra_brake = np.zeros(len(routes))        # braking ordered by an event, (V,) m/s2
+    def __init__(self, town: Town, fleet: Fleet, drivers: Drivers, people: Pedestrians, signals: Signals) -> None:
+        self.town, self.drivers, self.people, self.signals, self.fleet = town, drivers, people, signals, fleet
+        self.base = np.stack([route.path for route in fleet.routes])            # (V, M, 3)
+        self.path = np.empty_like(self.base)
+        self.stretch = np.ones(self.base.shape[:2])                             # metres of path for a metre of route
+        for vehicle, lateral in enumerate(fleet.lateral_m):
+            self.shift(vehicle, lateral)
+        self.speed_cap = fleet.speed_cap.copy()                                 # (V, M)
+        self.enter_m = np.stack([route.enter_m for route in fleet.routes])      # (V, K)
+        self.leave_m = np.stack([route.leave_m for route in fleet.routes])
+        self.length_m, self.frozen = fleet.size_m[:, 0], fleet.frozen.copy()
+        self.front_m, self.rear_m = (1 - REAR_SHARE) * self.length_m, REAR_SHARE * self.length_m
+        self.s_m, self.v_mps = fleet.start_m.astype(float), fleet.speed_mps.astype(float)
+        self.a_mps2 = np.zeros(len(self.s_m))
+        self.extra_brake = np.zeros(len(self.s_m))      # braking ordered by an event, m/s2
+        self.blinker = np.zeros(len(self.s_m), int)     # set by an event: 1 left, -1 right, 2 both
+        self.planned_m = np.zeros_like(fleet.lateral_m) # way beside the line that an event ordered
+        self.planned_m[1:] = fleet.lateral_m[1:]        # the ego's own is only its wander
+        self.stop_at_m = np.full(len(self.s_m), np.inf) # place on the route where an event makes a vehicle wait
         self.time_s = 0.0
-        self.held = np.zeros(len(routes), bool)         # must stop at the line of the next junction
-        every = [lane for lane in town.lanes.values() if lane.is_connector]
-        self._slot = {lane.lane_id: i for i, lane in enumerate(every)} | {0: len(every)}
-        self._conflict = np.zeros((len(every) + 1,) * 2, bool)
-        for first, second in town.conflicts:
-            self._conflict[self._slot[first], self._slot[second]] = True
-        self._turn = np.array([int(lane.turn) for lane in every] + [0])
-        self._rank = np.array([lane.rank for lane in every] + [99])
-        self._junction = np.array([lane.junction_id for lane in every] + [0])
-        self._signalled = np.array([town.junctions[lane.junction_id].signalled for lane in every] + [False])
-        self._axis = np.array([lane.arm % 2 for lane in every] + [0])
-        self._slots = np.vectorize(self._slot.__getitem__)(self.connector)      # (V, K)
-        self._phase = np.array([town.junctions[j].phase_s if j else 0.0 for j in self._junction])
+        self.held = np.zeros(len(self.s_m), bool)       # must stop at the line of the next junction
+        self.leader, self.leader_gap_m = -1, np.inf     # what the ego follows: a vehicle, or -1
+        self._look_up_connectors(town, np.stack([route.connector for route in fleet.routes]))
+
+    def shift(self, vehicle: int, lateral_m: np.ndarray) -> None:
+        """Let a vehicle drive beside its route's centre line, (M,) metres to the left."""
+        base = self.base[vehicle]
+        points = curves.offset_points(base, lateral_m)
+        self.path[vehicle] = curves.with_heading(points)
+        around = curves.wrap(self.path[vehicle, :, 2] - base[:, 2])
+        self.path[vehicle, :, 2] = base[:, 2] + around          # the same turn count as the route
+        self.stretch[vehicle] = np.hypot(*np.gradient(points, axis=0).T)
 
     def poses(self) -> np.ndarray:
         """Rear-axle poses (V, 3)."""
         return self._at(self.s_m)
 
-    def lights(self) -> np.ndarray:
-        """State of every connector's light, GREEN where there is none, (connectors + 1,)."""
-        inside = (self.time_s + self._phase + CYCLE_S / 2 * self._axis) % CYCLE_S
-        state = np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
-        return np.where(self._signalled, state, GREEN)
+    def speeds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Speeds over ground (V,) m/s, and the accelerations across the path (V,) m/s2, to the left."""
+        rows, index = np.arange(len(self.s_m)), np.clip(np.round(self.s_m).astype(int), 1, self.path.shape[1] - 2)
+        speed = self.v_mps * self.stretch[rows, index]
+        bend = (self.path[rows, index + 1, 2] - self.path[rows, index - 1, 2]) / (2 * self.stretch[rows, index])
+        return speed, speed * speed * bend
 
     def turning(self) -> np.ndarray:
         """Turn of the connector that each vehicle is in or within 30 m of, (V,)."""
@@ -112,21 +125,37 @@ class Traffic:
         rows = np.arange(len(k))
         return np.where(self.enter_m[rows, k] - self.s_m < 30.0, self._turn[self._slots[rows, k]], 0)
 
+    def connector_lights(self) -> np.ndarray:
+        """State of every connector's light, GREEN where there is none, (connectors + 1,)."""
+        return np.where(self._signalled, self.signals.states(self.time_s)[self._place, self._axis], GREEN)
+
     def step(self) -> None:
         """Advance by STEP_S."""
         self._start_walking()
-        accel = np.minimum(self._free(), self._following())
-        accel = np.minimum(accel, self._stopping_at_lines())
+        accel = np.minimum(np.minimum(self._free(), self._following()), self._stopping())
         accel = np.where(self.extra_brake > 0, np.minimum(accel, -self.extra_brake), accel)
         accel = np.maximum(accel, -self.drivers.hardest_mps2)
         bound = self.drivers.jerk_mps3 * STEP_S
         urgent = accel < -2.2                                   # a foot can be fast when it must
         self.a_mps2 = np.clip(accel, self.a_mps2 - np.where(urgent, 1.6, 1.0) * bound, self.a_mps2 + bound)
-        after = np.maximum(self.v_mps + self.a_mps2 * STEP_S, 0.0)
+        after = np.where(self.frozen, 0.0, np.maximum(self.v_mps + self.a_mps2 * STEP_S, 0.0))
         self.s_m = self.s_m + 0.5 * (self.v_mps + after) * STEP_S
         self.a_mps2 = np.where((after <= 0) & (self.a_mps2 < 0), 0.0, self.a_mps2)
         self.v_mps = after
         self.time_s += STEP_S
+
+    def _look_up_connectors(self, town: Town, connector: np.ndarray) -> None:
+        every = [lane for lane in town.lanes.values() if lane.is_connector]
+        slot = {lane.lane_id: index for index, lane in enumerate(every)} | {0: len(every)}
+        self._slots = np.vectorize(slot.__getitem__)(connector)                 # (V, K)
+        self._conflict = np.zeros((len(every) + 1,) * 2, bool)
+        for first, second in town.conflicts:
+            self._conflict[slot[first], slot[second]] = True
+        self._turn = np.array([int(lane.turn) for lane in every] + [0])
+        self._rank = np.array([lane.rank for lane in every] + [99])
+        self._signalled = np.array([town.junctions[lane.junction_id].signalled for lane in every] + [False])
+        self._axis = np.array([lane.arm % 2 for lane in every] + [0])
+        self._place = np.array([self.signals.row[lane.junction_id] for lane in every] + [0])
 
     def _at(self, s_m: np.ndarray) -> np.ndarray:
         """Path points at the given distances, (V, 3)."""
@@ -137,7 +166,7 @@ class Traffic:
         return self.path[rows, low] * (1 - part) + self.path[rows, low + 1] * part
 
     def _interaction(self, gap_m: np.ndarray, closing_v: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Deceleration term of the IDM for gaps to something that moves at `v - closing_v`; shapes (n,)."""
+        """Acceleration by the IDM for gaps to something that moves at `v - closing_v`; shapes (n,)."""
         drive, v = self.drivers, self.v_mps[rows]
         wish = drive.gap_m[rows] + np.maximum(
             v * drive.headway_s[rows] + v * closing_v / (2 * np.sqrt(drive.accel_mps2[rows] * drive.brake_mps2[rows])), 0.0)
@@ -150,8 +179,8 @@ class Traffic:
         wish = np.maximum(self.speed_cap[np.arange(len(ahead)), ahead], 0.5)
         drive = self.drivers
         slow = drive.accel_mps2 * (1 - (self.v_mps / wish) ** 4)
-        fast = -drive.brake_mps2 * (1 - np.minimum(wish / np.maximum(self.v_mps, 0.1), 1.0) ** (
-            4 * drive.accel_mps2 / drive.brake_mps2))
+        power = 4 * drive.accel_mps2 / drive.brake_mps2
+        fast = -drive.brake_mps2 * (1 - np.minimum(wish / np.maximum(self.v_mps, 0.1), 1.0) ** power)
         return np.where(self.v_mps <= wish, slow, fast)
 
     def _bodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,24 +192,23 @@ class Traffic:
         velocity = np.repeat(forward * self.v_mps[:, None], 3, axis=0)
         owner = np.repeat(np.arange(len(pose)), 3)
         walk, stride = self.people.motion(self.time_s)
-        soon = [walk + stride * wait for wait in (0.0, 0.8, 1.6, 2.4, 3.2)]
-        moving = np.hypot(*stride.T) > 0
-        people = np.concatenate([soon[0]] + [points_later[moving] for points_later in soon[1:]])
+        moving = (stride[:, 0] != 0) | (stride[:, 1] != 0)
+        people = np.concatenate([walk] + [walk[moving] + stride[moving] * wait for wait in _FORESEEN_S])
         return (np.concatenate([points.reshape(-1, 2), people]), np.concatenate([velocity, np.zeros_like(people)]),
                 np.concatenate([owner, np.full(len(people), -1)]))
 
     def _following(self) -> np.ndarray:
         """Acceleration allowed by what is in the corridor ahead, (V,)."""
         points, velocity, owner = self._bodies()
-        low = np.clip(self.s_m[:, None] + self.front_m[:, None] + LOOK_AHEAD_M, 0, self.path.shape[1] - 1).astype(int)  # (V, S)
+        low = np.clip((self.s_m + self.front_m)[:, None] + LOOK_AHEAD_M, 0, self.path.shape[1] - 1).astype(int)     # (V, S)
         corridor = np.take_along_axis(self.path, low[:, :, None], axis=1)                                           # (V, S, 3)
-        low_x, high_x = corridor[..., 0].min(axis=1) - CORRIDOR_M, corridor[..., 0].max(axis=1) + CORRIDOR_M
-        low_y, high_y = corridor[..., 1].min(axis=1) - CORRIDOR_M, corridor[..., 1].max(axis=1) + CORRIDOR_M
+        low_x, high_x = corridor[..., 0].min(axis=1) - PERSON_CORRIDOR_M, corridor[..., 0].max(axis=1) + PERSON_CORRIDOR_M
+        low_y, high_y = corridor[..., 1].min(axis=1) - PERSON_CORRIDOR_M, corridor[..., 1].max(axis=1) + PERSON_CORRIDOR_M
         x, y = points[:, 0], points[:, 1]
         vehicle, body = np.nonzero((x > low_x[:, None]) & (x < high_x[:, None]) & (y > low_y[:, None])
                                    & (y < high_y[:, None]) & (owner != np.arange(len(self.s_m))[:, None]))
-        apart_x, apart_y = x[body][:, None] - corridor[vehicle, :, 0], y[body][:, None] - corridor[vehicle, :, 1]  # (n, S)
-        hit = apart_x * apart_x + apart_y * apart_y < CORRIDOR_M**2
+        apart_x, apart_y = x[body][:, None] - corridor[vehicle, :, 0], y[body][:, None] - corridor[vehicle, :, 1]   # (n, S)
+        hit = apart_x * apart_x + apart_y * apart_y < np.where(owner[body] < 0, PERSON_CORRIDOR_M, CORRIDOR_M)[:, None] ** 2
         first = hit.argmax(axis=1)
         near = hit[np.arange(len(first)), first]
         vehicle, body, first, rows = vehicle[near], body[near], first[near], np.flatnonzero(near)
@@ -191,46 +219,49 @@ class Traffic:
         speed = np.maximum((velocity[body] * tangent).sum(axis=1), 0.0)
         accel = np.full(len(self.s_m), np.inf)
         np.minimum.at(accel, vehicle, self._interaction(gap, self.v_mps[vehicle] - speed, vehicle))
+        mine = np.flatnonzero(vehicle == 0)
+        self.leader, self.leader_gap_m = -1, np.inf
+        if len(mine):
+            nearest = mine[np.argmin(gap[mine])]
+            self.leader, self.leader_gap_m = int(owner[body[nearest]]), float(gap[nearest])
         return accel
 
-    def _stopping_at_lines(self) -> np.ndarray:
-        """Acceleration allowed by red lights and the right of way of others, (V,)."""
-        count = len(self.s_m)
-        rows = np.arange(count)
+    def _stopping(self) -> np.ndarray:
+        """Acceleration allowed by red lights, the right of way of others and places to wait, (V,)."""
+        rows = np.arange(len(self.s_m))
         k = np.argmax(self.leave_m > (self.s_m - self.rear_m)[:, None], axis=1)
         slot, enter, leave = self._slots[rows, k], self.enter_m[rows, k], self.leave_m[rows, k]
         distance = enter - (self.s_m + self.front_m)                # bumper to the line
         inside = distance <= 0
         before = ~inside & (distance < 45.0)
         can_stop = distance - self.drivers.stop_m > self.v_mps**2 / (2 * 2.6)
-        light = self.lights()[slot]
+        light = self.connector_lights()[slot]
         barred = (light == RED) | ((light == AMBER) & (can_stop | self.held))
         arrival = np.maximum(distance, 0) / np.maximum(self.v_mps, 3.0)
         clear = (leave - self.s_m + self.rear_m) / np.maximum(self.v_mps, 4.5)
-        rank = self._rank[slot]
-        earlier = arrival[None] + 1e-3 * rows[None] < arrival[:, None] + 1e-3 * rows[:, None]
-        goes_first = (rank[None] < rank[:, None]) | ((rank[None] == rank[:, None]) & earlier)
-        rival = before & ~barred & (enter < FAR_M)
-        yields = inside[None] | (rival[None] & goes_first & (arrival[None] < clear[:, None] + 0.8))
+        rank, order = self._rank[slot], arrival + 1e-3 * rows
+        goes_first = (rank[None] < rank[:, None]) | ((rank[None] == rank[:, None]) & (order[None] < order[:, None]))
+        rival = before & ~barred & ~self.held & (enter < FAR_M)         # who waits for others is nobody's rival
+        yields = inside[None] | (rival[None] & goes_first & (arrival[None] < 0.75 * clear[:, None] + 0.5))
         yields &= self._conflict[slot[:, None], slot[None]] & (rows[:, None] != rows[None])
         self.held = before & (barred | yields.any(axis=1)) & (can_stop | self.held)
-        gap = distance - self.drivers.stop_m + self.drivers.gap_m
-        return np.where(self.held, self._interaction(gap, self.v_mps, rows), np.inf)
+        line = np.where(self.held, distance - self.drivers.stop_m, np.inf)
+        gap = np.minimum(line, self.stop_at_m - (self.s_m + self.front_m)) + self.drivers.gap_m
+        return np.where(np.isfinite(gap), self._interaction(np.where(np.isfinite(gap), gap, 1e3), self.v_mps, rows), np.inf)
 
     def _start_walking(self) -> None:
         """Let those pedestrians start who wish to and for whom the road is safe."""
         people = self.people
         for person in np.flatnonzero(np.isnan(people.begun_s) & (people.wish_s <= self.time_s)):
-            if people.careful[person] and not self._safe_to_cross(person):
-                continue
-            people.begun_s[person] = self.time_s
+            if not people.careful[person] or self._safe_to_cross(person):
+                people.begun_s[person] = self.time_s
 
     def _safe_to_cross(self, person: int) -> bool:
         people = self.people
         junction = people.junction[person]
         if junction and self.town.junctions[junction].signalled:
-            now, later = (light_state(self.town, junction, 1 - people.axis[person], self.time_s + wait) for wait in (0.0, 4.0))
-            if now != GREEN or later != GREEN:
+            row, axis = self.signals.row[junction], 1 - people.axis[person]
+            if any(self.signals.states(self.time_s + wait)[row, axis] != GREEN for wait in (0.0, 4.0)):
                 return False
         start, way = people.start[person], people.goal[person] - people.start[person]
         reach = np.hypot(*way)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ops.synthesize.camera import Camera
-from ops.synthesize.expert import drive
+from ops.synthesize.expert import DriveConfig, drive
 from ops.synthesize.film import film, weather
 from ops.synthesize.ground import Palette
 from ops.synthesize.nuplan_writer import write_map
@@ -37,7 +37,7 @@ class WorldConfig:
     hz: float = 2.0                 # frames a second; 10 must be a multiple of it
     image_width: int = 224          # pixels, front camera
     image_height: int = 126
-    event_rate: float = 0.3         # share of logs with a rare event
+    event_rate: float = 0.6         # share of logs with a rare event
 
 
 def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
@@ -65,8 +65,9 @@ def synthesize_log(raw: Path, config: WorldConfig, log_id: str) -> None:
     town_config, palette = TownConfig(seed=config.seed), Palette()
     town = build_town(town_config)
     rng = np.random.default_rng([config.seed, int(hashlib.sha256(log_id.encode()).hexdigest()[:12], 16)])
-    recording = drive(town, rng, frames=int(round(config.seconds * config.hz)), hz=config.hz,
-                      east=split == "test" and number % 2 == 1, parked=parked_cars(town_config, palette))
+    wish = DriveConfig(frames=round(config.seconds * config.hz), hz=config.hz, event_rate=config.event_rate,
+                       east=split == "test" and number % 2 == 1)
+    recording = drive(town, parked_cars(town_config, palette), wish, rng)
     camera = Camera(width=config.image_width, height=config.image_height)
     jitter_us = rng.integers(-400, 400, len(recording.time_s))
     images = film(town, recording, [camera], palette, weather(rng), rng)

@@ -1,0 +1,26 @@
+"""Traffic signals: two phases a junction, green, amber and all red. Not where they stand or how they look."""
+
+import numpy as np
+
+from ops.synthesize.town import Town
+
+GREEN, AMBER, RED = 0, 1, 2
+GREEN_S, AMBER_S, ALL_RED_S = 6.0, 2.5, 1.0
+CYCLE_S = 2 * (GREEN_S + AMBER_S + ALL_RED_S)
+
+
+class Signals:
+    """The clocks of all junctions in one log; J junctions, two axes."""
+
+    def __init__(self, town: Town, rng: np.random.Generator) -> None:
+        self.row = {junction: row for row, junction in enumerate(town.junctions)}
+        self.phase_s = rng.uniform(0.0, CYCLE_S, len(self.row))         # (J,)
+
+    def states(self, time_s: float) -> np.ndarray:
+        """(J, 2) GREEN, AMBER or RED for the arms of each axis."""
+        inside = (time_s + self.phase_s[:, None] + CYCLE_S / 2 * np.arange(2)) % CYCLE_S
+        return np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
+
+    def turn_amber(self, junction_id: int, axis: int, time_s: float) -> None:
+        """Set the clock of a junction so that an axis turns amber now."""
+        self.phase_s[self.row[junction_id]] = (GREEN_S - time_s - CYCLE_S / 2 * axis) % CYCLE_S
