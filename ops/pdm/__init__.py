@@ -4,11 +4,12 @@ needed.
 
 from ops.pdm.pipeline import VERSIONS, Version
 from ops.pdm.prepared import PreparedScene, prepare
+from ops.pdm.quirks import DEVKIT, Quirks
 from ops.pdm.scene import Scene
 from ops.pdm.scene_tables import LogScenes, scene_frames, scene_from_tables, scenes_from_tables
 from ops.pdm.score import METRIC_NAMES, PdmScores, pdm_closed_plan, score, score_many
 
 __all__ = [
-    "METRIC_NAMES", "VERSIONS", "LogScenes", "PdmScores", "PreparedScene", "Scene", "Version", "pdm_closed_plan",
-    "prepare", "scene_frames", "scene_from_tables", "scenes_from_tables", "score", "score_many",
+    "DEVKIT", "METRIC_NAMES", "VERSIONS", "LogScenes", "PdmScores", "PreparedScene", "Quirks", "Scene", "Version",
+    "pdm_closed_plan", "prepare", "scene_frames", "scene_from_tables", "scenes_from_tables", "score", "score_many",
 ]

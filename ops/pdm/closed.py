@@ -2,11 +2,8 @@
 score.py's.
 
 Source: PDM_SPEC 1.10 (navsim pdm_generator.py, batch_idm_policy.py, abstract_pdm_closed_planner.py). Three paths
-(centreline, 1 m right, 1 m left) times five target speeds give 15 proposals, path-major. Quirks that published
-numbers have are kept: the first step brakes for a leader at the origin (the leaders' array starts as zeros and is
-only filled at even steps), and one record of the leader is shared by the five speeds of a path without a reset, so
-parts of it leak from one to the next. Legend: V proposals of a path, F frames of the forecast, A tracks, L red
-lights.
+(centreline, 1 m right, 1 m left) times five target speeds give 15 proposals, path-major. Its quirks are in quirks.py.
+Legend: V proposals of a path, F frames of the forecast, A tracks, L red lights.
 """
 
 import math
@@ -19,6 +16,7 @@ from ops.pdm.engine import inner, kernel
 from ops.pdm.geometry import bounds_of, fill_box, ring_box_distance, ring_touches_box, wrapped
 from ops.pdm.observation import FORECAST_STRIDE, Traffic, ego_box, forecast_traffic
 from ops.pdm.progress import Line, make_line, project
+from ops.pdm.quirks import DEVKIT, Quirks
 from ops.pdm.scene import Scene
 from ops.pdm.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, REAR_AXLE_TO_CENTER_M, STEP_S, STEPS, WIDTH_M
 
@@ -30,6 +28,7 @@ PROPOSALS = len(LATERAL_OFFSETS_M) * SPEEDS
 LONG_STEPS = 50                                         # the chosen proposal is unrolled to 5 s
 _MIN_GAP_M, _HEADWAY_S, _ACC, _DEC, _EXPONENT = 1.0, 1.5, 1.5, 3.0, 10
 _PATH_START_M = 1e-5                                    # smallest place on a path that is looked up
+_BRAKES, _SHARES, _NEGATIVE = 0, 1, 2                   # quirks, see Quirks.closed_*
 _PLACE, _SPEED, _REAR = 0, 1, 2                         # record of a leader: place on the path, speed, half length
 
 
@@ -48,8 +47,10 @@ class _Path:
 class Proposals:
     """The 15 proposals of one scene and what is needed to unroll the chosen one further."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, quirks: Quirks = DEVKIT) -> None:
         self._scene = scene
+        self._flags = np.array([quirks.closed_brakes_at_first_step, quirks.closed_shares_leader_record,
+                                quirks.closed_speed_may_be_negative])
         self.traffic = forecast_traffic(scene)
         self._boxes = self.traffic.corners.reshape(-1, 2)
         limit = FALLBACK_SPEED_MPS if scene.speed_limit_mps is None else scene.speed_limit_mps
@@ -76,7 +77,8 @@ class Proposals:
         for _ in range(2):
             ties = _unroll(path.xyyaw, path.line.along, targets, first, last, path.inside, path.places, path.rank,
                            self._boxes, traffic.light_xy, traffic.light_start, traffic.pose, traffic.speed,
-                           traffic.moves, self._passed, self.poses[rows], self._motion[rows], self._leaders[rows])
+                           traffic.moves, self._passed, self._flags, self.poses[rows], self._motion[rows],
+                           self._leaders[rows])
             if not ties or path.rank.any():
                 return
             self._rank(path)
@@ -163,7 +165,7 @@ def _pose_at(xyyaw, along, place, poses, v, step):
 
 @inner
 def _advance(motion, leaders, v, step, target):
-    """One step of the intelligent driver model. The speed may go negative, as in the devkit."""
+    """One step of the intelligent driver model."""
     place, speed = motion[v, step - 1, 0], motion[v, step - 1, 1]
     approach = speed * (speed - leaders[v, step, _SPEED]) / (2 * math.sqrt(_ACC * _DEC))
     wanted = _MIN_GAP_M + speed * _HEADWAY_S + approach
@@ -195,16 +197,18 @@ def _nearest_ahead(box, place, f, inside, places, rank, boxes, light_xy, light_s
 
 @kernel
 def _unroll(xyyaw, along, targets, first, last, inside, places, rank, boxes, light_xy, light_start, track_pose,
-            track_speed, moves, passed, poses, motion, leaders):
+            track_speed, moves, passed, flags, poses, motion, leaders):
     """Unroll proposals (V, ...) of one path over steps first + 1 .. last, in place; returns how many leaders tied."""
     box, tracks, ties = np.empty((4, 2)), len(moves), 0
     for v in range(len(targets)):
         if first == 0:
             _pose_at(xyyaw, along, motion[v, 0, 0], poses, v, 0)
     for step in range(first + 1, last + 1):
-        place_of_leader, speed_of_leader, rear_of_leader = 0.0, 0.0, 0.0    # shared by the V proposals, not reset
+        place_of_leader, speed_of_leader, rear_of_leader = 0.0, 0.0, 0.0
         for v in range(len(targets)):
-            if step % FORECAST_STRIDE:
+            if not flags[_SHARES]:
+                place_of_leader, speed_of_leader, rear_of_leader = 0.0, 0.0, 0.0
+            if step % FORECAST_STRIDE and (step > 1 or flags[_BRAKES]):
                 for k in range(3):
                     leaders[v, step, k] = leaders[v, step - 1, k]
                 continue
@@ -222,10 +226,12 @@ def _unroll(xyyaw, along, targets, first, last, inside, places, rank, boxes, lig
                 place_of_leader = place + distance
                 if who < tracks:                                # a red light keeps the speed that was there before
                     turn = wrapped(track_pose[0, who, 2] - yaw)
-                    speed_of_leader = math.cos(turn) * track_speed[who] if moves[who] else 0.0
+                    speed_of_leader = math.cos(turn) * track_speed[0, who] if moves[who] else 0.0
             leaders[v, step, _PLACE], leaders[v, step, _SPEED] = place_of_leader, speed_of_leader
             leaders[v, step, _REAR] = rear_of_leader
         for v in range(len(targets)):
             _advance(motion, leaders, v, step, targets[v])
+            if not flags[_NEGATIVE]:
+                motion[v, step, 1] = max(motion[v, step, 1], 0.0)
             _pose_at(xyyaw, along, motion[v, step, 0], poses, v, step)
     return ties

@@ -84,7 +84,7 @@ def _at_fault(states, t, c, s, corners, areas, traffic, f, a):
     """True if a touch with track a at state t is the ego's fault."""
     if math.hypot(states[t, 3], states[t, 4]) <= STOPPED_EGO_MPS:
         return False
-    if not traffic.moves[a] or traffic.speed[a] <= STOPPED_TRACK_MPS:
+    if not traffic.moves[a] or traffic.speed[f, a] <= STOPPED_TRACK_MPS:
         return True
     if _direction(states, t, c, s, traffic.pose[f, a, 0], traffic.pose[f, a, 1]) < _BEHIND:
         return False

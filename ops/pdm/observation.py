@@ -11,6 +11,7 @@ import numpy as np
 
 from ops.pdm.engine import kernel
 from ops.pdm.geometry import boxes_touch, fill_box
+from ops.pdm.quirks import DEVKIT, Quirks
 from ops.pdm.scene import Scene
 from ops.pdm.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, KEY_STEP_S, REAR_AXLE_TO_CENTER_M, STEP_S
 from storage.trajectory_table import Category, MapLayer
@@ -31,7 +32,7 @@ class Traffic(NamedTuple):
     corners: np.ndarray         # (F, A, 4, 2) corners of the boxes
     half: np.ndarray            # (A, 2) half length and half width, m
     radius: np.ndarray          # (A,) half diagonal, m
-    speed: np.ndarray           # (A,) at the first sighting, m/s
+    speed: np.ndarray           # (F, A) that counts in each frame, m/s; 0 of static objects
     moves: np.ndarray           # (A,) bool: vehicle, pedestrian or bicycle
     sweep: np.ndarray           # (A, 4) bounds of all the boxes of a track: lowest x, lowest y, highest x, highest y
     ignored: np.ndarray         # (A,) bool: never counts (overlaps the ego at the start of a forecast)
@@ -77,15 +78,18 @@ def touches_ego(scene: Scene, boxes: np.ndarray) -> np.ndarray:
     return _touches(ego_box(scene.ego), boxes)
 
 
-def logged_traffic(scene: Scene, key_frames: int, *, drop_overlapping: bool, lights: bool) -> Traffic:
+def logged_traffic(scene: Scene, key_frames: int, *, drop_overlapping: bool, lights: bool,
+                   quirks: Quirks = DEVKIT) -> Traffic:
     """The logged tracks at 10 Hz over the first `key_frames` key frames.
 
     `drop_overlapping` leaves out tracks that touch the ego at the start (v2's log replay), `lights` adds the red lights
-    of the route (v2). A track seen in one key frame only stands in every frame, and speed and kind are those of the
-    first sighting for the whole time: quirks of the devkit that published numbers have.
+    of the route (v2).
     """
-    present, pose, velocity = interpolated(scene.agents[:key_frames])
-    traffic = traffic_of(scene, present, pose, np.hypot(velocity[:, 0], velocity[:, 1]), np.arange(pose.shape[1]))
+    present, pose, velocity = interpolated(scene.agents[:key_frames], quirks)
+    speed = np.hypot(velocity[..., 0], velocity[..., 1])
+    if quirks.speed_of_first_sighting:
+        speed = np.broadcast_to(speed[present.argmax(axis=0), np.arange(present.shape[1])], present.shape)
+    traffic = traffic_of(scene, present, pose, speed, np.arange(pose.shape[1]))
     keep = traffic.present.any(axis=0)
     if drop_overlapping:
         keep &= ~(traffic.present[0] & touches_ego(scene, traffic.corners[0]))
@@ -114,7 +118,8 @@ def forecast_traffic(scene: Scene) -> Traffic:
     step = np.stack([np.cos(course) * speed, np.sin(course) * speed], axis=1)
     pose = np.repeat(now[None, chosen, 1:4], FORECAST_FRAMES, axis=0)
     pose[..., :2] += (np.arange(FORECAST_FRAMES) * FORECAST_STRIDE * STEP_S)[:, None, None] * step
-    traffic = traffic_of(scene, np.ones(pose.shape[:2], dtype=bool), pose, speed, chosen)
+    present = np.ones(pose.shape[:2], dtype=bool)
+    traffic = traffic_of(scene, present, pose, np.broadcast_to(speed, present.shape), chosen)
     traffic = traffic._replace(ignored=touches_ego(scene, traffic.corners[0]), stride=FORECAST_STRIDE)
     return _with_lights(scene, traffic, np.repeat(scene.light_red[:1], FORECAST_FRAMES, axis=0))
 
@@ -134,33 +139,32 @@ def _nearest(scene: Scene, now: np.ndarray) -> np.ndarray:
     return np.concatenate([rows[np.argsort(distance[rows])][:most] for rows, most in members])
 
 
-def interpolated(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Key frames (K, A, 6) at 2 Hz -> present (F, A) and pose (F, A, 3) at 10 Hz, velocity (A, 2) when first seen.
+def interpolated(key: np.ndarray, quirks: Quirks = DEVKIT) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Key frames (K, A, 6) at 2 Hz -> present (F, A), pose (F, A, 3) and velocity (F, A, 2) at 10 Hz.
 
     Linear between sightings, across gaps, nothing before the first or after the last; a single one holds throughout.
     """
     frames = round((len(key) - 1) * KEY_STEP_S / STEP_S) + 1
     time, key_time = np.arange(frames) * STEP_S, np.arange(len(key)) * KEY_STEP_S
-    count = key.shape[1]
-    present, pose = np.zeros((frames, count), bool), np.zeros((frames, count, 3))
+    present, values = np.zeros((frames, key.shape[1]), bool), np.zeros((frames, key.shape[1], 5))
     seen = key[..., 0] > 0
     complete = seen.all(axis=0)
     if complete.any():
         later = np.clip(np.searchsorted(key_time, time), 1, len(key) - 1)
         part = ((time - key_time[later - 1]) / (key_time[later] - key_time[later - 1]))[:, None, None]
-        track = key[:, complete, 1:4].copy()
+        track = key[:, complete, 1:].copy()
         track[..., 2] = np.unwrap(track[..., 2], axis=0)
-        pose[:, complete] = track[later - 1] + (track[later] - track[later - 1]) * part
+        values[:, complete] = track[later - 1] + (track[later] - track[later - 1]) * part
         present[:, complete] = True
     for a in np.flatnonzero(seen.any(axis=0) & ~complete):
         rows = np.flatnonzero(seen[:, a])
-        track = key[rows, a, 1:4].copy()
+        track = key[rows, a, 1:].copy()
         track[:, 2] = np.unwrap(track[:, 2])
-        pose[:, a] = np.stack([np.interp(time, key_time[rows], track[:, k]) for k in range(3)], axis=1)
-        present[:, a] = (time >= key_time[rows[0]]) & (time <= key_time[rows[-1]]) if len(rows) > 1 else True
-    pose[..., 2] = np.arctan2(np.sin(pose[..., 2]), np.cos(pose[..., 2]))
-    first = seen.argmax(axis=0)
-    return present, pose, key[first, np.arange(count), 4:6]
+        values[:, a] = np.stack([np.interp(time, key_time[rows], track[:, k]) for k in range(5)], axis=1)
+        everywhere = len(rows) == 1 and quirks.single_sighting_everywhere
+        present[:, a] = everywhere | ((time >= key_time[rows[0]]) & (time <= key_time[rows[-1]]))
+    values[..., 2] = np.arctan2(np.sin(values[..., 2]), np.cos(values[..., 2]))
+    return present, values[..., :3], values[..., 3:]
 
 
 def traffic_of(scene: Scene, present: np.ndarray, pose: np.ndarray, speed: np.ndarray, chosen: np.ndarray) -> Traffic:
@@ -171,15 +175,16 @@ def traffic_of(scene: Scene, present: np.ndarray, pose: np.ndarray, speed: np.nd
     low = np.where(present[..., None], pose[..., :2], np.inf).min(axis=0, initial=np.inf) - radius[:, None]
     high = np.where(present[..., None], pose[..., :2], -np.inf).max(axis=0, initial=-np.inf) + radius[:, None]
     facing = np.stack([np.cos(pose[..., 2]), np.sin(pose[..., 2])], axis=-1)
-    return Traffic(present, pose, facing, corners, half, radius, np.where(moves, speed, 0.0), moves,
+    return Traffic(present, pose, facing, corners, half, radius, np.ascontiguousarray(speed * moves), moves,
                    np.concatenate([low, high], axis=1), np.zeros(len(chosen), bool), np.zeros((0, 2)),
                    np.zeros(1, np.int64), np.zeros((0, 4)), np.zeros((len(present), 0), bool), 1)
 
 
 def _select(traffic: Traffic, keep: np.ndarray) -> Traffic:
     """The traffic with only the tracks of a mask (A,)."""
-    kept: dict[str, Any] = {name: getattr(traffic, name)[:, keep] for name in ("present", "pose", "facing", "corners")}
-    kept |= {name: getattr(traffic, name)[keep] for name in ("half", "radius", "speed", "moves", "sweep", "ignored")}
+    over_time = ("present", "pose", "facing", "corners", "speed")
+    kept: dict[str, Any] = {name: getattr(traffic, name)[:, keep] for name in over_time}
+    kept |= {name: getattr(traffic, name)[keep] for name in ("half", "radius", "moves", "sweep", "ignored")}
     kept = {name: np.ascontiguousarray(value) for name, value in kept.items()}
     return traffic._replace(**kept)
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ops.pdm.areas import Area, ego_areas, swept_bounds
-from ops.pdm.collisions import no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
+from ops.pdm.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
 from ops.pdm.comfort import Comfort, comfort_bounds, filters
 from ops.pdm.compliance import driving_direction, stays_on_road
 from ops.pdm.engine import kernel
@@ -20,12 +20,12 @@ from ops.pdm.geometry import fill_ego_boxes
 from ops.pdm.map_index import Polygons
 from ops.pdm.observation import Traffic
 from ops.pdm.progress import Line, keeps_lane, raw_progress
+from ops.pdm.quirks import DEVKIT, Quirks
 from ops.pdm.vehicle import POSES
 
 Version = Literal["v1", "v2"]
 VERSIONS: tuple[Version, ...] = ("v1", "v2")
 KEY_FRAMES: dict[Version, int] = {"v1": 11, "v2": 9}    # v1 looks at 5 s of traffic, v2 at 4 s
-_TTC_STATES: dict[Version, int] = {"v1": POSES, "v2": 32}    # v2 knows no traffic after 4 s, so it stops 0.9 s earlier
 
 
 class Part(IntEnum):
@@ -57,7 +57,7 @@ class Simulated:
 
 
 @kernel
-def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_states):
+def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_states, pause):
     """Every sub-score of simulated states (K, T, 11): parts (K, 10), comfort (K, 6), areas (K, T, 5)."""
     count, poses, past = states.shape[0], states.shape[1], history.shape[0]
     parts, comfort = np.empty((count, _PARTS)), np.empty((count, _BOUNDS), dtype=np.bool_)
@@ -80,7 +80,7 @@ def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_stat
         parts[k, Part.DAC] = stays_on_road(area)
         parts[k, Part.DDC] = driving_direction(corners, area, is_v2)
         parts[k, Part.TLC] = 0.0 if is_v2 and runs_red_light(corners, bounds, traffic) else 1.0
-        parts[k, Part.LK] = 1.0 if not is_v2 or keeps_lane(corners, area, line) else 0.0
+        parts[k, Part.LK] = 1.0 if not is_v2 or keeps_lane(corners, area, line, pause) else 0.0
         parts[k, Part.PROGRESS_M] = raw_progress(corners, line)
         for i in range(poses):
             for c in range(states.shape[2]):
@@ -91,13 +91,14 @@ def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_stat
 
 
 def examine(states: np.ndarray, history: np.ndarray, polygons: Polygons, line: Line, traffic: Traffic,
-            version: Version) -> Simulated:
+            version: Version, quirks: Quirks = DEVKIT) -> Simulated:
     """Raw results of simulated states (K, 41, 11); `history` (h, 11) goes in front of them for the comfort of v2."""
     if version == "v1":
         history = history[:0]
-    filters_ = filters(len(history) + states.shape[1], version == "v1")
-    parts, comfort, areas = _examine(states, history, polygons, line, traffic, filters_, version == "v2",
-                                     _TTC_STATES[version])
+    filters_ = filters(len(history) + states.shape[1], version == "v1" and quirks.comfort_over_whole_plan)
+    seen = POSES if version == "v1" or not quirks.ttc_until_traffic_ends else POSES - LOOK_AHEAD_STEPS[-1]
+    parts, comfort, areas = _examine(states, history, polygons, line, traffic, filters_, version == "v2", seen,
+                                     quirks.intersections_pause_lane_keeping)
     return Simulated(parts, comfort, states, areas)
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import shapely
 
 from ops.pdm.observation import Traffic, ego_box, interpolated, traffic_of, with_logged_lights
+from ops.pdm.quirks import DEVKIT, Quirks
 from ops.pdm.scene import Scene
-from ops.pdm.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, POSES, STEP_S, State
+from ops.pdm.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, POSES, REAR_AXLE_TO_CENTER_M, STEP_S, State
 from storage.errors import ConfigError
 from storage.trajectory_table import Category, MapLayer
 
@@ -58,7 +59,7 @@ class _Car:
         return shapely.LineString(line).buffer(self.width / 2, cap_style="flat")
 
 
-def simulated_traffic(scene: Scene, policy: TrafficPolicy, states: np.ndarray) -> Traffic:
+def simulated_traffic(scene: Scene, policy: TrafficPolicy, states: np.ndarray, quirks: Quirks = DEVKIT) -> Traffic:
     """Traffic of 4 s around an ego that moves through the simulated states (41, 11).
 
     Raises ConfigError for reacting traffic at a scene without centre lines of lanes.
@@ -73,15 +74,20 @@ def simulated_traffic(scene: Scene, policy: TrafficPolicy, states: np.ndarray) -
     if policy == "constant_velocity":
         pose[:, cars, :2] += (np.arange(POSES) * STEP_S)[:, None, None] * scene.agents[0, cars, 4:6]
     else:
+        shift_m = 0.0 if quirks.idm_takes_rear_axle_for_center else REAR_AXLE_TO_CENTER_M
+        ahead = np.stack([np.cos(states[:, State.YAW]), np.sin(states[:, State.YAW])], axis=1)
+        states = states.copy()
+        states[:, :2] += shift_m * ahead
         _react(scene, states, cars, present, pose)
     keep = np.flatnonzero(present.any(axis=0))
-    traffic = traffic_of(scene, np.ascontiguousarray(present[:, keep]), pose[:, keep],
-                         np.hypot(velocity[keep, 0], velocity[keep, 1]), keep)
-    return with_logged_lights(scene, traffic)
+    present = np.ascontiguousarray(present[:, keep])
+    first = velocity[present.argmax(axis=0), keep]      # speeds count as when first seen
+    speed = np.broadcast_to(np.hypot(first[:, 0], first[:, 1]), present.shape)
+    return with_logged_lights(scene, traffic_of(scene, present, pose[:, keep], speed, keep))
 
 
 def _react(scene: Scene, states: np.ndarray, vehicles: np.ndarray, present: np.ndarray, pose: np.ndarray) -> None:
-    """Fill `present` (F, A) and `pose` (F, A, 3) of the vehicles from the second frame on."""
+    """Fill `present` (F, A) and `pose` (F, A, 3) of the vehicles from the second frame on; `states` of the centre."""
     cars, parked = _cars(scene, vehicles)
     present[1:, vehicles] = False
     for step in range(1, POSES):
@@ -98,7 +104,6 @@ def _react(scene: Scene, states: np.ndarray, vehicles: np.ndarray, present: np.n
 
 def _advance(car: _Car, cars: list[_Car], ego: np.ndarray) -> None:
     """One step of the intelligent driver model behind whatever is nearest of what stands in the car's way."""
-    # the devkit takes the rear axle for the centre of the ego here
     ego_shape = _box(ego[[State.X, State.Y, State.YAW]], 2 * HALF_LENGTH_M, 2 * HALF_WIDTH_M)
     others = [other for other in cars if other is not car]
     shapes = np.array([ego_shape, *(other.shape for other in others)])

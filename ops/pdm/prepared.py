@@ -13,6 +13,7 @@ from ops.pdm.observation import Traffic, logged_traffic
 from ops.pdm.pipeline import KEY_FRAMES, Part, Simulated, Version, examine, product_of
 from ops.pdm.policies import TrafficPolicy, simulated_traffic
 from ops.pdm.progress import Line, make_line
+from ops.pdm.quirks import DEVKIT, Quirks
 from ops.pdm.scene import Scene, check_scene
 from ops.pdm.tracking import references, resampled, track
 from ops.pdm.vehicle import KEY_STEP_S, POSES, STATE_SIZE, STEP_S
@@ -43,6 +44,7 @@ class PreparedScene:
     line: Line
     start: np.ndarray               # (11,) state now; steering and yaw rates are 0
     history: np.ndarray             # (h, 11) human states at 0.1 s before now
+    quirks: Quirks = DEVKIT
     _proposals: Proposals | None = None
     _references: dict[Version, Reference] = field(default_factory=dict)
 
@@ -50,7 +52,7 @@ class PreparedScene:
     def proposals(self) -> Proposals:
         """The proposals of PDM-Closed, the same in both versions."""
         if self._proposals is None:
-            self._proposals = Proposals(self.scene)
+            self._proposals = Proposals(self.scene, self.quirks)
         return self._proposals
 
     def reference(self, version: Version) -> Reference:
@@ -61,22 +63,29 @@ class PreparedScene:
 
     def states_of(self, plans: np.ndarray, dt_s: float) -> np.ndarray:
         """States (K, 41, 11) of the car that tracks ego-frame plans (K, n, 3)."""
-        return track(references(plans, self.scene.ego[:3], self.scene.time_us, dt_s), self.start)
+        return self.track(references(plans, self.scene.ego[:3], self.scene.time_us, dt_s))
+
+    def track(self, poses: np.ndarray) -> np.ndarray:
+        """States (K, 41, 11) of the car that tracks world poses (K, 41, 3) at 0.1 s."""
+        return track(poses, self.start, self.quirks)
 
     def look_at(self, states: np.ndarray, traffic: Traffic, version: Version, *,
                 with_history: bool = True) -> Simulated:
         """Raw results of simulated states (K, 41, 11)."""
         history = self.history if with_history else _NO_HISTORY
-        return examine(states, history, self.polygons, self.line, traffic, version)
+        return examine(states, history, self.polygons, self.line, traffic, version, self.quirks)
 
 
-def prepare(scene: Scene) -> PreparedScene:
-    """Index the map and the centreline of a scene. Raises SourceError, naming log and frame, if it cannot be scored."""
+def prepare(scene: Scene, quirks: Quirks = DEVKIT) -> PreparedScene:
+    """Index the map and the centreline of a scene. Raises SourceError, naming log and frame, if it cannot be scored.
+
+    With `quirks` other than the devkit's the score is neither PDMS nor EPDMS.
+    """
     check_scene(scene)
     start = np.zeros(STATE_SIZE)
     start[:7] = scene.ego
     return PreparedScene(scene, index_polygons(scene.map_xy, scene.map_start, _polygon_kinds(scene)),
-                         make_line(scene.centerline[:, :2]), start, _history(scene))
+                         make_line(scene.centerline[:, :2]), start, _history(scene, quirks), quirks)
 
 
 def sub_scores(parts: np.ndarray, ep: np.ndarray) -> np.ndarray:
@@ -106,7 +115,9 @@ def masked_progress(result: Simulated, version: Version) -> np.ndarray:
 def human_sub_scores(prepared: PreparedScene, policy: TrafficPolicy, logged: Traffic) -> np.ndarray:
     """(8,) sub-scores of the human log in v2, scored alone, so its progress is measured against itself."""
     states = prepared.states_of(prepared.scene.human[None], KEY_STEP_S)
-    traffic = logged if policy == "log_replay" else simulated_traffic(prepared.scene, policy, states[0])
+    traffic = logged
+    if policy != "log_replay":
+        traffic = simulated_traffic(prepared.scene, policy, states[0], prepared.quirks)
     result = prepared.look_at(states, traffic, "v2", with_history=False)
     result.parts[:, Part.COMFORT] = 1.0             # without a history v2 does not look at comfort at all
     return sub_scores(result.parts, progress_score(result.parts, masked_progress(result, "v2"), "v2"))[0]
@@ -114,15 +125,17 @@ def human_sub_scores(prepared: PreparedScene, policy: TrafficPolicy, logged: Tra
 
 def _make_reference(prepared: PreparedScene, version: Version) -> Reference:
     scene, proposals, is_v2 = prepared.scene, prepared.proposals, version == "v2"
-    states = track(proposals.poses[:, :POSES], prepared.start)
+    states = prepared.track(proposals.poses[:, :POSES])
     result = prepared.look_at(states, proposals.traffic, version, with_history=False)
     if is_v2:
         result.parts[:, Part.COMFORT] = 1.0
     best = np.full(len(states), masked_progress(result, version).max())
     scores = total_score(sub_scores(result.parts, progress_score(result.parts, best, version)), version)
     poses = proposals.finish(int(scores.argmax())).copy()
-    traffic = logged_traffic(scene, KEY_FRAMES[version], drop_overlapping=is_v2, lights=is_v2)
-    own = prepared.look_at(track(resampled(poses[None], scene.time_us), prepared.start), traffic, version)
+    quirks = prepared.quirks
+    key_frames = KEY_FRAMES[version if quirks.ttc_until_traffic_ends else "v1"]
+    traffic = logged_traffic(scene, key_frames, drop_overlapping=is_v2, lights=is_v2, quirks=quirks)
+    own = prepared.look_at(prepared.track(resampled(poses[None], scene.time_us)), traffic, version)
     human = human_sub_scores(prepared, "log_replay", traffic) if is_v2 else np.ones(len(SUB_SCORES))
     return Reference(traffic, poses, scores, own, float(masked_progress(own, version)[0]), human)
 
@@ -137,13 +150,14 @@ def _polygon_kinds(scene: Scene) -> np.ndarray:
             + INTERSECTION * (layer == MapLayer.INTERSECTION)).astype(np.uint8)
 
 
-def _history(scene: Scene) -> np.ndarray:
+def _history(scene: Scene, quirks: Quirks) -> np.ndarray:
     """(h, 11) human states at 0.1 s before now: 14 samples if the logged span is at most 1.5 s, 15 if it is longer.
 
     The devkit samples [start, now) and drops the last one, so with 14 a gap of 0.2 s remains before now. Rates are 0.
     """
     time = scene.past_time_us
-    query = np.arange(time[0], time[-1], round(STEP_S * 1e6))[:-1]
+    query = np.arange(time[0], time[-1], round(STEP_S * 1e6))
+    query = query[:-1] if quirks.history_ends_early else query
     states = np.zeros((len(query), STATE_SIZE))
     past = scene.past.copy()
     past[:, 2] = np.unwrap(past[:, 2])

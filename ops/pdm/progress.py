@@ -82,12 +82,13 @@ def raw_progress(corners, line):
 
 
 @inner
-def keeps_lane(corners, areas, line):
-    """False once 20 samples in a row are off the centreline; samples in an intersection pause the count, no reset."""
+def keeps_lane(corners, areas, line, pause):
+    """False once 20 samples in a row are off the centreline; those in an intersection `pause` the count or end it."""
     xy, bounds = line.xy, line.bounds
     count = 0
     for t in range(corners.shape[0]):
         if areas[t, Area.INTERSECTION]:
+            count = count if pause else 0
             continue
         count = count + 1 if _farther(xy, bounds, corners[t, 4, 0], corners[t, 4, 1], LANE_LIMIT_M) else 0
         if count >= LANE_SAMPLES:

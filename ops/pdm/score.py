@@ -22,6 +22,7 @@ from ops.pdm.prepared import (
     sub_scores,
     total_score,
 )
+from ops.pdm.quirks import Quirks
 from ops.pdm.scene import Scene
 from ops.pdm.vehicle import KEY_STEP_S, POSES, STEP_S, to_ego
 from storage.errors import ConfigError
@@ -107,7 +108,7 @@ def _in_simulated_traffic(prepared: PreparedScene, states: np.ndarray,
     closed = prepared.reference("v2").simulated.states
     both, masked = [], np.empty(len(states))
     for k, own in enumerate(states):
-        traffic = simulated_traffic(prepared.scene, policy, own)
+        traffic = simulated_traffic(prepared.scene, policy, own, prepared.quirks)
         pair = prepared.look_at(np.concatenate([closed, own[None]]), traffic, "v2")
         masked[k] = masked_progress(pair, "v2")[0]
         both.append(pair)
@@ -122,7 +123,7 @@ def score_many(prepared: Sequence[PreparedScene], plans: Sequence[np.ndarray], *
     """`score` for many scenes, each with its own plans (K_i, n, 3); with `processes` > 1 the scenes are shared out."""
     if processes <= 1:
         return [score(scene, own, version=version, dt_s=dt_s) for scene, own in zip(prepared, plans, strict=True)]
-    jobs = [(scene.scene, own, version, dt_s) for scene, own in zip(prepared, plans, strict=True)]
+    jobs = [(scene.scene, scene.quirks, own, version, dt_s) for scene, own in zip(prepared, plans, strict=True)]
     with ProcessPoolExecutor(processes) as pool:
         return list(pool.map(_score_job, jobs, chunksize=max(1, len(jobs) // (4 * processes))))
 
@@ -133,9 +134,9 @@ def pdm_closed_plan(prepared: PreparedScene, *, version: Version = "v1") -> np.n
     return to_ego(prepared.reference(version).poses[stride:POSES:stride], prepared.scene.ego)
 
 
-def _score_job(job: tuple[Scene, np.ndarray, Version, float]) -> PdmScores:
-    scene, plans, version, dt_s = job
-    return score(prepare(scene), plans, version=version, dt_s=dt_s)
+def _score_job(job: tuple[Scene, Quirks, np.ndarray, Version, float]) -> PdmScores:
+    scene, quirks, plans, version, dt_s = job
+    return score(prepare(scene, quirks), plans, version=version, dt_s=dt_s)
 
 
 def _checked(plans: np.ndarray, version: str, dt_s: float) -> np.ndarray:

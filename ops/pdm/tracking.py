@@ -12,6 +12,7 @@ import numpy as np
 
 from ops.pdm.engine import inner, inner_sum, kernel
 from ops.pdm.geometry import wrapped
+from ops.pdm.quirks import DEVKIT, Quirks
 from ops.pdm.vehicle import POSES, STATE_SIZE, STEP_S, STEPS, WHEEL_BASE_M
 
 _HORIZON = 10                       # steps that the tracker looks ahead
@@ -28,19 +29,18 @@ _MAX_STEER_RAD = math.pi / 3
 _TURN = 2 * math.pi
 
 
-def _speed_matrix(steps: int, devkit_regulariser: bool = True) -> np.ndarray:
+def _speed_matrix(steps: int, accelerations_penalised: bool) -> np.ndarray:
     """(steps, steps) matrix from displacements along the heading to the smoothed speed profile.
 
-    The devkit means to penalise differences of the accelerations, but assigns its difference matrix instead of adding
-    to it, which leaves minus the identity (and +1 in the last row's last column): it penalises accelerations. Published
-    numbers have that; `devkit_regulariser=False` gives what nuPlan has.
+    The devkit means to penalise differences of the accelerations, as nuPlan does, but assigns its difference matrix
+    instead of adding to it, which leaves minus the identity (and +1 in the last row's last column).
     """
     profile = np.tril(np.full((steps, steps), STEP_S))          # speeds from the unknowns (v0, a0, a1, ...)
     profile[:, 0] = 1.0
     rows = np.arange(steps - 2)
     smooth = np.zeros((len(rows), steps))
     smooth[rows, rows + 2] = 1.0
-    if devkit_regulariser:
+    if accelerations_penalised:
         smooth[:, 1:-1] = 0.0
     smooth[rows, rows + 1] = -1.0
     stacked = np.concatenate([profile * STEP_S, math.sqrt(_JERK_PENALTY) * smooth])
@@ -48,7 +48,7 @@ def _speed_matrix(steps: int, devkit_regulariser: bool = True) -> np.ndarray:
     return np.ascontiguousarray(profile @ np.linalg.lstsq(stacked, right, rcond=None)[0])
 
 
-SPEED_MATRIX = _speed_matrix(STEPS)
+_SPEED_MATRIX, _NUPLAN_SPEED_MATRIX = _speed_matrix(STEPS, True), _speed_matrix(STEPS, False)
 
 
 def references(plans: np.ndarray, origin: np.ndarray, time_us: int, dt_s: float) -> np.ndarray:
@@ -69,9 +69,10 @@ def resampled(poses: np.ndarray, time_us: int) -> np.ndarray:
     return _resample(np.ascontiguousarray(poses), *_weights(times, time_us))
 
 
-def track(reference: np.ndarray, start: np.ndarray) -> np.ndarray:
+def track(reference: np.ndarray, start: np.ndarray, quirks: Quirks = DEVKIT) -> np.ndarray:
     """States (K, 41, 11) of the car that tracks references (K, 41, 3) from the state `start` (11,)."""
-    return _track(np.ascontiguousarray(reference), start, SPEED_MATRIX)
+    matrix = _SPEED_MATRIX if quirks.accelerations_penalised else _NUPLAN_SPEED_MATRIX
+    return _track(np.ascontiguousarray(reference), start, matrix)
 
 
 def _plan_times_us(time_us: int, count: int, dt_s: float) -> np.ndarray:
