@@ -6,6 +6,7 @@ result, because the same name resumes.
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,6 +51,8 @@ def launch(loop: Callable[[dict[str, Any]], dict[str, Any]], config: dict[str, A
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    if where.num_workers == 0:
+        logging.getLogger("ray.train").setLevel(logging.WARNING)    # it announces local mode before every run
     runs = runs.absolute()
     runs.mkdir(parents=True, exist_ok=True)
     if where.num_workers > 0 and not ray.is_initialized():
@@ -59,12 +62,12 @@ def launch(loop: Callable[[dict[str, Any]], dict[str, Any]], config: dict[str, A
         else:
             ray.init(address=where.address)
     trainer = TorchTrainer(
-        loop,
+        cast(Any, loop),                # Ray's annotation knows no loop that returns something
         train_loop_config=config | {"_run": str(runs / name), "_threads": where.threads, "_local": where.num_workers == 0},
         scaling_config=ScalingConfig(num_workers=where.num_workers, use_gpu=where.use_gpu),
         run_config=RunConfig(name=name, storage_path=str(runs), checkpoint_config=CheckpointConfig(num_to_keep=2),
                              failure_config=FailureConfig(max_failures=where.max_failures)))
-    result = trainer.fit()
+    result: Any = trainer.fit()
     returned = result.return_value
     return returned[0] if isinstance(returned, list) else returned
 
