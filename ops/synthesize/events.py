@@ -68,6 +68,11 @@ class Event:
         """True if the event has not begun and no longer can."""
         return self.begun_s is None and bool(traffic.s_m[0] > self.last_m)
 
+    @classmethod
+    def stage(cls, town: Town, ego: Route, start_m: float, parked: np.ndarray, rng: np.random.Generator) -> "Event | None":
+        """An event of this kind on the ego's route, or None where the route has no fit place."""
+        raise NotImplementedError
+
     def step(self, traffic: Traffic) -> None:
         """Look at the traffic before its next step, and act."""
         raise NotImplementedError
@@ -91,6 +96,9 @@ def stage(kind: EventKind, town: Town, ego: Route, start_m: float, parked: np.nd
 
 class _HardBraking(Event):
     kind = EventKind.HARD_BRAKING_LEADER
+    from_s: float
+    for_s: float
+    brake: float
 
     @classmethod
     def stage(cls, town: Town, ego: Route, start_m: float, parked: np.ndarray, rng: np.random.Generator) -> Event | None:
@@ -115,6 +123,8 @@ class _CutIn(Event):
     """A car pulls out of a bay, or changes into the ego's lane on a wide street."""
 
     kind = EventKind.CUT_IN
+    in_time_s: float
+    parked: bool
 
     @classmethod
     def stage(cls, town: Town, ego: Route, start_m: float, parked: np.ndarray, rng: np.random.Generator) -> Event | None:
@@ -157,6 +167,8 @@ class _Jaywalker(Event):
     """Somebody steps out from behind a parked van."""
 
     kind = EventKind.JAYWALKER
+    in_time_s: float
+    place_m: float
 
     @classmethod
     def stage(cls, town: Town, ego: Route, start_m: float, parked: np.ndarray, rng: np.random.Generator) -> Event | None:
@@ -187,6 +199,8 @@ class _BlockedLane(Event):
 
     kind = EventKind.BLOCKED_LANE
     SWING_M, RAMP_M = 3.0, 12.0
+    rear_m: float
+    ahead_m: float
 
     @classmethod
     def stage(cls, town: Town, ego: Route, start_m: float, parked: np.ndarray, rng: np.random.Generator) -> Event | None:
@@ -247,6 +261,10 @@ class _LateAmber(Event):
     """The light turns amber when the ego is near the line: it stops if it can in comfort, and goes on otherwise."""
 
     kind = EventKind.LATE_AMBER
+    line_m: float
+    junction_id: int
+    axis: int
+    in_time_s: float
 
     @classmethod
     def stage(cls, town: Town, ego: Route, start_m: float, parked: np.ndarray, rng: np.random.Generator) -> Event | None:
@@ -264,11 +282,11 @@ class _LateAmber(Event):
     def step(self, traffic: Traffic) -> None:
         away = self.line_m - traffic.s_m[0] - traffic.front_m[0]
         v = traffic.v_mps[0]
-        if self.begun_s is None and v > 5.0 and 0 < away < self.in_time_s * v and traffic.leader_gap_m > away:
-            if traffic.signals.states(traffic.time_s)[traffic.signals.row[self.junction_id], self.axis] == 0:
-                self.begun_s = traffic.time_s
-                self.spans = [(self.begun_s, self.begun_s + 4.0)]
-                traffic.signals.turn_amber(self.junction_id, self.axis, traffic.time_s)
+        near = self.begun_s is None and v > 5.0 and 0 < away < self.in_time_s * v and traffic.leader_gap_m > away
+        if near and traffic.signals.states(traffic.time_s)[traffic.signals.row[self.junction_id]][self.axis] == 0:
+            self.begun_s = traffic.time_s
+            self.spans = [(self.begun_s, self.begun_s + 4.0)]
+            traffic.signals.turn_amber(self.junction_id, self.axis, traffic.time_s)
 
 
 class _SlowCyclist(Event):
@@ -309,7 +327,7 @@ def _swerve(traffic: Traffic, vehicle: int, from_m: float, over_m: float, to_m: 
     traffic.shift(vehicle, lateral)
 
 
-def _place(town: Town, ego: Route, low_m: float, high_m: float, before_m: float, after_m: float, fits,    # noqa: ANN001
+def _place(town: Town, ego: Route, low_m: float, high_m: float, before_m: float, after_m: float, fits,
            rng: np.random.Generator) -> float | None:
     """A position on the route in a lane that fits, with room before and after it in that lane; None if there is none."""
     spots = []

@@ -19,7 +19,8 @@ from ops.synthesize.traffic import REAR_SHARE
 
 SIGHT_M = 115.0                # moving things and signals beyond are not drawn
 LAMP_ON = {Role.RED: (255, 40, 30), Role.AMBER: (255, 176, 32), Role.GREEN: (40, 255, 130)}
-CLOTHES = np.array([(180, 40, 44), (36, 66, 138), (228, 196, 60), (44, 110, 76), (230, 226, 218), (120, 60, 120), (226, 120, 40)], float)
+CLOTHES = np.array([(180, 40, 44), (36, 66, 138), (228, 196, 60), (44, 110, 76), (230, 226, 218), (120, 60, 120), (226, 120, 40)],
+                   float)
 
 
 def weather(rng: np.random.Generator) -> Light:

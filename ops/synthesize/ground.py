@@ -11,7 +11,19 @@ import numpy as np
 from shapely.geometry import Polygon
 
 from ops.synthesize import curves
-from ops.synthesize.town import CROSSWALK_M, LANE_WIDTH_M, MEDIAN_OPEN_M, MEDIAN_SHOULDER_M, Junction, Lane, Street, Town, TownConfig, Turn, build_town
+from ops.synthesize.town import (
+    CROSSWALK_M,
+    LANE_WIDTH_M,
+    MEDIAN_OPEN_M,
+    MEDIAN_SHOULDER_M,
+    Junction,
+    Lane,
+    Street,
+    Town,
+    TownConfig,
+    Turn,
+    build_town,
+)
 
 METRES_PER_PIXEL = 0.125
 LEVELS = 5                          # each half as fine as the one before
@@ -103,7 +115,7 @@ def _built_mask(town: Town) -> np.ndarray:
     rings = [_grown(curves.band(*street.edges), PAVEMENT_M) for street in town.streets]
     rings += [_grown(ring, PAVEMENT_M) for street in town.streets for ring in street.bay_rings]
     rings += [_grown(junction.ring, PAVEMENT_M) for junction in town.junctions.values()]
-    cv2.fillPoly(mask, [np.round(ring[:, :2]).astype(np.int32) for ring in rings], 1)
+    cv2.fillPoly(mask, [np.round(ring[:, :2]).astype(np.int32) for ring in rings], (1,))
     return mask.astype(bool)
 
 
@@ -134,7 +146,8 @@ def _paint_street(canvas: _Canvas, street: Street, palette: Palette) -> None:
             canvas.line(curves.offset(street.middle, side * (street.median_m / 2 + 0.24)), palette.middle, 0.14)
     if street.lanes_each_way == 2:
         for side in (1, -1):
-            canvas.dashes(curves.offset(street.middle, side * (street.median_m / 2 + MEDIAN_SHOULDER_M + LANE_WIDTH_M)), palette.paint, 0.17, 3, 5)
+            between = side * (street.median_m / 2 + MEDIAN_SHOULDER_M + LANE_WIDTH_M)
+            canvas.dashes(curves.offset(street.middle, between), palette.paint, 0.17, 3, 5)
     elif street.median_m == 0:
         canvas.dashes(street.middle, palette.middle, 0.18, 3, 3)
         for end in (street.middle[:16], street.middle[-16:]):

@@ -181,7 +181,8 @@ class _Placer:
 
     def things(self) -> Things:
         model, position, yaw, size, colour, light = zip(*self.rows, strict=True)
-        return Things(np.array(model, object), np.array(position), np.array(yaw), np.array(size), np.array(colour), np.array(light))
+        return Things(np.array(model, object), np.array(position), np.array(yaw), np.array(size), np.array(colour),
+                      np.array(light))
 
 
 def _from(arm: Arm, ahead_m: float, left_m: float) -> np.ndarray:

@@ -5,6 +5,7 @@ one by one. Legend: H x W pixels, n things, m quads.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -155,8 +156,8 @@ class Renderer:
         shade = np.full(seen.shape[:2], 255, np.uint8)
         for group in casters:
             self._draw_shadows(shade, top, group, eye, turn)
-        shade = cv2.cvtColor(cv2.blur(shade, (2, 2)), cv2.COLOR_GRAY2RGB)
-        lit = cv2.multiply(cv2.multiply(seen, shade, scale=1 / 255), self._gain, dtype=cv2.CV_32F)
+        shade_rgb = cv2.cvtColor(cv2.blur(shade, (2, 2)), cv2.COLOR_GRAY2RGB)
+        lit = cv2.multiply(cv2.multiply(seen, shade_rgb, scale=1 / 255), self._gain, dtype=cv2.CV_32F)
         image[top:] = cv2.add(lit, self._veil, dtype=cv2.CV_8U)
 
     def _draw_shadows(self, shade: np.ndarray, top: int, casters: Casters, eye: np.ndarray, turn: np.ndarray) -> None:
@@ -180,7 +181,7 @@ class Renderer:
         visible = (x.max(axis=1) > 0) & (x.min(axis=1) < shade.shape[1])
         dark = 255 * (1 - self.light.shadow)
         for points in fixed[visible]:
-            cv2.fillConvexPoly(shade, cv2.convexHull(points), dark, cv2.LINE_AA, _SHIFT)
+            cv2.fillConvexPoly(shade, cv2.convexHull(points), (dark,), cv2.LINE_AA, _SHIFT)
 
     def _sky_look_up(self) -> tuple[np.ndarray, np.ndarray]:
         k = self.camera.intrinsics
@@ -195,7 +196,7 @@ class Renderer:
         level = np.round(np.log2(np.maximum(width_m * 1.3, 1e-6) / METRES_PER_PIXEL))
         level = np.clip(level, 0, len(self.ground.levels) - 1)
         bounds = [0, *(np.flatnonzero(np.diff(level)) + 1), len(level)]
-        return [(int(level[a]), slice(a, b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [(int(level[a]), slice(a, b)) for a, b in pairwise(bounds)]
 
 
 def make_casters(things: Things) -> Casters:

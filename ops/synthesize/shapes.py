@@ -6,6 +6,7 @@ with a role that the instance gives a colour; later quads are drawn over earlier
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 import numpy as np
 
@@ -146,8 +147,8 @@ def tree() -> Model:
     parts.box((-0.06, 0.06), (-0.06, 0.06), (0.0, 0.42), Role.EXTRA)
     angles = np.arange(7) * np.pi / 3
     rings = [(0.30, 0.28), (0.50, 0.52), (0.40, 0.80), (0.12, 1.0)]
-    for (low_r, low_z), (high_r, high_z) in zip(rings[:-1], rings[1:], strict=True):
-        for first, second in zip(angles[:-1], angles[1:], strict=True):
+    for (low_r, low_z), (high_r, high_z) in pairwise(rings):
+        for first, second in pairwise(angles):
             parts.quad([(low_r * np.cos(first), low_r * np.sin(first), low_z),
                         (low_r * np.cos(second), low_r * np.sin(second), low_z),
                         (high_r * np.cos(second), high_r * np.sin(second), high_z),

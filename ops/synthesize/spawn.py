@@ -18,7 +18,8 @@ FOLLOW_SHARE = 0.85             # of drives without an event's vehicle in which 
 _MOST_OTHERS = 26
 
 
-def spawn_fleet(town: Town, ego: Route, start_m: float, setting: Setting, rng: np.random.Generator) -> tuple[Fleet, Drivers, np.ndarray]:
+def spawn_fleet(town: Town, ego: Route, start_m: float, setting: Setting,
+                rng: np.random.Generator) -> tuple[Fleet, Drivers, np.ndarray]:
     """The ego (vehicle 0), the vehicles of the event (from 1), and others near the ego's way; with kinds (V,)."""
     extras = setting.extras
     if not extras and rng.random() < FOLLOW_SHARE:

@@ -250,7 +250,7 @@ class _Builder:
         first, second, way = edge
         start, end = self.mouth(first, way), self.mouth(second, way + 2)
         end[2] += np.pi
-        side = np.sign(curves.wrap(start[2] - end[2]))          # the street already bends to this side
+        side = float(np.sign(curves.wrap(start[2] - end[2])))          # the street already bends to this side
         bulge = rng.uniform(0.3, 1.0) * self.config.bulge_m * side
         middle = curves.winding(start, end, bulge)
         while np.abs(curves.curvature(middle)).max() > 1 / TIGHTEST_M and abs(bulge) > 0.5:
@@ -320,14 +320,14 @@ class _Builder:
     def _connect(self, number: int, way: int, other: int, signalled: bool, bend_only: bool) -> list[int]:
         """Connectors from the lanes arriving on arm `way` to those leaving on `other`."""
         arriving, leaving = self.arriving[number, way], self.leaving[number, other]
-        heading = curves.wrap(self.lanes[leaving[0]].path[0, 2] - self.lanes[arriving[0]].path[-1, 2])
+        heading = float(curves.wrap(self.lanes[leaving[0]].path[0, 2] - self.lanes[arriving[0]].path[-1, 2]))
         turn = Turn.STRAIGHT if abs(heading) < 0.75 else Turn.LEFT if heading > 0 else Turn.RIGHT
         pairs = _lane_pairs(arriving, leaving, turn, bend_only)
         if not pairs:
             return []
         block = 40000 + len(self.roadblocks)
         rank = {Turn.STRAIGHT: 0, Turn.RIGHT: 1, Turn.LEFT: 2}[turn] + (0 if signalled or way % 2 == 0 else 3)
-        made = []
+        made: list[int] = []
         for source, target in pairs:
             path = curves.bend(self.lanes[source].path[-1], self.lanes[target].path[0])
             tight = np.abs(curves.curvature(path)).max()
@@ -336,8 +336,9 @@ class _Builder:
             self.lanes[lane_id] = Lane(
                 lane_id, True, path, curves.offset(path, LANE_WIDTH_M / 2), curves.offset(path, -LANE_WIDTH_M / 2), speed, block,
                 len(made) + 1, (source,), (target,), 50000 + number, way, turn, rank)
-            for lane, field in ((source, "successors"), (target, "predecessors")):
-                self.lanes[lane] = replace(self.lanes[lane], **{field: (*getattr(self.lanes[lane], field), lane_id)})
+            before, after = self.lanes[source], self.lanes[target]
+            self.lanes[source] = replace(before, successors=(*before.successors, lane_id))
+            self.lanes[target] = replace(after, predecessors=(*after.predecessors, lane_id))
             made.append(lane_id)
         area = shapely.union_all([Polygon(self.lanes[lane].ring).buffer(0.01) for lane in made]).convex_hull
         self.roadblocks[block] = RoadBlock(block, True, np.asarray(area.exterior.coords)[:-1], tuple(made),
@@ -353,8 +354,8 @@ class _Builder:
                          _beside(mouth, far, -half - 0.8), _beside(mouth, far, half + 0.8)]) if crosswalk else None
         stop = np.stack([_beside(mouth, 1.0, 0.0), _beside(mouth, 0.0, 0.0), _beside(mouth, 0.0, half),
                          _beside(mouth, 1.0, half)])
-        return Arm(self.street_of[number, way], mouth, half, self.nodes[number].medians[way] > 0, way % 2, walk, 60000 + 4 * number + way,
-                   70000 + 4 * number + way, stop)
+        return Arm(self.street_of[number, way], mouth, half, self.nodes[number].medians[way] > 0, way % 2, walk,
+                   60000 + 4 * number + way, 70000 + 4 * number + way, stop)
 
     def _find_conflicts(self, made: list[int]) -> None:
         areas = [Polygon(curves.band(curves.offset(self.lanes[lane].path, 1.35), curves.offset(self.lanes[lane].path, -1.35)))
