@@ -69,7 +69,7 @@ def smoke() -> Preset:
     """Every link does its real work, on as little and for as short as it can; the figures mean nothing."""
     return Preset(
         scale="smoke", retrain_after_logs=3,
-        world=WorldConfig(train_logs=8, val_logs=2, test_logs=2, seconds=14.0),
+        world=WorldConfig(train_logs=8, val_logs=2, test_logs=2, seconds=14.0, event_rate=0.0),   # too short for events
         codebook=CodebookConfig(
             model=LatentActionConfig(environment_quantizer=QuantizerConfig(warmup_steps=8),
                                      ego_quantizer=QuantizerConfig(warmup_steps=20)),

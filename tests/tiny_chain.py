@@ -22,7 +22,7 @@ class TinyPreset:
     processes: int = 1
     retrain_after_logs: int = 2
     world: WorldConfig | None = field(default_factory=lambda: WorldConfig(
-        train_logs=2, val_logs=1, test_logs=0, seconds=7.0, image_width=64, image_height=36))
+        train_logs=2, val_logs=1, test_logs=0, seconds=7.0, image_width=64, image_height=36, event_rate=0.0))
     frames: FrameConfig = field(default_factory=FrameConfig)
     trajectories: ExtractConfig = field(default_factory=ExtractConfig)
 
