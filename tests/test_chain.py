@@ -29,7 +29,7 @@ from storage.trajectory_table import CODES_PER_ROW, read_table
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chain")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
