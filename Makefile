@@ -48,7 +48,7 @@ ui: $(STAMP)
 	@env -u DAGSTER_MODULE_NAME $(BIN)/dagster dev
 
 test: $(STAMP) check
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 check: $(STAMP)
 	$(BIN)/ruff check .

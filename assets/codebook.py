@@ -14,7 +14,7 @@ from assets.trajectories import trajectories
 
 
 @dg.asset(deps=[frames, trajectories], group_name="training", kinds={"pytorch", "ray"}, owners=["team:ml"],
-          pool="training", code_version=code_version("codebook"))
+          code_version=code_version("codebook"))
 def codebook(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
     """Latent actions: what must be known, beside one frame, to say what the next one looks like; 4 tokens of 16 codes.
 

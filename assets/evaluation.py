@@ -17,7 +17,7 @@ HUMAN_AT_LEAST = 0.9        # PDMS of the recorded drive; below it the score, th
 
 
 @dg.asset(deps=[frames, trajectories, relabeled, vla, student], group_name="evaluation", kinds={"parquet", "arrow"},
-          owners=["team:ml"], pool="training", code_version=code_version("evaluation"))
+          owners=["team:ml"], code_version=code_version("evaluation"))
 def evaluation(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
     """PDM sub-scores, PDMS and displacement errors of every planner on every test scene, with intervals and latency.
 
@@ -40,25 +40,33 @@ def evaluation(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> 
 
 def evaluation_metadata(chain: Chain) -> dict:
     """The score table, and PDMS with its intervals."""
-    import pyarrow.parquet as pq
-
     from ops.draw_charts import interval_chart
     from ops.intervals import Interval
     from storage.metrics_table import SCORES
 
-    summary = pq.read_table(chain.lake.link("evaluation") / "summary.parquet").to_pylist()
-    rows = [row for row in summary if row["subset"] == "all"]
+    rows = _means(chain)
     pdms = sorted((row for row in rows if row["measure"] == "pdms"), key=lambda row: -row["mean"])
-    measures = list(dict.fromkeys(row["measure"] for row in rows))
-    mean = {(row["planner"], row["measure"]): row["mean"] for row in rows}
-    planners = [row["planner"] for row in pdms]
     bars = [(row["planner"], Interval(100 * row["mean"], 100 * row["low"], 100 * row["high"], row["n_scored"],
                                       row["logs"])) for row in pdms]
-    return {"scenes": max((row["n_expected"] for row in rows), default=0),
-            "scores": table([{"planner": planner} | {name: mean.get((planner, name)) for name in measures}
-                             for planner in planners]),
+    return {"scenes": max((row["n_expected"] for row in rows), default=0), "scores": score_table(chain),
             "PDMS": svg_picture(interval_chart(bars, names=str, label="PDMS"), "PDMS"),
             "dagster/column_schema": column_schema(SCORES)}
+
+
+def score_table(chain: Chain) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
+    """Means over all scenes: one row a planner, best first, one column a measure."""
+    rows = _means(chain)
+    mean = {(row["planner"], row["measure"]): row["mean"] for row in rows}
+    planners = sorted({row["planner"] for row in rows}, key=lambda planner: -(mean.get((planner, "pdms")) or 0.0))
+    measures = dict.fromkeys(row["measure"] for row in rows)
+    return table([{"planner": planner} | {name: mean.get((planner, name)) for name in measures} for planner in planners])
+
+
+def _means(chain: Chain) -> list[dict]:
+    import pyarrow.parquet as pq
+
+    summary = pq.read_table(chain.lake.link("evaluation") / "summary.parquet").to_pylist()
+    return [row for row in summary if row["subset"] == "all"]
 
 
 @dg.multi_asset_check(specs=[
@@ -81,8 +89,7 @@ def evaluation_checks(chain: Chain):
     yield result("evaluation", "scores_recompute", not found.keys, True, {
         "scores": found.rows, "largest difference": found.worst,
         "rows that differ": table([{"row": key} for key in found.keys])})
-    pdms = {row["planner"]: row["mean"] for row in pq.read_table(folder / "summary.parquet").to_pylist()
-            if row["subset"] == "all" and row["measure"] == "pdms"}
+    pdms = {row["planner"]: row["mean"] for row in _means(chain) if row["measure"] == "pdms"}
     yield result("evaluation", "human_scores_near_the_top", pdms["human"] >= HUMAN_AT_LEAST, False, {
         "PDMS": 100 * pdms["human"]})
     yield result("evaluation", "student_beats_constant_velocity", pdms["student"] > pdms["constant_velocity"], False, {

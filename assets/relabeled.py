@@ -15,7 +15,7 @@ TOKENS = 4              # codes of one transition
 
 
 @dg.asset(deps=[frames, trajectories, codebook], group_name="training", kinds={"pytorch", "parquet"},
-          owners=["team:ml"], pool="training", code_version=code_version("relabeled"))
+          owners=["team:ml"], code_version=code_version("relabeled"))
 def relabeled(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
     """Every row of the trajectories with the 12 codes of its next 1.5 s: 3 steps of 0.5 s, 4 tokens each.
 

@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.chain import Ask, Chain
 from assets.codebook import codebook
-from assets.evaluation import evaluation
+from assets.evaluation import evaluation, score_table
 from assets.frames import frames
 from assets.links import code_version
 from assets.making import Making
@@ -26,7 +26,7 @@ def report(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.M
         with making.artifact() as out:
             draw(chain.lake, out, preset.report)
     file = making.path / "report.html"
-    return making.result({"page": file_link(file), "MB": file.stat().st_size / 1e6})
+    return making.result({"page": file_link(file), "MB": file.stat().st_size / 1e6, "scores": score_table(chain)})
 
 
 @dg.asset_check(asset="report", description="The page loads no file outside itself, so it opens offline.")

@@ -17,7 +17,7 @@ AGREEMENT = 0.5             # share of slots in which the student says the teach
 
 
 @dg.asset(deps=[frames, trajectories, relabeled, vla], group_name="training", kinds={"pytorch", "ray", "onnx"},
-          owners=["team:ml"], pool="training", code_version=code_version("student"))
+          owners=["team:ml"], code_version=code_version("student"))
 def student(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
     """The planner with a small transformer that imitates the teacher's codes and features, in place of the teacher.
 

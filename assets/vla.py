@@ -15,7 +15,7 @@ from assets.trajectories import trajectories
 
 
 @dg.asset(deps=[frames, trajectories, relabeled], group_name="training", kinds={"pytorch", "ray", "huggingface"},
-          owners=["team:ml"], pool="training", code_version=code_version("vla"))
+          owners=["team:ml"], code_version=code_version("vla"))
 def vla(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
     """Qwen2.5-VL with 16 action tokens, trained to say the 12 codes of the next 1.5 s; then frozen, pooled and fused.
 

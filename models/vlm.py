@@ -59,7 +59,9 @@ class ActionVlm(nn.Module):
         known = table[rows].clone()
         if processor.new_actions:       # tokens without a past start near the mean of the vocabulary
             known = table[: rows.start].mean(dim=0) + 0.02 * torch.randn(known.shape).to(known)
-        self.action_rows_KD = nn.Parameter(known)
+        self.action_rows_KD = nn.Parameter(known.float())       # float32 in every format: bfloat16 would lose the steps
+        if model.lm_head.weight.data_ptr() != table.data_ptr():     # untied, as in the larger models: never asked
+            model.lm_head.requires_grad_(False)
 
     @classmethod
     def build(cls, config: VlmConfig) -> "ActionVlm":
@@ -96,15 +98,16 @@ class ActionVlm(nn.Module):
         first = self.processor.first_action
         with torch.no_grad():
             for table in (_table(self.model), self.model.lm_head.weight):       # the same memory where the two are tied
-                table[first : first + CODE_COUNT] = self.action_rows_KD
+                table[first : first + CODE_COUNT] = self.action_rows_KD.to(table.dtype)
         self.model.save_pretrained(folder)
         self.processor.save(folder)
 
     def forward(self, inputs: VlmInputs, codes_BS: torch.Tensor) -> torch.Tensor:
         """Logits (B, S, K) of each code given the image, the prompt and the codes before it."""
-        embeds_BLD = torch.cat([self._embed(inputs), self.action_rows_KD[codes_BS[:, :-1]]], dim=1)
+        prompt_BLD = self._embed(inputs)
+        embeds_BLD = torch.cat([prompt_BLD, self.action_rows_KD[codes_BS[:, :-1]].to(prompt_BLD.dtype)], dim=1)
         hidden_BLD = self._run(inputs, embeds_BLD, start=0).last_hidden_state
-        return hidden_BLD[:, -codes_BS.shape[1] :] @ self.action_rows_KD.T
+        return hidden_BLD[:, -codes_BS.shape[1] :].float() @ self.action_rows_KD.T
 
     @torch.no_grad()
     def decode(self, inputs: VlmInputs, slots: int = CODE_SLOTS) -> Decoded:
@@ -114,10 +117,11 @@ class ActionVlm(nn.Module):
         visual_BVD = out.last_hidden_state[is_visual_BL].view(len(is_visual_BL), -1, out.last_hidden_state.shape[-1])
         hidden, logits, codes = [out.last_hidden_state[:, -1]], [], []
         for slot in range(slots):
-            logits.append(hidden[-1] @ self.action_rows_KD.T)
+            logits.append(hidden[-1].float() @ self.action_rows_KD.T)
             codes.append(logits[-1].argmax(dim=-1))
             if slot + 1 < slots:
-                out = self._run(inputs, self.action_rows_KD[codes[-1]][:, None], use_cache=True,
+                code_B1D = self.action_rows_KD[codes[-1]][:, None].to(hidden[-1].dtype)
+                out = self._run(inputs, code_B1D, use_cache=True,
                                 start=inputs.input_ids_BL.shape[1] + slot, past_key_values=out.past_key_values)
                 hidden.append(out.last_hidden_state[:, -1])
         return Decoded(torch.stack(codes, 1), torch.stack(logits, 1), torch.stack(hidden, 1), visual_BVD)

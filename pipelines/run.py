@@ -3,6 +3,7 @@
 Not the work: every link is a Dagster asset, and the runs stand in the instance's history for the UI to show.
 """
 
+import fcntl
 import os
 import threading
 import time
@@ -38,7 +39,7 @@ def run_chain(chain: Chain, until: str, instance: dg.DagsterInstance, *, verbose
         raise unknown_name("link", until, LINKS)
     summary, start = RunSummary(), time.monotonic()
     links = list(LINKS)[:list(LINKS).index(until) + 1]
-    with peak_memory(summary):
+    with only_run(chain), peak_memory(summary):
         _ingest(chain, [link for link in links if link in PER_LOG_LINKS], instance, summary, verbose)
         if not summary.failed:
             _train(chain, [link for link in links if link not in PER_LOG_LINKS], instance, summary, verbose)
@@ -109,6 +110,19 @@ def _execute(job: str, links: list[str], instance: dg.DagsterInstance, summary: 
             summary.failed.append(f"{event.step_key}: {cause.message.strip() if cause else 'failed'}")
     if not result.success and not summary.failed:
         summary.failed.append(f"{job}: run {result.run_id} failed")
+
+
+@contextmanager
+def only_run(chain: Chain) -> Iterator[None]:
+    """Hold the lake's lock, which the system takes back when the process ends, however it ends."""
+    chain.lake.root.mkdir(parents=True, exist_ok=True)
+    with (chain.lake.root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError("another run is at work on this lake", where=chain.lake.root,
+                              do="wait for it, or choose another lake with --lake") from error
+        yield
 
 
 @contextmanager
