@@ -29,7 +29,8 @@ def strided(channels: int, width: int, halvings: int) -> nn.Sequential:
     """Convolutions that halve the grid `halvings` times, widths doubling up to `width`; a 1x1 projection for none."""
     if not halvings:
         return nn.Sequential(nn.Conv2d(channels, width, 1), nn.GELU())
-    widths = [channels, *(max(16, 8 * round(width / 2 ** (halvings - 1 - step) / 8)) for step in range(halvings))]
+    widths = [channels, *(min(width, max(16, 8 * round(width / 2 ** (halvings - 1 - step) / 8)))
+                          for step in range(halvings))]
     layers = [(nn.Conv2d(a, b, 3, 2, 1), nn.GELU()) for a, b in pairwise(widths)]
     return nn.Sequential(*(layer for pair in layers for layer in pair))
 

@@ -17,8 +17,8 @@ class EncoderConfig:
     """Sizes of an encoder of observation pairs."""
 
     match_width: int = 32       # channels in which places are matched
-    reach_h: int = 3            # cells up and down within which a place is looked for; 0 with reach_w 0: no matching
-    reach_w: int = 4            # cells left and right
+    reach_h: int = 3            # cells up and down within which a place is looked for
+    reach_w: int = 5            # cells left and right
     width: int = 64             # channels on the coarsest grid
     hidden: int = 128           # units between the coarsest grid and the tokens
 
@@ -32,6 +32,7 @@ class PairEncoder(nn.Module):
         self.look = strided(channels, config.match_width, halvings)[:-1]    # no activation: signs matter when matching
         shifts = (2 * config.reach_h + 1) * (2 * config.reach_w + 1)
         cells_hw = coarse(grid_hw, halvings + 2)
+        self.sharpness = nn.Parameter(torch.tensor(10.0).log())
         self.read = strided(shifts + config.match_width, config.width, 2)
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(config.width * cells_hw[0] * cells_hw[1], config.hidden),
                                   nn.GELU(), nn.Linear(config.hidden, out))
@@ -39,8 +40,9 @@ class PairEncoder(nn.Module):
     def forward(self, first_BCHW: Tensor, second_BCHW: Tensor) -> Tensor:
         """(B, out). Flattened with its places: a pooled grid would lose the turn."""
         first, second = self.look(torch.cat([first_BCHW, second_BCHW])).chunk(2)
-        matches_BShw = local_correlation(functional.normalize(second, dim=1), functional.normalize(first, dim=1),
-                                         self.config.reach_h, self.config.reach_w)
+        likeness_BShw = local_correlation(functional.normalize(second, dim=1), functional.normalize(first, dim=1),
+                                          self.config.reach_h, self.config.reach_w)
+        matches_BShw = (likeness_BShw * self.sharpness.exp()).softmax(dim=1)    # where each place came from
         return self.head(self.read(torch.cat([4 * matches_BShw, second], dim=1)))
 
 

@@ -58,13 +58,19 @@ def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
     values = model.ego.quantizer.embed(torch.cat([own_BK, grid]))
     flow = model.ego.predict(first.expand(len(values), -1, -1, -1), values, None).flow_B2HW
     image = pairs.first(row)[0]
-    figure, axes = pyplot.subplots(quantizer.tokens, shown_codes, figsize=(1.5 * shown_codes, 1.1 * quantizer.tokens),
-                                   layout="constrained", squeeze=False)
-    for axis, change, t, c in zip(axes.flat, flow[1:] - flow[:1], token.tolist(), code.tolist(), strict=True):
-        axis.imshow(image, alpha=0.55)
-        _arrows(axis, change, image.shape[:2])
-        axis.set_axis_off()
-        axis.set_title(f"token {t} code {c}" + (" (own)" if int(own_BK[0, t]) == c else ""), fontsize=6)
+    height, width = image.shape[:2]
+    # one picture of tiles: an axis for each tile would take seconds to lay out
+    figure, axis = pyplot.subplots(figsize=(1.5 * shown_codes, 1.05 * quantizer.tokens), layout="constrained")
+    axis.imshow(np.tile(image, (quantizer.tokens, shown_codes, 1)), alpha=0.45)
+    for change, t, c in zip(flow[1:] - flow[:1], token.tolist(), code.tolist(), strict=True):
+        _arrows(axis, change, (height, width), corner=(t * height, c * width))
+        if int(own_BK[0, t]) == c:
+            axis.text(c * width + 2, t * height + 2, "own", fontsize=7, verticalalignment="top")
+    axis.set_xticks((np.arange(shown_codes) + 0.5) * width, [f"code {c}" for c in range(shown_codes)], fontsize=8)
+    axis.set_yticks((np.arange(quantizer.tokens) + 0.5) * height, [f"token {t}" for t in range(quantizer.tokens)], fontsize=8)
+    axis.tick_params(length=0)
+    axis.hlines(np.arange(1, quantizer.tokens) * height - 0.5, -0.5, shown_codes * width - 0.5, color="white", linewidth=2)
+    axis.vlines(np.arange(1, shown_codes) * width - 0.5, -0.5, quantizer.tokens * height - 0.5, color="white", linewidth=2)
     figure.savefig(file, dpi=80)
     pyplot.close(figure)
 
@@ -84,11 +90,12 @@ def _image(observation_CHW: torch.Tensor) -> np.ndarray:
     return np.repeat(((grey - grey.min()) / (np.ptp(grey) + 1e-9))[..., None], 3, axis=2)
 
 
-def _arrows(axis: Any, flow_2HW: torch.Tensor, image_hw: tuple[int, int]) -> None:
+def _arrows(axis: Any, flow_2HW: torch.Tensor, image_hw: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> None:
     """The scene's motion, every few cells: the flow points back to where a pixel came from, arrows point forward."""
     flow = -flow_2HW.cpu().numpy()
-    rows, columns = (np.linspace(0, size - 1, count).astype(int)
-                     for size, count in zip(flow.shape[1:], (6, 9), strict=True))
-    x, y = (columns + 0.5) / flow.shape[2] * image_hw[1], (rows + 0.5) / flow.shape[1] * image_hw[0]
-    u, v = flow[0][np.ix_(rows, columns)] * image_hw[1] / 2, flow[1][np.ix_(rows, columns)] * image_hw[0] / 2
-    axis.quiver(*np.meshgrid(x, y), u, v, angles="xy", scale_units="xy", scale=1, width=0.006, color="#d6006c")
+    rows, columns = (np.linspace(size * 0.06, size * 0.94, count).astype(int)
+                     for size, count in zip(flow.shape[1:], (5, 7), strict=True))
+    y, x = (corner[0] + (rows + 0.5) / flow.shape[1] * image_hw[0], corner[1] + (columns + 0.5) / flow.shape[2] * image_hw[1])
+    right, down = (flow[axis_][np.ix_(rows, columns)] * size / 2 for axis_, size in ((0, image_hw[1]), (1, image_hw[0])))
+    axis.quiver(*np.meshgrid(x, y), right, down, angles="xy", scale_units="xy", scale=1, width=0.8, units="x",
+                color="#d6006c")
