@@ -88,10 +88,16 @@ def sql(options: argparse.Namespace) -> int:
 
 
 def score(options: argparse.Namespace) -> int:
-    """Print the score table of the evaluation."""
-    from pipelines.tell import score_text
+    """Print the score table of the evaluation, or score a file of plans against the scenes of the lake."""
+    if options.plans is None:
+        from pipelines.tell import score_text
 
-    print(score_text(_lake(options)))
+        print(score_text(_lake(options)))
+    else:
+        from pipelines.plan_scores import score_file
+
+        print(score_file(options.plans, _lake(options), versions=options.versions, expect_split=options.expect_split,
+                         out=options.out, processes=options.processes, devkit_cache=options.against_devkit))
     return 0
 
 
@@ -130,8 +136,16 @@ def _parser() -> argparse.ArgumentParser:
     made = verb(run)
     made.add_argument("--until", default=LINKS[-1], help=f"last link to make: {' | '.join(LINKS)}")
     made.add_argument("--verbose", action="store_true", help="show Dagster's own log")
-    for function in (status, logs, config, score):
+    for function in (status, logs, config):
         verb(function)
+    made = verb(score)
+    made.add_argument("plans", type=Path, nargs="?", help="Parquet with log_id, frame_index, planner, poses, dt_s")
+    made.add_argument("--versions", default="v1,v2", help="v1 (PDMS), v2 (EPDMS) or both")
+    made.add_argument("--expect-split", default="", help="train | val | test: count its scenes without a plan as well")
+    made.add_argument("--out", type=Path, help="results, one row a plan and version: a file .parquet or .csv")
+    made.add_argument("--processes", type=int, default=1, help="logs that are scored at the same time")
+    made.add_argument("--against-devkit", type=Path, metavar="METRIC_CACHE",
+                      help="score with the installed NAVSIM devkit too, from its metric cache, and print the differences")
     made = verb(lineage)
     made.add_argument("name", help="a link, such as student, or link/log_id")
     made.add_argument("--every-log", action="store_true", help="name every log")
