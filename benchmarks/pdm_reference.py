@@ -8,13 +8,13 @@ score, a state or a progress by more than 1e-6.
 """
 
 import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ops.pdm import VERSIONS, PreparedScene, Scene, Version, prepare, score
+from benchmarks.pdm_speed import print_speed
+from benchmarks.reference_cases import Cases, read_cases, read_scene
+from ops.pdm import VERSIONS, PreparedScene, Version, prepare, score
 from ops.pdm.aggregate import second_stage_weights, two_stage_score
 from ops.pdm.areas import Area
 from ops.pdm.comfort import extended_comfort
@@ -23,15 +23,14 @@ from ops.pdm.pipeline import KEY_FRAMES, Part
 from ops.pdm.prepared import sub_scores, total_score
 from ops.pdm.tracking import references, resampled
 from ops.pdm.vehicle import STEP_S, State
+from storage.errors import ConfigError
 
 TOLERANCE = 1e-6
-DEVKIT_S = {"v1": (0.075, 0.100), "v2": (0.130, 0.170)}     # a plan on one core of this kind; v2 with the human filter
 _AREAS = [Area.MULTIPLE_LANES, Area.NON_DRIVABLE, Area.ONCOMING]
 _POSE = [State.X, State.Y, State.YAW]
 _SUBS = {"v1": ("nc", "dac", "ddc", "ep", "ttc", "comfort"),                    # columns of the file's `sub`
          "v2": ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort")}
 _DISCRETE = {"nc", "dac", "ddc", "tlc", "ttc", "lk", "comfort"}
-Cases = Mapping[str, np.ndarray]
 
 
 class Tally:
@@ -70,22 +69,6 @@ class Tally:
         print(f"{'version':8}{'value':34}{'compared':>9}{'differ':>8}{'largest difference':>20}")
         for (version, name), (cases, differ, worst) in self.rows.items():
             print(f"{version:8}{name:34}{int(cases):9d}{int(differ):8d}{worst:20.3g}")
-
-
-def read_scene(data: Cases, index: int) -> Scene:
-    """Scene `index` of a file of reference cases."""
-    def get(name: str) -> np.ndarray:
-        return data[f"s{index:02d}/{name}"]
-
-    limit = float(get("speed_limit"))
-    return Scene(
-        scene_key=(str(get("name")), index), time_us=int(get("t0_us")), ego=get("ego"), past=get("past"),
-        past_time_us=get("past_t_us").astype(np.int64), human=get("human"), agents=get("agents_key"),
-        agent_lwh=get("agents_lwh"), agent_category=get("agents_type").astype(np.int8),
-        agent_token=get("agents_token"), light_token=get("tl_ids"), light_red=get("tl_red").astype(bool),
-        map_xy=get("map_xy"), map_start=get("map_off").astype(np.int64), map_layer=get("map_layer").astype(np.int8),
-        map_token=get("map_token"), route_lane_token=get("route_lane_ids"), centerline=get("centerline"),
-        speed_limit_mps=limit if np.isfinite(limit) else None)
 
 
 def compare_scene(tally: Tally, data: Cases, index: int, prepared: PreparedScene, version: Version) -> None:
@@ -156,7 +139,7 @@ def _steps(time_s: float) -> float:
 
 def compare_pairs(tally: Tally, data: Cases, index: int, prepared: PreparedScene) -> None:
     """Two-frame comfort of pairs of plans of one scene, the first taken as planned 0.5 s earlier."""
-    for before, now, passed, *rms in data[f"s{index:02d}/v2/ec_pairs"]:
+    for before, now, passed, *rms in data.get(f"s{index:02d}/v2/ec_pairs", ()):
         states = [score(prepared, data[f"c{int(case):03d}/poses"][None], version="v2",
                         dt_s=float(data["case_dt"][int(case)])).states[0] for case in (now, before)]
         ours, ours_rms = extended_comfort(states[0], states[1], 0.5)
@@ -177,11 +160,9 @@ def compare_stages(tally: Tally, data: Cases) -> None:
         tally.add("v2", "two-stage scores", combined, data[f"agg{k}/combined_stage1_stage2"])
 
 
-def compare(file: Path) -> Tally:
-    """Every difference between our score and a file of reference cases."""
+def compare(data: Cases) -> Tally:
+    """Every difference between our score and the outputs of reference cases."""
     tally = Tally()
-    with np.load(file, allow_pickle=False) as archive:
-        data = {name: archive[name] for name in archive.files}
     scenes = [prepare(read_scene(data, index)) for index in range(int(data["n_scenes"]))]
     for version in VERSIONS:
         for index, prepared in enumerate(scenes):
@@ -194,54 +175,19 @@ def compare(file: Path) -> Tally:
     return tally
 
 
-def measure(file: Path, seconds: float = 1.0) -> None:
-    """Print plans a second on one core: one plan at a time, all plans of a scene at once, 4,096 plans of one scene."""
-    with np.load(file, allow_pickle=False) as archive:
-        data = {name: archive[name] for name in archive.files}
-    groups: dict[int, list[np.ndarray]] = {}
-    for case, (index, dt_s) in enumerate(zip(data["case_scene"], data["case_dt"], strict=True)):
-        if dt_s == 0.5:
-            groups.setdefault(int(index), []).append(data[f"c{case:03d}/poses"])
-    scenes = {index: prepare(read_scene(data, index)) for index in groups}
-    busiest = max(groups, key=lambda index: scenes[index].scene.agents.shape[1])
-    many = np.random.default_rng(0).normal(1.0, 0.1, (4096, 1, 3)) * np.resize(np.stack(groups[busiest]), (4096, 8, 3))
-    for version in VERSIONS:
-        for prepared in scenes.values():
-            prepared.reference(version)
-        alone = [(scenes[index], poses[None]) for index, plans in groups.items() for poses in plans]
-        single = _rate(alone, version, seconds)
-        batch = _rate([(scenes[index], np.stack(plans)) for index, plans in groups.items()], version, seconds)
-        large = _rate([(scenes[busiest], many)], version, seconds)
-        slow = 2 / sum(DEVKIT_S[version])
-        rates = {"one plan at a time": single, "all plans of a scene": batch, "4,096 of a scene": large}
-        for what, rate in rates.items():
-            print(f"{version}: {what:21}{rate:8.0f} plans/s per core, {rate / slow:6.0f} times the devkit")
-        start = time.process_time()
-        for index in groups:
-            prepare(read_scene(data, index)).reference(version)
-        preparing_ms = (time.process_time() - start) / len(groups) * 1e3
-        print(f"{version}: 4,096 plans of a scene take {4096 / large:.2f} s; preparing a scene {preparing_ms:.1f} ms")
-
-
-def _rate(jobs: list[tuple[PreparedScene, np.ndarray]], version: Version, seconds: float) -> float:
-    """Plans a second of processor time over the jobs, repeated for at least `seconds`."""
-    done, start = 0, time.process_time()
-    while time.process_time() - start < seconds:
-        for prepared, plans in jobs:
-            score(prepared, plans, version=version)
-            done += len(plans)
-    return done / (time.process_time() - start)
-
-
 def main(arguments: list[str]) -> int:
-    """Command line: one file. Returns 1 if anything differs."""
-    if len(arguments) != 1 or not Path(arguments[0]).exists():
+    """Command line: one file. Returns 1 if anything differs, 2 if it is no file of reference cases."""
+    if len(arguments) != 1:
         print("usage: python -m benchmarks.pdm_reference CASES.npz   (layout: ../shared/pdm_reference/README.md)")
         return 2
-    file = Path(arguments[0])
-    tally = compare(file)
+    try:
+        data = read_cases(Path(arguments[0]))
+    except ConfigError as error:
+        print(f"error: {error}")
+        return 2
+    tally = compare(data)
     tally.print()
-    measure(file)
+    print_speed(data)
     print(f"{tally.differing} comparisons differ" if tally.differing else "nothing differs")
     return 1 if tally.differing else 0
 

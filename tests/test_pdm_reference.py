@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from benchmarks.pdm_reference import Tally, compare, main
+from benchmarks.reference_cases import read_cases
 
 CASES = Path(__file__).parents[2] / "shared" / "pdm_reference" / "cases.npz"
 
 
 @pytest.mark.skipif(not CASES.exists(), reason=f"the reference cases are not here: {CASES}")
 def test_nothing_differs_from_the_devkit_in_either_version() -> None:
-    tally = compare(CASES)
+    tally = compare(read_cases(CASES))
     assert {version for version, _ in tally.rows} == {"v1", "v2"}
     assert {key: row for key, row in tally.rows.items() if row[1]} == {}
 
@@ -33,5 +34,12 @@ def test_opposite_ends_of_a_turn_are_the_same_heading() -> None:
     assert tally.differing == 0
 
 
-def test_a_missing_file_is_answered_with_the_usage() -> None:
-    assert main(["nowhere.npz"]) == 2
+def test_a_file_that_is_not_there_or_of_another_layout_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    (tmp_path / "text.npz").write_text("n_scenes")
+    for file, message in ((Path("nowhere.npz"), "no such file"), (tmp_path / "other.npz", "n_scenes, case_scene, case_dt"),
+                          (tmp_path / "text.npz", "no .npz")):
+        assert main([str(file)]) == 2
+        assert message in capsys.readouterr().out
+    assert main([]) == 2
+    assert "usage" in capsys.readouterr().out

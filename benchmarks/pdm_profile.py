@@ -1,0 +1,161 @@
+"""Where the time of the PDM score goes, stage by stage, and what the floor is. Not other engines: pdm_engines.py.
+
+    python -m benchmarks.pdm_profile [CASES.npz]
+
+Stages are the compiled functions of ops/pdm, each in a loop of its own over the plans. The floor is what a plan needs
+whatever the index: interpolating and driving it, its boxes, its own motion. One core.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.reference_cases import read_cases, read_scene
+from ops.pdm import PreparedScene, Version, prepare, score
+from ops.pdm.areas import Area, ego_areas, swept_bounds
+from ops.pdm.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
+from ops.pdm.comfort import comfort_bounds, filters
+from ops.pdm.engine import kernel
+from ops.pdm.geometry import fill_ego_boxes
+from ops.pdm.pipeline import examine
+from ops.pdm.progress import keeps_lane, raw_progress
+from ops.pdm.tracking import references
+from ops.pdm.vehicle import POSES
+from tests.tiny_pdm import Road, Track, road_scene
+
+PLANS = 256
+AREAS = len(Area)
+FLOOR = ("10 Hz references", "tracker and bicycle", "boxes", "progress, lane keeping", "comfort")
+
+
+def seconds(works: dict[str, Callable[[], object]], at_least_s: float = 0.2, rounds: int = 4) -> dict[str, float]:
+    """Processor seconds of one call of each, over rounds in which they take turns; other work on the machine does not
+    count, but its clock may tick only every few milliseconds, so each turn takes `at_least_s`."""
+    spent, calls = dict.fromkeys(works, 0.0), dict.fromkeys(works, 0)
+    for work in works.values():
+        work()
+    for _ in range(rounds):
+        for name, work in works.items():
+            start = now = time.process_time()
+            while now - start < at_least_s:
+                work()
+                calls[name] += 1
+                now = time.process_time()
+            spent[name] += now - start
+    return {name: spent[name] / calls[name] for name in works}
+
+
+def plans_at(count: int) -> np.ndarray:
+    """(K, 8, 3) plans of all speeds up to 14 m/s, some of them bending."""
+    rng = np.random.default_rng(0)
+    along = rng.uniform(0.0, 14.0, (count, 1)) * 0.5 * np.arange(1, 9)
+    bend = rng.normal(0.0, 0.01, (count, 1))
+    return np.stack([along, 0.5 * bend * along**2, bend * along], axis=-1)
+
+
+def crowded_road(tracks: int = 60) -> PreparedScene:
+    """The road of the tests with many tracks beside and ahead of the ego."""
+    rng = np.random.default_rng(1)
+    agents = tuple(Track(float(x), float(y), speed_mps=float(v)) for x, y, v in zip(
+        rng.uniform(-30.0, 90.0, tracks), rng.choice([3.5, 7.0, -6.0, 10.0], tracks), rng.uniform(0.0, 9.0, tracks), strict=True))
+    return prepare(road_scene(Road(agents=agents, intersection_x=(40.0, 60.0), light_x=(42.0, 58.0))))
+
+
+def profile_scenes(arguments: list[str]) -> dict[str, PreparedScene]:
+    """The crowded road, and the busiest scene of a file of reference cases if one is given."""
+    scenes = {"road with 60 tracks": crowded_road()}
+    if arguments:
+        data = read_cases(Path(arguments[0]))
+        busiest = max(range(int(data["n_scenes"])), key=lambda index: data[f"s{index:02d}/agents_key"].shape[1])
+        scenes[f"reference scene {busiest}"] = prepare(read_scene(data, busiest))
+    return scenes
+
+
+@kernel
+def _boxes(states, corners, facing):
+    for k in range(states.shape[0]):
+        fill_ego_boxes(states[k], corners[k], facing[k])
+
+
+@kernel
+def _areas(states, corners, polygons, areas):
+    for k in range(states.shape[0]):
+        ego_areas(states[k], corners[k], polygons, areas[k])
+
+
+@kernel
+def _others(states, corners, facing, areas, traffic, ttc_states):
+    found, tracks = 0.0, np.empty(len(traffic.radius), dtype=np.int64)
+    for k in range(states.shape[0]):
+        bounds = swept_bounds(corners[k])
+        near = tracks[:tracks_near(states[k], bounds, traffic, tracks)]
+        found += no_at_fault_collision(states[k], corners[k], facing[k], areas[k], traffic, near)[0]
+        found += time_to_collision(states[k], corners[k], facing[k], areas[k], traffic, near, ttc_states)[0]
+        found += runs_red_light(corners[k], bounds, traffic)
+    return found
+
+
+@kernel
+def _progress(corners, areas, line, is_v2):
+    found = 0.0
+    for k in range(corners.shape[0]):
+        found += raw_progress(corners[k], line)
+        found += is_v2 and keeps_lane(corners[k], areas[k], line, True)
+    return found
+
+
+@kernel
+def _comfort(padded, filters_, is_v2):
+    work, out = np.empty((3, padded.shape[1])), np.empty((padded.shape[0], 6), dtype=np.bool_)
+    for k in range(padded.shape[0]):
+        comfort_bounds(padded[k], filters_, is_v2, work, out[k])
+    return out
+
+
+def stage_times(prepared: PreparedScene, version: Version) -> dict[str, float]:
+    """Seconds a plan of each stage, and of the whole call of `score` under "all"."""
+    plans, scene, is_v2 = plans_at(PLANS), prepared.scene, version == "v2"
+    traffic, polygons, line = prepared.reference(version).traffic, prepared.polygons, prepared.line
+    states, world = prepared.states_of(plans, 0.5), references(plans, scene.ego[:3], scene.time_us, 0.5)
+    corners, facing = np.empty((PLANS, POSES, 5, 2)), np.empty((PLANS, POSES, 2))
+    areas = examine(states, prepared.history, polygons, line, traffic, version).areas
+    history = prepared.history if is_v2 else prepared.history[:0]
+    padded = np.concatenate([np.broadcast_to(history, (PLANS, *history.shape)), states], axis=1)
+    by = filters(padded.shape[1], not is_v2)
+    ttc_states = POSES - LOOK_AHEAD_STEPS[-1] if is_v2 else POSES
+    _boxes(states, corners, facing)
+    took = seconds({
+        "10 Hz references": lambda: references(plans, scene.ego[:3], scene.time_us, 0.5),
+        "tracker and bicycle": lambda: prepared.track(world), "boxes": lambda: _boxes(states, corners, facing),
+        "areas": lambda: _areas(states, corners, polygons, np.empty((PLANS, POSES, AREAS), bool)),
+        "collisions, TTC, lights": lambda: _others(states, corners, facing, areas, traffic, ttc_states),
+        "progress, lane keeping": lambda: _progress(corners, areas, line, is_v2),
+        "comfort": lambda: _comfort(padded, by, is_v2), "all": lambda: score(prepared, plans, version=version)})
+    return {name: part / PLANS for name, part in took.items()}
+
+
+def print_stages(prepared: PreparedScene, version: Version) -> None:
+    """One line a stage: microseconds a plan and share of the whole; then the floor."""
+    took = stage_times(prepared, version)
+    took["the rest: numpy, copies"] = 2 * took["all"] - sum(took.values())
+    for name, part in took.items():
+        print(f"  {version} {name:26}{part * 1e6:8.1f} us a plan{100 * part / took['all']:6.0f} %")
+    floor = sum(took[name] for name in FLOOR)
+    print(f"  {version} floor {floor * 1e6:.1f} us: a score whose map, others and copies cost nothing would be "
+          f"{took['all'] / floor:.1f} times as fast")
+
+
+def main(arguments: list[str]) -> int:
+    """Command line: the file of reference cases adds its busiest scene."""
+    for name, prepared in profile_scenes(arguments).items():
+        print(name)
+        for version in ("v1", "v2"):
+            print_stages(prepared, version)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
