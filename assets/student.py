@@ -58,7 +58,7 @@ def student_checks(chain: Chain):
     record(chain, "student", None, {"export_is_faithful": faithful})
     yield result("student", "export_is_faithful", faithful, True, {
         "largest difference, m": export["parity_m"], "MB": export["onnx_bytes"] / 1e6,
-        "MB in 8 bits": export["int8_bytes"] / 1e6})
+        **({"MB in 8 bits": export["int8_bytes"] / 1e6} if export["int8_bytes"] else {})})
     yield result("student", "agrees_with_the_teacher", report["code_agreement"] >= AGREEMENT, False, {
         "agreement": report["code_agreement"], "KL, nats": report["code_kl_nats"],
         "cosine of features": report["memory_cosine"]})

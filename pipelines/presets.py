@@ -26,9 +26,12 @@ from ops.intervals import IntervalConfig
 from ops.launch import LaunchConfig
 from ops.learn_actions import CodebookConfig
 from ops.make_planner import PlannerRecipe
+from ops.openloop import OpenLoopConfig
 from ops.relabel import RelabelConfig
 from ops.scenes import ScenesConfig
+from ops.synthesize.town_b import TownBConfig
 from ops.synthesize.world import WorldConfig
+from ops.zero_shot_logs import ZeroShotConfig, ZeroShotLogsConfig
 from storage.errors import unknown_name
 
 
@@ -62,32 +65,34 @@ def preset(scale: str) -> Preset:
 
 def embedded() -> Preset:
     """The main job on a machine with two cores."""
-    return Preset(scale="embedded", world=WorldConfig())
+    return Preset(scale="embedded", world=WorldConfig(), evaluation=EvaluationConfig(zero_shot=ZeroShotConfig()))
 
 
 def smoke() -> Preset:
     """Every link does its real work, on as little and for as short as it can; the figures mean nothing."""
     return Preset(
         scale="smoke", retrain_after_logs=3,
-        world=WorldConfig(train_logs=8, val_logs=2, test_logs=2, seconds=14.0, event_rate=0.0),   # too short for events
+        world=WorldConfig(train_logs=6, val_logs=1, test_logs=2, seconds=12.0, event_rate=0.0),   # too short for events
         codebook=CodebookConfig(
             model=LatentActionConfig(environment_quantizer=QuantizerConfig(warmup_steps=8),
                                      ego_quantizer=QuantizerConfig(warmup_steps=20)),
-            environment=_few(16, 3e-3), ego=_few(60, 3e-3)),
+            environment=_few(16, 3e-3), ego=_few(40, 3e-3)),
         vla=VlaConfig(
             vlm=VlmConfig(hidden=64, layers=2, vision_layers=1, vision_hidden=64), vlm_fit=_few(12, 1.5e-3, batch=8),
             recipe=PlannerRecipe(planner=PlannerConfig(channels=(24, 32, 48), width=48, blocks=1), fit=_few(40),
                                  score=ScoreHeadConfig(rows=24, fit=_few(20))),
             ego_fit=_few(150), val_rows=16),
-        student=StudentConfig(check_rows=16, val_rows=16, latency_calls=6),
-        evaluation=EvaluationConfig(stride=3, interval=IntervalConfig(resamples=200)))
+        student=StudentConfig(int8=False, check_rows=16, val_rows=16, latency_calls=6),
+        evaluation=EvaluationConfig(stride=3, interval=IntervalConfig(resamples=200), zero_shot=ZeroShotConfig(
+            ZeroShotLogsConfig(TownBConfig(scenes=2, seconds=7.0, event_rate=0.0)),
+            OpenLoopConfig(interval=IntervalConfig(resamples=200)))))
 
 
 def navsim() -> Preset:
     """Real logs on eight GPUs: DINOv2's features under the codes, Qwen2.5-VL-3B with low-rank adapters.
 
     The two folders of weights are read from LATENTVLA_DINOV2 and LATENTVLA_QWEN; without them the links that need them
-    say so.
+    say so. With LATENTVLA_NUSCENES, a folder of nuScenes, the evaluation also drives its val scenes, zero shot.
     """
     return Preset(
         scale="navsim", processes=16, retrain_after_logs=200,
@@ -110,7 +115,12 @@ def navsim() -> Preset:
                 fit=FitConfig(steps=60_000, batch=256, learning_rate=3e-4, autocast="bfloat16"),
                 score=ScoreHeadConfig(rows=20_000, fit=FitConfig(steps=10_000, batch=256))),
             ego_fit=FitConfig(steps=20_000, batch=1024)),
-        evaluation=EvaluationConfig(scenes=ScenesConfig(processes=16)))
+        evaluation=EvaluationConfig(scenes=ScenesConfig(processes=16), zero_shot=_nuscenes()))
+
+
+def _nuscenes() -> ZeroShotConfig | None:
+    folder = os.environ.get("LATENTVLA_NUSCENES", "")
+    return ZeroShotConfig(ZeroShotLogsConfig(nuscenes=folder, frames=FrameConfig(max_width=640))) if folder else None
 
 
 def _few(steps: int, learning_rate: float = 1e-3, batch: int = 16) -> FitConfig:

@@ -1,0 +1,64 @@
+"""The door to Ray Train: the codebook trained by real workers, and a worker that dies."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ground_world import drive
+from test_learn_actions import recipe
+
+from ops.launch import LaunchConfig, Session, launch
+from ops.learn_actions import learn_actions, read_codebook
+
+pytestmark = pytest.mark.slow
+LOSE_AT = 6
+
+
+@pytest.fixture(scope="module")
+def no_ray_left_behind():
+    """Shut the private cluster down when this file is done."""
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_real_workers_train_a_codebook_through_the_same_loop(num_workers, tmp_path, no_ray_left_behind):
+    out = tmp_path / "codebook"
+    out.mkdir()
+    health = learn_actions(drive(4, seed=1), drive(2, seed=2), out, recipe(8, 12), where=LaunchConfig(num_workers, threads=1),
+                           runs=tmp_path / "runs", name="codebook-workers", seed=0)
+    rows = [json.loads(line) for line in (out / "history_ego.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(2, 13, 2))
+    assert np.isfinite([row["loss"] for row in rows]).all()
+    assert health.pairs == 2 * 11
+    model, gap_s = read_codebook(out)
+    assert gap_s == 0.5 and not any(name.startswith("module.") for name in model.state_dict())
+
+
+def counting_loop(config: dict) -> dict:
+    """Counts to ten; the process dies once, at LOSE_AT, on the first attempt."""
+    import os
+    from pathlib import Path
+
+    session = Session(config)
+    state = session.resume()
+    start = state["step"] if state else 0
+    for step in range(start + 1, 11):
+        if step == LOSE_AT and start == 0:
+            os._exit(1)
+        session.report(step, {"value": float(step)}, {"step": step} if step % 2 == 0 else None)
+    return {"began_at": start, "ended_at": step, "world": session.world_size, "here": str(Path.cwd())}
+
+
+def test_a_worker_that_dies_is_started_again_from_the_last_checkpoint(tmp_path, no_ray_left_behind):
+    found = launch(counting_loop, {}, name="dies", runs=tmp_path, where=LaunchConfig(num_workers=1, max_failures=1, threads=1))
+    assert found["began_at"] == 4 and found["ended_at"] == 10 and found["world"] == 1
+
+
+def test_a_worker_that_dies_more_often_than_allowed_ends_the_run(tmp_path, no_ray_left_behind):
+    with pytest.raises(Exception, match=r"(?i)worker|died|exit"):
+        launch(counting_loop, {}, name="dies", runs=tmp_path,
+               where=replace(LaunchConfig(num_workers=1, threads=1), max_failures=0))
