@@ -1,17 +1,20 @@
 """Link 8: every planner on every scene of the test logs, scored by the PDM score and by displacement."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from assets.chain import Ask, Chain
 from assets.checks import record, result
 from assets.frames import frames
-from assets.links import code_version, usable_logs
+from assets.links import code_version, plan_zero_shot, usable_logs
 from assets.making import Making
 from assets.metadata import column_schema, svg_picture, table
 from assets.relabeled import relabeled
 from assets.student import student
 from assets.trajectories import trajectories
 from assets.vla import vla
+from storage.artifact import is_current
 
 HUMAN_AT_LEAST = 0.9        # PDMS of the recorded drive; below it the score, the map or the recording is wrong
 
@@ -22,7 +25,8 @@ def evaluation(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> 
     """PDM sub-scores, PDMS and displacement errors of every planner on every test scene, with intervals and latency.
 
     Rows that always stand beside each other: stopped, constant velocity, constant turn rate, ego-status MLP, human log,
-    PDM-Closed, planner alone, VLA, student, student without the teacher.
+    PDM-Closed, planner alone, VLA, student, student without the teacher. Those that plan also drive logs of a place where
+    nothing was trained, open loop, in nuScenes' measures.
     """
     making, preset = Making(context, chain, "evaluation", config), chain.preset()
     if making.needed:
@@ -32,23 +36,48 @@ def evaluation(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> 
 
         rows = read_dataset(chain.lake, "test", size_hw=preset.vla.image_hw, relabeled=True, log_ids=usable_logs(chain))
         planners = open_planners(chain.lake.link("vla"), chain.lake.link("student"))
+        elsewhere = zero_shot_logs(context, chain, force=config.force)
         with making.artifact() as out:
             evaluate(rows, planners, chain.lake, out, preset.evaluation, seeds=dict.fromkeys(planners, preset.seed),
                      latency=measure_latency(planners, rows))
+            if elsewhere is not None:
+                from ops.zero_shot import zero_shot_of_artifact
+
+                zero_shot_of_artifact(elsewhere, planners, out, preset.evaluation, preset.vla.image_hw)
     return making.result(evaluation_metadata(chain))
 
 
+def zero_shot_logs(context: dg.AssetExecutionContext, chain: Chain, *, force: bool = False) -> Path | None:
+    """The artefact with the logs of another place, made if it is not current; None where the scale asks for none."""
+    lineage, config = plan_zero_shot(chain), chain.preset().evaluation.zero_shot
+    if lineage is None or config is None:
+        return None
+    from ops.zero_shot_logs import make_zero_shot_logs, zero_shot_log_ids
+
+    path = chain.lake.root / lineage.asset
+    if force or not is_current(path, lineage.version):
+        make_zero_shot_logs(path, lineage, config.logs, chain.preset().processes)
+    logs, failed = zero_shot_log_ids(path)
+    context.log.info(f"zero-shot: {len(logs)} logs of {config.logs.nuscenes or 'town B'}")
+    for log, reason in failed.items():
+        context.log.warning(f"zero-shot: {log} is left out: {reason}")
+    return path
+
+
 def evaluation_metadata(chain: Chain) -> dict:
-    """The score table, and PDMS with its intervals."""
+    """The score tables, and PDMS with its intervals."""
     from ops.draw_charts import interval_chart
     from ops.intervals import Interval
+    from ops.openloop import open_loop_rows, read_open_loop
     from storage.metrics_table import SCORES
 
     rows = _means(chain)
     pdms = sorted((row for row in rows if row["measure"] == "pdms"), key=lambda row: -row["mean"])
     bars = [(row["planner"], Interval(100 * row["mean"], 100 * row["low"], 100 * row["high"], row["n_scored"],
                                       row["logs"])) for row in pdms]
-    return {"scenes": max((row["n_expected"] for row in rows), default=0), "scores": score_table(chain),
+    elsewhere = read_open_loop(chain.lake.link("evaluation"))
+    more = {"zero shot": table(open_loop_rows(elsewhere))} if elsewhere is not None else {}
+    return {"scenes": max((row["n_expected"] for row in rows), default=0), "scores": score_table(chain), **more,
             "PDMS": svg_picture(interval_chart(bars, names=str, label="PDMS"), "PDMS"),
             "dagster/column_schema": column_schema(SCORES)}
 

@@ -46,8 +46,8 @@ LINKS: dict[str, Link] = {
     "vla": Link(("frames", "trajectories", "relabeled"), ("ops/finetune.py",), ("map", "command"), seeded=True),
     "student": Link(("frames", "trajectories", "relabeled", "vla"), ("ops/distill.py",), ("map", "command"),
                     seeded=True),
-    "evaluation": Link(("frames", "trajectories", "relabeled", "vla", "student"), ("ops/evaluate.py", "ops/plan.py"),
-                       ("map", "command", "agents"), seeded=True),
+    "evaluation": Link(("frames", "trajectories", "relabeled", "vla", "student"),
+                       ("ops/evaluate.py", "ops/plan.py", "ops/zero_shot.py"), ("map", "command", "agents"), seeded=True),
     "report": Link(("frames", "codebook", "relabeled", "vla", "student", "evaluation"), ("ops/draw.py",),
                    ("map", "command", "agents"), checked=False),
 }
@@ -87,8 +87,19 @@ def plan_link(chain: Chain, link: str, known: Mapping[str, str] | None = None) -
                         for log in usable_logs(chain, LINKS[link].splits)}
         else:
             parents[dep] = (known or {}).get(dep) or read_lineage(lake.link(dep)).version
+    if link == "evaluation" and (elsewhere := plan_zero_shot(chain)) is not None:
+        parents[elsewhere.asset] = elsewhere.version
     config = getattr(preset, link, None)
     return plan(link, parents, config, code_version(link), preset.seed if LINKS[link].seeded else None)
+
+
+def plan_zero_shot(chain: Chain) -> Lineage | None:
+    """The lineage that the logs of another place will have, which the evaluation drives too; None where it does not."""
+    from ops.zero_shot_logs import plan_zero_shot_logs
+
+    config = chain.preset().evaluation.zero_shot
+    code = _code_version_of_modules(("ops/zero_shot_logs.py",))
+    return None if config is None else plan_zero_shot_logs(config.logs, code)
 
 
 def is_done(path: Path, link: str, version: str) -> bool:
@@ -187,5 +198,3 @@ def _imported(file: Path) -> frozenset[str]:
 def _files_of_module(name: str) -> list[Path]:
     path = ROOT.joinpath(*name.split("."))
     return [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()]
-
-

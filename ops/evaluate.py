@@ -19,6 +19,7 @@ from ops.intervals import IntervalConfig
 from ops.scenes import ScenesConfig, ScoredPlans, scene_rows, score_scenes
 from ops.score_table import Recomputed, plans_table, recompute, scores_table
 from ops.summarize import differences_table, summary_table
+from ops.zero_shot_logs import ZeroShotConfig
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
 from storage.lake import Lake
@@ -58,6 +59,7 @@ class EvaluationConfig:
         ("human", "pdm_closed"))
     interval: IntervalConfig = field(default_factory=IntervalConfig)
     seed: int = 0                           # of the shuffled images
+    zero_shot: ZeroShotConfig | None = None     # also drive logs of another place, open loop
 
 
 @dataclass(frozen=True, slots=True)

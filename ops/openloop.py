@@ -7,18 +7,23 @@ the same plans:
           pose are masked out one by one
   upto    the mean over the poses up to and including k s (ST-P3, VAD); only rows whose human future is complete to 3 s
 In both, a pose at which the human's own box touches a recorded box counts in no collision rate, and boxes are oriented
-rectangles, the ego's turned by the planned heading (the public code leaves it unturned).
+rectangles, the ego's turned by the planned heading (the public code leaves it unturned). UniAD's public code divides by all
+samples, so that what is masked counts as an error or a collision of zero; here it leaves the sum and the number.
 Legend: N rows, P planners, T = 6 steps of 0.5 s, B boxes.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ops.boxes import overlap
 from ops.intervals import IntervalConfig, intervals
 from storage.dataset import FrameSet
+from storage.metrics_table import ZERO_SHOT_FILE
 from storage.trajectory_table import STEP_S, Category
 
 STEPS = 6                       # 3 s
@@ -35,6 +40,7 @@ OPEN_LOOP = pa.schema([
     pa.field("collision", pa.float64(), True),          # share of poses in 0 ... 1
     pa.field("collision_low", pa.float64(), True), pa.field("collision_high", pa.float64(), True),
     pa.field("n_rows", pa.int32(), False),              # rows that went into l2_m
+    pa.field("n_collision", pa.int32(), False),         # rows that went into collision
     pa.field("n_expected", pa.int32(), False),          # rows of the subset
 ])
 
@@ -86,8 +92,30 @@ def open_loop(rows: FrameSet, plans_NP83: np.ndarray, planners: tuple[str, ...],
                         "planner": planner, "convention": convention, "subset": subset, "horizon_s": horizon,
                         "l2_m": a and a.mean, "l2_low_m": a and a.low, "l2_high_m": a and a.high,
                         "collision": b and b.mean, "collision_low": b and b.low, "collision_high": b and b.high,
-                        "n_rows": a.n if a else 0, "n_expected": int(member.sum())})
+                        "n_rows": a.n if a else 0, "n_collision": b.n if b else 0, "n_expected": int(member.sum())})
     return pa.Table.from_pylist(out, OPEN_LOOP)
+
+
+def read_open_loop(folder: Path) -> pa.Table | None:
+    """The table that an evaluation holds of another place; None if it drove nowhere else."""
+    file = folder / ZERO_SHOT_FILE
+    return pq.read_table(file, schema=OPEN_LOOP) if file.exists() else None
+
+
+def open_loop_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """One row a planner for people: L2 in metres, collisions in per cent, and n; `@k` is `at` k s, `<=k` is `upto` k s."""
+    found = {(row["planner"], row["convention"], row["horizon_s"]): row for row in table.to_pylist()
+             if row["subset"] == "all"}
+    out = []
+    for planner in dict.fromkeys(table["planner"].to_pylist()):
+        line: dict[str, Any] = {"planner": planner}
+        for convention, sign in zip(CONVENTIONS, ("@", "<="), strict=True):
+            of = [found[planner, convention, horizon] for horizon in HORIZONS_S]
+            line |= {f"L2{sign}{row['horizon_s']}": row["l2_m"] for row in of}
+            line |= {f"col{sign}{row['horizon_s']}": None if row["collision"] is None else 100 * row["collision"] for row in of}
+            line[f"n{sign}{HORIZONS_S[-1]}"] = of[-1]["n_rows"]
+        out.append(line)
+    return out
 
 
 def _mean_over_steps(values_NPT: np.ndarray, mask_N1T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

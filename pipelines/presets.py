@@ -84,7 +84,7 @@ def smoke() -> Preset:
             ego_fit=_few(150), val_rows=16),
         student=StudentConfig(int8=False, check_rows=16, val_rows=16, latency_calls=6),
         evaluation=EvaluationConfig(stride=3, interval=IntervalConfig(resamples=200), zero_shot=ZeroShotConfig(
-            ZeroShotLogsConfig(TownBConfig(scenes=2, seconds=7.0, event_rate=0.0)),
+            ZeroShotLogsConfig(TownBConfig(blocks=2, scenes=2, seconds=7.0, event_rate=0.0)),
             OpenLoopConfig(interval=IntervalConfig(resamples=200)))))
 
 

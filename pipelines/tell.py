@@ -38,7 +38,7 @@ def told(chain: "Chain", summary: "RunSummary", until: str) -> str:
     if summary.ends_at:
         return "\n".join([*lines, "", summary.ends_at])
     if until in ("evaluation", "report"):
-        lines += ["", score_text(chain.lake)]
+        lines += ["", score_text(chain.lake), *zero_shot_lines(chain.lake)]
     if until == "report":
         lines += ["", f"report: {(chain.lake.link('report') / 'report.html').absolute()}"]
     return "\n".join(lines)
@@ -62,6 +62,19 @@ def score_text(lake: Lake) -> str:
     rows = [{"planner": planner, **{name: _cell(cells[planner].get(name), name) for name in SCORE_COLUMNS}}
             for planner in ranked]
     return "\n".join([f"{scenes} scenes of the test logs; shares times 100, distances in metres", rows_text(rows)])
+
+
+def zero_shot_lines(lake: Lake) -> list[str]:
+    """The open-loop table of the place where nothing was trained, if the evaluation drove there."""
+    from ops.openloop import open_loop_rows, read_open_loop
+
+    table = read_open_loop(lake.link("evaluation"))
+    if table is None:
+        return []
+    rows = [{name: value if isinstance(value, (str, int)) else "-" if value is None else f"{value:.2f}"
+             for name, value in row.items()} for row in open_loop_rows(table)]
+    return ["", "zero shot, open loop where nothing was trained: L2 in metres, collisions in per cent, n rows;",
+            "@k is the error at k s (as UniAD reports), <=k the mean up to k s (as ST-P3 and VAD report)", rows_text(rows)]
 
 
 def status_text(chain: "Chain") -> str:

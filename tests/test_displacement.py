@@ -1,10 +1,8 @@
 """Displacement errors, intervals over logs, and open-loop L2 and collisions on worlds small enough to check by hand."""
 
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,11 +11,9 @@ from ops.boxes import overlap
 from ops.displacement import displacement
 from ops.intervals import IntervalConfig, intervals
 from ops.openloop import OpenLoopConfig, open_loop
-from ops.zero_shot import ZeroShotConfig, zero_shot
-from storage.dataset import FrameSet, read_dataset
+from storage.dataset import FrameSet
 from storage.errors import ConfigError
 from storage.trajectory_table import AGENTS, Category
-from tests.tiny_lake import write_tiny_lake
 
 STRAIGHT = np.stack([np.arange(1, 9) * 5.0, np.zeros(8), np.zeros(8)], axis=1).astype(np.float32)
 
@@ -171,23 +167,3 @@ def test_boxes_touch_as_polygons_do_wherever_the_world_lies(a: tuple, b: tuple, 
     turn = np.array([[cos, -sin], [sin, cos]])
     moved = [np.concatenate([turn @ box[:2] + move[:2], [box[2] + move[2]], box[3:]]) for box in (box_a, box_b)]
     assert bool(overlap(*moved)) == bool(overlap(box_a, box_b))
-
-
-def test_another_town_is_driven_with_own_blank_and_shuffled_images(tmp_path: Path) -> None:
-    lake = write_tiny_lake(tmp_path / "lake")
-    everything = read_dataset(lake, size_hw=(18, 32))
-
-    class Bright:
-        def plan(self, rows: FrameSet) -> np.ndarray:
-            seen = (rows.images.mean(axis=(1, 2, 3)) > 0)[:, None, None]
-            return np.where(seen, rows.future, 0.0)
-
-    table = zero_shot(everything, {"student": Bright()}, lake, tmp_path / "out", ZeroShotConfig())
-    assert table.equals(pq.read_table(tmp_path / "out/zero_shot.parquet"))
-    assert (tmp_path / "out/zero_shot.csv").read_text().count("\n") == len(table) + 1
-    l2 = {row["planner"]: row["l2_m"] for row in table.to_pylist()
-          if (row["convention"], row["subset"], row["horizon_s"]) == ("at", "all", 3)}
-    assert set(l2) == {"student", "student_blank", "student_shuffled"}
-    assert l2["student"] == l2["student_shuffled"] == 0.0 and l2["student_blank"] > 15.0
-    with pytest.raises(ConfigError, match="no frame to drive from"):
-        zero_shot(everything.take(everything.frame_index == 23), {}, lake, tmp_path / "out", ZeroShotConfig())

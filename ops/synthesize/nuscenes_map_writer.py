@@ -129,7 +129,7 @@ def _traffic_lights(shapes: Shapes, town: Town, props: Things) -> list[Record]:
     signals, out = props.take(props.model == "signal"), []
     for number, (xyz, yaw, size, (junction, _)) in enumerate(zip(signals.position, signals.yaw_rad, signals.size_m,
                                                                  signals.light, strict=True)):
-        arm = min(town.junctions[int(junction)].arms, key=lambda arm: abs(curves.wrap(arm.mouth[2] + np.pi - yaw)))
+        arm = min(town.junctions[int(junction)].arms, key=lambda arm: abs(float(curves.wrap(arm.mouth[2] + np.pi - yaw))))
         facing = xyz[:2] - curves.heading_vector(yaw)
         x, y, z = rounded(*xyz[:2], xyz[2] + size[2] / 2)
         out.append({

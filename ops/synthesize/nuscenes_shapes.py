@@ -57,8 +57,8 @@ def arclines(path: np.ndarray) -> list[Record]:
         straight = abs(angle) < 1e-5
         radius = 999.999 if straight else length / abs(2 * np.sin(angle))
         along = length if straight else 2 * abs(angle) * radius
-        out.append({"start_pose": rounded(x, y, curves.wrap(yaw)),
-                    "end_pose": rounded(to_x, to_y, curves.wrap(yaw + 2 * angle)),
+        out.append({"start_pose": rounded(x, y, float(curves.wrap(yaw))),
+                    "end_pose": rounded(to_x, to_y, float(curves.wrap(yaw + 2 * angle))),
                     "shape": "LSR" if straight else "LSL" if angle > 0 else "RSR", "radius": round(float(radius), 6),
                     "segment_length": rounded(0.0, along, 0.0) if straight else rounded(along, 0.0, 0.0)})
     return out

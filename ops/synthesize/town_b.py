@@ -32,6 +32,7 @@ class TownBConfig:
     """How much of town B is driven, and how it is seen."""
 
     seed: int = 23                  # the town and every scene follow from it
+    blocks: int = 3                 # of the street grid, each way
     scenes: int = 8
     seconds: float = 20.0           # length of a scene
     event_rate: float = 0.5         # share of scenes with a rare event
@@ -44,17 +45,18 @@ class TownBConfig:
 
 def scene_names(config: TownBConfig) -> list[str]:
     """Names of all scenes, in order. Raises ConfigError for a town that cannot be recorded."""
-    if config.scenes < 1 or config.seconds * HZ < 2:
-        raise ConfigError("town B cannot be recorded like that", expected="at least one scene, and two samples in each",
-                          found=f"scenes={config.scenes}, seconds={config.seconds}")
+    if config.scenes < 1 or config.seconds * HZ < 2 or config.blocks < 2:
+        raise ConfigError("town B cannot be recorded like that",
+                          expected="at least two blocks, one scene, and two samples in each",
+                          found=f"blocks={config.blocks}, scenes={config.scenes}, seconds={config.seconds}")
     return [f"scene-{FIRST_SCENE + number}" for number in range(config.scenes)]
 
 
 def town_plan(config: TownBConfig) -> TownConfig:
     """The plan of the streets: fewer and longer than in town A, with more bend and less of a turn at their ends."""
-    return TownConfig(seed=config.seed, columns=4, rows=4, spacing_m=132.0, jitter_m=15.0, rotation_rad=(0.08, 0.26),
-                      bulge_m=17.0, wide_columns=(1,), wide_rows=(2,), wide_median_m=3.6, minor_median_m=0.9,
-                      minor_median_share=0.3, minor_speed_mps=12.0, wide_speed_mps=15.0)
+    return TownConfig(seed=config.seed, columns=config.blocks + 1, rows=config.blocks + 1, spacing_m=132.0, jitter_m=15.0,
+                      rotation_rad=(0.08, 0.26), bulge_m=17.0, wide_columns=(1,), wide_rows=(2,), wide_median_m=3.6,
+                      minor_median_m=0.9, minor_median_share=0.3, minor_speed_mps=12.0, wide_speed_mps=15.0)
 
 
 def synthesize_town_b(raw: Path, config: TownBConfig) -> None:
