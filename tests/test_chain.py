@@ -101,6 +101,15 @@ def test_the_student_descends_from_every_training_log(lake):
     assert set(logs_behind(lake, "student")) == set(lake.log_ids("raw_logs"))
 
 
+def test_the_evaluation_also_drives_a_town_that_no_training_link_has_seen(lake):
+    table = pq.read_table(lake.link("evaluation") / "zero_shot.parquet")
+    assert {"stopped", "ego_status_mlp", "student", "student_blank", "vla_shuffled"} <= set(table["planner"].to_pylist())
+    assert read_lineage(lake.link("evaluation")).parents["zero_shot"] == read_lineage(lake.link("zero_shot")).version
+    other = Lake(lake.link("zero_shot")).log_ids("trajectories")
+    assert other and not set(other) & set(lake.log_ids("trajectories"))
+    assert "zero_shot" not in read_lineage(lake.link("student")).parents
+
+
 def test_the_data_version_of_each_asset_is_its_artefacts_and_nothing_is_stale(checkout, lake):
     from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
     from dagster._core.loader import LoadingContextForTest
