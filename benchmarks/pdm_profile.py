@@ -2,8 +2,8 @@
 
     python -m benchmarks.pdm_profile [CASES.npz]
 
-Stages are the compiled functions of ops/pdm, each in a loop of its own over the plans. The floor is what a plan needs
-whatever the index: interpolating and driving it, its boxes, its own motion. One core.
+Stages are the compiled functions of ops/pdm, each in a loop of its own over the plans; areas are timed by leaving the map
+out. The floor is what a plan needs whatever the index: interpolating and driving it, its boxes, its own motion. One core.
 """
 
 import sys
@@ -15,11 +15,12 @@ import numpy as np
 
 from benchmarks.reference_cases import read_cases, read_scene
 from ops.pdm import PreparedScene, Version, prepare, score
-from ops.pdm.areas import Area, ego_areas, swept_bounds
+from ops.pdm.areas import swept_bounds
 from ops.pdm.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
 from ops.pdm.comfort import comfort_bounds, filters
 from ops.pdm.engine import kernel
 from ops.pdm.geometry import fill_ego_boxes
+from ops.pdm.map_index import index_polygons
 from ops.pdm.pipeline import examine
 from ops.pdm.progress import keeps_lane, raw_progress
 from ops.pdm.tracking import references
@@ -27,11 +28,10 @@ from ops.pdm.vehicle import POSES
 from tests.tiny_pdm import Road, Track, road_scene
 
 PLANS = 256
-AREAS = len(Area)
 FLOOR = ("10 Hz references", "tracker and bicycle", "boxes", "progress, lane keeping", "comfort")
 
 
-def seconds(works: dict[str, Callable[[], object]], at_least_s: float = 0.2, rounds: int = 4) -> dict[str, float]:
+def seconds(works: dict[str, Callable[[], object]], at_least_s: float = 0.2, rounds: int = 6) -> dict[str, float]:
     """Processor seconds of one call of each, over rounds in which they take turns; other work on the machine does not
     count, but its clock may tick only every few milliseconds, so each turn takes `at_least_s`."""
     spent, calls = dict.fromkeys(works, 0.0), dict.fromkeys(works, 0)
@@ -81,12 +81,6 @@ def _boxes(states, corners, facing):
 
 
 @kernel
-def _areas(states, corners, polygons, areas):
-    for k in range(states.shape[0]):
-        ego_areas(states[k], corners[k], polygons, areas[k])
-
-
-@kernel
 def _others(states, corners, facing, areas, traffic, ttc_states):
     found, tracks = 0.0, np.empty(len(traffic.radius), dtype=np.int64)
     for k in range(states.shape[0]):
@@ -121,6 +115,7 @@ def stage_times(prepared: PreparedScene, version: Version) -> dict[str, float]:
     traffic, polygons, line = prepared.reference(version).traffic, prepared.polygons, prepared.line
     states, world = prepared.states_of(plans, 0.5), references(plans, scene.ego[:3], scene.time_us, 0.5)
     corners, facing = np.empty((PLANS, POSES, 5, 2)), np.empty((PLANS, POSES, 2))
+    nowhere = index_polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(0, np.uint8))
     areas = examine(states, prepared.history, polygons, line, traffic, version).areas
     history = prepared.history if is_v2 else prepared.history[:0]
     padded = np.concatenate([np.broadcast_to(history, (PLANS, *history.shape)), states], axis=1)
@@ -130,10 +125,12 @@ def stage_times(prepared: PreparedScene, version: Version) -> dict[str, float]:
     took = seconds({
         "10 Hz references": lambda: references(plans, scene.ego[:3], scene.time_us, 0.5),
         "tracker and bicycle": lambda: prepared.track(world), "boxes": lambda: _boxes(states, corners, facing),
-        "areas": lambda: _areas(states, corners, polygons, np.empty((PLANS, POSES, AREAS), bool)),
+        "areas": lambda: examine(states, prepared.history, polygons, line, traffic, version),
+        "no areas": lambda: examine(states, prepared.history, nowhere, line, traffic, version),
         "collisions, TTC, lights": lambda: _others(states, corners, facing, areas, traffic, ttc_states),
         "progress, lane keeping": lambda: _progress(corners, areas, line, is_v2),
         "comfort": lambda: _comfort(padded, by, is_v2), "all": lambda: score(prepared, plans, version=version)})
+    took["areas"] -= took.pop("no areas")
     return {name: part / PLANS for name, part in took.items()}
 
 
