@@ -92,6 +92,27 @@ def test_scenes_without_a_plan_count_as_expected_when_a_split_is_named(lake: Lak
     assert mean.means["score"] == pytest.approx(np.mean(scores))
 
 
+def test_scenes_that_cannot_be_scored_are_listed_with_their_reason_and_their_split(tmp_path: Path) -> None:
+    lake = write_tiny_lake(tmp_path)
+    folder = lake.log("trajectories", "log-c")
+    table = pq.read_table(folder / "trajectories.parquet")
+    place = table.column_names.index("route_roadblock_ids")
+    pathless = table.set_column(place, table.schema.field(place), pa.array([[]] * FRAMES, table.schema.field(place).type))
+    pq.write_table(pathless, folder / "trajectories.parquet")
+    table = score_plans(pa.Table.from_pylist([row(5, log_id="log-c")]), lake, expect_split="train", versions=["v2"])
+    reasons = [line["reason"] for line in table.to_pylist()]
+    assert reasons == ["the frame has no route"] + ["the file has no plan for this scene"] * (len(SCENES) - 1)
+    mean, = means_of(table)
+    assert (mean.split, mean.n_scored, mean.n_expected, mean.means) == ("train", 0, len(SCENES), {})
+    assert set(table["n_expected"].to_pylist()) == {len(SCENES)}
+
+
+def test_many_plans_of_a_planner_at_one_frame_are_all_compared_with_the_frame_before(lake: Lake) -> None:
+    swerve = straight(2.0, y=1.0)[0].ravel().tolist()
+    found = rows_of(lake, row(5), row(6), row(6, swerve), row(6), versions=["v2"])
+    assert [line["ec"] for line in found] == [None, 1.0, 0.0, 1.0]
+
+
 def test_the_evaluations_own_column_of_poses_is_known(lake: Lake) -> None:
     own = pa.Table.from_pylist([row(5)]).select(["log_id", "frame_index", "planner", "poses"])
     renamed = own.rename_columns(["log_id", "frame_index", "planner", "plan_xyyaw"])
