@@ -129,7 +129,9 @@ def test_the_can_bus_holds_the_planned_route_and_the_devkit_reads_it(raw, log):
     route = np.array(NuScenesCanBus(dataroot=str(raw)).get_messages("scene-9001", "route"))
     pose = log.signals().pose_world
     gap = np.hypot(*np.moveaxis(pose[:, None, :2] - route[None], -1, 0)).min(axis=1)
-    assert gap.max() < 1.0 and set(log.signals().command.tolist()) <= {Command.LEFT, Command.STRAIGHT, Command.RIGHT}
+    end_m = np.hypot(*(pose[-1, :2] - route[-1]))
+    assert gap.max() < 1.0 and 20.0 < end_m < 85.0
+    assert set(log.signals().command.tolist()) <= {Command.LEFT, Command.STRAIGHT, Command.RIGHT}
 
 
 def test_our_reader_sees_one_motion_in_poses_and_velocities_and_boxes_that_move_with_them(log):

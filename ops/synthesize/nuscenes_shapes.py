@@ -1,5 +1,6 @@
-"""Geometry as nuScenes' map expansion holds it: nodes, lines, polygons with holes, chains of arcs. Not what they stand for."""
+"""Parts of nuScenes' tables and maps: tokens, numbers, nodes, lines, polygons, chains of arcs. Not what they stand for."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,3 +68,19 @@ def arclines(path: np.ndarray) -> list[Record]:
 def rounded(*values: float) -> list[float]:
     """To a micrometre or a microradian, so that files do not grow by digits that mean nothing."""
     return [round(float(value), 6) for value in values]
+
+
+def linked(tokens: list[str], index: int) -> Record:
+    """A row's own token and those of the rows before and after it in time."""
+    return {"token": tokens[index], "prev": tokens[index - 1] if index else "",
+            "next": tokens[index + 1] if index + 1 < len(tokens) else ""}
+
+
+def quaternion(yaw_rad: float) -> list[float]:
+    """w, x, y, z of a heading."""
+    return [round(float(np.cos(yaw_rad / 2)), 9), 0.0, 0.0, round(float(np.sin(yaw_rad / 2)), 9)]
+
+
+def token(text: str) -> str:
+    """A token that follows from what it names."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
