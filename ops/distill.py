@@ -31,7 +31,7 @@ from ops.fit_vlm import read_vlm
 from ops.latency import measure_latency
 from ops.launch import LaunchConfig
 from ops.load_planner import count_parameters
-from ops.make_planner import judging_of, make_planner, read_recipe
+from ops.make_planner import finish_planner, judging_of, planner_job, read_recipe
 from ops.measure_planners import PlannerFigures, measure_planners
 from ops.plan import VlaPlanner, open_planner, open_vla
 from ops.predict import fit_images
@@ -93,12 +93,14 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
     judging = judging_of(train, frames, flipped, arrays, score_plans, recipe.score.rows)
     parts = {"planner": replace(recipe.planner, second_memory=True),
              "imitator": replace(config.imitator, memory_tokens=teacher.memory.shape[1])}
-    made: dict[str, StudentPlanner] = {}
-    for part, folder, imitation in (("student", out, config.imitation),
-                                    ("no_teacher", out / "no_teacher", without_teacher(config.imitation))):
-        made[part] = make_planner(part, "student", parts, folder, recipe.fit, place, imitation=imitation,
-                                  judging=judging, score=recipe.score)
-        clock.lap(part)
+    folders = {"student": out, "no_teacher": out / "no_teacher"}
+    imitations = {"student": config.imitation, "no_teacher": without_teacher(config.imitation)}
+    place.launch_all([planner_job(part, "student", parts, folders[part], recipe.fit, place, imitations[part])
+                      for part in folders])
+    clock.lap("student and no_teacher")
+    made: dict[str, StudentPlanner] = {
+        part: finish_planner(part, "student", folder, place, judging, recipe.score) for part, folder in folders.items()}
+    clock.lap("score heads")
     checked = spread(np.arange(len(arrays)), config.check_rows)
     assert arrays.images is not None
     exported = export(made["student"], arrays.images[checked], frames.status[checked], out, int8=config.int8)

@@ -4,13 +4,13 @@ Not the work itself and not the decision what to do with a failure.
 """
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ops.pool import worker_pool
 from storage.artifact import Lineage, write_artifact
 from storage.errors import SourceError
 from storage.sources import open_source
@@ -43,8 +43,7 @@ def each_log(works: Sequence[LogWork], processes: int = 2) -> Iterator[LogOutcom
     if processes <= 1 or len(works) <= 2:
         yield from map(_do, works)
         return
-    # A fresh interpreter for each process: forking one that holds threads of zarr or torch can hang.
-    with ProcessPoolExecutor(min(processes, len(works)), multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(min(processes, len(works))) as pool:
         pending = [pool.submit(_do, work) for work in works]
         try:
             for future in as_completed(pending):

@@ -27,12 +27,12 @@ from models.planner import offset_scale
 from models.vlm import ActionVlm, VlmConfig
 from ops import baselines
 from ops.code_accuracy import CodeAccuracy, code_accuracy
-from ops.fit import FitConfig, RunPlace
+from ops.fit import FitConfig, RunPlace, TrainingJob
 from ops.fit_score import ScorePlans
-from ops.fit_vlm import open_vlm, read_vlm, vlm_loop
+from ops.fit_vlm import open_vlm, read_vlm, read_vlm_apart, vlm_loop
 from ops.launch import LaunchConfig
 from ops.load_planner import count_parameters
-from ops.make_planner import PlannerRecipe, judging_of, make_planner
+from ops.make_planner import PlannerRecipe, finish_planner, judging_of, planner_job
 from ops.measure_planners import PlannerFigures, measure_planners
 from ops.predict import fit_images
 from ops.propose import plan_rows
@@ -83,26 +83,31 @@ def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, sc
     """
     torch.set_num_threads(where.threads)
     place, clock = RunPlace(where, runs, name, seed), Clock()
-    vlm_rows = _train_vlm(train, out, config, place)
-    clock.lap("vlm")
-    vlm = open_vlm(out / "vlm")
     frames, flipped = planner_frames(train, config.recipe.rows)
-    readings = read_vlm(vlm, frames.images, frames.status)
-    arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, config.recipe.planner.image_hw),
-                            visual=readings.visual, action=readings.action)
+    arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, config.recipe.planner.image_hw))
+    arrays.save(place.arrays("planner"))
+    vlm_rows, vlm_job = _vlm_job(train, out, config, place)
+    ego, alone = _ego_and_alone(config, frames)
+    place.launch_all([vlm_job, alone.job(out, place), ego.job(out, place)])
+    clock.lap("vlm, planner_alone and ego_status_mlp")
+
+    readings = read_vlm_apart(out / "vlm", frames.images, frames.status, place.where)
+    arrays = replace(arrays, visual=readings.visual, action=readings.action)
     arrays.save(place.arrays("planner"))
     clock.lap("read_vlm")
+    fused = _fused(config, alone, readings.visual.shape[-1])
+    place.launch_all([fused.job(out, place)])
+    clock.lap("planner")
 
     judging = judging_of(train, frames, flipped, arrays, score_plans, config.recipe.score.rows)
-    made = {}
-    for part, kind, parts in _planners(config, frames, readings.visual.shape[-1]):
-        blind = kind == "ego_mlp"
-        made[part] = make_planner(part, kind, parts, out / part, config.ego_fit if blind else config.recipe.fit, place,
-                                  judging=None if blind else judging, score=config.recipe.score)
-        clock.lap(part)
+    made = {planner.part: finish_planner(planner.part, planner.kind, out / planner.part, place,
+                                         None if planner is ego else judging, config.recipe.score)
+            for planner in (ego, alone, fused)}
+    clock.lap("score heads")
     Teacher.say(made["planner"], readings, frames, flipped).save(out / "teacher")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
 
+    vlm = open_vlm(out / "vlm")
     measured = val.take(spread(plannable_rows(val), config.val_rows))
     codes, planners = _measure(measured, train, vlm, made, config, score_plans)
     clock.lap("measure")
@@ -133,26 +138,45 @@ class Clock:
         self._last = now
 
 
-def _train_vlm(train: FrameSet, out: Path, config: VlaConfig, place: RunPlace) -> int:
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """One of the three planners: its name, kind and parts as build_planner has them, and how it is trained."""
+
+    part: str
+    kind: str
+    parts: dict[str, Any]
+    fit: FitConfig
+
+    def job(self, out: Path, place: RunPlace) -> TrainingJob:
+        """Its training, into a folder of its name in `out`."""
+        return planner_job(self.part, self.kind, self.parts, out / self.part, self.fit, place)
+
+
+def _vlm_job(train: FrameSet, out: Path, config: VlaConfig, place: RunPlace) -> tuple[int, TrainingJob]:
+    """How many rows the VLM learns from, and its training."""
     rows = np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
     if not len(rows):
         raise ArtifactError("there is nothing for the VLM to learn", expected="rows with codes and an image",
                             found=f"none among {len(train)} rows", do="make them: latentvla run --until relabeled")
     TrainingArrays(train.status[rows], train.future[rows], train.images[rows], train.codes[rows],
                    train.codes_valid[rows]).save(place.arrays("vlm"))
-    place.launch("vlm", vlm_loop, {"arrays": str(place.arrays("vlm")), "out": str(out / "vlm"), "vlm": config.vlm,
-                                   "fit": config.vlm_fit})
-    return len(rows)
+    return len(rows), TrainingJob("vlm", vlm_loop, {"arrays": str(place.arrays("vlm")), "out": str(out / "vlm"),
+                                                    "vlm": config.vlm, "fit": config.vlm_fit})
 
 
-def _planners(config: VlaConfig, frames: FrameSet, vlm_width: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """Name, kind and configurations of the three planners; the scale of their outputs comes from the training rows."""
+def _ego_and_alone(config: VlaConfig, frames: FrameSet) -> tuple[_Planner, _Planner]:
+    """The blind baseline and the planner alone; the scale of their outputs comes from the training rows."""
     scale = offset_scale(torch.from_numpy(frames.status), torch.from_numpy(frames.future))
-    alone = replace(config.recipe.planner, offset_scale=scale)
-    fusion = replace(config.fusion, vlm_width=vlm_width, width=alone.width)
-    return [("ego_status_mlp", "ego_mlp", {"ego_mlp": replace(config.ego_mlp, offset_scale=scale)}),
-            ("planner_alone", "planner", {"planner": alone}),
-            ("planner", "fused_planner", {"planner": replace(alone, second_memory=True), "fusion": fusion})]
+    ego_mlp, planner = replace(config.ego_mlp, offset_scale=scale), replace(config.recipe.planner, offset_scale=scale)
+    return (_Planner("ego_status_mlp", "ego_mlp", {"ego_mlp": ego_mlp}, config.ego_fit),
+            _Planner("planner_alone", "planner", {"planner": planner}, config.recipe.fit))
+
+
+def _fused(config: VlaConfig, alone: _Planner, vlm_width: int) -> _Planner:
+    """The same planner with the VLM's memory."""
+    planner = replace(alone.parts["planner"], second_memory=True)
+    fusion = replace(config.fusion, vlm_width=vlm_width, width=planner.width)
+    return _Planner("planner", "fused_planner", {"planner": planner, "fusion": fusion}, alone.fit)
 
 
 def _measure(rows: FrameSet, train: FrameSet, vlm: ActionVlm, made: dict[str, Any], config: VlaConfig,

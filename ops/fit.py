@@ -10,6 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,22 @@ import torch
 from torch import nn
 
 from ops.launch import LaunchConfig, Session, forget, launch, read_history
+from ops.pool import worker_pool
 from storage.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
 
 Loop = Callable[[dict[str, Any]], dict[str, Any]]
 LossOf = Callable[[nn.Module, np.ndarray], tuple[torch.Tensor, dict[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One training loop among those of an artefact."""
+
+    part: str
+    loop: Loop
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,24 @@ class RunPlace:
     def launch(self, part: str, loop: Loop, config: dict[str, Any]) -> dict[str, Any]:
         """Run one training loop; the same place and part go on after a kill."""
         return launch(loop, config | {"seed": self.seed}, name=f"{self.name}-{part}", runs=self.runs, where=self.where)
+
+    def launch_all(self, jobs: Sequence[TrainingJob]) -> None:
+        """Run loops that do not need each other: side by side where this machine trains them, in turn on Ray's workers.
+
+        The weights are the same either way: every loop has its own seeds and `where.threads` threads.
+        """
+        together = 1 if self.where.num_workers else min(self.where.at_once, len(jobs))
+        if together == 1:
+            for job in jobs:
+                self.launch(job.part, job.loop, job.config)
+            return
+        with worker_pool(together) as pool:
+            pending = [pool.submit(self.launch, job.part, job.loop, job.config) for job in jobs]
+            try:
+                for future in as_completed(pending):
+                    future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def arrays(self, part: str) -> Path:
         """Folder for the arrays that a loop maps."""

@@ -6,7 +6,7 @@ Legend: N rows, B rows of a batch, V visual tokens, S = 12 slots, K = 16 codes, 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from torch.nn import functional as F
 from models.vlm import CODE_SLOTS, ActionVlm
 from models.vlm_inputs import VlmInputs, prompts
 from ops.fit import FitConfig, fit
-from ops.launch import Session
+from ops.launch import LaunchConfig, Session
+from ops.pool import worker_pool
 from ops.training_arrays import TrainingArrays
 from storage.errors import ConfigError
+
+_ROWS_A_PROCESS = 500       # a process takes as long to start as the small model to read this many rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,22 @@ def read_vlm(vlm: ActionVlm, images: np.ndarray, status: np.ndarray, batch: int 
 
     return VlmReadings(join("codes_BS", np.int64), join("logits_BSK", np.float16), join("action_BSD", np.float16),
                        join("visual_BVD", np.float16))
+
+
+def read_vlm_apart(folder: Path, images: np.ndarray, status: np.ndarray, where: LaunchConfig) -> VlmReadings:
+    """What the finished VLM in `folder` says about N rows; many rows on a machine without a GPU are shared out."""
+    shares = 1 if torch.cuda.is_available() else min(where.at_once, len(images) // _ROWS_A_PROCESS)
+    if shares <= 1:
+        return read_vlm(open_vlm(folder), images, status)
+    with worker_pool(shares) as pool:
+        parts = list(pool.map(_read_share, [folder] * shares, [where.threads] * shares, np.array_split(images, shares),
+                              np.array_split(status, shares)))
+    return VlmReadings(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(VlmReadings)))
+
+
+def _read_share(folder: Path, threads: int, images: np.ndarray, status: np.ndarray) -> VlmReadings:
+    torch.set_num_threads(threads)
+    return read_vlm(open_vlm(folder), images, status)
 
 
 def _batches(rows: int, batch: int) -> Iterator[slice]:

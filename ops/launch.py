@@ -40,7 +40,8 @@ class LaunchConfig:
     use_gpu: bool = False           # one GPU a worker
     address: str | None = None      # None: a private Ray cluster; "auto" or host:port: an existing one
     max_failures: int = 1           # restarts of the worker group after a crash
-    threads: int = 2                # torch threads of each process
+    threads: int = 1                # torch threads of each process: networks this small gain nothing from more
+    at_once: int = 2                # trainings in this machine's own processes that run side by side; 1: in turn
 
 
 def launch(loop: Callable[[dict[str, Any]], dict[str, Any]], config: dict[str, Any], *, name: str, runs: Path,

@@ -32,7 +32,7 @@ class CodebookConfig:
     environment: FitConfig = field(         # phase (a)
         default_factory=lambda: FitConfig(steps=100, learning_rate=3e-3, weight_decay=0.01))
     ego: FitConfig = field(                 # phase (b)
-        default_factory=lambda: FitConfig(steps=400, learning_rate=3e-3, weight_decay=0.01))
+        default_factory=lambda: FitConfig(steps=300, learning_rate=3e-3, weight_decay=0.01))
 
     @property
     def image_hw(self) -> tuple[int, int]:

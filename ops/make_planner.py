@@ -1,4 +1,4 @@
-"""Make one planner whole: train it, then its score head, and keep its checkpoint. The recipe that all planners share.
+"""The recipe that all planners share: how one is trained, and how it then learns to judge its own proposals.
 
 Not the choice of planners: that is finetune's and distill's.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.planner import PlannerConfig
-from ops.fit import FitConfig, RunPlace
+from ops.fit import FitConfig, RunPlace, TrainingJob
 from ops.fit_planner import ImitationConfig, planner_loop
 from ops.fit_score import ScoreHeadConfig, ScorePlans, train_scorer
 from ops.load_planner import load_planner, save_planner
@@ -58,16 +58,22 @@ class Judging:
     score_plans: ScorePlans
 
 
-def make_planner(part: str, kind: str, parts: dict[str, Any], out: Path, fit: FitConfig, place: RunPlace, *,
-                 imitation: ImitationConfig | None = None, judging: Judging | None = None,
-                 score: ScoreHeadConfig | None = None) -> Any:
-    """Train planner `part` on the arrays in `place.arrays("planner")`, write it to `out` and return it.
+def planner_job(part: str, kind: str, parts: dict[str, Any], out: Path, fit: FitConfig, place: RunPlace,
+                imitation: ImitationConfig | None = None) -> TrainingJob:
+    """The training of planner `part` on the arrays in `place.arrays("planner")`; it writes the planner to `out`.
 
-    `kind` and `parts` are those of build_planner. With `judging`, its score head learns the sub-scores of its own
-    proposals; without, plans are chosen by their mode alone, that is by displacement.
+    `kind` and `parts` are those of build_planner.
     """
-    place.launch(part, planner_loop, {"kind": kind, "parts": parts, "arrays": str(place.arrays("planner")),
-                                      "out": str(out), "fit": fit, "imitation": imitation})
+    return TrainingJob(part, planner_loop, {"kind": kind, "parts": parts, "arrays": str(place.arrays("planner")),
+                                            "out": str(out), "fit": fit, "imitation": imitation})
+
+
+def finish_planner(part: str, kind: str, out: Path, place: RunPlace, judging: Judging | None = None,
+                   score: ScoreHeadConfig | None = None) -> Any:
+    """Read the trained planner in `out`, teach it to judge its own proposals, write it again and return it.
+
+    Without `judging`, plans are chosen by their mode alone, that is by displacement.
+    """
     model = load_planner(out, kind)
     if judging is not None and score is not None:
         train_scorer(model, propose(model, judging.arrays), judging.rows, judging.score_plans, score, place,

@@ -6,9 +6,8 @@ the lake itself, so no map travels between processes.
 Legend: N rows, P or K plans a row, M = 17 columns of SCORE_COLUMNS, S = 6 columns of TRAINING_COLUMNS.
 """
 
-import multiprocessing
 import zlib
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ from ops.pdm.prepared import PreparedScene, prepare
 from ops.pdm.scene import HISTORY_POSES, KEY_FRAMES
 from ops.pdm.scene_tables import LogScenes, key_rows
 from ops.pdm.score import METRIC_NAMES, PdmScores, pdm_closed_plan, score
+from ops.pool import worker_pool
 from storage.dataset import FrameSet
 from storage.errors import SourceError
 from storage.lake import Lake
@@ -102,7 +102,7 @@ def score_scenes(lake: Lake, rows: FrameSet, plans_NP83: np.ndarray, config: Sce
     if processes <= 1:
         parts = [_score_log(job) for job in jobs]
     else:
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        with worker_pool(processes) as pool:
             parts = list(pool.map(_score_log, jobs))
     shape = (len(rows), plans_NP83.shape[1] + 1)
     out = ScoredPlans(np.full((*shape, len(SCORE_COLUMNS)), np.nan), np.zeros(shape, bool), np.full(shape, "", object),
@@ -121,8 +121,7 @@ class PlanScorer:
 
     def __init__(self, lake: Lake, processes: int = 2) -> None:
         self._lake = lake
-        context = multiprocessing.get_context("spawn")      # the frame store's threads do not survive a fork
-        self._workers = [ProcessPoolExecutor(1, context) for _ in range(processes)] if processes > 1 else []
+        self._workers = [worker_pool(1) for _ in range(processes)] if processes > 1 else []
 
     def __call__(self, rows: FrameSet, plans_NK83: np.ndarray) -> np.ndarray:
         """(N, K, 6) float32 TRAINING_COLUMNS; NaN in every row whose scene cannot be scored."""

@@ -31,6 +31,7 @@ from ops.relabel import RelabelConfig
 from ops.scenes import ScenesConfig
 from ops.synthesize.town_b import TownBConfig
 from ops.synthesize.world import WorldConfig
+from ops.training_arrays import RowChoice
 from ops.zero_shot_logs import ZeroShotConfig, ZeroShotLogsConfig
 from storage.errors import unknown_name
 
@@ -64,14 +65,24 @@ def preset(scale: str) -> Preset:
 
 
 def embedded() -> Preset:
-    """The main job on a machine with two cores."""
-    return Preset(scale="embedded", world=WorldConfig(), evaluation=EvaluationConfig(zero_shot=ZeroShotConfig()))
+    """The main job on a machine with two cores.
+
+    Neighbouring frames of a log are so alike that every second one teaches a planner as much as all: what counts is how
+    many logs there are.
+    """
+    return Preset(
+        scale="embedded", world=WorldConfig(),
+        vla=VlaConfig(vlm_fit=FitConfig(steps=200, batch=16, learning_rate=1.5e-3), recipe=PlannerRecipe(
+            fit=FitConfig(steps=450, batch=32), rows=RowChoice(stride=2),
+            score=ScoreHeadConfig(rows=800, weight=0.25, fit=FitConfig(steps=200, batch=64, weight_decay=0.1))),
+            ego_fit=FitConfig(steps=1500, batch=128, report_every=50)),
+        evaluation=EvaluationConfig(stride=2, zero_shot=ZeroShotConfig()))
 
 
 def smoke() -> Preset:
     """Every link does its real work, on as little and for as short as it can; the figures mean nothing."""
     return Preset(
-        scale="smoke", retrain_after_logs=3,
+        scale="smoke", retrain_after_logs=3, where=LaunchConfig(at_once=1),     # a process takes longer to start than to train
         world=WorldConfig(train_logs=6, val_logs=1, test_logs=2, seconds=12.0, event_rate=0.0),   # too short for events
         codebook=CodebookConfig(
             model=LatentActionConfig(environment_quantizer=QuantizerConfig(warmup_steps=8),
