@@ -57,6 +57,7 @@ class Event:
     """One staged event."""
 
     kind: EventKind
+    recurs = False                  # spans are added to after the first
     setting = Setting()
 
     def __init__(self) -> None:
@@ -79,8 +80,15 @@ class Event:
 
     def happened(self, from_s: float, to_s: float) -> bool:
         """True if the event is active for at least a second between two times."""
-        return sum(min(end, to_s) - max(begin, from_s) for begin, end in self.spans
-                   if min(end, to_s) > max(begin, from_s)) >= 1.0
+        return self._active_s(from_s, to_s) >= 1.0
+
+    def can_happen(self, now_s: float, from_s: float, to_s: float) -> bool:
+        """False as soon as `happened` is out of reach, whatever comes, so that no time is lost on the rest of the drive."""
+        left_s = to_s - max(now_s - 1e-3, from_s) if self.recurs or not self.spans else 0.0
+        return self._active_s(from_s, to_s) + max(left_s, 0.0) >= 1.0
+
+    def _active_s(self, from_s: float, to_s: float) -> float:
+        return sum(min(end, to_s) - max(begin, from_s) for begin, end in self.spans if min(end, to_s) > max(begin, from_s))
 
     def active(self, time_s: float) -> bool:
         return any(begin - 1e-6 <= time_s <= end + 1e-6 for begin, end in self.spans)
@@ -245,7 +253,7 @@ class _BlockedLane(Event):
 
     def _clear(self, traffic: Traffic) -> bool:
         """No oncoming vehicle that could be met beside the van."""
-        base = traffic.base[0]
+        base = traffic.ways.base[0]
         stretch = base[max(int(traffic.s_m[0]) - 5, 0):int(self.ahead_m) + 85]
         pose = traffic.poses()[1:]
         away = pose[:, None, :2] - stretch[None, :, :2]
@@ -293,6 +301,7 @@ class _SlowCyclist(Event):
     """Somebody rides a bicycle in the lane; the ego stays behind until their ways part."""
 
     kind = EventKind.SLOW_CYCLIST
+    recurs = True
 
     @classmethod
     def stage(cls, town: Town, ego: Route, start_m: float, parked: np.ndarray, rng: np.random.Generator) -> Event | None:

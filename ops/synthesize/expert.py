@@ -67,7 +67,8 @@ def _attempt(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveCon
     traffic = Traffic(town, fleet, drivers, people, Signals(town, rng))
     recorder, reason = Recorder(), ""
     every, warm_up = round(1.0 / (config.hz * STEP_S)), round(WARM_UP_S / STEP_S)
-    for step in range(warm_up + (config.frames - 1) * every + 1):
+    steps = warm_up + (config.frames - 1) * every + 1
+    for step in range(steps):
         if step >= warm_up:
             reason = fault(traffic)
             if reason:
@@ -77,6 +78,8 @@ def _attempt(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveCon
         if event is not None:
             if event.missed(traffic):
                 return None, f"{kind} was missed"
+            if not event.can_happen(traffic.time_s, WARM_UP_S + 2.0, steps * STEP_S - 5.0 + 1e-3):
+                return None, f"{kind} did not happen"
             event.step(traffic)
         traffic.step()
     if event is not None and not event.happened(WARM_UP_S + 2.0, traffic.time_s - 5.0):

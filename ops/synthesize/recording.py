@@ -79,7 +79,7 @@ class Recorder:
         speed, lateral = traffic.speeds()
         blinker = np.where(traffic.blinker != 0, traffic.blinker, traffic.turning())
         self._rows.append((traffic.time_s, traffic.poses(), speed, traffic.a_mps2.copy(), lateral, blinker,
-                           *traffic.people.motion(traffic.time_s), traffic.signals.states(traffic.time_s), traffic.s_m[0]))
+                           *traffic.walkers(), traffic.signals.states(traffic.time_s), traffic.s_m[0]))
 
     def finish(self, traffic: Traffic, kind: np.ndarray, parked: tuple[np.ndarray, np.ndarray],
                event: Event | None) -> Recording:
@@ -99,26 +99,21 @@ def fault(traffic: Traffic) -> str:
     """Why this moment disqualifies the drive, or "": a touch, too near a person, or braking beyond comfort."""
     if traffic.a_mps2[0] < HARDEST_MPS2:
         return "hard braking"
-    if traffic.s_m[0] > traffic.path.shape[1] - 150:
+    if traffic.s_m[0] > traffic.ways.path.shape[1] - 150:
         return "route too short"
-    pose, size = traffic.poses(), traffic.fleet.size_m
-    near = np.flatnonzero(np.hypot(*(pose[1:, :2] - pose[0, :2]).T) < 16.0) + 1
-    own = _circles(pose[:1], size[:1])[0]
-    if len(near):
-        others = _circles(pose[near], size[near])
-        reach = 0.5 * (size[0, 1] + size[near, 1, None, None]) - 0.05
-        if (np.hypot(*np.moveaxis(others[:, None] - own[None, :, None], -1, 0)) < reach).any():
-            return "collision"
-    walk, _ = traffic.people.motion(traffic.time_s)
-    if traffic.v_mps[0] > 0.1 and (np.hypot(*np.moveaxis(walk[:, None] - own[None], -1, 0)) < 0.5 * size[0, 1] + 0.35).any():
+    xy, width_m = traffic.poses()[:, :2], traffic.fleet.size_m[:, 1]
+    apart = xy[1:] - xy[0]
+    near = np.flatnonzero(np.hypot(apart[:, 0], apart[:, 1]) < 16.0) + 1
+    walk = traffic.walkers()[0]
+    apart = walk - xy[0]
+    walk = walk[(np.abs(apart) < 16.0).all(axis=1)] if traffic.v_mps[0] > 0.1 else walk[:0]
+    if len(near) + len(walk) == 0:
+        return ""
+    circles = traffic.circles(np.concatenate([[0], near]))
+    own, others = circles[0], circles[1:].reshape(-1, 2)
+    reach = np.repeat(0.5 * (width_m[0] + width_m[near]) - 0.05, len(own))[:, None]
+    if (np.hypot(others[:, :1] - own[:, 0], others[:, 1:] - own[:, 1]) < reach).any():
+        return "collision"
+    if (np.hypot(walk[:, :1] - own[:, 0], walk[:, 1:] - own[:, 1]) < 0.5 * width_m[0] + 0.35).any():
         return "too near a person"
     return ""
-
-
-def _circles(pose: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Centres of five circles of half a width that cover each body, (V, 5, 2)."""
-    along = size[:, :1] * (np.arange(5) / 4 - REAR_SHARE)
-    inset = np.clip(along, 0.5 * size[:, 1:2] - REAR_SHARE * size[:, :1],
-                    (1 - REAR_SHARE) * size[:, :1] - 0.5 * size[:, 1:2])
-    forward = np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], axis=1)
-    return pose[:, None, :2] + inset[:, :, None] * forward[:, None]

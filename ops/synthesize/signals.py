@@ -18,7 +18,11 @@ class Signals:
 
     def states(self, time_s: float) -> np.ndarray:
         """(J, 2) GREEN, AMBER or RED for the arms of each axis."""
-        inside = (time_s + self.phase_s[:, None] + CYCLE_S / 2 * np.arange(2)) % CYCLE_S
+        return self.states_of(np.arange(len(self.phase_s))[:, None], np.arange(2), time_s)
+
+    def states_of(self, row: int | np.ndarray, axis: int | np.ndarray, time_s: float) -> np.ndarray:
+        """GREEN, AMBER or RED for an axis of a junction; rows and axes of any shapes that go together."""
+        inside = (time_s + self.phase_s[row] + CYCLE_S / 2 * axis) % CYCLE_S
         return np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
 
     def turn_amber(self, junction_id: int, axis: int, time_s: float) -> None:

@@ -6,7 +6,8 @@ from ops.synthesize import curves
 from ops.synthesize.events import Extra, Setting
 from ops.synthesize.routes import Route, make_route, pick_lanes, speed_profile
 from ops.synthesize.town import LANE_WIDTH_M, Town
-from ops.synthesize.traffic import Drivers, Fleet, Pedestrians
+from ops.synthesize.traffic import Drivers, Fleet
+from ops.synthesize.walkers import Pedestrians
 
 ROUTE_M = 560                   # metres of route that are laid out for every vehicle
 REACH_M = 330.0                 # of them the ego can drive in a log
