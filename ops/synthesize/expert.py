@@ -5,6 +5,7 @@ wander inside the lane. A drive that hurts anybody's comfort or body, or misses 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ops.synthesize.recording import Recorder, Recording, fault
 from ops.synthesize.routes import Route, make_route, pick_lanes
 from ops.synthesize.signals import Signals
 from ops.synthesize.spawn import ROUTE_M, spawn_fleet, spawn_people
-from ops.synthesize.town import Lane, Town
+from ops.synthesize.town import Lane, Town, TownConfig, build_town
 from ops.synthesize.traffic import STEP_S, Traffic
 
 WARM_UP_S = 4.0                 # driven before the first frame, so that no frame shows the start
@@ -91,9 +92,14 @@ _NOTHING = Event.setting
 
 
 def _ego_route(town: Town, east: bool | None, rng: np.random.Generator) -> Route:
-    def inside(lane: Lane) -> bool:
-        return east is None or is_east(town, lane) == east
-
-    starts = [lane.lane_id for lane in town.lanes.values() if not lane.is_connector and inside(lane)]
-    lanes = pick_lanes(town, starts[rng.integers(len(starts))], ROUTE_M + 2.0, rng, inside)
+    inside, starts = _allowed(town.config, east)
+    lanes = pick_lanes(town, starts[rng.integers(len(starts))], ROUTE_M + 2.0, rng, lambda lane: lane.lane_id in inside)
     return make_route(town, lanes, ROUTE_M)
+
+
+@lru_cache(maxsize=6)
+def _allowed(config: TownConfig, east: bool | None) -> tuple[frozenset[int], tuple[int, ...]]:
+    """Lanes in that part of the town, and those of them a route can start in; kept for the process."""
+    town = build_town(config)
+    inside = [lane for lane in town.lanes.values() if east is None or is_east(town, lane) == east]
+    return frozenset(lane.lane_id for lane in inside), tuple(lane.lane_id for lane in inside if not lane.is_connector)

@@ -51,14 +51,21 @@ def film(town: Town, recording: Recording, cameras: list[Camera], palette: Palet
     rows = np.array([row_of[int(junction)] for junction in signals.light[:, 0]])
     cones = _cones(recording)
     for frame in range(len(recording.time_s)):
+        here = recording.pose[frame, 0, :2]
         cars, (people, stride) = _cars(recording, frame, paint, light), _people(recording, frame, clothes, trousers)
-        lamps = _lit_signals(signals, rows, recording.signals[frame])
+        close = _near(signals, here)
+        lamps = _lit_signals(signals.take(close), rows[close], recording.signals[frame])
         things = join_things([cars, people, lamps, cones])
         swing = np.concatenate([np.zeros(len(cars.model)), stride, np.zeros(len(lamps.model) + len(cones.model))])
-        near = np.hypot(*(things.position[:, :2] - recording.pose[frame, 0, :2]).T) < SIGHT_M
+        near = _near(things, here)
         things = things.take(near)
         moving, shadows = [make_soup(things, swing[near])], make_casters(things)
         yield tuple(renderer.render(recording.pose[frame, 0], moving, shadows) for renderer in renderers)
+
+
+def _near(things: Things, here: np.ndarray) -> np.ndarray:
+    away = things.position[:, :2] - here
+    return np.hypot(away[:, 0], away[:, 1]) < SIGHT_M
 
 
 @lru_cache(maxsize=2)

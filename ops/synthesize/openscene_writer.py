@@ -49,7 +49,8 @@ def write_log(raw: Path, split: str, log_id: str, town: Town, recording: Recordi
             assert done
             (aside / camera.name / f"{token}.jpg").write_bytes(encoded.tobytes())
     times_us = start_us + np.round(recording.time_s * 1e6).astype(np.int64) + jitter_us
-    frames = [_frame(town, recording, index, log_id, tokens, int(times_us[index]), cameras)
+    mounts, lights = _mounts(cameras), _signalled(town)
+    frames = [_frame(town, recording, index, log_id, tokens, int(times_us[index]), mounts, lights)
               for index in range(len(tokens))]
     final = blobs / log_id
     shutil.rmtree(final, ignore_errors=True)
@@ -85,7 +86,7 @@ def driving_command(town: Town, recording: Recording, index: int) -> np.ndarray:
 
 
 def _frame(town: Town, recording: Recording, index: int, log_id: str, tokens: list[str], time_us: int,
-           cameras: list[Camera]) -> dict[str, Any]:
+           mounts: list[Camera], lights: tuple[np.ndarray, ...]) -> dict[str, Any]:
     pose = recording.pose[index, 0]
     translation = np.array([*(pose[:2] + ORIGIN_M), 0.0])
     rotation = np.array([np.cos(pose[2] / 2), 0.0, 0.0, np.sin(pose[2] / 2)])
@@ -104,8 +105,8 @@ def _frame(town: Town, recording: Recording, index: int, log_id: str, tokens: li
         "lidar2ego_translation": np.zeros(3), "lidar2ego_rotation": np.array([1.0, 0.0, 0.0, 0.0]), "lidar2ego": np.eye(4),
         "ego2global_translation": translation, "ego2global_rotation": rotation, "ego2global": to_global,
         "lidar2global": to_global.copy(), "ego_dynamic_state": [speed, 0.0, accel, lateral],
-        "traffic_lights": _traffic_lights(town, recording, index), "driving_command": driving_command(town, recording, index),
-        "cams": _calibration(log_id, tokens[index], cameras), "anns": _annotations(log_id, recording, index),
+        "traffic_lights": _traffic_lights(lights, recording, index), "driving_command": driving_command(town, recording, index),
+        "cams": _calibration(log_id, tokens[index], mounts), "anns": _annotations(log_id, recording, index),
         "sample_prev": tokens[index - 1] if index else None,
         "sample_next": tokens[index + 1] if index + 1 < len(tokens) else None,
         "occ_gt_final_path": None, "flow_gt_final_path": None, "tags": list(recording.tags[index])}
@@ -121,13 +122,22 @@ def _route_blocks(town: Town, recording: Recording, index: int) -> list[str]:
     return [str(town.lanes[lane].roadblock_id) for lane in recording.route.lane_ids[current:]]
 
 
-def _traffic_lights(town: Town, recording: Recording, index: int) -> list[tuple[int, bool]]:
-    """(connector, is red) of every signalled connector in sight; amber counts as not red, as in the real logs."""
-    here = recording.pose[index, 0, :2]
+def _signalled(town: Town) -> tuple[np.ndarray, ...]:
+    """Every signalled connector (C,): lane, row of its junction among the town's, axis; and the junction's centre (C, 2)."""
     row = {junction: number for number, junction in enumerate(town.junctions)}
-    return [(lane.lane_id, bool(recording.signals[index, row[lane.junction_id], lane.arm % 2] == RED))
-            for lane in town.lanes.values() if lane.is_connector and town.junctions[lane.junction_id].signalled
-            and np.hypot(*(town.junctions[lane.junction_id].center - here)) < SIGHT_M]
+    lanes = [lane for lane in town.lanes.values() if lane.is_connector and town.junctions[lane.junction_id].signalled]
+    return (np.array([lane.lane_id for lane in lanes], int), np.array([row[lane.junction_id] for lane in lanes], int),
+            np.array([lane.arm % 2 for lane in lanes], int),
+            np.array([town.junctions[lane.junction_id].center for lane in lanes]).reshape(-1, 2))
+
+
+def _traffic_lights(lights: tuple[np.ndarray, ...], recording: Recording, index: int) -> list[tuple[int, bool]]:
+    """(connector, is red) of every signalled connector in sight; amber counts as not red, as in the real logs."""
+    lane, row, axis, center = lights
+    away = center - recording.pose[index, 0, :2]
+    near = np.hypot(away[:, 0], away[:, 1]) < SIGHT_M
+    is_red = recording.signals[index, row[near], axis[near]] == RED
+    return list(zip(lane[near].tolist(), is_red.tolist(), strict=True))
 
 
 def _annotations(log_id: str, recording: Recording, index: int) -> dict[str, Any]:
@@ -144,14 +154,15 @@ def _annotations(log_id: str, recording: Recording, index: int) -> dict[str, Any
             "instance_tokens": tokens, "track_tokens": list(tokens)}
 
 
-def _calibration(log_id: str, token: str, cameras: list[Camera]) -> dict[str, dict[str, Any]]:
+def _mounts(cameras: list[Camera]) -> list[Camera]:
+    """All eight cameras, those that are not drawn with the optics of the first."""
     drawn = {camera.name: camera for camera in cameras}
-    template = cameras[0]
-    out = {}
-    for name, yaw in zip(CAMERAS, CAMERA_YAWS_DEG, strict=True):
-        camera = drawn.get(name) or Camera(name, template.width, template.height, template.focal_share, template.position_m,
-                                           np.radians(yaw), template.pitch_rad)
-        out[name] = {"data_path": f"{log_id}/{name}/{token}.jpg", "sensor2lidar_rotation": camera.to_ego[:3, :3].copy(),
-                     "sensor2lidar_translation": camera.to_ego[:3, 3].copy(), "cam_intrinsic": camera.intrinsics.copy(),
-                     "distortion": np.zeros(5)}
-    return out
+    first = cameras[0]
+    return [drawn.get(name) or Camera(name, first.width, first.height, first.focal_share, first.position_m, np.radians(yaw),
+                                      first.pitch_rad) for name, yaw in zip(CAMERAS, CAMERA_YAWS_DEG, strict=True)]
+
+
+def _calibration(log_id: str, token: str, mounts: list[Camera]) -> dict[str, dict[str, Any]]:
+    return {name: {"data_path": f"{log_id}/{name}/{token}.jpg", "sensor2lidar_rotation": mount.to_ego[:3, :3].copy(),
+                   "sensor2lidar_translation": mount.to_ego[:3, 3].copy(), "cam_intrinsic": mount.intrinsics.copy(),
+                   "distortion": np.zeros(5)} for name, mount in zip(CAMERAS, mounts, strict=True)}

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from ops.synthesize import curves
-from ops.synthesize.town import Lane, Town, Turn
+from ops.synthesize.town import Lane, Town, TownConfig, Turn, build_town
 
 TURN_WEIGHTS = {Turn.STRAIGHT: 0.24, Turn.LEFT: 0.40, Turn.RIGHT: 0.36}
 MAX_JUNCTIONS = 8               # per route; later ones are beyond what a log can reach
@@ -32,18 +33,26 @@ class Route:
 
 
 def pick_lanes(town: Town, start: int, length_m: float, rng: np.random.Generator,
-               allowed: Callable[[Lane], bool] = lambda lane: True) -> tuple[int, ...]:
+               allowed: Callable[[Lane], bool] | None = None) -> tuple[int, ...]:
     """A random walk from lane `start` of at least `length_m`; lanes that are not allowed are avoided where possible."""
-    lanes = [start]
+    lanes, lengths_m = [start], lane_lengths_m(town.config)
     travelled = len(town.lanes[start].path) - 1.0
     while travelled < length_m:
         choices = [town.lanes[lane] for lane in town.lanes[lanes[-1]].successors]
-        choices = [lane for lane in choices if allowed(lane)] or choices
+        if allowed is not None:
+            choices = [lane for lane in choices if allowed(lane)] or choices
         weights = np.array([TURN_WEIGHTS[lane.turn] if lane.is_connector else 1.0 for lane in choices])
-        chosen = choices[rng.choice(len(choices), p=weights / weights.sum())]
+        chance = (weights / weights.sum()).cumsum()             # the draw of rng.choice, without its checks
+        chosen = choices[int((chance / chance[-1]).searchsorted(rng.random(), side="right"))]
         lanes.append(chosen.lane_id)
-        travelled += curves.arc_length(chosen.path)[-1]
+        travelled += lengths_m[chosen.lane_id]
     return tuple(lanes)
+
+
+@lru_cache(maxsize=2)
+def lane_lengths_m(config: TownConfig) -> dict[int, float]:
+    """Arc length of every lane of a town; kept for the process."""
+    return {lane.lane_id: float(curves.arc_length(lane.path)[-1]) for lane in build_town(config).lanes.values()}
 
 
 def make_route(town: Town, lane_ids: tuple[int, ...], points: int) -> Route:
@@ -51,12 +60,14 @@ def make_route(town: Town, lane_ids: tuple[int, ...], points: int) -> Route:
     lanes = [town.lanes[lane] for lane in lane_ids]
     joined = curves.join([lane.path for lane in lanes])
     arc_m = curves.arc_length(joined)
-    lengths = np.array([curves.arc_length(lane.path)[-1] for lane in lanes])
+    known_m = lane_lengths_m(town.config)
+    lengths = np.array([known_m[lane] for lane in lane_ids])
     starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
     grid = np.arange(points, dtype=float)
     assert arc_m[-1] >= grid[-1], (arc_m[-1], points)
     path = np.stack([np.interp(grid, arc_m, joined[:, axis]) for axis in range(3)], axis=1)
-    bend = np.convolve(np.pad(curves.curvature(path), 2, mode="edge"), [0.1, 0.2, 0.4, 0.2, 0.1], mode="valid")
+    bend = curves.curvature(path)
+    bend = np.convolve(np.concatenate([bend[:1], bend[:1], bend, bend[-1:], bend[-1:]]), [0.1, 0.2, 0.4, 0.2, 0.1], mode="valid")
     which = np.searchsorted(starts, grid, side="right") - 1
     limit = np.array([lane.speed_mps for lane in lanes])[which]
     enter, leave, connector = np.full(MAX_JUNCTIONS, FAR_M), np.full(MAX_JUNCTIONS, FAR_M), np.zeros(MAX_JUNCTIONS, int)

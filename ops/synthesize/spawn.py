@@ -1,11 +1,13 @@
 """Who is on the streets at the start of a log: vehicles, their drivers and ways, and pedestrians. Not how they move."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from ops.synthesize import curves
 from ops.synthesize.events import Extra, Setting
 from ops.synthesize.routes import Route, make_route, pick_lanes, speed_profile
-from ops.synthesize.town import LANE_WIDTH_M, Town
+from ops.synthesize.town import LANE_WIDTH_M, Town, TownConfig, build_town
 from ops.synthesize.traffic import Drivers, Fleet
 from ops.synthesize.walkers import Pedestrians
 
@@ -99,10 +101,8 @@ def _spots(town: Town, ego: Route, start_m: float, extras: tuple[Extra, ...], on
     chosen: list[tuple[int, float]] = list(oncoming)
     taken += [town.lanes[lane].path[int(s), :2] for lane, s in chosen]
     density = rng.uniform(0.15, 0.50)
-    spots = [(lane.lane_id, s) for lane in town.lanes.values() if not lane.is_connector
-             for s in range(6, len(lane.path) - 12, 10)]
-    where = np.array([town.lanes[lane].path[s, :2] for lane, s in spots])
-    close = np.hypot(*np.moveaxis(where[:, None] - near, -1, 0)).min(axis=1) < 75.0
+    spots, where = _every_spot(town.config)
+    close = np.hypot(where[:, :1] - near[:, 0], where[:, 1:] - near[:, 1]).min(axis=1) < 75.0
     own = ego.lane_ids[:4]
     for index in rng.permutation(np.flatnonzero(close)):
         lane_id, s = spots[index]
@@ -112,6 +112,15 @@ def _spots(town: Town, ego: Route, start_m: float, extras: tuple[Extra, ...], on
             chosen.append((lane_id, float(s)))
             taken.append(where[index])
     return chosen
+
+
+@lru_cache(maxsize=2)
+def _every_spot(config: TownConfig) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """(lane, distance along it) of all places where a vehicle may begin, and where they are (n, 2); kept for the process."""
+    town = build_town(config)
+    spots = [(lane.lane_id, s) for lane in town.lanes.values() if not lane.is_connector
+             for s in range(6, len(lane.path) - 12, 10)]
+    return spots, np.array([town.lanes[lane].path[s, :2] for lane, s in spots])
 
 
 def _drivers(count: int, extras: tuple[Extra, ...], rng: np.random.Generator) -> Drivers:
