@@ -4,7 +4,6 @@ The exported graph takes `images` (N, h, w, 3) uint8 RGB at the student's size, 
 SI units and the one-hot command; it gives `plan` (N, 8, 3), the chosen plan.
 """
 
-import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -82,19 +81,12 @@ def run_onnx(file: Path, images: np.ndarray, status: np.ndarray) -> np.ndarray:
 
 
 def _write_onnx(model: nn.Module, images: np.ndarray, status: np.ndarray, file: Path) -> None:
-    dynamic = {0: torch.export.Dim.DYNAMIC}
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)     # it warns that torchvision is absent
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                model, (torch.from_numpy(images[:2]), torch.from_numpy(status[:2])), dynamo=True, verbose=False,
-                dynamic_shapes=(dynamic, dynamic), input_names=["images", "status"], output_names=["plan"])
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
-    assert program is not None
-    program.save(file)
+    """By tracing: on this graph the exporter by torch.export takes 12 s for 1, its plans 1.3 times."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (torch.from_numpy(images[:2]), torch.from_numpy(status[:2])), file, dynamo=False,
+                          opset_version=18, input_names=["images", "status"], output_names=["plan"],
+                          dynamic_axes={name: {0: "rows"} for name in ("images", "status", "plan")})
 
 
 def _write_int8(file: Path, images: np.ndarray, status: np.ndarray, out: Path) -> None:

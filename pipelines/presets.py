@@ -85,7 +85,7 @@ def smoke() -> Preset:
         scale="smoke", retrain_after_logs=3, where=LaunchConfig(at_once=1),     # a process takes longer to start than to train
         world=WorldConfig(train_logs=6, val_logs=1, test_logs=2, seconds=12.0, event_rate=0.0),   # too short for events
         codebook=CodebookConfig(
-            model=LatentActionConfig(environment_quantizer=QuantizerConfig(warmup_steps=8),
+            model=LatentActionConfig(image_hw=(32, 48), environment_quantizer=QuantizerConfig(warmup_steps=8),
                                      ego_quantizer=QuantizerConfig(warmup_steps=20)),
             environment=_few(16, 3e-3), ego=_few(40, 3e-3)),
         vla=VlaConfig(
