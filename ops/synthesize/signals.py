@@ -20,8 +20,8 @@ class Signals:
         """(J, 2) GREEN, AMBER or RED for the arms of each axis."""
         return self.states_of(np.arange(len(self.phase_s))[:, None], np.arange(2), time_s)
 
-    def states_of(self, row: int | np.ndarray, axis: int | np.ndarray, time_s: float) -> np.ndarray:
-        """GREEN, AMBER or RED for an axis of a junction; rows and axes of any shapes that go together."""
+    def states_of(self, row: int | np.ndarray, axis: int | np.ndarray, time_s: float | np.ndarray) -> np.ndarray:
+        """GREEN, AMBER or RED for an axis of a junction; rows, axes and times of any shapes that go together."""
         inside = (time_s + self.phase_s[row] + CYCLE_S / 2 * axis) % CYCLE_S
         return np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
 

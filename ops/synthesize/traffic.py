@@ -22,6 +22,7 @@ LOOK_AHEAD_M = np.arange(0.0, 52.0, 2.0)        # samples of the corridor ahead 
 CORRIDOR_M = 1.75                               # a body point nearer than this to the path is in the way
 PERSON_CORRIDOR_M = 2.3                         # people are given more room
 REAR_SHARE = 0.218                              # share of the length behind the rear axle, the ego's own proportions
+_CROSSING_S = np.array([0.0, 4.0])              # walkers want green now, and still then
 _FORESEEN_S = (0.8, 1.6, 2.4, 3.2)              # where walkers will be is in the way too
 
 
@@ -297,6 +298,6 @@ class Traffic:
         junction = self.people.junction[person]
         if junction and self.town.junctions[junction].signalled:
             row, axis = self.signals.row[junction], 1 - self.people.axis[person]
-            if any(self.signals.states_of(row, axis, self.time_s + wait) != GREEN for wait in (0.0, 4.0)):
+            if (self.signals.states_of(row, axis, self.time_s + _CROSSING_S) != GREEN).any():
                 return False
         return is_clear(self.people, person, self.ways, (self.s_m, self.front_m, self.v_mps))
