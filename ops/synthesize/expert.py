@@ -18,7 +18,8 @@ from ops.synthesize.town import Lane, Town, TownConfig, build_town
 from ops.synthesize.traffic import STEP_S, Traffic
 
 WARM_UP_S = 4.0                 # driven before the first frame, so that no frame shows the start
-TRIES = 60
+TRIES = 240
+SHORTEST_EVENT_S = 11.0         # logs with events: one of 55 needed more than 60 tries at 11 s, one of 14 at 9 s
 ROUTES = 25                     # looked at for a place for an event before a try is given up
 EAST_SHARE = 0.72               # lanes beyond this share of the town's width are its eastern part
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ops.synthesize.camera import Camera
-from ops.synthesize.expert import DriveConfig, drive
+from ops.synthesize.expert import SHORTEST_EVENT_S, DriveConfig, drive
 from ops.synthesize.film import film, weather
 from ops.synthesize.ground import Palette
 from ops.synthesize.nuplan_writer import write_map
@@ -37,7 +37,7 @@ class WorldConfig:
     hz: float = 2.0                 # frames a second; 10 must be a multiple of it
     image_width: int = 224          # pixels, front camera
     image_height: int = 126
-    event_rate: float = 0.6         # share of logs with a rare event
+    event_rate: float = 0.6         # share of logs with a rare event; 0 for logs shorter than 11 s
 
 
 def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
@@ -47,6 +47,10 @@ def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
     if config.seconds * config.hz < 2 or 10.0 % config.hz:
         raise ConfigError("the world cannot be recorded like that", expected="at least two frames, and 10 a multiple of hz",
                           found=f"seconds={config.seconds}, hz={config.hz}")
+    if config.event_rate > 0 and config.seconds < SHORTEST_EVENT_S:
+        raise ConfigError("the logs are too short for rare events", expected=f"seconds of at least {SHORTEST_EVENT_S:g}",
+                          found=f"seconds={config.seconds:g}, event_rate={config.event_rate:g}",
+                          do="ask for longer logs, or for none with an event: event_rate=0")
     counts = (config.train_logs, config.val_logs, config.test_logs)
     return [(f"{config.town}-{split}-{number:04d}", split) for split, count in zip(SPLITS, counts, strict=True)
             for number in range(count)]
