@@ -66,18 +66,19 @@ def measure_health(model: LatentActionModel, train: FramePairs, heldout: FramePa
     model.eval()
     quantizer = model.config.ego_quantizer
     fitted = train.some(_PROBE_PAIRS)
-    known, seen = encode_pairs(model, fitted), encode_pairs(model, heldout)
-    read = probe.Ridge(probe.one_hot(known.ego_PK, quantizer.codes), fitted.motion)
+    known_ego_PK, known_environment_PK = codes_of_pairs(model, fitted)
+    seen = encode_pairs(model, heldout)
+    read = probe.Ridge(probe.one_hot(known_ego_PK, quantizer.codes), fitted.motion)
     speed, yaw_rate, acceleration = probe.r_squared(read(probe.one_hot(seen.ego_PK, quantizer.codes)), heldout.motion)
     again = probe.r_squared(read(probe.one_hot(seen.again_PK, quantizer.codes)), heldout.motion)
     floor = _reading(probe.thumbnails(fitted.first(np.arange(len(fitted)))), fitted.motion,
                      probe.thumbnails(heldout.first(np.arange(len(heldout)))), heldout.motion, penalty=30.0)
     copy, own, other_ego, other_environment = seen.psnr_P4.mean(0)
     environment: list[float | None] = [None, None, None]
-    has_environment = known.environment_PK is not None and seen.environment_PK is not None
+    has_environment = model.environment is not None
     environment_codes = model.config.environment_quantizer.codes
-    if known.environment_PK is not None and seen.environment_PK is not None:
-        environment = _reading(probe.one_hot(known.environment_PK, environment_codes), fitted.motion,
+    if known_environment_PK is not None and seen.environment_PK is not None:
+        environment = _reading(probe.one_hot(known_environment_PK, environment_codes), fitted.motion,
                                probe.one_hot(seen.environment_PK, environment_codes), heldout.motion)
     modal = [np.bincount(column).max() / len(column) for column in seen.still_PK.T]
     return CodebookHealth(
@@ -108,6 +109,17 @@ def batches(model: LatentActionModel, pairs: FramePairs) -> Iterator[tuple[Tenso
         first, second = (model.observe(torch.from_numpy(np.ascontiguousarray(images)).to(device))
                          for images in (pairs.first(rows), pairs.second(rows)))
         yield first, second, torch.from_numpy(pairs.condition[rows]).to(device)
+
+
+@torch.no_grad()
+def codes_of_pairs(model: LatentActionModel, pairs: FramePairs) -> tuple[np.ndarray, np.ndarray | None]:
+    """Ego codes (P, K) of all pairs, and environment codes where the model has them."""
+    ego, environment = [], []
+    for first, second, condition in batches(model, pairs):
+        ego.append(model.ego.encode(first, second).codes_BK.cpu().numpy())
+        found = model.environment_of(first, second, condition)
+        environment += [] if found is None else [found.codes_BK.cpu().numpy()]
+    return np.concatenate(ego), np.concatenate(environment) if environment else None
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ Legend: N rows, B rows of a batch, V visual tokens, S = 12 slots, K = 16 codes, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ def read_vlm_apart(folder: Path, images: np.ndarray, status: np.ndarray, where: 
     shares = 1 if torch.cuda.is_available() else min(where.at_once, len(images) // _ROWS_A_PROCESS)
     if shares <= 1:
         return read_vlm(open_vlm(folder), images, status)
+    read = partial(_read_share, folder, max(1, where.threads // shares))
     with worker_pool(shares) as pool:
-        parts = list(pool.map(_read_share, [folder] * shares, [where.threads] * shares, np.array_split(images, shares),
-                              np.array_split(status, shares)))
+        parts = list(pool.map(read, np.array_split(images, shares), np.array_split(status, shares)))
     return VlmReadings(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(VlmReadings)))
 
 

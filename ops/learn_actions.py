@@ -11,6 +11,8 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
+
 from models.latent_action import LatentActionConfig, LatentActionModel
 from ops.codebook_health import CodebookHealth, measure_health
 from ops.draw_actions import draw_codes, draw_predictions
@@ -30,9 +32,9 @@ class CodebookConfig:
     gap_s: float = 0.5                  # seconds between the two frames of a pair
     model: LatentActionConfig = field(default_factory=LatentActionConfig)
     environment: FitConfig = field(         # phase (a)
-        default_factory=lambda: FitConfig(steps=100, learning_rate=3e-3, weight_decay=0.01))
+        default_factory=lambda: FitConfig(steps=100, learning_rate=3e-3, weight_decay=0.01, threads=2))
     ego: FitConfig = field(                 # phase (b)
-        default_factory=lambda: FitConfig(steps=300, learning_rate=3e-3, weight_decay=0.01))
+        default_factory=lambda: FitConfig(steps=300, learning_rate=3e-3, weight_decay=0.01, threads=2))
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -71,6 +73,7 @@ def learn_actions(train: FrameSet, heldout: FrameSet, out: Path, config: Codeboo
         parts.append("environment")
     place.launch("ego", ego_loop, plain | {"out": str(arrays / "model"), "fit": asdict(config.ego)})
     parts.append("ego")
+    torch.set_num_threads(where.threads)
     model = read_codebook(arrays / "model")[0]
     health = measure_health(model, pairs, unseen)
     save_checkpoint(out, KIND, {"model": asdict(config.model), "gap_s": config.gap_s}, model.kept_state())

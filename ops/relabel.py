@@ -21,7 +21,7 @@ class RelabelConfig:
     """How rows are labelled."""
 
     batch: int = 256        # pairs encoded at once
-    threads: int = 1        # torch threads
+    threads: int = 2        # torch threads
     device: str = "cpu"     # or "cuda"
 
 

@@ -30,9 +30,9 @@ class WorldConfig:
 
     town: str = "A"                 # the OpenScene town
     seed: int = 7                   # the town and every log follow from it
-    train_logs: int = 190
-    val_logs: int = 24
-    test_logs: int = 48             # half of them in the part of the town that training never enters
+    train_logs: int = 140
+    val_logs: int = 16
+    test_logs: int = 36             # half of them in the part of the town that training never enters
     seconds: float = 20.0           # length of a log
     hz: float = 2.0                 # frames a second; 10 must be a multiple of it
     image_width: int = 224          # pixels, front camera
