@@ -11,8 +11,9 @@ import dagster as dg
 
 from ops.inventory import INVENTORY_FILE, fingerprint_of, read_inventory
 from storage.artifact import read_lineage
-from storage.errors import ArtifactError, ConfigError, SourceError
+from storage.errors import ArtifactError, ConfigError, SourceError, unknown_name
 from storage.lake import Lake
+from storage.sources import SOURCES
 
 if TYPE_CHECKING:
     from ops.decode import FrameConfig
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ops.relabel import RelabelConfig
     from ops.synthesize.world import WorldConfig
     from storage.sources.contract import LogRef, Source
+
+
+WORLD_SOURCE = "openscene"      # the format in which the embedded world is written
 
 
 class Preset(Protocol):
@@ -48,7 +52,7 @@ class Preset(Protocol):
 
 
 class Chain(dg.ConfigurableResource):
-    """What a run works on. `raw` empty means the embedded world, which is written in the source's own format."""
+    """What a run works on. `raw` empty means the embedded world, which is written in OpenScene's format."""
 
     scale: str
     source: str
@@ -84,6 +88,13 @@ class RawLogs:
         preset = chain.preset()
         if not chain.raw and preset.world is None:
             raise ConfigError(f"scale '{chain.scale}' has no embedded world", expected="your own logs",
+                              do=f"latentvla run --scale {chain.scale} --source {chain.source} --raw PATH")
+        if chain.source not in SOURCES:
+            raise unknown_name("source", chain.source, SOURCES)
+        if not chain.raw and chain.source != WORLD_SOURCE:
+            raise ConfigError(f"the embedded world is written as '{WORLD_SOURCE}', and nothing else is there to read",
+                              expected=f"--source {WORLD_SOURCE}, or a folder of {chain.source} logs",
+                              found=f"--source {chain.source} without --raw",
                               do=f"latentvla run --scale {chain.scale} --source {chain.source} --raw PATH")
         self.world = preset.world if not chain.raw else None
 

@@ -1,5 +1,5 @@
-"""Any log of a lake as one page or one picture: contact sheet, signals, codes, the road from above, frames with plans;
-and an index page over all logs. Not the evaluation's report.
+"""Any log of a lake as one page or one picture: contact sheet, signals, codes, the road from above, frames with plans.
+Not the index over all logs, and not the evaluation's report.
 
 It works for every source: what a log does not have (map, agents, codes, plans) is named as missing and left out.
 """
@@ -7,35 +7,34 @@ It works for every source: what a log does not have (map, agents, codes, plans) 
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow.compute as pc
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ops.draw_log_charts import codes_chart, contact_sheet, road_figure, signals_chart
+from ops.draw_charts import svg
+from ops.draw_log_charts import codes_figure, contact_sheet, road_figure, signals_figure
 from ops.draw_page import (
     Badge,
     Block,
-    Cell,
     Chart,
     Gallery,
     Page,
     Paragraph,
     Picture,
-    Row,
     Section,
-    Table,
     Tile,
     array_image,
+    figure_array,
     figure_image,
     render_page,
 )
 from ops.draw_scene import scene_figure
 from ops.findings import label
 from ops.log_view import LogView, read_log
-from ops.quarantine import quarantined
 from ops.scene_view import read_scene_view
-from storage.errors import ArtifactError
+from storage.errors import ArtifactError, ConfigError
 from storage.frame_store import frame_info, read_frames
 from storage.lake import Lake
 from storage.trajectory_table import Command
@@ -55,8 +54,12 @@ class ShowConfig:
 def show_log(lake: Lake, log_id: str, out: Path, config: ShowConfig, *, frame: int | None = None) -> Path:
     """Write the page (`out` ends in .html) or the picture (.png) of a log, or of one frame of it, and return `out`.
 
-    Raises ConfigError for a log that does not exist and ArtifactError for a frame the log does not have.
+    Raises ConfigError for another ending or a log that does not exist, ArtifactError for one that is in quarantine and
+    for a frame the log does not have.
     """
+    if out.suffix.lower() not in (".html", ".png"):
+        raise ConfigError("a log is drawn as a page or a picture", where=out, expected=".html or .png",
+                          found=out.suffix or "no ending", do="let --out end in .html or .png")
     view = read_log(lake, log_id)
     if frame is not None and frame not in view.column("frame_index"):
         index = view.column("frame_index")
@@ -64,36 +67,11 @@ def show_log(lake: Lake, log_id: str, out: Path, config: ShowConfig, *, frame: i
                             expected=f"{index.min()} ... {index.max()}", found=frame, do="choose a frame of the log")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() == ".png":
-        figure = _frame_figure(view, frame, config) if frame is not None else road_figure(view)
-        figure.savefig(out, dpi=config.dpi)
+        picture = _log_picture(view, config) if frame is None else figure_array(_frame_figure(view, frame, config), config.dpi)
+        cv2.imwrite(str(out), picture[..., ::-1])
     else:
         out.write_text(render_page(_page(view, config, frame)))
     return out
-
-
-def show_index(lake: Lake, folder: Path, config: ShowConfig, *, pages: bool = False) -> Path:
-    """Write `folder/index.html`, one line a log with filters by tag and split; with `pages` the logs' pages beside
-    it."""
-    rows, words = [], set()
-    for log_id in lake.log_ids("trajectories"):
-        view = read_log(lake, log_id)
-        if pages:
-            show_log(lake, log_id, folder / f"{log_id}.html", config)
-        tags = sorted({tag for items in view.rows["tags"].to_pylist() for tag in items})
-        split = view.rows["split"][0].as_py()
-        words |= {split, *tags}
-        rows.append(_index_row(view, split, tags, (folder / f"{log_id}.html").exists()))
-    aside = quarantined(lake)
-    sections = [Section("logs", f"{len(rows)} logs", [Table(
-        ["log", "", "split", "place", "frames", "seconds", "metres", "mean km/h", "events"], rows)])]
-    if aside:
-        sections.append(Section("quarantine", "Set aside", [Table(["log", "reason"], [
-            Row([Cell(item.log_id), Cell(item.reason, left=True)]) for item in aside.values()])]))
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "index.html"
-    file.write_text(render_page(Page("Logs", f"{lake.root}: {len(rows)} logs, {len(aside)} set aside.", sections,
-                                     footer="Made by latentvla.", filters=sorted(words))))
-    return file
 
 
 def _page(view: LogView, config: ShowConfig, frame: int | None) -> Page:
@@ -123,29 +101,47 @@ def _camera_section(view: LogView, config: ShowConfig) -> Section:
     blocks: list[Block] = []
     if view.has_frames:
         info = frame_info(view.lake.log("frames", view.log_id))
-        index = view.column("frame_index")[view.column("has_image")]
-        chosen = index[np.unique(np.linspace(0, len(index) - 1, config.sheet_frames).round().astype(int))]
-        images = read_frames(view.lake.log("frames", view.log_id), chosen)
-        tags = dict(zip(view.column("frame_index").tolist(), view.rows["tags"].to_pylist(), strict=True))
-        marked = [f"{frame}" + (f"  {', '.join(tags[frame])}" if tags[frame] else "") for frame in chosen.tolist()]
         front = info.cameras[0]
         caption = (f"{front.camera.name}, {front.camera.width} x {front.camera.height}; frame numbers, and the event "
                    f"where one is active. {int(front.frozen.sum())} frozen frames.")
-        blocks.append(Chart(array_image(contact_sheet(images, marked), "contact sheet"), caption, wide=True))
+        blocks.append(Chart(array_image(_contact_sheet(view, config), "contact sheet"), caption, wide=True))
         blocks += [Paragraph(note) for note in info.notes]
     else:
         blocks.append(Paragraph("The frames of this log are not decoded."))
     return Section("camera", "Camera", blocks)
 
 
+def _contact_sheet(view: LogView, config: ShowConfig) -> np.ndarray:
+    """Images spread over the log, with frame number and active events, (H, W, 3) uint8."""
+    index = view.column("frame_index")[view.column("has_image")]
+    chosen = index[np.unique(np.linspace(0, len(index) - 1, config.sheet_frames).round().astype(int))]
+    tags = dict(zip(view.column("frame_index").tolist(), view.rows["tags"].to_pylist(), strict=True))
+    marked = [f"{frame}" + (f"  {', '.join(tags[frame])}" if tags[frame] else "") for frame in chosen.tolist()]
+    return contact_sheet(read_frames(view.lake.log("frames", view.log_id), chosen), marked)
+
+
+def _log_picture(view: LogView, config: ShowConfig) -> np.ndarray:
+    """The parts of a log's page below each other as one picture (H, W, 3) uint8, frames in pairs."""
+    frames = [figure_array(_frame_figure(view, frame, config), config.dpi) for frame in _frames_to_show(view, config.frames)]
+    height = max(len(frame) for frame in frames)
+    frames = [np.pad(frame, ((0, height - len(frame)), (0, 0), (0, 0)), constant_values=255) for frame in frames]
+    frames += [np.full_like(frames[0], 255)] * (len(frames) % 2)
+    pairs = [np.concatenate(frames[at:at + 2], axis=1) for at in range(0, len(frames), 2)]
+    width = pairs[0].shape[1]
+    charts = [signals_figure(view), *([codes_figure(view)] if view.codes is not None else []), road_figure(view)]
+    parts = [_contact_sheet(view, config)] if view.has_frames else []
+    parts += [figure_array(figure, width / figure.get_figwidth()) for figure in charts]
+    return np.concatenate([cv2.resize(part, (width, round(len(part) * width / part.shape[1]))) for part in [*parts, *pairs]])
+
+
 def _signals_section(view: LogView) -> Section:
-    return Section("signals", "Signals", [Chart(Markup(signals_chart(view)), "Shaded: an event is active.", wide=True)])
+    return Section("signals", "Signals", [Chart(Markup(svg(signals_figure(view))), "Shaded: an event is active.", wide=True)])
 
 
 def _codes_section(view: LogView) -> Section:
     if view.codes is None:
         return Section("codes", "Latent actions", [Paragraph("This log has no codes yet.")])
-    return Section("codes", "Latent actions", [Chart(Markup(codes_chart(view)), (
+    return Section("codes", "Latent actions", [Chart(Markup(svg(codes_figure(view))), (
         "The four codes of each step to the next half second, over time; white where the later frame is missing. A "
         "colour is a code."),
         wide=True)])
@@ -177,18 +173,3 @@ def _frame_picture(view: LogView, frame: int, config: ShowConfig) -> Picture:
         caption += f" Codes {view.codes[view.column('frame_index') == frame][0].tolist()}."
     return Picture(figure_image(_frame_figure(view, frame, config), f"frame {frame}", config.dpi), f"frame {frame}",
                    [Badge(tag.replace("_", " "), "event") for tag in row["tags"]], caption, anchor=f"frame-{frame}")
-
-
-def _index_row(view: LogView, split: str, tags: list[str], has_page: bool) -> Row:
-    picture = Markup("")
-    if view.has_frames and view.column("has_image").any():
-        index = view.column("frame_index")[view.column("has_image")]
-        picture = array_image(read_frames(view.lake.log("frames", view.log_id), index[[len(index) // 2]],
-                                          size_hw=(63, 112))[0],
-                              f"log {view.log_id}", quality=75)
-    metres, seconds = view.distance_m, view.seconds[-1]
-    return Row([Cell(view.log_id, link=f"{view.log_id}.html" if has_page else ""), Cell("", picture=picture),
-                Cell(split),
-                Cell(view.rows["location"][0].as_py() or "no map"), Cell(str(len(view.rows))), Cell(f"{seconds:.1f}"),
-                Cell(f"{metres:.0f}"), Cell(f"{3.6 * metres / max(seconds, 1e-9):.0f}"),
-                Cell(", ".join(tag.replace("_", " ") for tag in tags), left=True)], tags=" ".join([split, *tags]))

@@ -6,7 +6,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from ops.draw_charts import SOFT, svg
+from ops.draw_charts import SOFT
 from ops.draw_scene import INK, LAYER_FILLS
 from ops.log_view import LogView
 from storage.trajectory_table import Command, MapLayer, read_table
@@ -30,7 +30,7 @@ def contact_sheet(images_THW3: np.ndarray, words: list[str], columns: int = 6, w
     return sheet
 
 
-def signals_chart(view: LogView) -> str:
+def signals_figure(view: LogView) -> Figure:
     """Speed, acceleration, yaw rate and command over time, with the events shaded."""
     figure = Figure(figsize=(9.0, 5.2))
     figure.set_layout_engine("constrained")
@@ -57,10 +57,10 @@ def signals_chart(view: LogView) -> str:
                            transform=panel.get_xaxis_transform())
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
-    return svg(figure)
+    return figure
 
 
-def codes_chart(view: LogView) -> str:
+def codes_figure(view: LogView) -> Figure:
     """The four codes of the first transition of each frame as colours over time."""
     assert view.codes is not None
     figure = Figure(figsize=(9.0, 1.5))
@@ -77,7 +77,7 @@ def codes_chart(view: LogView) -> str:
             axes.text(step, token, str(first[token, step]), ha="center", va="center", fontsize=6.5, color=INK)
     axes.set(yticks=range(4), yticklabels=[f"token {token + 1}" for token in range(4)], xlabel="frame")
     axes.tick_params(labelsize=8, length=0)
-    return svg(figure)
+    return figure
 
 
 def road_figure(view: LogView) -> Figure:

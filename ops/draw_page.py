@@ -29,6 +29,14 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Badge:
+    """A short word in colour: bad, good, event or plain."""
+
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One cell of a table."""
 
@@ -41,6 +49,8 @@ class Cell:
     left: bool = False              # text, set to the left and wrapped
     picture: Markup | str = ""      # an <img> before the text
     tone: str = ""                  # yes, no or open: the word of a verdict
+    badges: Sequence[Badge] = ()    # before the text
+    fold: tuple[str, str] = ("", "")    # below the text: what to click, and the lines it opens
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ class Row:
 
     cells: Sequence[Cell]
     ours: bool = False
-    tags: str = ""                  # space-separated, for a page that filters its rows
+    tags: str = ""                  # space-separated "group=word", for a page that filters its rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +82,6 @@ class Chart:
     wide: bool = False              # as wide as the page
     long: bool = False              # far wider than high: shown large, scrolled sideways
     kind: str = "chart"
-
-
-@dataclass(frozen=True, slots=True)
-class Badge:
-    """A short word in colour: bad, good, event or plain."""
-
-    text: str
-    tone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class Paragraph:
 
     text: str = ""
     heading: str = ""
+    code: str = ""                  # a command, behind the text
     kind: str = "paragraph"
 
 
@@ -132,6 +135,14 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """Buttons of which one is pressed: only the rows tagged "group=word" stay. Several filters work together."""
+
+    group: str
+    words: Sequence[tuple[str, int]]    # and the number of rows each leaves
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A whole page."""
 
@@ -140,7 +151,7 @@ class Page:
     sections: Sequence[Section]
     tiles: Sequence[Tile] = ()
     footer: str = ""
-    filters: Sequence[str] = ()     # words that filter the rows of tables by their tags
+    filters: Sequence[Filter] = ()  # of the rows of tables, by their tags
 
 
 def render_page(page: Page) -> str:
@@ -152,10 +163,15 @@ def render_page(page: Page) -> str:
 
 def figure_image(figure: Figure, alt: str, dpi: int = 110) -> Markup:
     """A matplotlib figure as an inline JPEG, a quarter of its PNG where it holds a camera image."""
+    return array_image(figure_array(figure, dpi), alt, quality=90)
+
+
+def figure_array(figure: Figure, dpi: float = 110) -> np.ndarray:
+    """A matplotlib figure as pixels (H, W, 3) uint8 RGB."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return array_image(np.asarray(canvas.buffer_rgba())[..., :3], alt, quality=90)
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def array_image(image_HW3: np.ndarray, alt: str, quality: int = 88) -> Markup:

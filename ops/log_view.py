@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.errors import unknown_name
+from ops.quarantine import quarantined
+from storage.errors import ArtifactError, unknown_name
 from storage.lake import Lake
 from storage.metrics_table import PLANS
 from storage.trajectory_table import read_table
@@ -44,8 +45,17 @@ class LogView:
 
 
 def read_log(lake: Lake, log_id: str) -> LogView:
-    """Tables, codes and plans of a log. Raises ConfigError, with the nearest name, if it does not exist."""
+    """Tables, codes and plans of a log.
+
+    Raises ConfigError, with the nearest name, if it does not exist, and ArtifactError if it is set aside or none is made.
+    """
     known = lake.log_ids("trajectories")
+    if log_id not in known and (record := quarantined(lake).get(log_id)) is not None:
+        raise ArtifactError(f"log '{log_id}' is in quarantine and has nothing to show", where=lake.quarantine,
+                            found=record.reason, do="mend or leave out the log; it is read again when its bytes change")
+    if not known:
+        raise ArtifactError("no log of this lake has trajectories yet", where=lake.root, expected="trajectories/<log_id>",
+                            do="make them: latentvla run --until trajectories")
     if log_id not in known:
         raise unknown_name("log", log_id, known)
     rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.places import Places, places_from
-from storage.errors import LatentVLAError
+from storage.errors import ConfigError, LatentVLAError
 from storage.lake import LINKS, Lake
 
 if TYPE_CHECKING:
     from assets.chain import Chain
 
+PAGES = Path("pages")       # where `show` draws when it is not told where: the index finds the logs' pages beside it
 Verb = Callable[[argparse.Namespace], int]
 
 
@@ -36,10 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run the chain; links whose artefact is current are left as they are."""
-    from pipelines.run import open_instance, run_chain
+    from pipelines.run import open_instance, require_possible, run_chain
     from pipelines.tell import told
 
     chain = _chain(options)
+    require_possible(chain)
     with open_instance() as instance:
         summary = run_chain(chain, options.until, instance, verbose=options.verbose)
     print(told(chain, summary, options.until))
@@ -102,11 +104,22 @@ def score(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """Draw a log, or one frame of it, as a page or a picture."""
+    """Draw a log, or one frame of it, as a page or a picture; without a log, the index page over all logs."""
+    from ops.draw_index import show_index
     from ops.draw_log import ShowConfig, show_log
 
-    out = options.out or Path(f"{options.log}{'' if options.frame is None else f'-{options.frame}'}.html")
-    print(show_log(_lake(options), options.log, out, ShowConfig(), frame=options.frame))
+    lake = _lake(options)
+    if options.log is not None:
+        name = options.log if options.frame is None else f"{options.log}-{options.frame}"
+        print(show_log(lake, options.log, options.out or PAGES / f"{name}.html", ShowConfig(), frame=options.frame))
+        return 0
+    if options.frame is not None:
+        raise ConfigError("a frame is one of a log", found=f"--frame {options.frame} without a log",
+                          do=f"latentvla show LOG --frame {options.frame}; the logs: latentvla show")
+    index = options.out or PAGES / "index.html"
+    for log in lake.log_ids("trajectories") if options.pages else ():
+        print(show_log(lake, log, index.parent / f"{log}.html", ShowConfig()))
+    print(show_index(lake, index))
     return 0
 
 
@@ -153,9 +166,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("query", help="for example: select split, count(*) from trajectories group by split")
     made.add_argument("--rows", type=int, default=40, help="rows to print")
     made = verb(show)
-    made.add_argument("log")
+    made.add_argument("log", nargs="?", help="without it: the index page over all logs")
     made.add_argument("--frame", type=int, help="frame_index")
-    made.add_argument("--out", type=Path, help="a file that ends in .html or .png")
+    made.add_argument("--pages", action="store_true", help="with the index, draw the page of every log beside it")
+    made.add_argument("--out", type=Path, help="a file that ends in .html or, for a log, .png; default: in pages/")
     made = verb(predict)
     made.add_argument("image", type=Path)
     made.add_argument("--speed", type=float, required=True, help="m/s")

@@ -2,7 +2,7 @@
 
 LATENTVLA_SCALE    smoke | embedded (default) | navsim
 LATENTVLA_SOURCE   openscene (default) | nuscenes | kitti_raw
-LATENTVLA_RAW      folder of raw logs; empty (default): the embedded world, written in the source's format
+LATENTVLA_RAW      folder of raw logs; empty (default): the embedded world, which is OpenScene only
 LATENTVLA_LAKE     folder of the artefacts; default lake/<scale>, and lake/<source>-<scale> for your own logs
 """
 

@@ -33,6 +33,14 @@ class RunSummary:
     peak_mb: float = 0.0                                        # of this process and its children together
 
 
+def require_possible(chain: Chain) -> None:
+    """Raise ConfigError for a scale or source that does not exist, or that has no logs without a raw folder.
+
+    Asked before the lake or Dagster's history is touched, so that a mistake leaves nothing behind.
+    """
+    RawLogs(chain)
+
+
 def run_chain(chain: Chain, until: str, instance: dg.DagsterInstance, *, verbose: bool = False) -> RunSummary:
     """Bring every link up to `until` to its current version. Raises ConfigError for a link that does not exist."""
     if until not in LINKS:

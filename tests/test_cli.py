@@ -77,6 +77,29 @@ def test_show_draws_a_log(lake, capsys, tmp_path):
     assert code == 0 and "<html" in (tmp_path / "log.html").read_text()
 
 
+def test_show_without_a_log_lists_every_log_and_draws_their_pages_when_asked(lake, capsys, tmp_path):
+    logs, index = lake.log_ids("trajectories"), tmp_path / "index.html"
+    words = ("show", "--lake", str(lake.root), "--out", str(index))
+    code, out, _ = say(capsys, *words)
+    assert code == 0 and out.split() == [str(index)] and [item.name for item in tmp_path.iterdir()] == ["index.html"]
+    assert all(f"latentvla show {log} --lake" in index.read_text() for log in logs)
+    code, out, _ = say(capsys, *words, "--pages")
+    assert code == 0 and len(out.split()) == len(logs) + 1
+    assert all(f'href="{log}.html"' in index.read_text() and (tmp_path / f"{log}.html").exists() for log in logs)
+
+
+@pytest.mark.parametrize("source", ["nuscenes", "kitti_raw"])
+def test_only_openscene_has_an_embedded_world_and_a_refused_run_leaves_nothing_behind(source, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LATENTVLA_RAW", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for verb in ("run", "status", "logs"):
+        code, _, err = say(capsys, verb, "--scale", "smoke", "--source", source)
+        assert code == 2 and "Traceback" not in err
+        assert "the embedded world is written as 'openscene'" in err and f"--source {source} --raw PATH" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("words", "hint"), [
     (("lineage", "studnet"), "did you mean 'student'"),
     (("run", "--scale", "smok"), "did you mean 'smoke'"),
@@ -84,7 +107,10 @@ def test_show_draws_a_log(lake, capsys, tmp_path):
     (("run", "--scale", "smoke", "--source", "openscen", "--raw", "."), "did you mean 'openscene'"),
     (("score",), "latentvla run --until evaluation"),
     (("run", "--scale", "navsim"), "--raw"),
+    (("run", "--scale", "smoke", "--source", "nuscene"), "did you mean 'nuscenes'"),
     (("run", "--scale", "smoke", "--raw", "/nowhere"), "the raw folder does not exist"),
+    (("show", "--frame", "3"), "latentvla show LOG --frame 3"),
+    (("show",), "latentvla run --until trajectories"),
 ])
 def test_a_mistake_is_answered_with_what_to_do(words, hint, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
