@@ -6,7 +6,6 @@
 Needs numpy, opencv and onnxruntime; torch only where the ONNX file is not wanted.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from storage.checkpoint import read_config
 from storage.errors import ArtifactError, ConfigError, unknown_name
 from storage.frame_store import crop_box
 from storage.trajectory_table import Command
@@ -37,7 +37,8 @@ class Student:
     def from_pretrained(cls, folder: Path | str, *, runtime: str = "onnx", threads: int = 1) -> "Student":
         """The student of a finished artefact. `runtime` is onnx, int8 or torch; `threads` are those of one plan.
 
-        Raises ConfigError for an unknown runtime and ArtifactError if the folder does not hold it.
+        Raises ConfigError for an unknown runtime and ArtifactError if the folder does not hold it, or holds another kind
+        of network or another version of the format.
         """
         folder = Path(folder)
         if runtime not in RUNTIMES:
@@ -46,7 +47,7 @@ class Student:
         if not file.exists():
             raise ArtifactError("there is no such student here", where=folder, expected=file.name,
                                 do="make it (latentvla run --until student), or choose another runtime")
-        config = json.loads((folder / "config.json").read_text())
+        config = read_config(folder, "student")
         height, width = config["planner"]["image_hw"]
         return cls(_torch_runtime(folder) if runtime == "torch" else _onnx_runtime(file, threads), (height, width),
                    config["parameters"])

@@ -31,10 +31,17 @@ def load_checkpoint(folder: Path, kind: str) -> "tuple[dict[str, Any], dict[str,
     """
     from safetensors.torch import load_file
 
+    if not (folder / "model.safetensors").exists():
+        raise _no_checkpoint(folder)
+    config = read_config(folder, kind)
+    return config, load_file(folder / "model.safetensors")
+
+
+def read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """The config alone, for a folder whose ONNX file computes; it refuses another kind or version just the same."""
     file = folder / "config.json"
-    if not file.exists() or not (folder / "model.safetensors").exists():
-        raise ArtifactError("there is no checkpoint here", where=folder, expected="config.json and model.safetensors",
-                            do="make it first, or give the folder of a finished artefact")
+    if not file.exists():
+        raise _no_checkpoint(folder)
     config = json.loads(file.read_text())
     found_kind, found_version = config.pop("model_type", None), config.pop("format_version", None)
     if found_kind != f"latentvla_{kind}":
@@ -43,4 +50,9 @@ def load_checkpoint(folder: Path, kind: str) -> "tuple[dict[str, Any], dict[str,
     if found_version != FORMAT_VERSION:
         raise ArtifactError("this checkpoint is of another format version", where=folder, expected=FORMAT_VERSION,
                             found=found_version, do="train it again, or install the version that wrote it")
-    return config, load_file(folder / "model.safetensors")
+    return config
+
+
+def _no_checkpoint(folder: Path) -> ArtifactError:
+    return ArtifactError("there is no checkpoint here", where=folder, expected="config.json and model.safetensors",
+                         do="make it first, or give the folder of a finished artefact")

@@ -1,6 +1,7 @@
 """The exported student, and planning with it where there is no training code."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -90,6 +91,18 @@ def test_a_missing_student_or_runtime_is_named(tmp_path):
         Student.from_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'onnx'"):
         Student.from_pretrained(made().student, runtime="onx")
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_a_student_of_another_format_version_or_another_network_is_refused_by_every_runtime(runtime, tmp_path):
+    folder = tmp_path / "student"
+    shutil.copytree(made().student, folder)
+    config = json.loads((folder / "config.json").read_text())
+    for changes, message in (({"format_version": 99}, r"another format version[\s\S]*99[\s\S]*train it again"),
+                             ({"model_type": "latentvla_planner"}, r"another kind[\s\S]*latentvla_student")):
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(ArtifactError, match=message):
+            Student.from_pretrained(folder, runtime=runtime)
 
 
 def test_one_image_file_is_planned_for(tmp_path):
