@@ -103,6 +103,14 @@ def score(options: argparse.Namespace) -> int:
     return 0
 
 
+def ablate(options: argparse.Namespace) -> int:
+    """Train the method and the method without each of its parts over several seeds, and print what each part is worth."""
+    from pipelines.ablate import ablate_chain
+
+    print(ablate_chain(_chain(options), options.seeds, options.variants))
+    return 0
+
+
 def show(options: argparse.Namespace) -> int:
     """Draw a log, or one frame of it, as a page or a picture; without a log, the index page over all logs."""
     from ops.draw_index import show_index
@@ -159,6 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--processes", type=int, default=1, help="logs that are scored at the same time")
     made.add_argument("--against-devkit", type=Path, metavar="METRIC_CACHE",
                       help="score with the installed NAVSIM devkit too, from its metric cache, and print the differences")
+    made = verb(ablate)
+    made.add_argument("--seeds", type=int, default=5, help="how many seeds, from the run's own on")
+    made.add_argument("--variants", default="", help="names with commas between, such as average_pool; default: all")
     made = verb(lineage)
     made.add_argument("name", help="a link, such as student, or link/log_id")
     made.add_argument("--every-log", action="store_true", help="name every log")

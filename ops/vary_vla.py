@@ -1,0 +1,69 @@
+"""Make the VLA's planner once more with one part of the VLA changed, for the ablation. Not the VLA itself.
+
+What does not differ is taken from the finished VLA of the same seed: recipe, output constants and, unless it is what
+differs, the VLM. What remains is the part of ops.finetune that trains the planner on the VLM's hidden states, with the
+same rows, seeds and calls: without any change the result is the VLA's own planner, bit for bit.
+
+    out/vlm/          the VLM, only where it is not that of the VLA
+    out/planner/      the planner
+    out/history/      one JSON-lines file of metrics a training run
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.vlm import ActionVlm
+from ops.finetune import VlaConfig
+from ops.fit import RunPlace
+from ops.fit_score import ScorePlans
+from ops.fit_vlm import open_vlm, read_vlm_apart
+from ops.launch import LaunchConfig
+from ops.load_planner import count_parameters, load_planner
+from ops.make_planner import finish_planner, judging_of, planner_job, read_recipe
+from ops.plan import VlaPlanner
+from ops.predict import fit_images
+from ops.training_arrays import TrainingArrays, planner_frames
+from storage.dataset import FrameSet
+
+PART = "planner"
+
+
+def vary_vla(train: FrameSet, vla: Path, out: Path, config: VlaConfig, *, score_plans: ScorePlans | None,
+             where: LaunchConfig, runs: Path, name: str, seed: int) -> Any:
+    """Fill `out` with the planner of a changed VLA and return it; `vla` is the unchanged one of the same seed and rows.
+
+    Two parts of `config` can differ from what made `vla`: `fusion`, and `vlm_fit` with zero steps, which leaves the VLM
+    as it is before it learns codes (new, or with its published weights). The other arguments are those of
+    ops.finetune.finetune. Raises ArtifactError if `vla` is missing or unfinished.
+    """
+    torch.set_num_threads(where.threads)
+    place = RunPlace(where, runs, name, seed)
+    recipe, _ = read_recipe(vla)
+    frames, flipped = planner_frames(train, recipe.rows)
+    if config.vlm_fit.steps == 0:
+        torch.manual_seed(seed)
+        ActionVlm.build(config.vlm).save(out / "vlm")
+    readings = read_vlm_apart(_vlm_folder(out, vla), frames.images, frames.status, where)
+    arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, recipe.planner.image_hw),
+                            visual=readings.visual, action=readings.action)
+    arrays.save(place.arrays(PART))
+    parts = {"planner": replace(recipe.planner, second_memory=True),
+             "fusion": replace(config.fusion, vlm_width=readings.visual.shape[-1], width=recipe.planner.width)}
+    place.launch_all([planner_job(PART, "fused_planner", parts, out / PART, recipe.fit, place)])
+    judging = judging_of(train, frames, flipped, arrays, score_plans, recipe.score.rows)
+    made = finish_planner(PART, "fused_planner", out / PART, place, judging, recipe.score)
+    place.finish((PART, f"{PART}_score"), out / "history")
+    return made
+
+
+def open_varied(folder: Path, vla: Path) -> VlaPlanner:
+    """The planner of a changed VLA in `folder`, which may read the VLM of the unchanged one. Raises ArtifactError."""
+    model, vlm = load_planner(folder / PART, "fused_planner"), open_vlm(_vlm_folder(folder, vla))
+    return VlaPlanner(vlm, model, read_recipe(vla)[1], count_parameters(vlm) + count_parameters(model))
+
+
+def _vlm_folder(folder: Path, vla: Path) -> Path:
+    return folder / "vlm" if (folder / "vlm").exists() else vla / "vlm"
