@@ -54,7 +54,7 @@ class RunPlace:
     def launch_all(self, jobs: Sequence[TrainingJob]) -> None:
         """Run loops that do not need each other: side by side where this machine trains them, in turn on Ray's workers.
 
-        The weights are the same either way: every loop has its own seeds, and as many threads.
+        The weights are the same either way: every loop has its own seeds, and `where.threads` threads.
         """
         together = 1 if self.where.num_workers else min(self.where.at_once, len(jobs))
         if together == 1:
@@ -95,7 +95,6 @@ class FitConfig:
     warmup: float = 0.1             # fraction of the steps
     clip: float = 1.0               # norm of the gradient
     autocast: str = ""              # "bfloat16": mixed precision; "": the parameters' own type
-    threads: int = 1                # of torch on the CPU, where that many are allowed: small networks gain nothing from more
     report_every: int = 10          # steps between two rows of the history
     checkpoint_every: int = 200     # steps between two checkpoints; one more is written at the end
 
@@ -106,7 +105,6 @@ def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: 
     `rows` is the number of training rows; every epoch visits each once in a new order. A killed run that is started
     again under the same name goes on after its last checkpoint.
     """
-    torch.set_num_threads(min(config.threads, session.threads))
     model.to(session.device).train()
     optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.learning_rate,
                                   betas=(0.9, 0.95), fused=True)

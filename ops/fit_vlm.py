@@ -104,7 +104,7 @@ def read_vlm_apart(folder: Path, images: np.ndarray, status: np.ndarray, where: 
     shares = 1 if torch.cuda.is_available() else min(where.at_once, len(images) // _ROWS_A_PROCESS)
     if shares <= 1:
         return read_vlm(open_vlm(folder), images, status)
-    read = partial(_read_share, folder, max(1, where.threads // shares))
+    read = partial(_read_share, folder, where.threads)
     with worker_pool(shares) as pool:
         parts = list(pool.map(read, np.array_split(images, shares), np.array_split(status, shares)))
     return VlmReadings(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(VlmReadings)))

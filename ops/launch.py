@@ -40,7 +40,7 @@ class LaunchConfig:
     use_gpu: bool = False           # one GPU a worker
     address: str | None = None      # None: a private Ray cluster; "auto" or host:port: an existing one
     max_failures: int = 1           # restarts of the worker group after a crash
-    threads: int = 2                # most torch threads of one training; FitConfig.threads says what it can use
+    threads: int = 1                # torch threads of each process: networks this small gain nothing from more
     at_once: int = 2                # trainings in this machine's own processes that run side by side; 1: in turn
 
 
@@ -95,8 +95,7 @@ class Session:
         self._local = config["_local"]
         context = train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        self.threads = config["_threads"]
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(config["_threads"])
         self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._started = time.monotonic()
