@@ -31,13 +31,14 @@ from ops.draw_page import (
     render_page,
 )
 from ops.draw_scene import scene_figure
+from ops.draw_scenes import scene_legend
 from ops.findings import label
 from ops.log_view import LogView, read_log
 from ops.scene_view import read_scene_view
 from storage.errors import ArtifactError, ConfigError
 from storage.frame_store import frame_info, read_frames
 from storage.lake import Lake
-from storage.trajectory_table import Command
+from storage.trajectory_table import Command, read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +83,29 @@ def _page(view: LogView, config: ShowConfig, frame: int | None) -> Page:
              Tile("speed", f"{3.6 * speed.mean():.0f} km/h", f"up to {3.6 * speed.max():.0f} km/h"),
              Tile("events", str(len(tags)), ", ".join(tag.replace("_", " ") for tag in tags) or "none")]
     chosen = [frame] if frame is not None else _frames_to_show(view, config.frames)
-    frames = Section("frames", "Frames", [Gallery([_frame_picture(view, item, config) for item in chosen])],
+    drawn = [name for name in config.plans if name == "human" or any((item, name) in view.plans for item in chosen)]
+    frames = Section("frames", "Frames", [scene_legend(drawn), Gallery([_frame_picture(view, item, config) for item in chosen])],
                      "Above, the front camera with a path on the ground; below, the same moment from above, driving "
-                     "to the right.")
+                     "to the right. Dots are half seconds; the line ahead of a road user ends where it will be in one "
+                     "second.")
     rest = [_camera_section(view, config), _signals_section(view), _codes_section(view),
             Section("road", "The drive from above", [Chart(figure_image(road_figure(view), "the drive", config.dpi),
                                                            wide=True)])]
-    missing = [] if len(view.plans) else ["no plans: the log is in no evaluation of this lake"]
-    missing += [] if view.codes is not None else ["no codes: the log is not relabeled"]
     sections = [frames, *rest] if frame is not None else [rest[0], *rest[1:], frames]
-    if missing:
+    if missing := _missing(view):
         sections.append(Section("missing", "Not there", [Paragraph(line) for line in missing]))
     split, place = view.rows["split"][0].as_py(), view.rows["location"][0].as_py()
     return Page(f"Log {view.log_id}", f"{split} split, {place or 'no map'}.", sections, tiles, "Made by latentvla.")
+
+
+def _missing(view: LogView) -> list[str]:
+    """What the page cannot show of this log, with the reason."""
+    tables = {name: read_table(view.lake.log("trajectories", view.log_id), name) for name in ("map", "agents")}
+    there = {"no map: the source has none for this log": len(tables["map"]),
+             "no other road users: the source has none for this log": len(tables["agents"]),
+             "no codes: the log is not relabeled": view.codes is not None,
+             "no plans: the log is in no evaluation of this lake": len(view.plans)}
+    return [sentence for sentence, found in there.items() if not found]
 
 
 def _camera_section(view: LogView, config: ShowConfig) -> Section:

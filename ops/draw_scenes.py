@@ -3,7 +3,7 @@
 Of each log at most one scene is shown, so that one hard junction does not fill the page.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,22 +47,27 @@ def scene_sections(lake: Lake, found: Findings, choice: SceneChoice) -> tuple[li
     lead = (f"Above, the front camera with the plan of the {label(judged)} on the ground; below, the scene from above, "
             "driving to the right. Dots are half seconds; the line ahead of a road user ends where it will be in one "
             "second.")
-    styles = [PATH_STYLES.get(name, OTHER_PATH) for name in drawn]
-    keys = [(label(name), colour, _DASHES[style]) for name, (colour, style) in zip(drawn, styles, strict=True)]
-    keys += [("ego", INK, "box"), ("vehicle", AGENT_FILLS[Category.VEHICLE], "box"),
-             ("pedestrian", AGENT_FILLS[Category.PEDESTRIAN], "box"), ("cyclist", AGENT_FILLS[Category.BICYCLE], "box"),
-             ("other object", OBJECT_FILL, "box"), ("lane under a red light", RED_LIGHT, "solid")]
     sections: list[Section | str] = []
     for anchor, title, rows in (("worst", f"Where the {label(judged)} does worst", worst),
                                 ("best", f"Where the {label(judged)} does best", best)):
         pictures = [scene_picture(read_scene_view(lake, str(cube.log_id[row]), int(cube.frame_index[row])),
                                   {name: plans[cube.log_id[row], cube.frame_index[row], name] for name in drawn},
                                   cube, int(row), judged, choice) for row in rows]
-        blocks: list[Block] = [Legend(keys), Gallery(pictures)]
+        blocks: list[Block] = [scene_legend(drawn), Gallery(pictures)]
         if not pictures:
             blocks = [Paragraph(f"No scene has a PDMS above {100 * WELL:.0f}.")]
         sections.append(Section(anchor, title, blocks, lead if anchor == "worst" else ""))
     return sections, len(worst) + len(best)
+
+
+def scene_legend(planners: Sequence[str]) -> Legend:
+    """What the colours of these planners' paths, and of everything else in a scene, mean."""
+    styles = [PATH_STYLES.get(name, OTHER_PATH) for name in planners]
+    keys = [(label(name), colour, _DASHES[style]) for name, (colour, style) in zip(planners, styles, strict=True)]
+    return Legend([*keys, ("ego", INK, "box"), ("vehicle", AGENT_FILLS[Category.VEHICLE], "box"),
+                   ("pedestrian", AGENT_FILLS[Category.PEDESTRIAN], "box"),
+                   ("cyclist", AGENT_FILLS[Category.BICYCLE], "box"), ("other object", OBJECT_FILL, "box"),
+                   ("lane under a red light", RED_LIGHT, "solid")])
 
 
 def choose_scenes(cube: ScoreCube, judged: str, worst: int, best: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from ops.draw_scene import ground_ribbon, scene_figure
 from ops.draw_scenes import choose_scenes
 from ops.draw_training import codes_section, history_files, read_curves
 from ops.evaluate import EvaluationConfig, write_evaluation
+from ops.findings import label
 from ops.scene_view import read_scene_view
 from ops.scenes import SCORE_COLUMNS, ScoredPlans
 from ops.summarize import score_cube
@@ -143,6 +144,7 @@ def test_any_log_can_be_shown_as_a_page_or_a_picture(lake: Lake, tmp_path: Path,
         assert picture.std() > 10 and (len(picture) > 2000) == (frame is None)      # of a whole log it shows every part
     else:
         text = file.read_text()
+        assert text.count(f"</i>{label('student')}</span>") == 1        # one legend, with the paths that are drawn
         assert "cut in" in text and "not relabeled" in text and not OUTSIDE.search(INSIDE.sub("", text))
 
 

@@ -49,6 +49,7 @@ def test_logs_of_every_source_are_listed_and_drawn(name: str, tmp_path: Path) ->
     assert ("no map, no lights, no command" in text) == (name == "kitti_raw")
     page = show_log(lake, ref.log_id, pages / f"{ref.log_id}.html", ShowConfig(frames=1)).read_text()
     assert all(f'<section id="{part}">' in page for part in ("camera", "signals", "codes", "road", "frames"))
+    assert ("no map: the source has none" in page) == (name == "kitti_raw") and "no plans" in page and "no codes" in page
     assert f'href="{ref.log_id}.html"' in show_index(lake, pages / "index.html").read_text()
 
 
