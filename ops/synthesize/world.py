@@ -32,7 +32,7 @@ class WorldConfig:
     seed: int = 7                   # the town and every log follow from it
     train_logs: int = 140
     val_logs: int = 16
-    test_logs: int = 36             # half of them in the part of the town that training never enters
+    test_logs: int = 32             # half of them in the part of the town that training never enters
     seconds: float = 20.0           # length of a log
     hz: float = 2.0                 # frames a second; 10 must be a multiple of it
     image_width: int = 224          # pixels, front camera
