@@ -87,6 +87,9 @@ class Traffic:
 
     def __init__(self, town: Town, fleet: Fleet, drivers: Drivers, people: Pedestrians, signals: Signals) -> None:
         self.town, self.drivers, self.people, self.signals, self.fleet = town, drivers, people, signals, fleet
+        self._pose: np.ndarray | None = None            # of this step, computed when first asked for
+        self._forward: np.ndarray | None = None
+        self._walkers: tuple[np.ndarray, np.ndarray] | None = None
         self.ways = Ways(np.stack([route.path for route in fleet.routes]), fleet.lateral_m)
         self.speed_cap = fleet.speed_cap.copy()                                 # (V, M)
         self.enter_m = np.stack([route.enter_m for route in fleet.routes])      # (V, K)
@@ -168,9 +171,6 @@ class Traffic:
     def _prepare(self, known: Connectors) -> None:
         """What does not change while the traffic moves."""
         drive, count = self.drivers, len(self.s_m)
-        self._pose: np.ndarray | None = None
-        self._forward: np.ndarray | None = None
-        self._walkers: tuple[np.ndarray, np.ndarray] | None = None
         self._rows = np.arange(count)
         self._conflict = known.conflict
         slots = np.array([[known.slot[lane] for lane in route.connector.tolist()] for route in self.fleet.routes])     # (V, K)
