@@ -44,7 +44,7 @@ VARIANTS = {
     "vla": Variant("vla", "the planner that reads the VLM's hidden states"),
     "student": Variant("student", "the small planner that imitates the VLM instead of asking it"),
     "planner_alone": Variant("vla", "the planner of the VLA without a VLM", "vla"),
-    "ego_status_mlp": Variant("vla", "no image: ego status and command alone", "vla"),
+    "ego_status_mlp": Variant("vla", "no image: ego status and command alone", "planner_alone"),
     "student_no_teacher": Variant("student", "the student's network without the teacher's word", "student"),
     "no_latent_training": Variant("no_latent_training", "the VLA whose VLM never learned the codes", "vla"),
     "average_pool": Variant("average_pool", "the VLA that averages hidden states instead of attending to them", "vla"),
@@ -116,7 +116,7 @@ def plan_steps(lake: Lake, config: AblationConfig, parents: Mapping[str, str], c
     """
     steps = []
     for seed in config.seeds:
-        base = {}
+        base: dict[str, str] = {}
         for run in config.runs:
             own = {"vla": config.vla, "student": config.student}.get(run) or varied(run, config.vla)
             name = f"ablation/{run}/{seed}"

@@ -16,6 +16,7 @@ from ops import ablate
 from ops.ablate import AblationConfig, Ground, ablation_tables, choose_variants, make_steps, plan_steps, unfinished, varied
 from ops.ablation_table import DIFFERENCES, PLANNERS, differences_table, planners_table, seed_cube, tables_of, write_tables
 from ops.evaluate import EvaluationConfig
+from ops.finetune import finetune
 from ops.intervals import IntervalConfig
 from ops.launch import LaunchConfig
 from ops.load_planner import load_planner
@@ -27,12 +28,12 @@ from storage.dataset import read_dataset
 from storage.errors import ConfigError
 from storage.metrics_table import SCORES, read_metrics
 from tests.tiny_lake import write_tiny_lake
-from tests.tiny_vla import HEIGHT, STUDENT, VLA, WIDTH, made, near_the_human
+from tests.tiny_vla import HEIGHT, STUDENT, VLA, WIDTH, near_the_human, tiny_frames
 
 HERE = LaunchConfig(threads=1, at_once=1)
 INTERVAL = IntervalConfig(resamples=400)
 CODE = dict.fromkeys(("vla", "student", "varied", "evaluation"), "c0de")
-CONFIG = AblationConfig(choose_variants(()), (0,), VLA, STUDENT,
+CONFIG = AblationConfig(choose_variants(()), (0,), VLA, replace(STUDENT, int8=False),
                         EvaluationConfig(scenes=ScenesConfig(processes=1), interval=INTERVAL))
 RUN = {"score_plans": near_the_human, "where": HERE, "seed": 0}
 
@@ -127,34 +128,46 @@ def test_an_empty_lake_is_told_what_to_run(capsys, tmp_path):
     assert "latentvla run" in capsys.readouterr().err
 
 
-def test_no_change_gives_the_planner_of_the_vla_bit_for_bit(tmp_path):
-    vary_vla(made().train, made().vla, tmp_path / "out", VLA, runs=tmp_path / "runs", name="same", **RUN)
-    varied_one, whole = (load_planner(folder / "planner", "fused_planner") for folder in (tmp_path / "out", made().vla))
+@pytest.fixture(scope="module")
+def vla(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unchanged VLA of seed 0."""
+    folder = tmp_path_factory.mktemp("vla")
+    finetune(*training(), folder, VLA, runs=tmp_path_factory.mktemp("runs"), name="whole", **RUN)
+    return folder
+
+
+@cache
+def training():
+    return tiny_frames(), tiny_frames(1, seed=1, prefix="val")
+
+
+def test_no_change_gives_the_planner_of_the_vla_bit_for_bit(vla, tmp_path):
+    vary_vla(training()[0], vla, tmp_path / "out", VLA, runs=tmp_path / "runs", name="same", **RUN)
+    varied_one, whole = (load_planner(folder / "planner", "fused_planner") for folder in (tmp_path / "out", vla))
     assert varied_one.planner.config == whole.planner.config and varied_one.fusion_config == whole.fusion_config
     assert all(np.array_equal(value, varied_one.state_dict()[name]) for name, value in whole.state_dict().items())
     assert not (tmp_path / "out" / "vlm").exists() and not [*(tmp_path / "runs").iterdir()]
 
 
-def test_without_latent_training_the_vlm_is_the_one_that_training_would_have_begun_with(tmp_path):
+def test_without_latent_training_the_vlm_is_the_one_that_training_would_have_begun_with(vla, tmp_path):
     import torch
 
     (tmp_path / "out").mkdir()
-    vary_vla(made().train, made().vla, tmp_path / "out", varied("no_latent_training", VLA), runs=tmp_path / "runs",
+    vary_vla(training()[0], vla, tmp_path / "out", varied("no_latent_training", VLA), runs=tmp_path / "runs",
              name="untrained", **RUN)
     torch.manual_seed(0)
     ActionVlm.build(VLA.vlm).save(tmp_path / "fresh")
     weights = [(folder / "model.safetensors").read_bytes() for folder in (
-        tmp_path / "fresh", tmp_path / "out" / "vlm", made().vla / "vlm")]
+        tmp_path / "fresh", tmp_path / "out" / "vlm", vla / "vlm")]
     assert weights[0] == weights[1] != weights[2]
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    """A lake with scenes to score, tiny rows to learn from, and a chain that has made its vla and student."""
+def ground(vla: Path, tmp_path: Path) -> Ground:
+    """A lake with scenes to score, tiny rows to learn from, and a chain that has made its vla."""
     lake = write_tiny_lake(tmp_path / "lake")
-    return Ground(lake, cache(lambda: (made().train, made().val)),
-                  cache(lambda: read_dataset(lake, "test", size_hw=(HEIGHT, WIDTH))), near_the_human, HERE,
-                  {("vla", 0): made().vla, ("student", 0): made().student})
+    return Ground(lake, training, cache(lambda: read_dataset(lake, "test", size_hw=(HEIGHT, WIDTH))), near_the_human, HERE,
+                  {("vla", 0): vla})
 
 
 def todo_of(ground: Ground, config: AblationConfig, **parents: str) -> list:
@@ -182,7 +195,7 @@ def test_a_killed_ablation_goes_on_and_makes_nothing_twice(ground, monkeypatch):
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         make_steps(todo_of(ground, CONFIG), CONFIG, ground, told.append)
-    assert calls == ["evaluate", "evaluate", "vary_vla"] and len(told) == 4     # vla and student are the chain's own
+    assert calls == ["evaluate", "distill", "evaluate", "vary_vla"] and len(told) == 4      # the vla is the chain's own
     assert [(step.run, step.scores) for step in todo_of(ground, CONFIG)] == [
         (run, scores) for run in ("no_latent_training", "average_pool") for scores in (False, True)]
 
@@ -203,12 +216,12 @@ def test_a_killed_ablation_goes_on_and_makes_nothing_twice(ground, monkeypatch):
     assert len({row["mean"] for row in tables.planners.to_pylist() if (row["subset"], row["measure"]) == ("all", "ade_m")}) == 7
 
 
-def test_a_seed_that_the_chain_has_not_made_is_trained_and_scored_with_its_name(ground):
+def test_a_seed_that_the_chain_has_not_made_is_trained_and_scored_with_its_name(vla, ground):
     config = replace(CONFIG, variants=("vla", "planner_alone"), seeds=(0, 7))
     make_steps(todo_of(ground, config), config, ground, lambda _: None)
     root = ground.lake.root / "ablation"
     weights = [(root / "vla" / seed / "planner" / "model.safetensors").read_bytes() for seed in "07"]
-    assert weights[0] != weights[1] and weights[0] == (made().vla / "planner" / "model.safetensors").read_bytes()
+    assert weights[0] != weights[1] and weights[0] == (vla / "planner" / "model.safetensors").read_bytes()
     table = read_metrics(root / "scores" / "vla" / "7", "scores")
     assert set(zip(table["planner"].to_pylist(), table["seed"].to_pylist(), strict=True)) == {
         ("human", None), ("pdm_closed", None), ("vla", 7), ("planner_alone", 7), ("ego_status_mlp", 7)}
