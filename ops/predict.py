@@ -16,7 +16,7 @@ import numpy as np
 from storage.checkpoint import read_config
 from storage.errors import ArtifactError, ConfigError, unknown_name
 from storage.frame_store import crop_box
-from storage.trajectory_table import Command
+from storage.trajectory_table import FUTURE_STEPS, Command
 
 RUNTIMES = {"onnx": "student.onnx", "int8": "student_int8.onnx", "torch": "model.safetensors"}
 
@@ -69,6 +69,8 @@ class Student:
                               found=ego_status.shape)
         if len(command) != count:
             raise ConfigError("there is not one command an image", expected=count, found=len(command))
+        if not count:               # no runtime is asked to reshape nothing
+            return np.zeros((0, FUTURE_STEPS, 3))
         one_hot = np.eye(len(Command), dtype=np.float32)[[command_number(item) for item in command]]
         status = np.concatenate([ego_status, one_hot], axis=1)
         return self._runtime(fit_images(images, self.image_hw), status).astype(np.float64)
