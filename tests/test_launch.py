@@ -43,27 +43,32 @@ def test_real_workers_train_a_codebook_through_the_same_loop(num_workers, tmp_pa
 
 
 def counting_loop(config: dict) -> dict:
-    """Counts to ten; the process dies once, at LOSE_AT, on the first attempt."""
+    """Counts to ten; at LOSE_AT the process dies, as often as `config["deaths"]` says."""
     import os
-    session = Session(config)
+    import time
+
+    session, deaths = Session(config), Path(config["_run"]) / "deaths"
     state = session.resume()
     start = state["step"] if state else 0
     for step in range(start + 1, 11):
-        if step == LOSE_AT and start == 0:
+        died = len(deaths.read_text()) if deaths.exists() else 0
+        if step == LOSE_AT and died < config["deaths"]:
+            time.sleep(3)       # a checkpoint counts once the controller, which looks every 0.2 s, has it
+            deaths.write_text("x" * (died + 1))
             os._exit(1)
         session.report(step, {"value": float(step)}, {"step": step} if step % 2 == 0 else None)
-    return {"began_at": start, "ended_at": step, "world": session.world_size, "here": str(Path.cwd())}
+    return {"began_at": start, "ended_at": step, "world": session.world_size}
 
 
 def test_a_worker_that_dies_is_started_again_from_the_last_checkpoint(tmp_path, no_ray_left_behind):
-    found = launch(counting_loop, {}, name="dies", runs=tmp_path, where=LaunchConfig(num_workers=1, max_failures=1, threads=1))
-    assert found["began_at"] in (2, 4)      # a checkpoint counts once the controller has it: the last may die with its worker
-    assert found["ended_at"] == 10 and found["world"] == 1
+    found = launch(counting_loop, {"deaths": 1}, name="dies", runs=tmp_path,
+                   where=LaunchConfig(num_workers=1, max_failures=1, threads=1))
+    assert found == {"began_at": 4, "ended_at": 10, "world": 1}
 
 
 def test_a_worker_that_dies_more_often_than_allowed_ends_the_run(tmp_path, no_ray_left_behind):
     with pytest.raises(Exception, match=r"(?i)worker|died|exit"):
-        launch(counting_loop, {}, name="dies", runs=tmp_path,
+        launch(counting_loop, {"deaths": 2}, name="dies", runs=tmp_path,
                where=replace(LaunchConfig(num_workers=1, threads=1), max_failures=0))
 
 
