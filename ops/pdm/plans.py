@@ -5,11 +5,9 @@ many it should. The layout of a plans file is plan_file.py's.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from ops.pdm.plan_file import Plan, missing_plan, read_plans
 from ops.pdm.prepared import PreparedScene, prepare, total_score
 from ops.pdm.scene import Scene
 from ops.pdm.score import METRIC_NAMES, PdmScores, score
+from ops.pool import worker_pool
 from storage.errors import ConfigError, LatentVLAError, SourceError, unknown_name
 from storage.lake import Lake
 from storage.trajectory_table import read_table
@@ -95,7 +94,7 @@ def score_plans(plans: Path | pa.Table, lake: Lake, *, versions: Sequence[Versio
     planners = tuple(dict.fromkeys(plan.planner for plan in rows))
     job = partial(_score_log, lake=lake, versions=tuple(versions), expect_split=expect_split, planners=planners)
     if processes > 1:
-        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        with worker_pool(processes) as pool:
             parts = list(pool.map(job, by_log, by_log.values()))
     else:
         parts = [job(log_id, own) for log_id, own in by_log.items()]

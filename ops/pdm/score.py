@@ -5,7 +5,6 @@ plans, n poses a plan.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +24,7 @@ from ops.pdm.prepared import (
 from ops.pdm.quirks import Quirks
 from ops.pdm.scene import Scene
 from ops.pdm.vehicle import KEY_STEP_S, POSES, STEP_S, to_ego
+from ops.pool import worker_pool
 from storage.errors import ConfigError
 
 METRIC_NAMES: dict[Version, str] = {"v1": "PDMS (NAVSIM v1.1)", "v2": "EPDMS (NAVSIM v2.2)"}
@@ -124,7 +124,7 @@ def score_many(prepared: Sequence[PreparedScene], plans: Sequence[np.ndarray], *
     if processes <= 1:
         return [score(scene, own, version=version, dt_s=dt_s) for scene, own in zip(prepared, plans, strict=True)]
     jobs = [(scene.scene, scene.quirks, own, version, dt_s) for scene, own in zip(prepared, plans, strict=True)]
-    with ProcessPoolExecutor(processes) as pool:
+    with worker_pool(processes) as pool:
         return list(pool.map(_score_job, jobs, chunksize=max(1, len(jobs) // (4 * processes))))
 
 
