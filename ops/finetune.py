@@ -32,7 +32,7 @@ from ops.fit_score import ScorePlans
 from ops.fit_vlm import open_vlm, read_vlm, read_vlm_apart, vlm_loop
 from ops.launch import LaunchConfig
 from ops.load_planner import count_parameters
-from ops.make_planner import PlannerRecipe, finish_planner, judging_of, planner_job
+from ops.make_planner import PlannerRecipe, finish_planner, fused_parts, judging_of, planner_job
 from ops.measure_planners import PlannerFigures, measure_planners
 from ops.predict import fit_images
 from ops.propose import plan_rows
@@ -174,9 +174,7 @@ def _ego_and_alone(config: VlaConfig, frames: FrameSet) -> tuple[_Planner, _Plan
 
 def _fused(config: VlaConfig, alone: _Planner, vlm_width: int) -> _Planner:
     """The same planner with the VLM's memory."""
-    planner = replace(alone.parts["planner"], second_memory=True)
-    fusion = replace(config.fusion, vlm_width=vlm_width, width=planner.width)
-    return _Planner("planner", "fused_planner", {"planner": planner, "fusion": fusion}, alone.fit)
+    return _Planner("planner", "fused_planner", fused_parts(alone.parts["planner"], config.fusion, vlm_width), alone.fit)
 
 
 def _measure(rows: FrameSet, train: FrameSet, vlm: ActionVlm, made: dict[str, Any], config: VlaConfig,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from models.fusion import FusionConfig
 from models.planner import PlannerConfig
 from ops.fit import FitConfig, RunPlace, TrainingJob
 from ops.fit_planner import ImitationConfig, planner_loop
@@ -56,6 +57,12 @@ class Judging:
     rows: FrameSet
     arrays: TrainingArrays          # the same rows as the planner reads them
     score_plans: ScorePlans
+
+
+def fused_parts(planner: PlannerConfig, fusion: FusionConfig, vlm_width: int) -> dict[str, Any]:
+    """The parts of a fused planner, as build_planner has them: `planner` with the memory of a VLM of this width."""
+    return {"planner": replace(planner, second_memory=True),
+            "fusion": replace(fusion, vlm_width=vlm_width, width=planner.width)}
 
 
 def planner_job(part: str, kind: str, parts: dict[str, Any], out: Path, fit: FitConfig, place: RunPlace,

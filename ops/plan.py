@@ -133,11 +133,10 @@ def open_planner(name: str, vla: Path, student: Path) -> Planner:
     return StudentPlanner(made, made.parameters)
 
 
-def open_vla(vla: Path) -> VlaPlanner:
-    """The VLA of a finished artefact."""
-    model = load_planner(vla / "planner", "fused_planner")
-    vlm = open_vlm(vla / "vlm")
-    return VlaPlanner(vlm, model, read_recipe(vla)[1], count_parameters(vlm) + count_parameters(model))
+def open_vla(vla: Path, *, planner: Path | None = None, vlm: Path | None = None) -> VlaPlanner:
+    """The VLA of a finished artefact; `planner` and `vlm` are folders to take instead of its own."""
+    model, read = load_planner(planner or vla / "planner", "fused_planner"), open_vlm(vlm or vla / "vlm")
+    return VlaPlanner(read, model, read_recipe(vla)[1], count_parameters(read) + count_parameters(model))
 
 
 def open_planners(vla: Path, student: Path, names: tuple[str, ...] = PLANNERS) -> dict[str, Planner]:

@@ -9,7 +9,6 @@ same rows, seeds and calls: without any change the result is the VLA's own plann
     out/history/      one JSON-lines file of metrics a training run
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ from models.vlm import ActionVlm
 from ops.finetune import VlaConfig
 from ops.fit import RunPlace
 from ops.fit_score import ScorePlans
-from ops.fit_vlm import open_vlm, read_vlm_apart
+from ops.fit_vlm import read_vlm_apart
 from ops.launch import LaunchConfig
-from ops.load_planner import count_parameters, load_planner
-from ops.make_planner import finish_planner, judging_of, planner_job, read_recipe
-from ops.plan import VlaPlanner
+from ops.make_planner import finish_planner, fused_parts, judging_of, planner_job, read_recipe
+from ops.plan import VlaPlanner, open_vla
 from ops.predict import fit_images
 from ops.training_arrays import TrainingArrays, planner_frames
 from storage.dataset import FrameSet
@@ -50,8 +48,7 @@ def vary_vla(train: FrameSet, vla: Path, out: Path, config: VlaConfig, *, score_
     arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, recipe.planner.image_hw),
                             visual=readings.visual, action=readings.action)
     arrays.save(place.arrays(PART))
-    parts = {"planner": replace(recipe.planner, second_memory=True),
-             "fusion": replace(config.fusion, vlm_width=readings.visual.shape[-1], width=recipe.planner.width)}
+    parts = fused_parts(recipe.planner, config.fusion, readings.visual.shape[-1])
     place.launch_all([planner_job(PART, "fused_planner", parts, out / PART, recipe.fit, place)])
     judging = judging_of(train, frames, flipped, arrays, score_plans, recipe.score.rows)
     made = finish_planner(PART, "fused_planner", out / PART, place, judging, recipe.score)
@@ -61,8 +58,7 @@ def vary_vla(train: FrameSet, vla: Path, out: Path, config: VlaConfig, *, score_
 
 def open_varied(folder: Path, vla: Path) -> VlaPlanner:
     """The planner of a changed VLA in `folder`, which may read the VLM of the unchanged one. Raises ArtifactError."""
-    model, vlm = load_planner(folder / PART, "fused_planner"), open_vlm(_vlm_folder(folder, vla))
-    return VlaPlanner(vlm, model, read_recipe(vla)[1], count_parameters(vlm) + count_parameters(model))
+    return open_vla(vla, planner=folder / PART, vlm=_vlm_folder(folder, vla))
 
 
 def _vlm_folder(folder: Path, vla: Path) -> Path:
