@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.attention import Attention, SwiGLU
-from models.planner import Planner, PlannerConfig, Proposals
+from models.planner import Planner, PlannerConfig, Proposals, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class FusedPlanner(nn.Module):
         assert config.second_memory and config.width == fusion.width, "the planner reads the fusion's memory tokens"
         self.planner, self.fusion, self.fusion_config = Planner(config), VlmFusion(fusion), fusion
 
-    def forward(self, images_BHW3: torch.Tensor, status_B8: torch.Tensor, visual_BVC: torch.Tensor,
-                action_BSC: torch.Tensor) -> Proposals:
-        """Images uint8 (B, H, W, 3), ego status (B, 8), and the VLM's hidden states."""
-        return self.planner(images_BHW3, status_B8, self.fusion(visual_BVC, action_BSC))
+    def forward(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor, visual_BVC: torch.Tensor,
+                action_BSC: torch.Tensor) -> tuple[Proposals, Scene]:
+        """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8), and the VLM's hidden states."""
+        return self.planner(images_BHW3, camera_BN, status_B8, self.fusion(visual_BVC, action_BSC))

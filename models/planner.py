@@ -1,31 +1,37 @@
-"""The host planner: image backbone, ego status and command -> scene tokens -> scored trajectory proposals. Not the VLM.
+"""The host planner: front image, ego status and command -> scene -> scored trajectory proposals. Not the VLM.
 
-Learned queries, one a proposal, look at the scene (and at a second memory: the VLM's pooled states, or the student's
-imitation of them). Each gives a plan as an offset from driving straight on at the present speed. Two judgements choose
-among them: how a human would go (mode), and the PDM sub-scores predicted for the plan (score).
-Legend: B rows, K proposals, T scene tokens, M memory tokens, D width, R sub-scores; a plan is (8, 3): x, y, heading.
+It sees the image twice: as it is, for lights and everything that stands up, and laid out on the ground, for where one can
+drive. Learned queries, one a proposal, look at the scene (and at a second memory: the VLM's pooled states, or the student's
+imitation of them) and say a plan as an offset from driving straight on at the present speed; between two blocks each looks
+at the ground under its plan so far and mends it, as iPad's proposals do. Two judgements choose among the plans: how a human
+would go (mode), and the PDM sub-scores predicted for each (score).
+Legend: B rows, K proposals, T scene tokens, M memory tokens, D width, R sub-scores, N camera numbers; a plan is (8, 3).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from models.attention import Attention, DecoderBlock, SwiGLU
+from models.ground_view import CAMERA_NUMBERS, GroundConfig, GroundView, conv
+from models.plan_look import PLAN_UNITS, PlanLook
 
 PLAN_STEPS, STEP_S = 8, 0.5
 STATUS_WIDTH = 8                                            # vx, vy, ax, ay, one-hot command
-_PLAN_UNITS = (0.05, 0.2, 2.0)                              # 1 / m, 1 / m, 1 / rad: brings a plan's poses to about 1
 SUBSCORES = ("nc", "dac", "ttc", "ep", "comfort")           # what the score head predicts, in this order
+_DRAFT_WEIGHT = 0.3                                         # of the loss of plans that a later block still mends
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerConfig:
-    """Sizes of the host planner, and the constants of its outputs."""
+    """Sizes of the host planner, and the constants of its inputs and outputs."""
 
-    image_hw: tuple[int, int] = (56, 112)           # pixels of the backbone's input
-    channels: tuple[int, ...] = (48, 96, 128)       # of the backbone's stages: 1/4, 1/8, 1/16 of the image
+    image_hw: tuple[int, int] = (112, 224)          # pixels of its input
+    channels: tuple[int, ...] = (32, 64, 96)        # of the image's stages: 1/8, 1/16, 1/32 of the image
+    ground: GroundConfig = field(default_factory=GroundConfig)
     width: int = 96                                 # of the tokens
     heads: int = 4
     blocks: int = 2                                 # decoder blocks
@@ -33,7 +39,16 @@ class PlannerConfig:
     dropout: float = 0.1
     second_memory: bool = False                     # cross-attention to the VLM's (or student's) memory tokens
     offset_scale: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),) * PLAN_STEPS  # m, m, rad: offset_scale()
+    camera: tuple[float, ...] = (0.0,) * CAMERA_NUMBERS     # of the training logs: where a row brings none of its own
     score_weight: float = 0.0                       # of the predicted PDM score against the mode; 0: no scorer trained
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the planner sees of a batch."""
+
+    tokens_BTD: torch.Tensor        # the image's grid, the ground's grid, the ego status last
+    ground_BFXY: torch.Tensor       # features on the ground
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +57,7 @@ class Proposals:
 
     plans_BK83: torch.Tensor        # m, m, rad in the ego frame
     mode_logits_BK: torch.Tensor    # how likely a human would take it
-    features_BKD: torch.Tensor      # the proposals' queries after the decoder
-    scene_BTD: torch.Tensor         # scene tokens
+    drafts: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()     # plans and logits of the blocks before the last
 
 
 def straight_on(status_B8: torch.Tensor) -> torch.Tensor:
@@ -60,48 +74,46 @@ def offset_scale(status_N8: torch.Tensor, future_N83: torch.Tensor) -> tuple[tup
 
 
 class Backbone(nn.Module):
-    """A small convolutional stack: 7x7 with stride 4, then 3x3 with stride 2, each followed by a residual 3x3."""
+    """Half the image through a small stack: 7x7 with stride 4, then 3x3 with stride 2, each followed by a residual 3x3."""
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.down = nn.ModuleList([_conv(3, channels[0], 7, 4)])
-        self.down.extend(_conv(fan_in, fan_out, 3, 2) for fan_in, fan_out in pairwise(channels))
-        self.mix = nn.ModuleList(_conv(width, width, 3, 1) for width in channels)
+        self.down = nn.ModuleList([conv(3, channels[0], 7, 4)])
+        self.down.extend(conv(fan_in, fan_out, 3, 2) for fan_in, fan_out in pairwise(channels))
+        self.mix = nn.ModuleList(conv(width, width, 3, 1) for width in channels)
 
-    def forward(self, images_BHW3: torch.Tensor) -> torch.Tensor:
-        """uint8 images -> features (B, C, h, w)."""
-        x = images_BHW3.permute(0, 3, 1, 2).float() / 127.5 - 1.0      # strides of channels_last: faster on the CPU
+    def forward(self, images_B3HW: torch.Tensor) -> torch.Tensor:
+        """Images in -1 ... 1 -> features (B, C, h, w)."""
+        x = F.avg_pool2d(images_B3HW, 2)
         for down, mix in zip(self.down, self.mix, strict=True):
             x = down(x)
             x = x + mix(x)
         return x
 
 
-def _conv(fan_in: int, fan_out: int, kernel: int, stride: int) -> nn.Sequential:
-    conv = nn.Conv2d(fan_in, fan_out, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(fan_out), nn.ReLU())
-
-
 class ScoreHead(nn.Module):
-    """Predicts the PDM sub-scores of plans from their shape, their queries, and a look at the scene."""
+    """Predicts the PDM sub-scores of any plans from their shape, the ground on their way, and a look at the scene."""
 
     def __init__(self, config: PlannerConfig) -> None:
         super().__init__()
         self.embed = nn.Linear(3 * PLAN_STEPS, config.width)
+        self.look = PlanLook(config.ground, config.width, PLAN_STEPS)
+        self.status = nn.Linear(config.width, config.width)
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(2))
         self.attention = Attention(config.width, config.heads)
         self.feed_forward = SwiGLU(config.width)
         self.out = nn.Linear(config.width, len(SUBSCORES))
 
-    def forward(self, features_BKD: torch.Tensor, plans_BK83: torch.Tensor, scene_BTD: torch.Tensor) -> torch.Tensor:
+    def forward(self, plans_BK83: torch.Tensor, scene: Scene) -> torch.Tensor:
         """Logits (B, K, R)."""
-        x = features_BKD + self.embed((plans_BK83 * plans_BK83.new_tensor(_PLAN_UNITS)).flatten(-2))
-        x = x + self.attention(self.norms[0](x), scene_BTD)
+        x = self.embed((plans_BK83 * plans_BK83.new_tensor(PLAN_UNITS)).flatten(-2)) + self.status(scene.tokens_BTD[:, -1:])
+        x = x + self.look(scene.ground_BFXY, plans_BK83)
+        x = x + self.attention(self.norms[0](x), scene.tokens_BTD)
         return self.out(x + self.feed_forward(self.norms[1](x)))
 
 
 class Planner(nn.Module):
-    """Scene tokens and proposals; with `second_memory`, its blocks also attend to memory tokens given from outside."""
+    """Scene and proposals; with `second_memory`, its blocks also attend to memory tokens given from outside."""
 
     scale_83: torch.Tensor
     status_scale_8: torch.Tensor
@@ -109,53 +121,62 @@ class Planner(nn.Module):
     def __init__(self, config: PlannerConfig) -> None:
         super().__init__()
         self.config = config
-        grid = [-(-size // 2 ** (len(config.channels) + 1)) for size in config.image_hw]
-        self.backbone = Backbone(config.channels)
-        self.to_tokens = nn.Linear(config.channels[-1], config.width)
-        self.place_TD = nn.Parameter(0.02 * torch.randn(grid[0] * grid[1], config.width))
+        grid = [-(-size // 2 ** (len(config.channels) + 2)) for size in config.image_hw]
+        self.backbone, self.ground = Backbone(config.channels), GroundView(config.ground)
+        self.to_tokens = nn.ModuleList([nn.Linear(config.channels[-1], config.width),
+                                        nn.Linear(config.ground.channels[-1], config.width)])
+        self.place_TD = nn.Parameter(0.02 * torch.randn(grid[0] * grid[1] + config.ground.tokens, config.width))
         self.status = nn.Sequential(nn.Linear(STATUS_WIDTH, config.width), nn.ReLU(),
                                     nn.Linear(config.width, config.width))
         self.scene_norm = nn.LayerNorm(config.width)
         self.queries_KD = nn.Parameter(torch.randn(config.proposals, config.width))
         self.blocks = nn.ModuleList(DecoderBlock(config.width, config.heads, config.dropout, config.second_memory)
                                     for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.width)
-        self.to_plan = nn.Sequential(nn.Linear(config.width, 2 * config.width), nn.ReLU(),
-                                     nn.Linear(2 * config.width, 3 * PLAN_STEPS))
+        self.looks = nn.ModuleList(PlanLook(config.ground, config.width, PLAN_STEPS) for _ in range(config.blocks - 1))
+        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(config.blocks))
+        self.to_plan = nn.ModuleList(
+            nn.Sequential(nn.Linear(config.width, 2 * config.width), nn.ReLU(),
+                          nn.Linear(2 * config.width, 3 * PLAN_STEPS)) for _ in range(config.blocks))
         self.to_mode = nn.Linear(config.width, 1)
         self.scorer = ScoreHead(config)
         self.register_buffer("scale_83", torch.tensor(config.offset_scale), persistent=False)
         self.register_buffer("status_scale_8", torch.tensor([0.1, 1.0, 0.5, 0.5, 1, 1, 1, 1]), persistent=False)
 
-    def scene(self, images_BHW3: torch.Tensor, status_B8: torch.Tensor) -> torch.Tensor:
-        """Scene tokens (B, T, D): the image grid row by row, then the ego status."""
-        grid_BTC = self.backbone(images_BHW3).flatten(2).transpose(1, 2)
+    def scene(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor) -> Scene:
+        """What is seen: tokens (B, T, D) and features on the ground."""
+        images_B3HW = images_BHW3.permute(0, 3, 1, 2).float() / 127.5 - 1.0     # strides of channels_last: faster on the CPU
+        grid_BTC = self.backbone(images_B3HW).flatten(2).transpose(1, 2)
+        ground_BFXY, coarse_BTC = self.ground(images_B3HW, camera_BN)
+        seen_BTD = torch.cat([self.to_tokens[0](grid_BTC), self.to_tokens[1](coarse_BTC)], dim=1) + self.place_TD
         status_B1D = self.status(status_B8 * self.status_scale_8)[:, None]
-        return self.scene_norm(torch.cat([self.to_tokens(grid_BTC) + self.place_TD, status_B1D], dim=1))
+        return Scene(self.scene_norm(torch.cat([seen_BTD, status_B1D], dim=1)), ground_BFXY)
 
-    def propose(self, scene_BTD: torch.Tensor, status_B8: torch.Tensor, memory_BMD: torch.Tensor | None) -> Proposals:
-        """Proposals from scene tokens, ego status, and the second memory where the planner has one."""
-        x_BKD = self.queries_KD + scene_BTD[:, -1:]
-        for block in self.blocks:
-            x_BKD = block(x_BKD, scene_BTD, memory_BMD)
-        x_BKD = self.norm(x_BKD)
-        offsets_BK83 = self.to_plan(x_BKD).unflatten(-1, (PLAN_STEPS, 3)) * self.scale_83
-        return Proposals(straight_on(status_B8)[:, None] + offsets_BK83, self.to_mode(x_BKD)[..., 0], x_BKD, scene_BTD)
+    def propose(self, scene: Scene, status_B8: torch.Tensor, memory_BMD: torch.Tensor | None) -> Proposals:
+        """Proposals from the scene, ego status, and the second memory where the planner has one."""
+        x_BKD = self.queries_KD + scene.tokens_BTD[:, -1:]
+        plans_BK83, said = straight_on(status_B8)[:, None], []
+        for number, block in enumerate(self.blocks):
+            if number:
+                x_BKD = x_BKD + self.looks[number - 1](scene.ground_BFXY, plans_BK83)
+            x_BKD = block(x_BKD, scene.tokens_BTD, memory_BMD)
+            normed_BKD = self.norms[number](x_BKD)
+            offsets_BK83 = self.to_plan[number](normed_BKD).unflatten(-1, (PLAN_STEPS, 3)) * self.scale_83
+            said.append((plans_BK83 + offsets_BK83, self.to_mode(normed_BKD)[..., 0]))
+            plans_BK83 = said[-1][0].detach()           # a block answers for its own step only
+        return Proposals(*said[-1], tuple(said[:-1]))
 
-    def forward(self, images_BHW3: torch.Tensor, status_B8: torch.Tensor,
-                memory_BMD: torch.Tensor | None = None) -> Proposals:
-        """Images uint8 (B, H, W, 3), ego status (B, 8): vx, vy, ax, ay in SI units and the one-hot command."""
-        return self.propose(self.scene(images_BHW3, status_B8), status_B8, memory_BMD)
+    def forward(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor,
+                memory_BMD: torch.Tensor | None = None) -> tuple[Proposals, Scene]:
+        """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8): vx, vy, ax, ay in SI units and the
+        one-hot command."""
+        scene = self.scene(images_BHW3, camera_BN, status_B8)
+        return self.propose(scene, status_B8, memory_BMD), scene
 
-    def score(self, found: Proposals) -> torch.Tensor:
-        """Logits (B, K, R) of the proposals' PDM sub-scores."""
-        return self.scorer(found.features_BKD, found.plans_BK83, found.scene_BTD)
-
-    def choose(self, found: Proposals) -> torch.Tensor:
+    def choose(self, found: Proposals, scene: Scene) -> torch.Tensor:
         """The best plan (B, 8, 3): mode, and where a scorer was trained the PDM score composed from its sub-scores."""
         merit_BK = found.mode_logits_BK.log_softmax(dim=-1).clamp(min=-9.2)
         if self.config.score_weight > 0:
-            merit_BK = merit_BK + self.config.score_weight * compose_log_score(self.score(found))
+            merit_BK = merit_BK + self.config.score_weight * compose_log_score(self.scorer(found.plans_BK83, scene))
         best_B = merit_BK.argmax(dim=-1)
         return found.plans_BK83.gather(1, best_B[:, None, None, None].expand(-1, 1, PLAN_STEPS, 3))[:, 0]
 
@@ -167,18 +188,32 @@ def compose_log_score(logits_BKR: torch.Tensor) -> torch.Tensor:
 
 
 def plan_loss(found: Proposals, future_B83: torch.Tensor, scale_83: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of a batch and the displacement error in m of its nearest proposals.
+    """Loss of a batch, drafts included, and the displacement error in m of its nearest proposals."""
+    loss, ade = _proposal_loss(found.plans_BK83, found.mode_logits_BK, future_B83, scale_83)
+    for plans_BK83, mode_logits_BK in found.drafts:
+        loss = loss + _DRAFT_WEIGHT * _proposal_loss(plans_BK83, mode_logits_BK, future_B83, scale_83)[0]
+    return loss, ade
 
-    The first proposal is drawn to every recorded future, so it learns the middle of what may happen; of the others only
+
+def score_loss(logits_BKR: torch.Tensor, subscores_BKR: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy with the sub-scores as soft targets; NaN marks a plan without a score."""
+    valid_BKR = subscores_BKR.isfinite()
+    loss_BKR = F.binary_cross_entropy_with_logits(logits_BKR, subscores_BKR.nan_to_num(), reduction="none")
+    return (loss_BKR * valid_BKR).sum() / valid_BKR.sum().clamp(min=1)
+
+
+def _proposal_loss(plans_BK83: torch.Tensor, mode_logits_BK: torch.Tensor, future_B83: torch.Tensor,
+                   scale_83: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first proposal is drawn to every recorded future, so it learns the middle of what may happen; of the others only
     the nearest one is (winner takes all), so they spread; all feel 5 % of it, so that none is lost. Distances are L1 in
     metres, headings in units of their scale. The mode learns which proposals lie near (soft, 0.5 m).
     """
-    error_BK83 = found.plans_BK83 - future_B83[:, None]
+    error_BK83 = plans_BK83 - future_B83[:, None]
     ade_BK = error_BK83[..., :2].norm(dim=-1).mean(dim=-1)
     turn_BK = (error_BK83[..., 2] / scale_83[:, 2]).abs().mean(dim=-1)
     loss_BK = error_BK83[..., :2].abs().mean(dim=(-1, -2)) + 0.2 * turn_BK
     near_BK = (-ade_BK.detach() / 0.5).softmax(dim=-1)
-    loss_B = loss_BK[:, 0] - 0.5 * (near_BK * found.mode_logits_BK.log_softmax(dim=-1)).sum(dim=-1)
+    loss_B = loss_BK[:, 0] - 0.5 * (near_BK * mode_logits_BK.log_softmax(dim=-1)).sum(dim=-1)
     if loss_BK.shape[1] > 1:
         best_B1 = ade_BK[:, 1:].argmin(dim=-1, keepdim=True)
         loss_B = loss_B + 0.95 * loss_BK[:, 1:].gather(1, best_B1)[:, 0] + 0.05 * loss_BK[:, 1:].mean(dim=-1)

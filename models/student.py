@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.attention import DecoderBlock
-from models.planner import Planner, PlannerConfig, Proposals
+from models.planner import Planner, PlannerConfig, Proposals, Scene
 
 CODE_SLOTS, CODE_COUNT = 12, 16
 
@@ -31,6 +31,7 @@ class StudentOutput:
     """Proposals, and what the imitator says on the way."""
 
     found: Proposals
+    scene: Scene
     code_logits_BSK: torch.Tensor
     memory_BMD: torch.Tensor        # imitates the teacher's pooled features
 
@@ -50,20 +51,21 @@ class StudentPlanner(nn.Module):
         self.to_codes = nn.Linear(config.width, CODE_COUNT)
         self.to_memory = nn.Linear(config.width, config.width)
 
-    def forward(self, images_BHW3: torch.Tensor, status_B8: torch.Tensor) -> StudentOutput:
-        """Images uint8 (B, H, W, 3), ego status (B, 8)."""
-        scene_BTD = self.planner.scene(images_BHW3, status_B8)
-        x_BQD = self.queries_QD + scene_BTD[:, -1:]
+    def forward(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor) -> StudentOutput:
+        """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8)."""
+        scene = self.planner.scene(images_BHW3, camera_BN, status_B8)
+        x_BQD = self.queries_QD + scene.tokens_BTD[:, -1:]
         for block in self.blocks:
-            x_BQD = block(x_BQD, scene_BTD)
+            x_BQD = block(x_BQD, scene.tokens_BTD)
         slots_BSD, pooled_BMD = self.norm(x_BQD).split([CODE_SLOTS, self.imitator_config.memory_tokens], dim=1)
         memory_BMD = self.to_memory(pooled_BMD)
-        found = self.planner.propose(scene_BTD, status_B8, torch.cat([slots_BSD, memory_BMD], dim=1))
-        return StudentOutput(found, self.to_codes(slots_BSD), memory_BMD)
+        found = self.planner.propose(scene, status_B8, torch.cat([slots_BSD, memory_BMD], dim=1))
+        return StudentOutput(found, scene, self.to_codes(slots_BSD), memory_BMD)
 
-    def plan(self, images_BHW3: torch.Tensor, status_B8: torch.Tensor) -> torch.Tensor:
+    def plan(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor) -> torch.Tensor:
         """The chosen plan (B, 8, 3)."""
-        return self.planner.choose(self(images_BHW3, status_B8).found)
+        said = self(images_BHW3, camera_BN, status_B8)
+        return self.planner.choose(said.found, said.scene)
 
 
 def imitation_loss(student: StudentOutput, teacher_logits_BSK: torch.Tensor, teacher_memory_BMD: torch.Tensor,

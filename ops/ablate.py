@@ -18,7 +18,7 @@ from ops.ablation_table import AblationTables, seed_cube, tables_of
 from ops.distill import StudentConfig, distill
 from ops.evaluate import EvaluationConfig, Planner, evaluate
 from ops.finetune import VlaConfig, finetune
-from ops.fit_score import ScorePlans
+from ops.judge import ScorePlans
 from ops.launch import LaunchConfig
 from ops.plan import open_planner
 from ops.vary_vla import open_varied, vary_vla

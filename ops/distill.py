@@ -26,12 +26,12 @@ from ops.export import ExportReport, export
 from ops.finetune import Clock, spread
 from ops.fit import RunPlace
 from ops.fit_planner import ImitationConfig, without_teacher
-from ops.fit_score import ScorePlans
 from ops.fit_vlm import read_vlm
+from ops.judge import Judged, ScorePlans, judge, require_rows
 from ops.latency import measure_latency
 from ops.launch import LaunchConfig
-from ops.load_planner import count_parameters
-from ops.make_planner import finish_planner, judging_of, planner_job, read_recipe
+from ops.load_planner import count_parameters, load_planner
+from ops.make_planner import planner_arrays, planner_job, read_recipe
 from ops.measure_planners import PlannerFigures, measure_planners
 from ops.plan import VlaPlanner, open_planner, open_vla
 from ops.predict import fit_images
@@ -40,7 +40,7 @@ from ops.teacher import Teacher
 from ops.training_arrays import TrainingArrays, plannable_rows, planner_frames
 from storage.dataset import FrameSet
 
-PARTS = ("student", "student_score", "no_teacher", "no_teacher_score", "planner")
+PARTS = ("student", "no_teacher", "planner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +85,28 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
     teacher_planner = open_vla(vla)
     frames, flipped = planner_frames(train, recipe.rows)
     teacher = teacher_of(vla, teacher_planner, frames, flipped)
-    arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, recipe.planner.image_hw),
-                            code_logits=teacher.code_logits, memory=teacher.memory)
+    kept = Teacher.open(vla / "teacher").covers(frames, flipped)
+    judged = Judged.open(vla / "teacher") if kept else judge(train, frames, flipped, score_plans, recipe.judging, seed)
+    require_rows(judged, len(frames), vla / "teacher")
+    arrays = replace(planner_arrays(frames, recipe.planner, judged), code_logits=teacher.code_logits, memory=teacher.memory)
     arrays.save(place.arrays("planner"))
     clock.lap("teacher")
 
-    judging = judging_of(train, frames, flipped, arrays, score_plans, recipe.score.rows)
     parts = {"planner": replace(recipe.planner, second_memory=True),
              "imitator": replace(config.imitator, memory_tokens=teacher.memory.shape[1])}
     folders = {"student": out, "no_teacher": out / "no_teacher"}
     imitations = {"student": config.imitation, "no_teacher": without_teacher(config.imitation)}
-    place.launch_all([planner_job(part, "student", parts, folders[part], recipe.fit, place, imitations[part])
+    place.launch_all([planner_job(part, "student", parts, folders[part], recipe, place, imitation=imitations[part])
                       for part in folders])
     clock.lap("student and no_teacher")
-    made: dict[str, StudentPlanner] = {
-        part: finish_planner(part, "student", folder, place, judging, recipe.score) for part, folder in folders.items()}
-    clock.lap("score heads")
+    made: dict[str, StudentPlanner] = {part: load_planner(folder, "student") for part, folder in folders.items()}
     checked = spread(np.arange(len(arrays)), config.check_rows)
-    assert arrays.images is not None
-    exported = export(made["student"], arrays.images[checked], frames.status[checked], out, int8=config.int8)
+    exported = export(made["student"], arrays.take(checked), out, int8=config.int8)
     clock.lap("export")
 
     measured = val.take(spread(plannable_rows(val), config.val_rows))
     report = _report(measured, train, teacher_planner, vla, out, made, exported, config, score_plans, len(frames),
-                     "displacement" if judging is None else "pdm_score")
+                     "displacement" if judged is None else "pdm_score")
     clock.lap("measure")
     report = replace(report, seconds=clock.laps)
     (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
@@ -130,8 +128,7 @@ def _report(rows: FrameSet, train: FrameSet, teacher: VlaPlanner, vla: Path, out
             score_plans: ScorePlans | None, train_rows: int, judged_by: str) -> StudentReport:
     said = read_vlm(teacher.vlm, fit_images(rows.images, teacher.image_hw), rows.status)
     memory = Teacher.say(teacher.model, said, rows, np.zeros(len(rows), bool)).memory.astype(np.float32)
-    arrays = TrainingArrays(rows.status, rows.future, fit_images(rows.images, made["student"].planner.config.image_hw),
-                            visual=said.visual, action=said.action)
+    arrays = replace(planner_arrays(rows, made["student"].planner.config), visual=said.visual, action=said.action)
     student = _say(made["student"], arrays)
     logits = student.code_logits_BSK.numpy()
     log_teacher, log_student = (values - np.logaddexp.reduce(values, axis=-1, keepdims=True)
@@ -155,5 +152,5 @@ def _report(rows: FrameSet, train: FrameSet, teacher: VlaPlanner, vla: Path, out
 
 @torch.no_grad()
 def _say(student: StudentPlanner, arrays: TrainingArrays) -> StudentOutput:
-    assert arrays.images is not None
-    return student(torch.from_numpy(arrays.images), torch.from_numpy(arrays.status))
+    assert arrays.images is not None and arrays.camera is not None
+    return student(*map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status)))

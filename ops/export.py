@@ -1,12 +1,13 @@
 """Export the student to ONNX, in float32 and in 8 bits, and check that it plans the same. Not its training.
 
-The exported graph takes `images` (N, h, w, 3) uint8 RGB at the student's size, and `status` (N, 8): vx, vy, ax, ay in
-SI units and the one-hot command; it gives `plan` (N, 8, 3), the chosen plan.
+The exported graph takes `images` (N, h, w, 3) uint8 RGB at the student's size, their calibration `camera` (N, 19)
+(storage.dataset.camera_numbers), and `status` (N, 8): vx, vy, ax, ay in SI units and the one-hot command; it gives `plan`
+(N, 8, 3), the chosen plan.
 """
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from models.student import StudentPlanner
+from ops.training_arrays import TrainingArrays
 from storage.errors import ArtifactError
 
 ONNX_FILE, INT8_FILE = "student.onnx", "student_int8.onnx"
@@ -41,25 +43,26 @@ class _Deployed(nn.Module):
         super().__init__()
         self.student = student
 
-    def forward(self, images: torch.Tensor, status: torch.Tensor) -> torch.Tensor:
-        return self.student.plan(images, status)
+    def forward(self, images: torch.Tensor, camera: torch.Tensor, status: torch.Tensor) -> torch.Tensor:
+        return self.student.plan(images, camera, status)
 
 
-def export(student: StudentPlanner, images: np.ndarray, status: np.ndarray, out: Path, *, int8: bool) -> ExportReport:
+def export(student: StudentPlanner, rows: TrainingArrays, out: Path, *, int8: bool) -> ExportReport:
     """Write `student.onnx`, and with `int8` `student_int8.onnx`, to `out`.
 
-    `images` (N, h, w, 3) and `status` (N, 8) are rows to check it on and to calibrate the 8 bits with (training rows).
+    `rows` are training rows with images at the student's size, to check it on and to calibrate the 8 bits with.
     Raises ArtifactError if ONNX and torch disagree on a plan.
     """
     model = _Deployed(student).eval()
     file = out / ONNX_FILE
-    _write_onnx(model, images, status, file)
+    inputs = {"images": rows.images, "camera": rows.camera, "status": rows.status}
+    _write_onnx(model, inputs, file)
     with torch.no_grad():
-        torch_plans = model(torch.from_numpy(images), torch.from_numpy(status)).numpy()
-    plans = run_onnx(file, images, status)
+        torch_plans = model(*map(torch.from_numpy, inputs.values())).numpy()
+    plans = run_onnx(file, inputs)
     worst_N = np.abs(plans - torch_plans).max(axis=(1, 2))
     alike = worst_N <= _PARITY_M
-    report = ExportReport(len(images), float(worst_N[alike].max(initial=0.0)), float((~alike).mean()),
+    report = ExportReport(len(rows), float(worst_N[alike].max(initial=0.0)), float((~alike).mean()),
                           file.stat().st_size, None, None)
     if report.other_choice > 0.02:
         raise ArtifactError("the exported student plans otherwise than the trained one", where=file,
@@ -67,29 +70,29 @@ def export(student: StudentPlanner, images: np.ndarray, status: np.ndarray, out:
                             do="report this with the versions of torch and onnxruntime")
     if not int8:
         return report
-    _write_int8(file, images, status, out / INT8_FILE)
-    difference = np.linalg.norm((run_onnx(out / INT8_FILE, images, status) - plans)[..., :2], axis=-1)
+    _write_int8(file, inputs, out / INT8_FILE)
+    difference = np.linalg.norm((run_onnx(out / INT8_FILE, inputs) - plans)[..., :2], axis=-1)
     return ExportReport(report.rows, report.parity_m, report.other_choice, report.onnx_bytes,
                         (out / INT8_FILE).stat().st_size, float(difference.mean()))
 
 
-def run_onnx(file: Path, images: np.ndarray, status: np.ndarray) -> np.ndarray:
+def run_onnx(file: Path, inputs: Mapping[str, Any]) -> np.ndarray:
     """Plans (N, 8, 3) of an exported student."""
     from ops.predict import open_session
 
-    return open_session(file).run(None, {"images": images, "status": status})[0]
+    return open_session(file).run(None, dict(inputs))[0]
 
 
-def _write_onnx(model: nn.Module, images: np.ndarray, status: np.ndarray, file: Path) -> None:
+def _write_onnx(model: nn.Module, inputs: Mapping[str, Any], file: Path) -> None:
     """By tracing: on this graph the exporter by torch.export takes 12 s for 1, its plans 1.3 times."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(model, (torch.from_numpy(images[:2]), torch.from_numpy(status[:2])), file, dynamo=False,
-                          opset_version=18, input_names=["images", "status"], output_names=["plan"],
-                          dynamic_axes={name: {0: "rows"} for name in ("images", "status", "plan")})
+        torch.onnx.export(model, tuple(torch.from_numpy(values[:2]) for values in inputs.values()), file, dynamo=False,
+                          opset_version=18, input_names=[*inputs], output_names=["plan"],
+                          dynamic_axes={name: {0: "rows"} for name in (*inputs, "plan")})
 
 
-def _write_int8(file: Path, images: np.ndarray, status: np.ndarray, out: Path) -> None:
+def _write_int8(file: Path, inputs: Mapping[str, Any], out: Path) -> None:
     """Static quantisation, per channel, of the convolutions and large matrix products."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -97,8 +100,8 @@ def _write_int8(file: Path, images: np.ndarray, status: np.ndarray, out: Path) -
     class Rows(CalibrationDataReader):
         def __init__(self) -> None:
             self._rows: Iterator[dict[str, Any]] = iter(
-                [{"images": images[first : first + 16], "status": status[first : first + 16]}
-                 for first in range(0, len(images), 16)])
+                [{name: values[first : first + 16] for name, values in inputs.items()}
+                 for first in range(0, len(inputs["images"]), 16)])
 
         def get_next(self) -> dict[str, Any] | None:
             return next(self._rows, None)

@@ -7,7 +7,7 @@ and the blind ego-status MLP. Everything here is learnt from the train split; th
     out/planner/          the planner with the VLM's memory (config.json, model.safetensors)
     out/planner_alone/    the same planner without it
     out/ego_status_mlp/   the blind baseline
-    out/teacher/          what the VLA says about its training rows, for the student
+    out/teacher/          what the VLA says about its training rows, and their judged plans, for the student
     out/history/          one JSON-lines file of metrics a training run
     out/config.json, out/report.json
 """
@@ -28,27 +28,26 @@ from models.vlm import ActionVlm, VlmConfig
 from ops import baselines
 from ops.code_accuracy import CodeAccuracy, code_accuracy
 from ops.fit import FitConfig, RunPlace, TrainingJob
-from ops.fit_score import ScorePlans
 from ops.fit_vlm import open_vlm, read_vlm, read_vlm_apart, vlm_loop
+from ops.judge import ScorePlans, judge
 from ops.launch import LaunchConfig
-from ops.load_planner import count_parameters
-from ops.make_planner import PlannerRecipe, finish_planner, fused_parts, judging_of, planner_job
+from ops.load_planner import count_parameters, load_planner
+from ops.make_planner import PlannerRecipe, fused_parts, planner_arrays, planner_job
 from ops.measure_planners import PlannerFigures, measure_planners
-from ops.predict import fit_images
 from ops.propose import plan_rows
 from ops.teacher import Teacher
 from ops.training_arrays import TrainingArrays, plannable_rows, planner_frames
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
-PARTS = ("vlm", "ego_status_mlp", "planner_alone", "planner_alone_score", "planner", "planner_score")
+PARTS = ("vlm", "ego_status_mlp", "planner_alone", "planner")
 
 
 @dataclass(frozen=True, slots=True)
 class VlaConfig:
     """The whole recipe of the `vla` artefact; the student repeats its planner part."""
 
-    image_hw: tuple[int, int] = (112, 224)      # pixels the VLM sees; the planner's backbone gets them shrunk
+    image_hw: tuple[int, int] = (112, 224)      # pixels the VLM sees; the planner gets them shrunk to its own size
     vlm: VlmConfig = field(default_factory=VlmConfig)
     vlm_fit: FitConfig = field(default_factory=lambda: FitConfig(steps=400, batch=16, learning_rate=1.5e-3))
     fusion: FusionConfig = field(default_factory=FusionConfig)
@@ -84,8 +83,10 @@ def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, sc
     torch.set_num_threads(where.threads)
     place, clock = RunPlace(where, runs, name, seed), Clock()
     frames, flipped = planner_frames(train, config.recipe.rows)
-    arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, config.recipe.planner.image_hw))
+    judged = judge(train, frames, flipped, score_plans, config.recipe.judging, seed)
+    arrays = planner_arrays(frames, config.recipe.planner, judged)
     arrays.save(place.arrays("planner"))
+    clock.lap("judged plans")
     vlm_rows, vlm_job = _vlm_job(train, out, config, place)
     ego, alone = _ego_and_alone(config, frames)
     place.launch_all([vlm_job, alone.job(out, place), ego.job(out, place)])
@@ -99,12 +100,10 @@ def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, sc
     place.launch_all([fused.job(out, place)])
     clock.lap("planner")
 
-    judging = judging_of(train, frames, flipped, arrays, score_plans, config.recipe.score.rows)
-    made = {planner.part: finish_planner(planner.part, planner.kind, out / planner.part, place,
-                                         None if planner is ego else judging, config.recipe.score)
-            for planner in (ego, alone, fused)}
-    clock.lap("score heads")
+    made = {planner.part: load_planner(out / planner.part, planner.kind) for planner in (ego, alone, fused)}
     Teacher.say(made["planner"], readings, frames, flipped).save(out / "teacher")
+    if judged is not None:
+        judged.save(out / "teacher")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
 
     vlm = open_vlm(out / "vlm")
@@ -112,7 +111,7 @@ def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, sc
     codes, planners = _measure(measured, train, vlm, made, config, score_plans)
     clock.lap("measure")
     report = VlaReport(vlm_rows, len(frames), len(measured), codes, planners,
-                       "displacement" if judging is None else "pdm_score",
+                       "displacement" if judged is None else "pdm_score",
                        count_parameters(vlm), clock.laps)
     (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
     place.finish(PARTS, out / "history")
@@ -145,11 +144,12 @@ class _Planner:
     part: str
     kind: str
     parts: dict[str, Any]
-    fit: FitConfig
+    recipe: PlannerRecipe
+    fit: FitConfig | None = None        # None: the recipe's
 
     def job(self, out: Path, place: RunPlace) -> TrainingJob:
         """Its training, into a folder of its name in `out`."""
-        return planner_job(self.part, self.kind, self.parts, out / self.part, self.fit, place)
+        return planner_job(self.part, self.kind, self.parts, out / self.part, self.recipe, place, self.fit)
 
 
 def _vlm_job(train: FrameSet, out: Path, config: VlaConfig, place: RunPlace) -> tuple[int, TrainingJob]:
@@ -158,30 +158,33 @@ def _vlm_job(train: FrameSet, out: Path, config: VlaConfig, place: RunPlace) -> 
     if not len(rows):
         raise ArtifactError("there is nothing for the VLM to learn", expected="rows with codes and an image",
                             found=f"none among {len(train)} rows", do="make them: latentvla run --until relabeled")
-    TrainingArrays(train.status[rows], train.future[rows], train.images[rows], train.codes[rows],
-                   train.codes_valid[rows]).save(place.arrays("vlm"))
+    TrainingArrays(train.status[rows], train.future[rows], train.images[rows], codes=train.codes[rows],
+                   codes_valid=train.codes_valid[rows]).save(place.arrays("vlm"))
     return len(rows), TrainingJob("vlm", vlm_loop, {"arrays": str(place.arrays("vlm")), "out": str(out / "vlm"),
                                                     "vlm": config.vlm, "fit": config.vlm_fit})
 
 
 def _ego_and_alone(config: VlaConfig, frames: FrameSet) -> tuple[_Planner, _Planner]:
-    """The blind baseline and the planner alone; the scale of their outputs comes from the training rows."""
+    """The blind baseline and the planner alone; the scale of their outputs, and the camera that is taken where a row has
+    none, come from the training rows."""
     scale = offset_scale(torch.from_numpy(frames.status), torch.from_numpy(frames.future))
-    ego_mlp, planner = replace(config.ego_mlp, offset_scale=scale), replace(config.recipe.planner, offset_scale=scale)
-    return (_Planner("ego_status_mlp", "ego_mlp", {"ego_mlp": ego_mlp}, config.ego_fit),
-            _Planner("planner_alone", "planner", {"planner": planner}, config.recipe.fit))
+    camera = tuple(np.median(frames.camera, axis=0).tolist())
+    planner = replace(config.recipe.planner, offset_scale=scale, camera=camera)
+    ego_mlp = replace(config.ego_mlp, offset_scale=scale)
+    return (_Planner("ego_status_mlp", "ego_mlp", {"ego_mlp": ego_mlp}, config.recipe, config.ego_fit),
+            _Planner("planner_alone", "planner", {"planner": planner}, config.recipe))
 
 
 def _fused(config: VlaConfig, alone: _Planner, vlm_width: int) -> _Planner:
     """The same planner with the VLM's memory."""
-    return _Planner("planner", "fused_planner", fused_parts(alone.parts["planner"], config.fusion, vlm_width), alone.fit)
+    return _Planner("planner", "fused_planner", fused_parts(alone.parts["planner"], config.fusion, vlm_width),
+                    config.recipe)
 
 
 def _measure(rows: FrameSet, train: FrameSet, vlm: ActionVlm, made: dict[str, Any], config: VlaConfig,
              score_plans: ScorePlans | None) -> tuple[CodeAccuracy, tuple[PlannerFigures, ...]]:
     readings = read_vlm(vlm, rows.images, rows.status)
-    arrays = TrainingArrays(rows.status, rows.future, fit_images(rows.images, config.recipe.planner.image_hw),
-                            visual=readings.visual, action=readings.action)
+    arrays = replace(planner_arrays(rows, config.recipe.planner), visual=readings.visual, action=readings.action)
     plans = {rule.__name__: rule(rows) for rule in (baselines.human, baselines.stopped, baselines.constant_velocity,
                                                     baselines.constant_turn_rate)}
     names = {"planner": "vla"}

@@ -1,7 +1,7 @@
 """Train a planner: alone, with the VLM's memory, as the student with or without its teacher, or the blind baseline.
 
-Not the score head, which learns afterwards on the finished planner's own proposals (ops/fit_score.py). All planners
-share data, seed and recipe; only their own part differs.
+Its score head learns along with it, from judged plans (ops/judge.py), so that what the plans meet shapes what the planner
+sees. All planners share data, seed and recipe; only their own part differs.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from models.ego_mlp import EgoMlp
-from models.planner import plan_loss
+from models.planner import Proposals, Scene, plan_loss, score_loss
 from models.student import imitation_loss
 from ops.fit import fit
 from ops.launch import Session
@@ -37,14 +37,17 @@ def planner_loop(config: dict[str, Any]) -> dict[str, Any]:
     """Training loop of every planner; writes its checkpoint.
 
     `config`: kind and parts (of build_planner), arrays and out (folders), fit (FitConfig), seed, imitation
-    (ImitationConfig, of students only).
+    (ImitationConfig, of students only), judging (JudgingConfig). Without judged plans among the arrays the score head
+    learns nothing and does not weigh in.
     """
     session = Session(config)
     torch.manual_seed(config["seed"])
     model = build_planner(config["kind"], config["parts"])
+    arrays, judging = TrainingArrays.open(Path(config["arrays"])), config["judging"]
     if not isinstance(model, EgoMlp):
-        host(model).scorer.requires_grad_(False)
-    arrays = TrainingArrays.open(Path(config["arrays"]))
+        planner, judged = host(model), arrays.subscores is not None
+        planner.scorer.requires_grad_(judged)
+        planner.config = replace(planner.config, score_weight=judging.weight if judged else 0.0)
     loss = {"ego_mlp": _ego_loss, "planner": _planner_loss, "fused_planner": _fused_loss, "student": _student_loss}
 
     def loss_of(wrapped: nn.Module, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
@@ -52,7 +55,11 @@ def planner_loop(config: dict[str, Any]) -> dict[str, Any]:
             rows_of = torch.from_numpy(getattr(arrays, name)[rows]).to(session.device)
             return rows_of.float() if rows_of.is_floating_point() else rows_of
 
-        return loss[config["kind"]](wrapped, model, take, config["imitation"])
+        parts = loss[config["kind"]](wrapped, model, take, config["imitation"])
+        if arrays.subscores is not None and parts.scene is not None:
+            wrong = score_loss(host(model).scorer(take("judged"), parts.scene), take("subscores"))
+            return parts.loss + judging.loss_weight * wrong, parts.metrics | {"score_loss": float(wrong.detach())}
+        return parts.loss, parts.metrics
 
     fit(session, model, loss_of, len(arrays), config["fit"], config["seed"])
     if session.rank == 0:
@@ -60,32 +67,43 @@ def planner_loop(config: dict[str, Any]) -> dict[str, Any]:
     return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 
-def _ego_loss(wrapped: nn.Module, model: Any, take: Take, _: Any) -> tuple[torch.Tensor, dict[str, float]]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The loss of a batch without its judged plans, what else to record, and the scene to judge them in."""
+
+    loss: torch.Tensor
+    metrics: dict[str, float]
+    scene: Scene | None = None
+
+
+def _ego_loss(wrapped: nn.Module, model: Any, take: Take, _: Any) -> _Parts:
     error_B83 = wrapped(take("status")) - take("future")
     turn = (error_B83[..., 2] / model.scale_83[:, 2]).abs().mean()
     ade = error_B83[..., :2].detach().norm(dim=-1).mean()
-    return error_B83[..., :2].abs().mean() + 0.2 * turn, {"best_ade_m": float(ade)}
+    return _Parts(error_B83[..., :2].abs().mean() + 0.2 * turn, {"best_ade_m": float(ade)})
 
 
-def _planner_loss(wrapped: nn.Module, model: AnyPlanner, take: Take, _: Any) -> tuple[torch.Tensor, dict[str, float]]:
-    loss, ade = plan_loss(wrapped(take("images"), take("status")), take("future"), host(model).scale_83)
-    return loss, {"best_ade_m": float(ade)}
+def _planner_loss(wrapped: nn.Module, model: AnyPlanner, take: Take, _: Any) -> _Parts:
+    return _plan_parts(wrapped(take("images"), take("camera"), take("status")), model, take)
 
 
-def _fused_loss(wrapped: nn.Module, model: AnyPlanner, take: Take, _: Any) -> tuple[torch.Tensor, dict[str, float]]:
-    found = wrapped(take("images"), take("status"), take("visual"), take("action"))
+def _fused_loss(wrapped: nn.Module, model: AnyPlanner, take: Take, _: Any) -> _Parts:
+    return _plan_parts(wrapped(*map(take, ("images", "camera", "status", "visual", "action"))), model, take)
+
+
+def _plan_parts(said: tuple[Proposals, Scene], model: AnyPlanner, take: Take) -> _Parts:
+    found, scene = said
     loss, ade = plan_loss(found, take("future"), host(model).scale_83)
-    return loss, {"best_ade_m": float(ade)}
+    return _Parts(loss, {"best_ade_m": float(ade)}, scene)
 
 
-def _student_loss(wrapped: nn.Module, model: AnyPlanner, take: Take,
-                  imitation: ImitationConfig) -> tuple[torch.Tensor, dict[str, float]]:
-    said = wrapped(take("images"), take("status"))
-    loss, ade = plan_loss(said.found, take("future"), host(model).scale_83)
+def _student_loss(wrapped: nn.Module, model: AnyPlanner, take: Take, imitation: ImitationConfig) -> _Parts:
+    said = wrapped(take("images"), take("camera"), take("status"))
+    plain = _plan_parts((said.found, said.scene), model, take)
     divergence, distance = imitation_loss(said, take("code_logits"), take("memory"), imitation.temperature)
-    metrics = {"best_ade_m": ade, "code_kl_nats": divergence.detach(), "memory_distance": distance.detach()}
-    return (loss + imitation.code_weight * divergence + imitation.memory_weight * distance,
-            {name: float(value) for name, value in metrics.items()})
+    metrics = {"code_kl_nats": float(divergence.detach()), "memory_distance": float(distance.detach())}
+    return _Parts(plain.loss + imitation.code_weight * divergence + imitation.memory_weight * distance,
+                  plain.metrics | metrics, said.scene)
 
 
 def without_teacher(imitation: ImitationConfig) -> ImitationConfig:

@@ -9,6 +9,7 @@ from torch import nn
 
 from models.ego_mlp import EgoMlp, EgoMlpConfig
 from models.fusion import FusedPlanner, FusionConfig
+from models.ground_view import GroundConfig
 from models.planner import Planner, PlannerConfig
 from models.student import ImitatorConfig, StudentPlanner
 from storage.checkpoint import load_checkpoint, save_checkpoint
@@ -65,8 +66,10 @@ def host(model: nn.Module) -> Planner:
 
 
 def _config(name: str, values: Mapping[str, Any]) -> Any:
-    kind = {"planner": PlannerConfig, "fusion": FusionConfig, "imitator": ImitatorConfig, "ego_mlp": EgoMlpConfig}[name]
-    return kind(**{item.name: _tuples(values[item.name]) for item in fields(kind)})
+    kind: Any = {"planner": PlannerConfig, "ground": GroundConfig, "fusion": FusionConfig, "imitator": ImitatorConfig,
+                 "ego_mlp": EgoMlpConfig}[name]
+    return kind(**{item.name: _config(item.name, values[item.name]) if item.name == "ground" else _tuples(values[item.name])
+                   for item in fields(kind)})
 
 
 def _tuples(value: Any) -> Any:

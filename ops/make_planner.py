@@ -1,6 +1,5 @@
-"""The recipe that all planners share: how one is trained, and how it then learns to judge its own proposals.
-
-Not the choice of planners: that is finetune's and distill's.
+"""The recipe that all planners share, and the arrays that they learn from. Not the choice of planners: that is finetune's
+and distill's.
 """
 
 import json
@@ -8,19 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.fusion import FusionConfig
 from models.planner import PlannerConfig
 from ops.fit import FitConfig, RunPlace, TrainingJob
 from ops.fit_planner import ImitationConfig, planner_loop
-from ops.fit_score import ScoreHeadConfig, ScorePlans, train_scorer
-from ops.load_planner import load_planner, save_planner
-from ops.propose import propose
-from ops.scenes import scene_rows
+from ops.judge import Judged, JudgingConfig
+from ops.load_planner import load_planner
+from ops.predict import fit_images
 from ops.training_arrays import RowChoice, TrainingArrays
 from storage.dataset import FrameSet
-from storage.errors import ArtifactError
+from storage.errors import ArtifactError, ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +25,7 @@ class PlannerRecipe:
 
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=500, batch=32))
-    score: ScoreHeadConfig = field(default_factory=ScoreHeadConfig)
+    judging: JudgingConfig = field(default_factory=JudgingConfig)
     rows: RowChoice = field(default_factory=RowChoice)
 
 
@@ -45,18 +41,23 @@ def read_recipe(vla: Path) -> tuple[PlannerRecipe, tuple[int, int]]:
     config = json.loads(file.read_text())
     recipe = config["recipe"]
     planner = replace(load_planner(vla / "planner_alone", "planner").config, score_weight=0.0)
-    score = ScoreHeadConfig(**recipe["score"] | {"fit": FitConfig(**recipe["score"]["fit"])})
     height, width = config["image_hw"]
-    return PlannerRecipe(planner, FitConfig(**recipe["fit"]), score, RowChoice(**recipe["rows"])), (height, width)
+    return PlannerRecipe(planner, FitConfig(**recipe["fit"]), JudgingConfig(**recipe["judging"]),
+                         RowChoice(**recipe["rows"])), (height, width)
 
 
-@dataclass(frozen=True, slots=True)
-class Judging:
-    """Training scenes whose proposals get PDM sub-scores."""
+def planner_arrays(frames: FrameSet, planner: PlannerConfig, judged: Judged | None = None) -> TrainingArrays:
+    """What every planner learns from, at its own image size.
 
-    rows: FrameSet
-    arrays: TrainingArrays          # the same rows as the planner reads them
-    score_plans: ScorePlans
+    Raises ConfigError if that size shows another part of the images than `frames` hold: their calibration would be wrong.
+    """
+    height, width = planner.image_hw
+    if len(frames) and height * frames.images.shape[2] != width * frames.images.shape[1]:
+        raise ConfigError("the planner's images have another aspect ratio than the VLM's", found=planner.image_hw,
+                          expected=f"the ratio of {frames.images.shape[1:3]}", do="change PlannerConfig.image_hw")
+    plans, subscores = (None, None) if judged is None else (judged.plans, judged.subscores)
+    return TrainingArrays(frames.status, frames.future, fit_images(frames.images, planner.image_hw), frames.camera, plans,
+                          subscores)
 
 
 def fused_parts(planner: PlannerConfig, fusion: FusionConfig, vlm_width: int) -> dict[str, Any]:
@@ -65,40 +66,12 @@ def fused_parts(planner: PlannerConfig, fusion: FusionConfig, vlm_width: int) ->
             "fusion": replace(fusion, vlm_width=vlm_width, width=planner.width)}
 
 
-def planner_job(part: str, kind: str, parts: dict[str, Any], out: Path, fit: FitConfig, place: RunPlace,
-                imitation: ImitationConfig | None = None) -> TrainingJob:
+def planner_job(part: str, kind: str, parts: dict[str, Any], out: Path, recipe: PlannerRecipe, place: RunPlace,
+                fit: FitConfig | None = None, imitation: ImitationConfig | None = None) -> TrainingJob:
     """The training of planner `part` on the arrays in `place.arrays("planner")`; it writes the planner to `out`.
 
-    `kind` and `parts` are those of build_planner.
+    `kind` and `parts` are those of build_planner; `fit` is the recipe's unless it is given.
     """
     return TrainingJob(part, planner_loop, {"kind": kind, "parts": parts, "arrays": str(place.arrays("planner")),
-                                            "out": str(out), "fit": fit, "imitation": imitation})
-
-
-def finish_planner(part: str, kind: str, out: Path, place: RunPlace, judging: Judging | None = None,
-                   score: ScoreHeadConfig | None = None) -> Any:
-    """Read the trained planner in `out`, teach it to judge its own proposals, write it again and return it.
-
-    Without `judging`, plans are chosen by their mode alone, that is by displacement.
-    """
-    model = load_planner(out, kind)
-    if judging is not None and score is not None:
-        train_scorer(model, propose(model, judging.arrays), judging.rows, judging.score_plans, score, place,
-                     f"{part}_score")
-        save_planner(out, model)
-    return model
-
-
-def judging_of(train: FrameSet, frames: FrameSet, mirrored: np.ndarray, arrays: TrainingArrays,
-               score_plans: ScorePlans | None, count: int) -> Judging | None:
-    """Up to `count` of the planner's rows that are scenes, spread evenly; None without a scorer or without scenes."""
-    if score_plans is None:
-        return None
-    scenes = scene_rows(train)
-    keys = set(zip(train.log_id[scenes], train.frame_index[scenes].tolist(), strict=True))
-    able = np.flatnonzero([not flipped and key in keys for flipped, key in
-                           zip(mirrored, zip(frames.log_id, frames.frame_index.tolist(), strict=True), strict=True)])
-    if not len(able):
-        return None
-    chosen = able[np.linspace(0, len(able) - 1, min(count, len(able))).astype(int)]
-    return Judging(frames.take(chosen), arrays.take(chosen), score_plans)
+                                            "out": str(out), "fit": fit or recipe.fit, "imitation": imitation,
+                                            "judging": recipe.judging})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ops.fit_score import ScorePlans
+from ops.judge import ScorePlans
 from storage.dataset import FrameSet
 
 

@@ -5,7 +5,7 @@ judges them judges all alike.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from ops import baselines
 from ops.fit_vlm import open_vlm, read_vlm
 from ops.latency import measure_latency
 from ops.load_planner import count_parameters, host, load_planner
-from ops.make_planner import read_recipe
+from ops.make_planner import planner_arrays, read_recipe
 from ops.predict import Student, fit_images
 from ops.propose import plan_rows
 from ops.training_arrays import TrainingArrays
@@ -70,8 +70,7 @@ class AlonePlanner:
     parameters: int
 
     def plan(self, rows: FrameSet) -> np.ndarray:
-        images = fit_images(rows.images, self.model.config.image_hw)
-        return plan_rows(self.model, TrainingArrays(rows.status, rows.future, images))
+        return plan_rows(self.model, planner_arrays(rows, self.model.config))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +90,8 @@ class VlaPlanner:
 
     def _plan(self, rows: FrameSet) -> np.ndarray:
         said = read_vlm(self.vlm, fit_images(rows.images, self.image_hw), rows.status, self.batch)
-        arrays = TrainingArrays(rows.status, rows.future, fit_images(rows.images, host(self.model).config.image_hw),
-                                visual=said.visual, action=said.action)
-        return plan_rows(self.model, arrays)
+        arrays = planner_arrays(rows, host(self.model).config)
+        return plan_rows(self.model, replace(arrays, visual=said.visual, action=said.action))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class StudentPlanner:
 
     def plan(self, rows: FrameSet) -> np.ndarray:
         motion = np.concatenate([rows.velocity, rows.acceleration], axis=1)
-        return self.student.plan(rows.images, motion, rows.command)
+        return self.student.plan(rows.images, motion, rows.command, rows.camera)
 
 
 def open_planner(name: str, vla: Path, student: Path) -> Planner:

@@ -14,24 +14,27 @@ import cv2
 import numpy as np
 
 from storage.checkpoint import read_config
+from storage.dataset import camera_numbers
 from storage.errors import ArtifactError, ConfigError, unknown_name
-from storage.frame_store import crop_box
+from storage.frame_store import crop_box, resized_camera
+from storage.sources.contract import Camera
 from storage.trajectory_table import FUTURE_STEPS, Command
 
 RUNTIMES = {"onnx": "student.onnx", "int8": "student_int8.onnx", "torch": "model.safetensors"}
 
 
 class Runtime(Protocol):
-    """What computes plans."""
+    """What computes plans from images, camera numbers and status."""
 
-    def __call__(self, images: np.ndarray, status: np.ndarray) -> np.ndarray: ...
+    def __call__(self, *inputs: np.ndarray) -> np.ndarray: ...
 
 
 class Student:
     """A student that plans."""
 
-    def __init__(self, runtime: Runtime, image_hw: tuple[int, int], parameters: int) -> None:
+    def __init__(self, runtime: Runtime, image_hw: tuple[int, int], camera: np.ndarray, parameters: int) -> None:
         self._runtime, self.image_hw, self.parameters = runtime, image_hw, parameters
+        self._camera = camera           # (19,) of the training logs
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, *, runtime: str = "onnx", threads: int = 1) -> "Student":
@@ -50,14 +53,17 @@ class Student:
         config = read_config(folder, "student")
         height, width = config["planner"]["image_hw"]
         return cls(_torch_runtime(folder) if runtime == "torch" else _onnx_runtime(file, threads), (height, width),
-                   config["parameters"])
+                   np.array(config["planner"]["camera"], np.float32), config["parameters"])
 
-    def plan(self, images: np.ndarray, ego_status: np.ndarray, command: Sequence[str | int] | np.ndarray) -> np.ndarray:
+    def plan(self, images: np.ndarray, ego_status: np.ndarray, command: Sequence[str | int] | np.ndarray,
+             camera: Camera | np.ndarray | None = None) -> np.ndarray:
         """Plans (N, 8, 3): x, y in m and heading in rad in the ego frame, at 0.5 s steps.
 
         `images` (N, H, W, 3) uint8 RGB of the front camera, any size of its aspect ratio; rows at the top are cut off
         where it is taller. `ego_status` (N, 4): vx, vy in m/s, ax, ay in m/s2, ego frame. `command` (N,): left,
-        straight, right, unknown, or their numbers. Raises ConfigError for inputs of another shape or meaning.
+        straight, right, unknown, or their numbers. `camera` is the calibration of these
+        images, or storage.dataset.camera_numbers of them as the student crops them (N, 19); without it the student takes
+        them for images of the camera that it learned from. Raises ConfigError for inputs of another shape or meaning.
         """
         images, ego_status = np.asarray(images), np.asarray(ego_status, dtype=np.float32)
         count = len(images)
@@ -73,7 +79,21 @@ class Student:
             return np.zeros((0, FUTURE_STEPS, 3))
         one_hot = np.eye(len(Command), dtype=np.float32)[[command_number(item) for item in command]]
         status = np.concatenate([ego_status, one_hot], axis=1)
-        return self._runtime(fit_images(images, self.image_hw), status).astype(np.float64)
+        return self._runtime(fit_images(images, self.image_hw), self._cameras(camera, images), status).astype(np.float64)
+
+    def _cameras(self, camera: Camera | np.ndarray | None, images: np.ndarray) -> np.ndarray:
+        shape = (len(images), len(self._camera))
+        if camera is None:
+            return np.broadcast_to(self._camera, shape)
+        if isinstance(camera, Camera):
+            if (camera.height, camera.width) != images.shape[1:3]:
+                raise ConfigError("this is the calibration of other images", expected=images.shape[1:3],
+                                  found=(camera.height, camera.width), do="give the calibration at the images' size")
+            return np.broadcast_to(camera_numbers(resized_camera(camera, self.image_hw)), shape)
+        if camera.shape != shape:
+            raise ConfigError("this is no calibration", expected=shape, found=camera.shape,
+                              do="give a Camera, or camera_numbers of one for each image")
+        return np.asarray(camera, np.float32)
 
 
 def predict_file(folder: Path, image: Path, *, speed_mps: float, acceleration_mps2: float = 0.0,
@@ -127,7 +147,8 @@ def open_session(file: Path, threads: int = 1) -> Any:
 
 def _onnx_runtime(file: Path, threads: int) -> Runtime:
     session = open_session(file, threads)
-    return lambda images, status: session.run(None, {"images": images, "status": status})[0]
+    names = [item.name for item in session.get_inputs()]
+    return lambda *inputs: session.run(None, dict(zip(names, map(np.ascontiguousarray, inputs), strict=True)))[0]
 
 
 def _torch_runtime(folder: Path) -> Runtime:
@@ -137,8 +158,8 @@ def _torch_runtime(folder: Path) -> Runtime:
 
     model = load_planner(folder, "student")
 
-    def run(images: np.ndarray, status: np.ndarray) -> np.ndarray:
+    def run(*inputs: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return model.plan(torch.from_numpy(images), torch.from_numpy(status)).numpy()
+            return model.plan(*(torch.from_numpy(np.ascontiguousarray(item)) for item in inputs)).numpy()
 
     return run

@@ -1,7 +1,7 @@
 """The arrays that a training loop reads, kept as .npy files that workers map. Not a format of the lake.
 
 They lie under the run folder and are removed with it. Legend: N rows, V visual tokens, S = 12 slots, K = 16 codes,
-C VLM width, M memory tokens, D planner width.
+C VLM width, M memory tokens, D planner width, J judged plans, R sub-scores.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -13,8 +13,9 @@ from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 from storage.trajectory_table import Command
 
-_MIRROR = np.array([1.0, -1.0, -1.0], dtype=np.float32)                        # x, y, heading seen in a mirror
+MIRROR = np.array([1.0, -1.0, -1.0], dtype=np.float32)                        # x, y, heading seen in a mirror
 _MIRROR_STATUS = np.array([1, -1, 1, -1], dtype=np.float32)                    # vx, vy, ax, ay
+_MIRROR_CAMERA = np.array([-1, 1, -1, -1, 1, -1, 1, 1, 1, -1, 1, 1, 1, 1, -1, 1, 1, 1, 1], dtype=np.float32)
 _MIRROR_COMMAND = np.array([Command.RIGHT, Command.STRAIGHT, Command.LEFT, Command.UNKNOWN])
 
 
@@ -33,6 +34,9 @@ class TrainingArrays:
     status: np.ndarray                          # (N, 8) float32, FrameSet.status
     future: np.ndarray                          # (N, 8, 3) float32
     images: np.ndarray | None = None            # (N, H, W, 3) uint8
+    camera: np.ndarray | None = None            # (N, 19) float32, FrameSet.camera
+    judged: np.ndarray | None = None            # (N, J, 8, 3) float32, plans of which the PDM score is known
+    subscores: np.ndarray | None = None         # (N, J, R) float32 their sub-scores, NaN where they cannot be scored
     codes: np.ndarray | None = None             # (N, 12) int64
     codes_valid: np.ndarray | None = None       # (N, 12) bool
     visual: np.ndarray | None = None            # (N, V, C) float16, the VLM's hidden states at the image
@@ -90,7 +94,7 @@ def mirrored(frames: FrameSet) -> FrameSet:
     Codes and poses in the world have no mirror image here: codes are marked invalid, `pose_world` stays as it is.
     """
     return replace(
-        frames, images=frames.images[:, :, ::-1], velocity=frames.velocity * _MIRROR_STATUS[:2],
-        acceleration=frames.acceleration * _MIRROR_STATUS[2:], yaw_rate=-frames.yaw_rate,
-        command=_MIRROR_COMMAND[frames.command], history=frames.history * _MIRROR, future=frames.future * _MIRROR,
-        codes_valid=np.zeros_like(frames.codes_valid))
+        frames, images=frames.images[:, :, ::-1], camera=frames.camera * _MIRROR_CAMERA,
+        velocity=frames.velocity * _MIRROR_STATUS[:2], acceleration=frames.acceleration * _MIRROR_STATUS[2:],
+        yaw_rate=-frames.yaw_rate, command=_MIRROR_COMMAND[frames.command], history=frames.history * MIRROR,
+        future=frames.future * MIRROR, codes_valid=np.zeros_like(frames.codes_valid))

@@ -9,6 +9,7 @@ same rows, seeds and calls: without any change the result is the VLA's own plann
     out/history/      one JSON-lines file of metrics a training run
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import torch
 from models.vlm import ActionVlm
 from ops.finetune import VlaConfig
 from ops.fit import RunPlace
-from ops.fit_score import ScorePlans
 from ops.fit_vlm import read_vlm_apart
+from ops.judge import Judged, ScorePlans, judge
 from ops.launch import LaunchConfig
-from ops.make_planner import finish_planner, fused_parts, judging_of, planner_job, read_recipe
+from ops.load_planner import load_planner
+from ops.make_planner import fused_parts, planner_arrays, planner_job, read_recipe
 from ops.plan import VlaPlanner, open_vla
-from ops.predict import fit_images
-from ops.training_arrays import TrainingArrays, planner_frames
+from ops.teacher import Teacher
+from ops.training_arrays import planner_frames
 from storage.dataset import FrameSet
 
 PART = "planner"
@@ -45,15 +47,14 @@ def vary_vla(train: FrameSet, vla: Path, out: Path, config: VlaConfig, *, score_
         torch.manual_seed(seed)
         ActionVlm.build(config.vlm).save(out / "vlm")
     readings = read_vlm_apart(_vlm_folder(out, vla), frames.images, frames.status, where)
-    arrays = TrainingArrays(frames.status, frames.future, fit_images(frames.images, recipe.planner.image_hw),
-                            visual=readings.visual, action=readings.action)
+    kept = Teacher.open(vla / "teacher").covers(frames, flipped)
+    judged = Judged.open(vla / "teacher") if kept else judge(train, frames, flipped, score_plans, recipe.judging, seed)
+    arrays = replace(planner_arrays(frames, recipe.planner, judged), visual=readings.visual, action=readings.action)
     arrays.save(place.arrays(PART))
     parts = fused_parts(recipe.planner, config.fusion, readings.visual.shape[-1])
-    place.launch_all([planner_job(PART, "fused_planner", parts, out / PART, recipe.fit, place)])
-    judging = judging_of(train, frames, flipped, arrays, score_plans, recipe.score.rows)
-    made = finish_planner(PART, "fused_planner", out / PART, place, judging, recipe.score)
-    place.finish((PART, f"{PART}_score"), out / "history")
-    return made
+    place.launch_all([planner_job(PART, "fused_planner", parts, out / PART, recipe, place)])
+    place.finish((PART,), out / "history")
+    return load_planner(out / PART, "fused_planner")
 
 
 def open_varied(folder: Path, vla: Path) -> VlaPlanner:

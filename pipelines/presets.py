@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from models.ground_view import GroundConfig
 from models.latent_action import LatentActionConfig
 from models.planner import PlannerConfig
 from models.quantizer import QuantizerConfig
@@ -21,8 +22,8 @@ from ops.evaluate import EvaluationConfig
 from ops.extract import ExtractConfig
 from ops.finetune import VlaConfig
 from ops.fit import FitConfig
-from ops.fit_score import ScoreHeadConfig
 from ops.intervals import IntervalConfig
+from ops.judge import JudgingConfig
 from ops.launch import LaunchConfig
 from ops.learn_actions import CodebookConfig
 from ops.make_planner import PlannerRecipe
@@ -73,8 +74,7 @@ def embedded() -> Preset:
     return Preset(
         scale="embedded", world=WorldConfig(),
         vla=VlaConfig(vlm_fit=FitConfig(steps=180, batch=16, learning_rate=1.5e-3), recipe=PlannerRecipe(
-            fit=FitConfig(steps=320, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2),
-            score=ScoreHeadConfig(rows=500, weight=0.25, fit=FitConfig(steps=200, batch=64, weight_decay=0.1))),
+            fit=FitConfig(steps=320, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2)),
             ego_fit=FitConfig(steps=1500, batch=128, report_every=50)),
         evaluation=EvaluationConfig(stride=2, zero_shot=ZeroShotConfig()))
 
@@ -90,8 +90,9 @@ def smoke() -> Preset:
             environment=_few(16, 3e-3), ego=_few(40, 3e-3)),
         vla=VlaConfig(
             vlm=VlmConfig(hidden=64, layers=2, vision_layers=1, vision_hidden=64), vlm_fit=_few(12, 1.5e-3, batch=8),
-            recipe=PlannerRecipe(planner=PlannerConfig(channels=(24, 32, 48), width=48, blocks=1), fit=_few(40),
-                                 score=ScoreHeadConfig(rows=24, fit=_few(20))),
+            recipe=PlannerRecipe(planner=PlannerConfig(
+                channels=(16, 32), width=48, blocks=1, ground=GroundConfig(cell_m=1.5, channels=(16, 32), features=24)),
+                fit=_few(40), judging=JudgingConfig(others=4, bent=1, like_rows=20)),
             ego_fit=_few(150), val_rows=16),
         student=StudentConfig(int8=False, check_rows=16, val_rows=16, latency_calls=6),
         evaluation=EvaluationConfig(stride=3, interval=IntervalConfig(resamples=200), zero_shot=ZeroShotConfig(
@@ -121,10 +122,11 @@ def navsim() -> Preset:
                           attention="flash_attention_2", lora_rank=64, gradient_checkpointing=True),
             vlm_fit=FitConfig(steps=20_000, batch=128, learning_rate=1e-4, autocast="bfloat16"),
             recipe=PlannerRecipe(
-                planner=PlannerConfig(image_hw=(126, 224), channels=(96, 192, 384), width=256, heads=8, blocks=4,
-                                      proposals=32),
+                planner=PlannerConfig(image_hw=(252, 448), channels=(96, 192, 384), width=256, heads=8, blocks=4,
+                                      proposals=32, ground=GroundConfig(cell_m=0.5, side_m=24.0, far_m=59.0,
+                                                                        channels=(96, 192, 384), features=128)),
                 fit=FitConfig(steps=60_000, batch=256, learning_rate=3e-4, autocast="bfloat16"),
-                score=ScoreHeadConfig(rows=20_000, fit=FitConfig(steps=10_000, batch=256))),
+                judging=JudgingConfig(others=24, bent=7, like_rows=5000)),
             ego_fit=FitConfig(steps=20_000, batch=1024)),
         evaluation=EvaluationConfig(scenes=ScenesConfig(processes=16), zero_shot=_nuscenes()))
 

@@ -1,6 +1,7 @@
 """The rows of many logs as arrays in memory: what a training or an evaluation link reads. Not a batch sampler.
 
-Rows are ordered by (log_id, frame_index). Legend: N rows, H x W pixels, 4 history steps, 8 future steps, 12 codes.
+Rows are ordered by (log_id, frame_index). Legend: N rows, H x W pixels, 19 camera numbers, 4 history steps, 8 future
+steps, 12 codes.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage.errors import ArtifactError
-from storage.frame_store import read_frames
+from storage.frame_store import read_calibration, read_frames
 from storage.lake import Lake
+from storage.sources.contract import Camera
 from storage.trajectory_table import CODES_PER_ROW, FUTURE_STEPS, HISTORY_STEPS, Command, read_table
+
+CAMERA_NUMBERS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class FrameSet:
     timestamp_us: np.ndarray        # (N,) int64
     images: np.ndarray              # (N, H, W, 3) uint8 RGB; H = W = 0 when read without images
     has_image: np.ndarray           # (N,) bool
+    camera: np.ndarray              # (N, 19) float32, camera_numbers of these images; zeros when read without images
     pose_world: np.ndarray          # (N, 3) float64
     velocity: np.ndarray            # (N, 2) float32 ego frame m/s
     acceleration: np.ndarray        # (N, 2) float32 ego frame m/s2
@@ -69,6 +74,19 @@ class FrameSet:
         return np.concatenate(out) if out else np.zeros((0, 2), dtype=np.int64)
 
 
+def camera_numbers(camera: Camera) -> np.ndarray:
+    """A calibration as planners read it, (19,) float32, whatever the number of pixels.
+
+    Rotation and translation from the ego frame to the camera's, row by row (12); fx, fy, cx, cy for images whose borders
+    lie at -1 and 1 (4); radial distortion k1, k2, k3 of OpenCV's model.
+    """
+    to_camera = np.linalg.inv(camera.camera_to_ego)[:3]
+    k, size = camera.intrinsics, np.array([camera.width, camera.height], dtype=np.float64)
+    scale, middle = 2 * np.array([k[0, 0], k[1, 1]]) / size, (2 * k[:2, 2] + 1) / size - 1
+    k1, k2, _, _, k3 = (*camera.distortion, *[0.0] * 5)[:5]
+    return np.concatenate([to_camera.ravel(), scale, middle, [k1, k2, k3]]).astype(np.float32)
+
+
 def read_dataset(lake: Lake, split: str | None = None, *, size_hw: tuple[int, int] | None = None,
                  relabeled: bool = False, log_ids: Sequence[str] | None = None) -> FrameSet:
     """Rows of one split (None: all), images resized by area to `size_hw` (None: no images are read).
@@ -110,14 +128,16 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
     log_id = table["log_id"].to_numpy()
     has_image = table["has_image"].to_numpy()
     images = np.zeros((rows, *(size_hw or (0, 0)), 3), dtype=np.uint8)
+    camera = np.zeros((rows, CAMERA_NUMBERS), dtype=np.float32)
     if size_hw is not None:
         for log in np.unique(log_id):
             where = np.flatnonzero((log_id == log) & has_image)
             index = column("frame_index", np.int32)[where]
             images[where] = read_frames(lake.log("frames", log), index, size_hw=size_hw)
+            camera[where] = camera_numbers(read_calibration(lake.log("frames", log), size_hw)[0])
     return FrameSet(
         log_id=log_id, frame_index=column("frame_index", np.int32), timestamp_us=column("timestamp_us", np.int64),
-        images=images, has_image=has_image,
+        images=images, has_image=has_image, camera=camera,
         pose_world=np.stack([column(name, np.float64) for name in ("x_m", "y_m", "yaw_rad")], axis=1),
         velocity=np.stack([column(name, np.float32) for name in ("vx_mps", "vy_mps")], axis=1),
         acceleration=np.stack([column(name, np.float32) for name in ("ax_mps2", "ay_mps2")], axis=1),

@@ -29,7 +29,8 @@ def _one_drive(rng: np.random.Generator, log: str, frames: int, step_s: float, s
     zeros, nothing = np.zeros(frames), np.zeros((frames, 12))
     return FrameSet(
         log_id=np.array([log] * frames, dtype=object), frame_index=np.arange(frames, dtype=np.int32),
-        timestamp_us=(time_s * 1e6).astype(np.int64), images=images, has_image=np.ones(frames, bool), pose_world=poses,
+        timestamp_us=(time_s * 1e6).astype(np.int64), images=images, has_image=np.ones(frames, bool),
+        camera=np.zeros((frames, 19), np.float32), pose_world=poses,
         velocity=np.column_stack([speed, zeros]).astype(np.float32), yaw_rate=np.full(frames, yaw_rate, np.float32),
         acceleration=np.column_stack([np.full(frames, acceleration), zeros]).astype(np.float32),
         command=zeros.astype(np.int64), history=np.zeros((frames, 4, 3), np.float32),

@@ -28,6 +28,7 @@ def frames(count: int = 12, logs: int = 1) -> FrameSet:
     return FrameSet(
         log_id=log, frame_index=index, timestamp_us=index.astype(np.int64) * 500_000,
         images=np.zeros((total, 0, 0, 3), np.uint8), has_image=np.ones(total, bool),
+        camera=np.zeros((total, 19), np.float32),
         pose_world=np.stack([index * 5.0, np.zeros(total), np.zeros(total)], axis=1),
         velocity=zeros + np.array([10, 0], np.float32), acceleration=zeros, yaw_rate=zeros[:, 0],
         command=np.ones(total, np.int64), history=np.zeros((total, 4, 3), np.float32),

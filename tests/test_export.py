@@ -12,6 +12,7 @@ import torch
 
 from ops.export import export, run_onnx
 from ops.load_planner import load_planner
+from ops.make_planner import planner_arrays
 from ops.predict import Student, command_number, fit_images, predict_file
 from storage.errors import ArtifactError, ConfigError
 from storage.frame_store import crop_box
@@ -22,12 +23,13 @@ MOTION = np.array([[6.0, 0.1, -0.5, 0.2], [2.0, 0.0, 0.0, 0.0]])
 
 def test_onnx_plans_what_torch_plans():
     rows = made().val
-    images = fit_images(rows.images, (28, 56))
     student = load_planner(made().student, "student")
+    inputs = {"images": fit_images(rows.images, (28, 56)), "camera": rows.camera, "status": rows.status}
     with torch.no_grad():
-        expected = student.plan(torch.from_numpy(images), torch.from_numpy(rows.status)).numpy()
-    assert np.abs(run_onnx(made().student / "student.onnx", images, rows.status) - expected).max() < 1e-4
-    assert np.abs(run_onnx(made().student / "student.onnx", images[:1], rows.status[:1]) - expected[:1]).max() < 1e-4
+        expected = student.plan(*map(torch.from_numpy, inputs.values())).numpy()
+    first = {name: values[:1] for name, values in inputs.items()}
+    assert np.abs(run_onnx(made().student / "student.onnx", inputs) - expected).max() < 1e-4
+    assert np.abs(run_onnx(made().student / "student.onnx", first) - expected[:1]).max() < 1e-4
 
 
 def test_the_export_report_tells_parity_size_and_what_eight_bits_cost():
@@ -39,10 +41,10 @@ def test_the_export_report_tells_parity_size_and_what_eight_bits_cost():
 def test_a_student_that_exports_wrongly_is_an_error(tmp_path, monkeypatch):
     student = load_planner(made().student, "student")
     rows = made().val
-    monkeypatch.setattr("ops.export.run_onnx", lambda file, images, status: np.ones((len(images), 8, 3), np.float32))
+    monkeypatch.setattr("ops.export.run_onnx", lambda file, inputs: np.ones((len(inputs["status"]), 8, 3), np.float32))
     monkeypatch.setattr("ops.export._write_onnx", lambda *_: (tmp_path / "student.onnx").write_bytes(b""))
     with pytest.raises(ArtifactError, match="plans otherwise"):
-        export(student, fit_images(rows.images, (28, 56)), rows.status, tmp_path, int8=False)
+        export(student, planner_arrays(rows, student.planner.config), tmp_path, int8=False)
 
 
 def test_every_runtime_plans_alike():

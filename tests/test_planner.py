@@ -4,36 +4,47 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from models.ego_mlp import EgoMlp, EgoMlpConfig
 from models.fusion import FusedPlanner, FusionConfig, VlmFusion
-from models.planner import SUBSCORES, Planner, Proposals, compose_log_score, offset_scale, plan_loss, straight_on
+from models.ground_view import GroundConfig, GroundView, project_ground, sample_ground
+from models.planner import (
+    SUBSCORES,
+    Planner,
+    Proposals,
+    compose_log_score,
+    offset_scale,
+    plan_loss,
+    score_loss,
+    straight_on,
+)
 from ops.fit import FitConfig, RunPlace, batch_rows, fit, learning_rate_factor
 from ops.fit_planner import planner_loop
-from ops.fit_score import ScoreHeadConfig, train_scorer
+from ops.judge import Judged, JudgingConfig, draw_plans, judge
 from ops.launch import LaunchConfig
 from ops.load_planner import load_planner, save_planner
-from ops.make_planner import judging_of
-from ops.predict import fit_images
-from ops.propose import plan_rows, propose
+from ops.make_planner import planner_arrays
+from ops.propose import plan_rows
 from ops.training_arrays import RowChoice, TrainingArrays, mirrored, planner_frames
+from storage.dataset import camera_numbers
 from storage.errors import ArtifactError, ConfigError
-from tests.tiny_vla import SMALL_PLANNER, near_the_human, tiny_frames
+from tests.tiny_vla import CAMERA, SMALL_PLANNER, near_the_human, tiny_frames
 
 FUSION = FusionConfig(vlm_width=12, width=16, heads=2)
 
 
 def arrays_of(frames) -> TrainingArrays:
-    return TrainingArrays(frames.status, frames.future, fit_images(frames.images, SMALL_PLANNER.image_hw))
+    return planner_arrays(frames, SMALL_PLANNER)
 
 
 def batch_of(rows: int):
     frames = tiny_frames(1, rows)
     arrays = arrays_of(frames)
-    return torch.from_numpy(arrays.images), torch.from_numpy(frames.status), torch.from_numpy(frames.future)
+    return tuple(map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status, arrays.future)))
 
 
 class Here:
@@ -59,12 +70,13 @@ class Here:
 
 
 def test_a_planner_proposes_plans_and_chooses_one_of_them():
-    images, status, _ = batch_of(5)
+    images, camera, status, _ = batch_of(5)
     planner = Planner(SMALL_PLANNER).eval()
-    found = planner(images, status)
-    assert found.plans_BK83.shape == (5, 3, 8, 3) and found.mode_logits_BK.shape == (5, 3)
-    assert found.scene_BTD.shape == (5, 2 * 4 + 1, 16) and planner.score(found).shape == (5, 3, len(SUBSCORES))
-    chosen = planner.choose(found)
+    found, scene = planner(images, camera, status)
+    assert found.plans_BK83.shape == (5, 3, 8, 3) and found.mode_logits_BK.shape == (5, 3) and len(found.drafts) == 1
+    assert scene.tokens_BTD.shape == (5, 2 * 4 + 7 * 6 + 1, 16) and scene.ground_BFXY.shape == (5, 8, 7, 6)
+    assert planner.scorer(found.plans_BK83, scene).shape == (5, 3, len(SUBSCORES))
+    chosen = planner.choose(found, scene)
     best = found.mode_logits_BK.argmax(dim=1)
     assert torch.equal(chosen, found.plans_BK83[torch.arange(5), best])
 
@@ -86,7 +98,7 @@ def test_the_nearest_of_the_competing_proposals_gets_nearly_all_of_the_gradient(
     plans = torch.zeros(1, 3, 8, 3)
     plans[0, :, :, 0] = torch.tensor([1.0, 2.0, 9.0])[:, None]
     plans.requires_grad_()
-    found = Proposals(plans, torch.zeros(1, 3), torch.zeros(1, 3, 16), torch.zeros(1, 9, 16))
+    found = Proposals(plans, torch.zeros(1, 3))
     loss, best = plan_loss(found, torch.zeros(1, 8, 3), torch.ones(8, 3))
     loss.backward()
     pull = plans.grad[0, :, :, 0].sum(dim=1)
@@ -99,7 +111,7 @@ def test_the_mode_learns_to_prefer_the_proposal_that_is_near():
     plans = torch.zeros(1, 3, 8, 3)
     plans[0, :, :, 0] = torch.tensor([5.0, 0.0, 9.0])[:, None]
     plan_loss(
-        Proposals(plans, logits, torch.zeros(1, 3, 16), torch.zeros(1, 9, 16)), torch.zeros(1, 8, 3), torch.ones(8, 3)
+        Proposals(plans, logits), torch.zeros(1, 8, 3), torch.ones(8, 3)
     )[0].backward()
     assert logits.grad.argmin() == 1 and logits.grad[0, 1] < 0
 
@@ -111,16 +123,57 @@ def test_the_composed_score_is_pdms():
 
 
 def test_a_trained_scorer_can_overrule_the_mode():
-    images, status, _ = batch_of(4)
+    images, camera, status, _ = batch_of(4)
     planner = Planner(SMALL_PLANNER).eval()
     planner.config = replace(planner.config, score_weight=1.0)
-    found = planner(images, status)
-    with torch.no_grad():
-        planner.scorer.out.weight.zero_()
+    found, scene = planner(images, camera, status)
     sure = torch.full((4, 3, 5), -3.0)
     sure[:, 2] = 3.0
-    planner.score = lambda _: sure
-    assert torch.equal(planner.choose(found), found.plans_BK83[:, 2])
+    planner.scorer.forward = lambda *_: sure
+    assert torch.equal(planner.choose(found, scene), found.plans_BK83[:, 2])
+
+
+def test_a_plan_without_a_score_teaches_nothing():
+    logits, target = torch.zeros(1, 2, 5, requires_grad=True), torch.full((1, 2, 5), float("nan"))
+    target[0, 1] = 1.0
+    score_loss(logits, target).backward()
+    assert not logits.grad[0, 0].any() and (logits.grad[0, 1] < 0).all()
+    assert score_loss(logits, torch.full((1, 2, 5), float("nan"))) == 0
+
+
+def test_a_point_on_the_ground_is_seen_where_the_camera_shows_it():
+    points = torch.tensor([[10.0, 0.0], [10.0, 2.0], [-3.0, 0.0], [3.0, 20.0]])
+    at, seen = project_ground(torch.from_numpy(camera_numbers(CAMERA))[None], points)
+    pixel = (at[0] + 1) * torch.tensor([112.0, 56.0]) / 2 - 0.5
+    assert seen[0].tolist() == [True, True, False, False]
+    depth = 10.0 - 1.5
+    assert torch.allclose(pixel[0], torch.tensor([55.5, 20.0 + 67.0 * 1.6 / depth]), atol=1e-3)
+    assert torch.allclose(pixel[1], torch.tensor([55.5 - 67.0 * 2.0 / depth, 20.0 + 67.0 * 1.6 / depth]), atol=1e-3)
+    bent = replace(CAMERA, distortion=(-0.3, 0.1, 0.0, 0.0, 0.0))
+    at, _ = project_ground(torch.from_numpy(camera_numbers(bent))[None], points)
+    expected, _ = cv2.projectPoints(np.array([[-2.0, 1.6, depth]]), np.zeros(3), np.zeros(3), bent.intrinsics,
+                                    np.array(bent.distortion))
+    assert np.allclose((at[0, 1].numpy() + 1) * [56, 28] - 0.5, expected[0, 0], atol=1e-3)
+
+
+def test_the_ground_view_puts_what_is_seen_where_it_is():
+    view = GroundView(GroundConfig(cell_m=1.0, channels=(4,), features=4))
+    points = view.points_P2[None]
+    ahead = (points[..., 0:1] - 20.0) / 10.0
+    features = ahead.unflatten(1, view.config.cells).permute(0, 3, 1, 2)            # a map that says how far ahead
+    met = sample_ground(features, torch.tensor([[[[12.0, 3.0], [30.25, -5.0], [80.0, 0.0]]]]), view.config)
+    assert torch.allclose(met[0, 0, :, 0], torch.tensor([-0.8, 1.025, 0.0]), atol=1e-5)
+
+
+def test_a_mirrored_row_shows_the_mirrored_ground():
+    frames = tiny_frames(1, 2)
+    yawed = CAMERA.camera_to_ego.copy()
+    yawed[:3, :3] = cv2.Rodrigues(np.array([0.02, -0.03, 0.2]))[0] @ yawed[:3, :3]
+    frames = replace(frames, camera=np.tile(camera_numbers(replace(CAMERA, camera_to_ego=yawed)), (2, 1)))
+    points = torch.tensor([[10.0, 2.0], [20.0, -3.0]])
+    at, _ = project_ground(torch.from_numpy(frames.camera), points)
+    other, _ = project_ground(torch.from_numpy(mirrored(frames).camera), points * torch.tensor([1.0, -1.0]))
+    assert torch.allclose(other, at * torch.tensor([-1.0, 1.0]), atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", ["attention", "average"])
@@ -135,30 +188,32 @@ def test_fusion_pools_both_streams_into_memory_tokens(pool):
 
 @pytest.mark.parametrize("kind", ["planner", "fused"])
 def test_every_trained_number_gets_a_gradient(kind):
-    images, status, future = batch_of(4)
+    images, camera, status, future = batch_of(4)
     if kind == "planner":
-        model = Planner(SMALL_PLANNER)
-        found, planner = model(images, status), model
+        model = planner = Planner(SMALL_PLANNER)
+        found, scene = model(images, camera, status)
     else:
         model = FusedPlanner(replace(SMALL_PLANNER, second_memory=True), FUSION)
-        found, planner = model(images, status, torch.randn(4, 7, 12), torch.randn(4, 12, 12)), model.planner
-    (plan_loss(found, future, planner.scale_83)[0] + planner.score(found).sum()).backward()
+        found, scene = model(images, camera, status, torch.randn(4, 7, 12), torch.randn(4, 12, 12))
+        planner = model.planner
+    loss = plan_loss(found, future, planner.scale_83)[0] + planner.scorer(found.plans_BK83, scene).sum()
+    loss.backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 def test_the_planner_overfits_eight_rows():
-    images, status, future = batch_of(8)
+    images, camera, status, future = batch_of(8)
     torch.manual_seed(0)
     planner = Planner(replace(SMALL_PLANNER, offset_scale=offset_scale(status, future)))
     planner.scorer.requires_grad_(False)
 
     def loss_of(model, rows):
-        loss, best = plan_loss(model(images[rows], status[rows]), future[rows], planner.scale_83)
+        loss, best = plan_loss(model(images[rows], camera[rows], status[rows])[0], future[rows], planner.scale_83)
         return loss, {"best_ade_m": float(best)}
 
     fit(Here(), planner, loss_of, 8, FitConfig(steps=120, batch=8, learning_rate=1e-2, weight_decay=0.0), seed=0)
     with torch.no_grad():
-        error = (planner.choose(planner(images, status)) - future)[..., :2].norm(dim=-1).mean()
+        error = (planner.choose(*planner(images, camera, status)) - future)[..., :2].norm(dim=-1).mean()
     assert error < 0.1 * (straight_on(status) - future)[..., :2].norm(dim=-1).mean()
 
 
@@ -206,39 +261,67 @@ def test_planners_learn_only_from_rows_with_an_image_and_a_whole_future():
         planner_frames(frames, RowChoice())
 
 
-def test_only_unmirrored_scenes_are_judged():
+def test_only_scenes_are_judged_and_a_mirrored_row_has_the_mirrored_plans():
     frames = tiny_frames(1, 20)
     both, flipped = planner_frames(frames, RowChoice(mirror=True))
-    judging = judging_of(frames, both, flipped, arrays_of(both), near_the_human, count=100)
-    assert judging.rows.frame_index.tolist() == list(range(3, 10))  # 3 frames before, 10 after
-    assert np.array_equal(judging.rows.images, frames.images[3:10])
-    assert judging_of(frames, both, flipped, arrays_of(both), None, count=100) is None
+    config = JudgingConfig(others=3, bent=2, like_rows=4)
+    judged = judge(frames, both, flipped, near_the_human, config, seed=0)
+    assert judged.plans.shape == (40, 6, 8, 3) and judged.subscores.shape == (40, 6, len(SUBSCORES))
+    scored = np.isfinite(judged.subscores).all(axis=(1, 2))
+    assert np.flatnonzero(scored).tolist() == [*range(4, 10), *range(24, 30)]   # 3 before, 10 after; the first is not scored
+    assert np.array_equal(judged.plans[20:, :, :, 1], -judged.plans[:20, :, :, 1])
+    assert np.array_equal(judged.plans[:20, -1], frames.future) and np.allclose(judged.subscores[4:10, -1], 1.0)
+    assert judge(frames, both, flipped, None, config, seed=0) is None
 
 
-def test_the_scorer_learns_and_leaves_the_proposals_alone(tmp_path):
-    frames = tiny_frames(1, 24)
-    torch.manual_seed(0)
-    planner = Planner(SMALL_PLANNER).eval()
-    arrays = arrays_of(frames)
-    before = propose(planner, arrays)
-    place = RunPlace(LaunchConfig(threads=1), tmp_path, "test", 0)
-    config = ScoreHeadConfig(rows=24, weight=2.0, fit=FitConfig(steps=120, batch=23, learning_rate=1e-2))
-    train_scorer(planner, before, frames, near_the_human, config, place, "score")
-    after = propose(planner, arrays)
-    assert torch.equal(after.plans_BK83, before.plans_BK83) and planner.config.score_weight == 2.0
-    target = near_the_human(frames, before.plans_BK83.numpy())[1:, :, 0]
-    said = planner.score(after).sigmoid()[1:, :, 0].detach().numpy()
-    assert np.abs(said - target).mean() < 0.6 * np.abs(target - target.mean()).mean()
+def test_judged_plans_start_at_the_rows_own_speed_and_are_drawn_from_the_seed():
+    frames = tiny_frames(1, 20)
+    config = JudgingConfig(others=8, bent=4, like_rows=3)
+    plans = draw_plans(frames, config, np.random.default_rng(1))
+    along = plans[:, :8, 0, 0] - 0.5 * frames.velocity[:, :1]
+    assert np.abs(along).max() < 0.2 and len(np.unique(plans[5, :, -1, 1].round(3))) > 4
+    assert np.array_equal(plans, draw_plans(frames, config, np.random.default_rng(1)))
 
 
-def test_a_scorer_that_scores_nothing_is_an_error(tmp_path):
-    frames = tiny_frames(1, 4)
-    planner = Planner(SMALL_PLANNER).eval()
-    found = propose(planner, arrays_of(frames))
-    place = RunPlace(LaunchConfig(threads=1), tmp_path, "test", 0)
+def test_a_score_head_learns_the_sub_scores_of_its_judged_plans(tmp_path):
+    frames = tiny_frames(1, 30)
+    whole, flipped = planner_frames(frames, RowChoice())
+    judged = judge(frames, whole, flipped, near_the_human, JudgingConfig(others=6, bent=3, like_rows=20), seed=0)
+    place = RunPlace(LaunchConfig(threads=1), tmp_path / "runs", "judged", 0)
+    planner_arrays(whole, SMALL_PLANNER, judged).save(place.arrays("planner"))
+    config = {"kind": "planner", "parts": {"planner": SMALL_PLANNER}, "arrays": str(place.arrays("planner")),
+              "fit": FitConfig(steps=150, batch=16, learning_rate=1e-2), "imitation": None,
+              "judging": JudgingConfig(weight=2.0), "out": str(tmp_path / "out")}
+    place.launch("planner", planner_loop, config)
+    planner = load_planner(tmp_path / "out", "planner")
+    arrays = planner_arrays(whole, SMALL_PLANNER)
+    with torch.no_grad():
+        scene = planner.scene(*map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status)))
+        said = planner.scorer(torch.from_numpy(judged.plans), scene).sigmoid().numpy()
+    valid = np.isfinite(judged.subscores)
+    target = judged.subscores[valid]
+    assert planner.config.score_weight == 2.0
+    assert np.abs(said[valid] - target).mean() < 0.6 * np.abs(target - target.mean()).mean()
+
+
+def test_a_scorer_that_scores_nothing_is_an_error():
+    frames = tiny_frames(1, 20)
+    whole, flipped = planner_frames(frames, RowChoice())
     for scores in (lambda rows, plans: np.full((*plans.shape[:2], 6), np.nan), lambda rows, plans: np.ones((2, 3, 6))):
         with pytest.raises(ConfigError, match="no usable sub-scores"):
-            train_scorer(planner, found, frames, scores, ScoreHeadConfig(), place, "score")
+            judge(frames, whole, flipped, scores, JudgingConfig(), 0)
+
+
+def test_judged_plans_are_kept_and_found_again(tmp_path):
+    assert Judged.open(tmp_path) is None
+    plans, subscores = np.ones((2, 3, 8, 3), np.float32), np.full((2, 3, 5), np.nan, np.float32)
+    Judged(plans, subscores).save(tmp_path)
+    assert np.array_equal(Judged.open(tmp_path).plans, plans)
+
+
+def test_images_of_another_shape_than_the_vlms_are_refused():
+    with pytest.raises(ConfigError, match="aspect ratio"):
+        planner_arrays(tiny_frames(1, 4), replace(SMALL_PLANNER, image_hw=(28, 28)))
 
 
 def test_an_epoch_visits_every_row_once_and_every_epoch_in_another_order():
@@ -263,7 +346,7 @@ def trained(session: Here, steps: int = 6) -> dict:
     arrays = arrays_of(frames)
 
     def loss_of(wrapped, rows):
-        found = wrapped(torch.from_numpy(arrays.images[rows]), torch.from_numpy(frames.status[rows]))
+        found, _ = wrapped(*(torch.from_numpy(values[rows]) for values in (arrays.images, arrays.camera, arrays.status)))
         return plan_loss(found, torch.from_numpy(frames.future[rows]), model.scale_83)[0], {}
 
     fit(session, model, loss_of, 12, FitConfig(steps=steps, batch=5, checkpoint_every=3, report_every=1), seed=3)
@@ -304,6 +387,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
         "arrays": str(place.arrays("planner")),
         "fit": FitConfig(steps=3, batch=4, report_every=1),
         "imitation": None,
+        "judging": JudgingConfig(),
     }
     for out in ("first", "second"):
         place.launch("planner_alone", planner_loop, config | {"out": str(tmp_path / out)})

@@ -28,30 +28,32 @@ def small_student(seed: int = 0) -> StudentPlanner:
     return StudentPlanner(replace(SMALL_PLANNER, second_memory=True), ImitatorConfig(blocks=1, dropout=0.0))
 
 
-def batch_of(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch_of(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images, camera numbers, ego status, recorded future."""
     frames = tiny_frames(1, rows)
     return (
         torch.from_numpy(frames.images[:, ::2, ::2].copy()),
+        torch.from_numpy(frames.camera),
         torch.from_numpy(frames.status),
         torch.from_numpy(frames.future),
     )
 
 
 def test_the_student_says_codes_features_and_plans():
-    images, status, _ = batch_of(3)
-    said = small_student().eval()(images, status)
+    images, camera, status, _ = batch_of(3)
+    said = small_student().eval()(images, camera, status)
     assert said.code_logits_BSK.shape == (3, 12, 16) and said.memory_BMD.shape == (3, 4, 16)
     assert said.found.plans_BK83.shape == (3, 3, 8, 3)
 
 
 def test_imitation_costs_nothing_when_there_is_nothing_left_to_learn():
-    said = StudentOutput(None, torch.randn(2, 12, 16), torch.randn(2, 4, 16))  # type: ignore[arg-type]
+    said = StudentOutput(None, None, torch.randn(2, 12, 16), torch.randn(2, 4, 16))  # type: ignore[arg-type]
     divergence, distance = imitation_loss(said, said.code_logits_BSK + 3.0, 7.0 * said.memory_BMD, temperature=2.0)
     assert abs(divergence) < 1e-5 and abs(distance) < 1e-5
 
 
 def test_the_divergence_is_that_of_the_definition():
-    said = StudentOutput(None, torch.randn(1, 1, 16), torch.ones(1, 1, 2))  # type: ignore[arg-type]
+    said = StudentOutput(None, None, torch.randn(1, 1, 16), torch.ones(1, 1, 2))  # type: ignore[arg-type]
     teacher = torch.randn(1, 1, 16)
     p, q = (logits[0, 0].div(2.0).softmax(dim=-1) for logits in (teacher, said.code_logits_BSK))
     by_hand = 4.0 * (p * (p.log() - q.log())).sum()
@@ -59,27 +61,26 @@ def test_the_divergence_is_that_of_the_definition():
 
 
 def test_every_trained_number_gets_a_gradient():
-    images, status, future = batch_of(4)
+    images, camera, status, future = batch_of(4)
     student = small_student()
-    said = student(images, status)
+    said = student(images, camera, status)
     loss = sum(imitation_loss(said, torch.randn(4, 12, 16), torch.randn(4, 4, 16), 2.0))
-    (
-        loss + plan_loss(said.found, future, student.planner.scale_83)[0] + student.planner.score(said.found).sum()
-    ).backward()
+    loss = loss + plan_loss(said.found, future, student.planner.scale_83)[0]
+    (loss + student.planner.scorer(said.found.plans_BK83, said.scene).sum()).backward()
     assert [name for name, parameter in student.named_parameters() if parameter.grad is None] == []
 
 
 def test_the_student_learns_a_teachers_codes():
-    images, status, _ = batch_of(8)
+    images, camera, status, _ = batch_of(8)
     student, teacher = small_student(), 3.0 * torch.randn(8, 12, 16, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
     for _ in range(120):
         optimizer.zero_grad()
-        loss = imitation_loss(student(images, status), teacher, torch.zeros(8, 4, 16), 1.0)[0]
+        loss = imitation_loss(student(images, camera, status), teacher, torch.zeros(8, 4, 16), 1.0)[0]
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        agree = student.eval()(images, status).code_logits_BSK.argmax(-1) == teacher.argmax(-1)
+        agree = student.eval()(images, camera, status).code_logits_BSK.argmax(-1) == teacher.argmax(-1)
     assert agree.float().mean() > 0.9
 
 
@@ -95,10 +96,11 @@ def test_the_control_differs_in_the_weight_of_the_teacher_alone():
 
 
 def test_it_saves_and_loads_the_same_bits(tmp_path):
-    images, status, _ = batch_of(3)
+    images, camera, status, _ = batch_of(3)
     student = small_student().eval()
     save_planner(tmp_path, student)
-    assert torch.equal(load_planner(tmp_path, "student").plan(images, status), student.plan(images, status))
+    plans = student.plan(images, camera, status)
+    assert torch.equal(load_planner(tmp_path, "student").plan(images, camera, status), plans)
 
 
 def test_code_accuracy_of_a_case_done_by_hand():
@@ -132,7 +134,8 @@ def test_the_artefacts_hold_what_they_promise():
         "ego_status_mlp/config.json",
         "teacher/teacher.npz",
         "history/vlm.jsonl",
-        "history/planner_score.jsonl",
+        "teacher/judged.npz",
+        "history/planner.jsonl",
         "config.json",
         "report.json",
     ):
@@ -173,7 +176,8 @@ def test_the_reports_measure_the_val_split():
 def test_the_students_recipe_is_the_planners(tmp_path):
     recipe, image_hw = read_recipe(made().vla)
     assert image_hw == VLA.image_hw
-    assert replace(recipe, planner=replace(recipe.planner, offset_scale=RECIPE.planner.offset_scale)) == RECIPE
+    made_constants = {"offset_scale": RECIPE.planner.offset_scale, "camera": RECIPE.planner.camera}
+    assert replace(recipe, planner=replace(recipe.planner, **made_constants)) == RECIPE
     assert recipe.planner.offset_scale == load_planner(made().vla / "planner_alone", "planner").config.offset_scale
     with pytest.raises(ArtifactError, match="no finished VLA"):
         read_recipe(tmp_path)

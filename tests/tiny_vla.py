@@ -12,27 +12,31 @@ from pathlib import Path
 import numpy as np
 
 from models.fusion import FusionConfig
+from models.ground_view import GroundConfig
 from models.planner import PlannerConfig
 from models.vlm import VlmConfig
 from ops.distill import StudentConfig, StudentReport, distill
 from ops.finetune import VlaConfig, VlaReport, finetune
 from ops.fit import FitConfig
-from ops.fit_score import ScoreHeadConfig
+from ops.judge import JudgingConfig
 from ops.launch import LaunchConfig
 from ops.make_planner import PlannerRecipe
 from ops.training_arrays import RowChoice
-from storage.dataset import FrameSet
+from storage.dataset import FrameSet, camera_numbers
+from storage.sources.contract import Camera
 
 HEIGHT, WIDTH = 56, 112
 SMALL_VLM = VlmConfig(hidden=32, layers=1, heads=2, vision_layers=1, vision_hidden=32)
 SMALL_PLANNER = PlannerConfig(
-    image_hw=(28, 56), channels=(8, 8, 16), width=16, heads=2, blocks=1, proposals=3, dropout=0.0
-)
+    image_hw=(28, 56), channels=(8, 16), width=16, heads=2, blocks=2, proposals=3, dropout=0.0,
+    ground=GroundConfig(cell_m=3.0, channels=(8,), features=8))
+CAMERA = Camera("CAM_F0", WIDTH, HEIGHT, np.array([[67.0, 0.0, 55.5], [0.0, 67.0, 20.0], [0.0, 0.0, 1.0]]),
+                np.array([[0.0, 0.0, 1.0, 1.5], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 1.6], [0.0, 0.0, 0.0, 1.0]]))
 RECIPE = PlannerRecipe(
     planner=SMALL_PLANNER,
     fit=FitConfig(steps=6, batch=8, report_every=2),
     rows=RowChoice(mirror=True),
-    score=ScoreHeadConfig(rows=12, fit=FitConfig(steps=4, batch=8, report_every=2)),
+    judging=JudgingConfig(others=2, bent=2, like_rows=5),
 )
 VLA = VlaConfig(
     image_hw=(HEIGHT, WIDTH),
@@ -78,6 +82,7 @@ def tiny_frames(logs: int = 2, frames: int = 24, seed: int = 0, prefix: str = "l
         timestamp_us=here.astype(np.int64) * 500_000,
         images=images,
         has_image=np.ones(count, bool),
+        camera=np.tile(camera_numbers(CAMERA), (count, 1)),
         pose_world=np.zeros((count, 3)),
         velocity=np.stack([speed, zeros], 1),
         acceleration=np.zeros((count, 2), np.float32),
