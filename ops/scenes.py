@@ -28,7 +28,7 @@ from storage.trajectory_table import FUTURE_STEPS, read_table
 
 SCORE_COLUMNS = (*V1_PARTS, "pdms", *V2_PARTS, "epdms", "progress_m")
 TRAINING_COLUMNS = ("nc", "dac", "ttc", "ep", "comfort", "score")     # targets of a planner's learned score
-OPEN_LOGS = 256                         # logs a process keeps open between calls
+OPEN_LOGS = 4                           # logs a process keeps open between calls; their prepared scenes take 20 MB each
 _EC_GAP_S = 0.55                        # longest distance to the frame before for the two-frame comfort
 
 
