@@ -12,7 +12,7 @@ _KERNEL_VARIANCE_M2 = 0.1       # of the weights of second-stage scenes
 
 
 def progress_v1(raw_m: np.ndarray, product: np.ndarray, best_m: np.ndarray) -> np.ndarray:
-    """EP of v1: raw progress times the product over the best of the batch; 1 (product 0: 0) where that is < 5 m."""
+    """EP of v1: raw progress times the product over the best of the batch; 1 (product 0: 0) if that is <= 5 m."""
     masked = raw_m * product
     enough = best_m > PROGRESS_THRESHOLD_M
     return np.where(enough, masked / np.where(enough, best_m, 1.0), np.where(product == 0.0, 0.0, 1.0))
