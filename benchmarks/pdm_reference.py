@@ -4,9 +4,10 @@
 
 Every case is scored from its inputs alone (scene and poses); the outputs in the file are only compared against. The
 layout is the one of ../shared/pdm_reference/README.md. Exits with 1 if anything differs: a discrete value at all, a
-score, a state or a progress by more than 1e-6.
+score, a state or a progress by more than 1e-6, or a case that cannot be scored.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -23,13 +24,14 @@ from ops.pdm.pipeline import KEY_FRAMES, Part
 from ops.pdm.prepared import sub_scores, total_score
 from ops.pdm.tracking import references, resampled
 from ops.pdm.vehicle import STEP_S, State
-from storage.errors import ConfigError
+from storage.errors import ConfigError, SourceError
 
 TOLERANCE = 1e-6
 _AREAS = [Area.MULTIPLE_LANES, Area.NON_DRIVABLE, Area.ONCOMING]
 _POSE = [State.X, State.Y, State.YAW]
 _SUBS = {"v1": ("nc", "dac", "ddc", "ep", "ttc", "comfort"),                    # columns of the file's `sub`
          "v2": ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort")}
+_CANNOT = "cases that cannot be scored"
 _DISCRETE = {"nc", "dac", "ddc", "tlc", "ttc", "lk", "comfort"}
 
 
@@ -149,27 +151,46 @@ def compare_pairs(tally: Tally, data: Cases, index: int, prepared: PreparedScene
 
 def compare_stages(tally: Tally, data: Cases) -> None:
     """Two-stage aggregation."""
-    for k in range(sum(1 for name in data if name.startswith("agg") and name.endswith("/scores"))):
-        ends, scores = data[f"agg{k}/endpoints"], data[f"agg{k}/scores"]
-        weights = [second_stage_weights(end, data[f"agg{k}/{name}"]) for end, name in
+    for key in sorted(name.removesuffix("/scores") for name in data if re.fullmatch(r"agg\d+/scores", name)):
+        ends, scores = data[f"{key}/endpoints"], data[f"{key}/scores"]
+        weights = [second_stage_weights(end, data[f"{key}/{name}"]) for end, name in
                    zip(ends, ("starts_now", "starts_prev"), strict=True)]
         tally.add("v2", "second-stage weights", np.concatenate(weights),
-                  np.concatenate([data[f"agg{k}/weights_now"], data[f"agg{k}/weights_prev"]]))
-        second = np.split(scores[2:], 2)
+                  np.concatenate([data[f"{key}/weights_now"], data[f"{key}/weights_prev"]]))
+        second = np.split(scores[2:], [len(weights[0])])
         combined = two_stage_score(scores[0], scores[1], second[0], second[1], weights[0], weights[1])
-        tally.add("v2", "two-stage scores", combined, data[f"agg{k}/combined_stage1_stage2"])
+        tally.add("v2", "two-stage scores", combined, data[f"{key}/combined_stage1_stage2"])
+
+
+def prepared_scenes(tally: Tally, data: Cases) -> dict[int, PreparedScene]:
+    """Every scene that can be scored; one that cannot is named, and counts as a difference."""
+    scenes = {}
+    for index in range(int(data["n_scenes"])):
+        try:
+            scenes[index] = prepare(read_scene(data, index))
+        except SourceError as error:
+            print(f"scene {index}: {error}")
+            tally.add("both", "scenes that cannot be scored", np.nan, 0.0)
+    return scenes
 
 
 def compare(data: Cases) -> Tally:
     """Every difference between our score and the outputs of reference cases."""
     tally = Tally()
-    scenes = [prepare(read_scene(data, index)) for index in range(int(data["n_scenes"]))]
+    scenes = prepared_scenes(tally, data)
     for version in VERSIONS:
-        for index, prepared in enumerate(scenes):
+        for index, prepared in scenes.items():
             compare_scene(tally, data, index, prepared, version)
         for case, (index, dt_s) in enumerate(zip(data["case_scene"], data["case_dt"], strict=True)):
-            compare_case(tally, data, case, scenes[int(index)], float(dt_s), version)
-    for index, prepared in enumerate(scenes):
+            if int(index) not in scenes:
+                tally.add(version, _CANNOT, np.nan, 0.0)
+                continue
+            try:
+                compare_case(tally, data, case, scenes[int(index)], float(dt_s), version)
+            except ConfigError as error:
+                print(f"case {case}: {error}")
+                tally.add(version, _CANNOT, np.nan, 0.0)
+    for index, prepared in scenes.items():
         compare_pairs(tally, data, index, prepared)
     compare_stages(tally, data)
     return tally
@@ -185,9 +206,14 @@ def main(arguments: list[str]) -> int:
     except ConfigError as error:
         print(f"error: {error}")
         return 2
-    tally = compare(data)
+    try:
+        tally = compare(data)
+    except KeyError as error:
+        print(f"error: the file lacks the array {error} of the layout of reference cases")
+        return 2
     tally.print()
-    print_speed(data)
+    if not any(name.endswith("cannot be scored") for _, name in tally.rows):
+        print_speed(data)
     print(f"{tally.differing} comparisons differ" if tally.differing else "nothing differs")
     return 1 if tally.differing else 0
 

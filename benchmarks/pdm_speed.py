@@ -13,12 +13,13 @@ MANY = 4096
 
 def print_speed(data: Cases, seconds: float = 1.0) -> None:
     """Print plans a second of one core: one plan at a time, all plans of a scene at once, 4,096 plans of one scene."""
-    groups: dict[tuple[int, float], list[np.ndarray]] = {}
+    groups: dict[tuple[int, float, int], list[np.ndarray]] = {}         # plans of one scene, spacing and length
     for case, (index, dt_s) in enumerate(zip(data["case_scene"], data["case_dt"], strict=True)):
-        groups.setdefault((int(index), float(dt_s)), []).append(data[f"c{case:03d}/poses"])
+        poses = data[f"c{case:03d}/poses"]
+        groups.setdefault((int(index), float(dt_s), len(poses)), []).append(poses)
     if not groups:
         return
-    scenes = {index: prepare(read_scene(data, index)) for index, _ in groups}
+    scenes = {index: prepare(read_scene(data, index)) for index, *_ in groups}
     busiest = max(groups, key=lambda key: scenes[key[0]].scene.agents.shape[1])
     poses = np.stack(groups[busiest])
     many = np.random.default_rng(0).normal(1.0, 0.1, (MANY, 1, 3)) * np.resize(poses, (MANY, *poses.shape[1:]))

@@ -35,10 +35,11 @@ def read_scene(data: Cases, index: int) -> Scene:
     def get(name: str) -> np.ndarray:
         return data[f"s{index:02d}/{name}"]
 
-    limit = float(get("speed_limit"))
+    limit, agents = float(get("speed_limit")), get("agents_key")
     return Scene(
         scene_key=(str(get("name")), index), time_us=int(get("t0_us")), ego=get("ego"), past=get("past"),
-        past_time_us=get("past_t_us").astype(np.int64), human=get("human"), agents=get("agents_key"),
+        past_time_us=get("past_t_us").astype(np.int64), human=get("human"),
+        agents=np.where(agents[..., :1] > 0, agents, 0.0),    # whatever a file has where nothing was seen
         agent_lwh=get("agents_lwh"), agent_category=get("agents_type").astype(np.int8),
         agent_token=get("agents_token"), light_token=get("tl_ids"), light_red=get("tl_red").astype(bool),
         map_xy=get("map_xy"), map_start=get("map_off").astype(np.int64), map_layer=get("map_layer").astype(np.int8),
