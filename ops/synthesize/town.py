@@ -23,6 +23,7 @@ MEDIAN_OPEN_M = 7.0             # a median begins this far from the stop line
 MEDIAN_SHOULDER_M = 0.3  # drivable strip between a median and the inner lane
 TIGHTEST_M = 42.0               # smallest radius of a street
 BAY_WIDTH_M = 2.3               # parking bay beside the shoulder
+OMITTED_SHARE = 0.15            # of the inner minor streets of the grid
 
 
 class Turn(IntEnum):
@@ -180,20 +181,28 @@ class _Node:
 
 
 def _choose_edges(config: TownConfig, rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """(node, node, direction index from the first) of every street; a few inner minor streets are left out."""
-    edges = []
+    """(node, node, direction index from the first) of every street; a few inner minor streets are left out.
+
+    Every node keeps two streets, so that nobody drives into a dead end.
+    """
+    edges, may_go = [], []
     for row in range(config.rows):
         for column in range(config.columns):
             here = row * config.columns + column
             if column + 1 < config.columns:
-                outer = row in (0, config.rows - 1)
-                if outer or row in config.wide_rows or rng.random() > 0.15:
-                    edges.append((here, here + 1, 0))
+                edges.append((here, here + 1, 0))
+                may_go.append(row not in (0, config.rows - 1, *config.wide_rows) and rng.random() <= OMITTED_SHARE)
             if row + 1 < config.rows:
-                outer = column in (0, config.columns - 1)
-                if outer or column in config.wide_columns or rng.random() > 0.15:
-                    edges.append((here, here + config.columns, 1))
-    return edges
+                edges.append((here, here + config.columns, 1))
+                may_go.append(column not in (0, config.columns - 1, *config.wide_columns) and rng.random() <= OMITTED_SHARE)
+    degree = np.bincount([node for edge in edges for node in edge[:2]])
+    kept = []
+    for edge, goes in zip(edges, may_go, strict=True):
+        if goes and degree[list(edge[:2])].min() > 2:
+            degree[list(edge[:2])] -= 1
+        else:
+            kept.append(edge)
+    return kept
 
 
 def _place_nodes(config: TownConfig, edges: list[tuple[int, int, int]], rng: np.random.Generator) -> list[_Node]:
