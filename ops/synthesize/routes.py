@@ -81,7 +81,7 @@ def make_route(town: Town, lane_ids: tuple[int, ...], points: int) -> Route:
 def speed_profile(route: Route, *, limit_factor: float, lateral_mps2: float, brake_mps2: float) -> np.ndarray:
     """Greatest comfortable speed at every metre, (M,): limit, curvature, and braking ahead of slower places."""
     bend = np.abs(route.curvature)
-    lateral = lateral_mps2 * (1 + 0.65 * np.clip((bend - 0.03) / 0.04, 0.0, 1.0))        # drivers hurry more through turns
+    lateral = lateral_mps2 * (1 + 0.35 * np.clip((bend - 0.03) / 0.04, 0.0, 1.0))        # drivers hurry more through turns
     speed = np.minimum(route.limit_mps * limit_factor, np.sqrt(lateral / np.maximum(bend, 1e-4)))
     ahead = np.arange(len(speed), dtype=float)
     square = speed**2 + 2 * brake_mps2 * ahead          # v(s)^2 <= v(t)^2 + 2 b (t - s) for every later t

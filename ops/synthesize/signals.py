@@ -5,7 +5,7 @@ import numpy as np
 from ops.synthesize.town import Town
 
 GREEN, AMBER, RED = 0, 1, 2
-GREEN_S, AMBER_S, ALL_RED_S = 6.0, 2.5, 1.0
+GREEN_S, AMBER_S, ALL_RED_S = 5.0, 2.5, 0.7
 CYCLE_S = 2 * (GREEN_S + AMBER_S + ALL_RED_S)
 
 

@@ -15,13 +15,13 @@ from shapely.geometry import Polygon
 from ops.synthesize import curves
 
 LANE_WIDTH_M = 3.6
-SHOULDER_M = 0.35               # drivable strip between the outer lane and the kerb
+SHOULDER_M = 0.8                # drivable strip between the outer lane and the kerb
 CROSSWALK_M = (1.6, 4.6)        # band of a crosswalk inside the junction, from the stop line
 CORNER_M = 10.0                 # free corner between the crosswalk and the crossing street
 FLARE_M = 0.7                   # by which a kerb opens towards a junction
 MEDIAN_OPEN_M = 7.0             # a median begins this far from the stop line
-MEDIAN_SHOULDER_M = 0.3  # drivable strip between a median and the inner lane
-TIGHTEST_M = 42.0               # smallest radius of a street
+MEDIAN_SHOULDER_M = 0.6  # drivable strip between a median and the inner lane
+TIGHTEST_M = 30.0               # smallest radius of a street
 BAY_WIDTH_M = 2.3               # parking bay beside the shoulder
 OMITTED_SHARE = 0.15            # of the inner minor streets of the grid
 
@@ -43,15 +43,15 @@ class TownConfig:
     rows: int = 5
     spacing_m: float = 114.0    # between nodes
     jitter_m: float = 9.0      # displacement of a node
-    rotation_rad: tuple[float, float] = (0.30, 0.46)    # of the arms of a node against the grid
-    bulge_m: float = 9.0        # greatest extra sideways swing of a street
+    rotation_rad: tuple[float, float] = (0.36, 0.52)    # of the arms of a node against the grid
+    bulge_m: float = 13.0        # greatest extra sideways swing of a street
     wide_columns: tuple[int, ...] = (1, 5)  # streets with two lanes a direction
     wide_rows: tuple[int, ...] = (2,)
     wide_median_m: float = 2.2  # raised strip between the directions of wide streets
     minor_median_m: float = 1.2 # of those minor streets that have one
     minor_median_share: float = 0.72
-    minor_speed_mps: float = 11.0
-    wide_speed_mps: float = 14.0
+    minor_speed_mps: float = 12.0
+    wide_speed_mps: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +292,7 @@ class _Builder:
             middle, left, right = (curves.resample(curves.offset(line, -_inner_edge(median_m) - (index + where) * LANE_WIDTH_M))
                                    for where in (0.5, 0.0, 1.0))
             speed = self.config.wide_speed_mps if count == 2 else self.config.minor_speed_mps
+            speed = min(speed, round(float(np.sqrt(2.6 / np.abs(curves.curvature(middle)).max())), 1))
             self.lanes[lane_id] = Lane(lane_id, False, middle, left, right, speed, group, index + 1, (), (),
                                        50000 + goal[0], goal[1])
             ids.append(lane_id)
@@ -340,7 +341,7 @@ class _Builder:
         for source, target in pairs:
             path = curves.bend(self.lanes[source].path[-1], self.lanes[target].path[0])
             tight = np.abs(curves.curvature(path)).max()
-            speed = min(self.lanes[source].speed_mps, self.lanes[target].speed_mps, round(float(np.sqrt(2.8 / tight)), 1))
+            speed = min(self.lanes[source].speed_mps, self.lanes[target].speed_mps, round(float(np.sqrt(3.2 / tight)), 1))
             lane_id = 20000 + len(self.lanes)
             self.lanes[lane_id] = Lane(
                 lane_id, True, path, curves.offset(path, LANE_WIDTH_M / 2), curves.offset(path, -LANE_WIDTH_M / 2), speed, block,
