@@ -49,6 +49,7 @@ class Setting:
 
     extras: tuple[Extra, ...] = ()
     oncoming: tuple[tuple[int, float], ...] = ()        # (lane, distance along it) of cars to spawn
+    alone: bool = False                 # nobody starts ahead of the ego on its way
     walker: tuple[np.ndarray, np.ndarray, float] | None = None      # start, goal, speed; walker 0
     cones: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))     # (n, 3) poses
 
@@ -281,6 +282,7 @@ class _LateAmber(Event):
                 if not start_m + 60 < ego.enter_m[slot] < start_m + 190:
                     continue
                 event = cls()
+                event.setting = Setting(alone=True)
                 lane = town.lanes[int(lane_id)]
                 event.line_m, event.junction_id, event.axis = float(ego.enter_m[slot]), lane.junction_id, lane.arm % 2
                 event.in_time_s, event.last_m = rng.uniform(1.5, 3.2), event.line_m
@@ -290,6 +292,9 @@ class _LateAmber(Event):
     def step(self, traffic: Traffic) -> None:
         away = self.line_m - traffic.s_m[0] - traffic.front_m[0]
         v = traffic.v_mps[0]
+        if traffic.time_s == 0:                 # green when the ego will come, or there is nothing to turn amber
+            ahead = traffic.speed_cap[0, int(traffic.s_m[0] + traffic.front_m[0]):int(self.line_m)]
+            traffic.signals.turn_green(self.junction_id, self.axis, float((1 / ahead).sum()) - 4.0)
         near = self.begun_s is None and v > 5.0 and 0 < away < self.in_time_s * v and traffic.leader_gap_m > away
         if near and traffic.signals.states(traffic.time_s)[traffic.signals.row[self.junction_id]][self.axis] == 0:
             self.begun_s = traffic.time_s

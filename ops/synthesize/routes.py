@@ -9,7 +9,7 @@ import numpy as np
 from ops.synthesize import curves
 from ops.synthesize.town import Lane, Town, TownConfig, Turn, build_town
 
-TURN_WEIGHTS = {Turn.STRAIGHT: 0.24, Turn.LEFT: 0.40, Turn.RIGHT: 0.36}
+TURN_WEIGHTS = {Turn.STRAIGHT: 0.22, Turn.LEFT: 0.42, Turn.RIGHT: 0.36}
 MAX_JUNCTIONS = 8               # per route; later ones are beyond what a log can reach
 FAR_M = 1e6
 

@@ -25,6 +25,10 @@ class Signals:
         inside = (time_s + self.phase_s[row] + CYCLE_S / 2 * axis) % CYCLE_S
         return np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
 
+    def turn_green(self, junction_id: int, axis: int, at_s: float) -> None:
+        """Set the clock of a junction so that an axis turns green at a time."""
+        self.phase_s[self.row[junction_id]] = (-at_s - CYCLE_S / 2 * axis) % CYCLE_S
+
     def turn_amber(self, junction_id: int, axis: int, time_s: float) -> None:
         """Set the clock of a junction so that an axis turns amber now."""
         self.phase_s[self.row[junction_id]] = (GREEN_S - time_s - CYCLE_S / 2 * axis) % CYCLE_S

@@ -25,9 +25,9 @@ def spawn_fleet(town: Town, ego: Route, start_m: float, setting: Setting,
                 rng: np.random.Generator) -> tuple[Fleet, Drivers, np.ndarray]:
     """The ego (vehicle 0), the vehicles of the event (from 1), and others near the ego's way; with kinds (V,)."""
     extras = setting.extras
-    if not extras and rng.random() < FOLLOW_SHARE:
+    if not extras and not setting.alone and rng.random() < FOLLOW_SHARE:
         extras = (Extra(int(rng.integers(3)), start_m + rng.uniform(15.0, 38.0), slower=rng.uniform(0.85, 1.0)),)
-    others = _spots(town, ego, start_m, extras, setting.oncoming, rng)
+    others = _spots(town, ego, start_m, extras, setting, rng)
     routes = [ego, *(ego if extra.lane_ids is None else make_route(town, extra.lane_ids, ROUTE_M) for extra in extras)]
     routes += [make_route(town, pick_lanes(town, lane, ROUTE_M + s + 2, rng), ROUTE_M) for lane, s in others]
     count, fixed = len(routes), 1 + len(extras)
@@ -91,14 +91,14 @@ def _stroller(town: Town, ego: Route, rng: np.random.Generator) -> tuple | None:
     return (*ends, rng.uniform(1.0, 1.5), -30.0, 0, 0, False, -rng.uniform(0.0, 12.0))
 
 
-def _spots(town: Town, ego: Route, start_m: float, extras: tuple[Extra, ...], oncoming: tuple[tuple[int, float], ...],
+def _spots(town: Town, ego: Route, start_m: float, extras: tuple[Extra, ...], setting: Setting,
            rng: np.random.Generator) -> list[tuple[int, float]]:
     """(lane, distance along it) of the other vehicles: on lanes near the ego's way, never closer than 16 m to anybody."""
     near = ego.path[:int(REACH_M):6, :2]
     taken = [ego.path[int(start_m), :2]]
     taken += [(ego.path if extra.lane_ids is None else town.lanes[extra.lane_ids[0]].path)[int(extra.at_m), :2]
               for extra in extras]
-    chosen: list[tuple[int, float]] = list(oncoming)
+    chosen: list[tuple[int, float]] = list(setting.oncoming)
     taken += [town.lanes[lane].path[int(s), :2] for lane, s in chosen]
     density = rng.uniform(0.15, 0.50)
     spots, where = _every_spot(town.config)
@@ -106,7 +106,7 @@ def _spots(town: Town, ego: Route, start_m: float, extras: tuple[Extra, ...], on
     own = ego.lane_ids[:4]
     for index in rng.permutation(np.flatnonzero(close)):
         lane_id, s = spots[index]
-        if len(chosen) >= _MOST_OTHERS or rng.random() > density or (extras and lane_id in own):
+        if len(chosen) >= _MOST_OTHERS or rng.random() > density or ((extras or setting.alone) and lane_id in own):
             continue
         if np.hypot(*(np.array(taken) - where[index]).T).min() >= 16.0:
             chosen.append((lane_id, float(s)))

@@ -43,7 +43,7 @@ class TownConfig:
     rows: int = 5
     spacing_m: float = 114.0    # between nodes
     jitter_m: float = 9.0      # displacement of a node
-    rotation_rad: tuple[float, float] = (0.36, 0.52)    # of the arms of a node against the grid
+    rotation_rad: tuple[float, float] = (0.38, 0.54)    # of the arms of a node against the grid
     bulge_m: float = 13.0        # greatest extra sideways swing of a street
     wide_columns: tuple[int, ...] = (1, 5)  # streets with two lanes a direction
     wide_rows: tuple[int, ...] = (2,)
