@@ -20,8 +20,10 @@ from ops.synthesize.traffic import STEP_S, Traffic
 WARM_UP_S = 4.0                 # driven before the first frame, so that no frame shows the start
 TRIES = 240
 SHORTEST_EVENT_S = 11.0         # logs with events: one of 55 needed more than 60 tries at 11 s, one of 14 at 9 s
-STANDING_MPS = 0.5
-LONGEST_WAIT_S = 4.0            # recorded time in all that the expert stands: the longer it does, the better a blind plan
+SLOW_MPS = 2.0
+LONGEST_SLOW_S = 3.5            # recorded time in all below that speed: the more of it, the better a blind plan ...
+LONGEST_SLOW_EVENT_S = 6.0      # ... but these events are a wait
+WAITS = (EventKind.LATE_AMBER, EventKind.BLOCKED_LANE)
 ROUTES = 25                     # looked at for a place for an event before a try is given up
 EAST_SHARE = 0.72               # lanes beyond this share of the town's width are its eastern part
 
@@ -69,13 +71,14 @@ def _attempt(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveCon
     fleet, drivers, vehicle_kind = spawn_fleet(town, ego, start_m, event.setting if event else _NOTHING, rng)
     people = spawn_people(town, ego, event.setting if event else _NOTHING, rng)
     traffic = Traffic(town, fleet, drivers, people, Signals(town, rng))
-    recorder, reason, waited_s = Recorder(), "", 0.0
+    recorder, reason, slow_s = Recorder(), "", 0.0
+    longest_s = LONGEST_SLOW_EVENT_S if kind in WAITS else LONGEST_SLOW_S
     every, warm_up = round(1.0 / (config.hz * STEP_S)), round(WARM_UP_S / STEP_S)
     steps = warm_up + (config.frames - 1) * every + 1
     for step in range(steps):
         if step >= warm_up:
-            waited_s += STEP_S * (traffic.v_mps[0] < STANDING_MPS)
-            reason = fault(traffic) or ("waits too long" if waited_s > LONGEST_WAIT_S and kind != EventKind.LATE_AMBER else "")
+            slow_s += STEP_S * (traffic.v_mps[0] < SLOW_MPS)
+            reason = fault(traffic) or ("waits too long" if slow_s > longest_s else "")
             if reason:
                 return None, reason
             if (step - warm_up) % every == 0:

@@ -41,10 +41,10 @@ class TownConfig:
     seed: int = 7               # everything procedural follows from it
     columns: int = 7            # nodes of the street grid
     rows: int = 5
-    spacing_m: float = 114.0    # between nodes
+    spacing_m: float = 120.0    # between nodes
     jitter_m: float = 9.0      # displacement of a node
     rotation_rad: tuple[float, float] = (0.38, 0.54)    # of the arms of a node against the grid
-    bulge_m: float = 13.0        # greatest extra sideways swing of a street
+    bulge_m: float = 20.0        # greatest extra sideways swing of a street
     wide_columns: tuple[int, ...] = (1, 5)  # streets with two lanes a direction
     wide_rows: tuple[int, ...] = (2,)
     wide_median_m: float = 2.2  # raised strip between the directions of wide streets
