@@ -22,8 +22,10 @@ TRIES = 240
 SHORTEST_EVENT_S = 11.0         # logs with events: one of 55 needed more than 60 tries at 11 s, one of 14 at 9 s
 SLOW_MPS = 2.0
 LONGEST_SLOW_S = 3.5            # recorded time in all below that speed: the more of it, the better a blind plan ...
-LONGEST_SLOW_EVENT_S = 6.0      # ... but these events are a wait
+LONGEST_SLOW_EVENT_S = 6.0      # ... but these events are a wait,
 WAITS = (EventKind.LATE_AMBER, EventKind.BLOCKED_LANE)
+PATIENT_SHARE = 0.15            # and this share of drives may wait as long as a red light lasts
+RED_LIGHT_S = 12.0
 ROUTES = 25                     # looked at for a place for an event before a try is given up
 EAST_SHARE = 0.72               # lanes beyond this share of the town's width are its eastern part
 
@@ -45,9 +47,10 @@ def drive(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveConfig
     """
     wanted = rng.random() < config.event_rate
     kinds = rng.permutation(np.array(list(EventKind), object)) if wanted else np.array([None], object)
+    longest_s = RED_LIGHT_S if rng.random() < PATIENT_SHARE else LONGEST_SLOW_S
     faults = []
     for attempt in range(TRIES):
-        recording, reason = _attempt(town, parked, config, kinds[attempt // 8 % len(kinds)], rng)
+        recording, reason = _attempt(town, parked, config, kinds[attempt // 8 % len(kinds)], longest_s, rng)
         if recording is not None:
             return recording
         faults.append(reason)
@@ -60,7 +63,7 @@ def is_east(town: Town, lane: Lane) -> bool:
 
 
 def _attempt(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveConfig, kind: EventKind | None,
-             rng: np.random.Generator) -> tuple[Recording | None, str]:
+             longest_s: float, rng: np.random.Generator) -> tuple[Recording | None, str]:
     for _ in range(ROUTES):
         ego, start_m = _ego_route(town, config.east, rng), float(rng.uniform(5.0, 25.0))
         event = None if kind is None else stage(kind, town, ego, start_m, parked[0], rng)
@@ -72,7 +75,7 @@ def _attempt(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveCon
     people = spawn_people(town, ego, event.setting if event else _NOTHING, rng)
     traffic = Traffic(town, fleet, drivers, people, Signals(town, rng))
     recorder, reason, slow_s = Recorder(), "", 0.0
-    longest_s = LONGEST_SLOW_EVENT_S if kind in WAITS else LONGEST_SLOW_S
+    longest_s = max(longest_s, LONGEST_SLOW_EVENT_S) if kind in WAITS else longest_s
     every, warm_up = round(1.0 / (config.hz * STEP_S)), round(WARM_UP_S / STEP_S)
     steps = warm_up + (config.frames - 1) * every + 1
     for step in range(steps):

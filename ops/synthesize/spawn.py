@@ -36,7 +36,7 @@ def spawn_fleet(town: Town, ego: Route, start_m: float, setting: Setting,
     size = KIND_SIZES[kind] * rng.uniform(0.95, 1.06, (count, 3))
     size[0] = EGO_SIZE_M
     lateral, eager = rng.uniform(1.5, 2.1, count), np.clip(rng.normal(1.0, 0.07, count), 0.85, 1.12)
-    lateral[0], eager[0] = rng.uniform(1.8, 2.0), rng.uniform(0.99, 1.04)
+    lateral[0], eager[0] = rng.uniform(1.95, 2.1), rng.uniform(1.0, 1.04)
     cap = np.stack([speed_profile(route, limit_factor=f, lateral_mps2=a, brake_mps2=1.8)
                     for route, f, a in zip(routes, eager, lateral, strict=True)])
     aside = np.zeros((count, ROUTE_M))
@@ -126,7 +126,7 @@ def _every_spot(config: TownConfig) -> tuple[list[tuple[int, int]], np.ndarray]:
 def _drivers(count: int, extras: tuple[Extra, ...], rng: np.random.Generator) -> Drivers:
     drivers = Drivers(rng.uniform(1.3, 2.0, count), rng.uniform(1.5, 2.2, count), np.full(count, 7.0), np.full(count, 6.0),
                       rng.uniform(1.0, 1.6, count), rng.uniform(1.8, 3.0, count), rng.uniform(2.5, 4.2, count))
-    drivers.accel_mps2[0], drivers.brake_mps2[0] = rng.uniform(1.9, 2.1), rng.uniform(2.0, 2.2)
+    drivers.accel_mps2[0], drivers.brake_mps2[0] = rng.uniform(2.0, 2.15), rng.uniform(2.0, 2.2)
     drivers.hardest_mps2[0], drivers.jerk_mps3[0] = 3.7, 2.2
     drivers.headway_s[0], drivers.gap_m[0], drivers.stop_m[0] = rng.uniform(1.4, 1.55), rng.uniform(1.8, 2.1), 1.0
     return drivers
