@@ -21,11 +21,13 @@ WARM_UP_S = 4.0                 # driven before the first frame, so that no fram
 TRIES = 240
 SHORTEST_EVENT_S = 11.0         # logs with events: one of 55 needed more than 60 tries at 11 s, one of 14 at 9 s
 SLOW_MPS = 2.0
-LONGEST_SLOW_S = 3.5            # recorded time in all below that speed: the more of it, the better a blind plan ...
+LONGEST_SLOW_S = 3.0            # recorded time in all below that speed: the more of it, the better a blind plan ...
 LONGEST_SLOW_EVENT_S = 6.0      # ... but these events are a wait,
 WAITS = (EventKind.LATE_AMBER, EventKind.BLOCKED_LANE)
-PATIENT_SHARE = 0.15            # and this share of drives may wait as long as a red light lasts
+PATIENT_SHARE = 0.08            # and this share of drives may wait as long as a red light lasts
 RED_LIGHT_S = 12.0
+LEAST_BEND_RAD = 1.7            # turning of a route, left and right together, in the first BEND_M
+BEND_M = 130
 ROUTES = 25                     # looked at for a place for an event before a try is given up
 EAST_SHARE = 0.72               # lanes beyond this share of the town's width are its eastern part
 
@@ -66,6 +68,8 @@ def _attempt(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveCon
              longest_s: float, rng: np.random.Generator) -> tuple[Recording | None, str]:
     for _ in range(ROUTES):
         ego, start_m = _ego_route(town, config.east, rng), float(rng.uniform(5.0, 25.0))
+        if np.abs(np.diff(ego.path[int(start_m):int(start_m) + BEND_M, 2])).sum() < LEAST_BEND_RAD:
+            continue
         event = None if kind is None else stage(kind, town, ego, start_m, parked[0], rng)
         if kind is None or event is not None:
             break

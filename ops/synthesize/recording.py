@@ -10,6 +10,8 @@ from ops.synthesize.traffic import REAR_SHARE, Traffic
 
 PERSON_SIZE_M, CONE_SIZE_M = (0.6, 0.65, 1.75), (0.42, 0.42, 0.75)
 HARDEST_MPS2 = -3.5             # braking beyond this disqualifies a drive
+FORESEEN_S = (0.0, 0.45, 0.9)   # so does a touch now, or soon if all went straight on: how the time to collision is judged
+NEAR_M = 24.0                   # who is farther away cannot be touched within that time
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +98,31 @@ class Recorder:
 
 
 def fault(traffic: Traffic) -> str:
-    """Why this moment disqualifies the drive, or "": a touch, too near a person, or braking beyond comfort."""
+    """Why this moment disqualifies the drive, or "": a touch now or soon, too near a person, or braking beyond comfort."""
     if traffic.a_mps2[0] < HARDEST_MPS2:
         return "hard braking"
     if traffic.s_m[0] > traffic.ways.path.shape[1] - 150:
         return "route too short"
-    xy, width_m = traffic.poses()[:, :2], traffic.fleet.size_m[:, 1]
-    apart = xy[1:] - xy[0]
-    near = np.flatnonzero(np.hypot(apart[:, 0], apart[:, 1]) < 16.0) + 1
-    walk = traffic.walkers()[0]
-    apart = walk - xy[0]
-    walk = walk[(np.abs(apart) < 16.0).all(axis=1)] if traffic.v_mps[0] > 0.1 else walk[:0]
+    xy, width_m, forward = traffic.poses()[:, :2], traffic.fleet.size_m[:, 1], traffic.forward()
+    away = xy[1:] - xy[0]
+    near = np.flatnonzero(np.hypot(away[:, 0], away[:, 1]) < NEAR_M) + 1
+    walk, stride = traffic.walkers()
+    away = walk - xy[0]
+    beside = (np.abs(away) < NEAR_M).all(axis=1) if traffic.v_mps[0] > 0.1 else np.zeros(len(walk), bool)
+    walk, stride = walk[beside], stride[beside]
     if len(near) + len(walk) == 0:
         return ""
     circles = traffic.circles(np.concatenate([[0], near]))
-    own, others = circles[0], circles[1:].reshape(-1, 2)
-    reach = np.repeat(0.5 * (width_m[0] + width_m[near]) - 0.05, len(own))[:, None]
-    if (np.hypot(others[:, :1] - own[:, 0], others[:, 1:] - own[:, 1]) < reach).any():
-        return "collision"
-    if (np.hypot(walk[:, :1] - own[:, 0], walk[:, 1:] - own[:, 1]) < 0.5 * width_m[0] + 0.35).any():
-        return "too near a person"
+    velocity = forward * traffic.v_mps[:, None]
+    reach_m = (0.5 * (width_m[0] + width_m[near]) - 0.05)[:, None, None]
+    for ahead_s in FORESEEN_S if traffic.v_mps[0] > 2.0 else FORESEEN_S[:1]:
+        own = circles[0] + ahead_s * velocity[0]
+        cars = circles[1:] + ahead_s * velocity[near, None]
+        gap = np.hypot(cars[:, :, None, 0] - own[:, 0], cars[:, :, None, 1] - own[:, 1])           # (n, 5, 5)
+        in_front = ahead_s == 0.0 or ((xy[near] - xy[0]) @ forward[0] > traffic.front_m[0])[:, None, None]
+        if ((gap < reach_m) & in_front).any():
+            return "collision" if ahead_s == 0.0 else "nearly a collision"
+        people = walk + ahead_s * stride
+        if (np.hypot(people[:, :1] - own[:, 0], people[:, 1:] - own[:, 1]) < 0.5 * width_m[0] + 0.35).any():
+            return "too near a person"
     return ""

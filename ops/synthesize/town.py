@@ -49,7 +49,7 @@ class TownConfig:
     wide_rows: tuple[int, ...] = (2,)
     wide_median_m: float = 2.2  # raised strip between the directions of wide streets
     minor_median_m: float = 1.2 # of those minor streets that have one
-    minor_median_share: float = 0.85
+    minor_median_share: float = 0.8
     minor_speed_mps: float = 12.0
     wide_speed_mps: float = 15.0
 
