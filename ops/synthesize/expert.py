@@ -116,4 +116,10 @@ def _allowed(config: TownConfig, east: bool | None) -> tuple[frozenset[int], tup
     """Lanes in that part of the town, and those of them a route can start in; kept for the process."""
     town = build_town(config)
     inside = [lane for lane in town.lanes.values() if east is None or is_east(town, lane) == east]
+    while east is not None:             # who can only go on to the other part is left out, or training would be led there
+        known = {lane.lane_id for lane in inside}
+        closed = [lane for lane in inside if not known.isdisjoint(lane.successors)]
+        if len(closed) == len(inside):
+            break
+        inside = closed
     return frozenset(lane.lane_id for lane in inside), tuple(lane.lane_id for lane in inside if not lane.is_connector)
