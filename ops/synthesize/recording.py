@@ -10,8 +10,9 @@ from ops.synthesize.traffic import REAR_SHARE, Traffic
 
 PERSON_SIZE_M, CONE_SIZE_M = (0.6, 0.65, 1.75), (0.42, 0.42, 0.75)
 HARDEST_MPS2 = -3.5             # braking beyond this disqualifies a drive
-FORESEEN_S = (0.0, 0.45, 0.9)   # so does a touch now, or soon if all went straight on: how the time to collision is judged
-NEAR_M = 24.0                   # who is farther away cannot be touched within that time
+FORESEEN_S = (0.0, 0.35, 0.7, 1.0)      # so does a touch now, or soon if all went straight on: how the time to collision is judged
+FORESEEN_ROOM_M = 0.2           # corners of a box that its circles leave out
+NEAR_M = 26.0                   # who is farther away cannot be touched within that time
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def fault(traffic: Traffic) -> str:
         cars = circles[1:] + ahead_s * velocity[near, None]
         gap = np.hypot(cars[:, :, None, 0] - own[:, 0], cars[:, :, None, 1] - own[:, 1])           # (n, 5, 5)
         in_front = ahead_s == 0.0 or ((xy[near] - xy[0]) @ forward[0] > traffic.front_m[0])[:, None, None]
-        if ((gap < reach_m) & in_front).any():
+        if ((gap < reach_m + FORESEEN_ROOM_M * (ahead_s > 0)) & in_front).any():
             return "collision" if ahead_s == 0.0 else "nearly a collision"
         people = walk + ahead_s * stride
         if (np.hypot(people[:, :1] - own[:, 0], people[:, 1:] - own[:, 1]) < 0.5 * width_m[0] + 0.35).any():
