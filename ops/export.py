@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.deploy import fold
 from models.student import StudentPlanner
 from ops.training_arrays import TrainingArrays
 from storage.errors import ArtifactError
@@ -56,7 +57,7 @@ def export(student: StudentPlanner, rows: TrainingArrays, out: Path, *, int8: bo
     model = _Deployed(student).eval()
     file = out / ONNX_FILE
     inputs = {"images": rows.images, "camera": rows.camera, "status": rows.status}
-    _write_onnx(model, inputs, file)
+    _write_onnx(_Deployed(fold(student)), inputs, file)
     with torch.no_grad():
         torch_plans = model(*map(torch.from_numpy, inputs.values())).numpy()
     plans = run_onnx(file, inputs)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.attention import Attention
+from models.deploy import FoldedAttention, fold
 from ops.export import export, run_onnx
 from ops.load_planner import load_planner
 from ops.make_planner import planner_arrays
@@ -30,6 +32,29 @@ def test_onnx_plans_what_torch_plans():
     first = {name: values[:1] for name, values in inputs.items()}
     assert np.abs(run_onnx(made().student / "student.onnx", inputs) - expected).max() < 1e-4
     assert np.abs(run_onnx(made().student / "student.onnx", first) - expected[:1]).max() < 1e-4
+
+
+@pytest.mark.parametrize("memory_width", [None, 8])
+def test_a_folded_attention_gives_what_the_trained_one_gives(memory_width):
+    torch.manual_seed(0)
+    trained = Attention(16, 4, memory_width)
+    folded = fold(torch.nn.Sequential(trained))[0]
+    assert isinstance(folded, FoldedAttention) and isinstance(trained, Attention)
+    query, memory = torch.randn(2, 5, 16), torch.randn(2, 7, memory_width or 16)
+    assert torch.allclose(folded(query, memory), trained(query, memory), atol=1e-6)
+    if memory_width is None:
+        assert torch.allclose(folded(query, query), trained(query, query), atol=1e-6)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "int8"])
+def test_one_row_alone_is_planned_as_among_others(runtime):
+    """A single row has a session of its own, whose shapes are fixed."""
+    student, rows = Student.from_pretrained(made().student, runtime=runtime), made().val.take(np.arange(3))
+    motion = np.concatenate([rows.velocity, rows.acceleration], axis=1)
+    together = student.plan(rows.images, motion, rows.command, rows.camera)
+    alone = [student.plan(rows.images[row : row + 1], motion[row : row + 1], rows.command[row : row + 1],
+                          rows.camera[row : row + 1])[0] for row in range(3)]
+    assert np.abs(together - np.stack(alone)).max() < 1e-4
 
 
 def test_the_export_report_tells_parity_size_and_what_eight_bits_cost():
