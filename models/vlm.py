@@ -6,13 +6,16 @@ ties the two); `save` writes them back into the vocabulary, so that the folder i
 Legend: B rows, L prompt tokens, V visual tokens, S code slots, K = 16 codes, D hidden width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
 from models.vlm_inputs import CODE_COUNT, VlmInputs, VlmProcessor
 
@@ -50,6 +53,7 @@ class ActionVlm(nn.Module):
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration, processor: VlmProcessor) -> None:
         super().__init__()
+        _quicken(model)
         self.model, self.processor = model, processor
         self._adapters: Any = None
         if len(processor.tokenizer) > _table(model).shape[0]:   # real weights have spare rows, so they are not resized
@@ -74,11 +78,10 @@ class ActionVlm(nn.Module):
                 _small_config(config, processor), attn_implementation=config.attention,
                 dtype=getattr(torch, config.dtype))
             vlm = cls(model, processor)
-        if config.gradient_checkpointing:
-            vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            vlm.model.enable_input_require_grads()
         if config.lora_rank:
             vlm._add_adapters(config.lora_rank)
+        if config.gradient_checkpointing:   # last: peft would let gradients into the frozen vision tower, for nothing
+            vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return vlm
 
     @classmethod
@@ -116,15 +119,34 @@ class ActionVlm(nn.Module):
         is_visual_BL = inputs.input_ids_BL == self.processor.image_pad
         visual_BVD = out.last_hidden_state[is_visual_BL].view(len(is_visual_BL), -1, out.last_hidden_state.shape[-1])
         hidden, logits, codes = [out.last_hidden_state[:, -1]], [], []
+        step = self._steps(inputs, out.past_key_values, slots - 1)
         for slot in range(slots):
             logits.append(hidden[-1].float() @ self.action_rows_KD.T)
             codes.append(logits[-1].argmax(dim=-1))
             if slot + 1 < slots:
-                code_B1D = self.action_rows_KD[codes[-1]][:, None].to(hidden[-1].dtype)
-                out = self._run(inputs, code_B1D, use_cache=True,
-                                start=inputs.input_ids_BL.shape[1] + slot, past_key_values=out.past_key_values)
-                hidden.append(out.last_hidden_state[:, -1])
+                hidden.append(step(slot, self.action_rows_KD[codes[-1]][:, None].to(hidden[-1].dtype)))
         return Decoded(torch.stack(codes, 1), torch.stack(logits, 1), torch.stack(hidden, 1), visual_BVD)
+
+    def _steps(self, inputs: VlmInputs, cache: Any, steps: int) -> Callable[[int, torch.Tensor], torch.Tensor]:
+        """A function (number of the step, embedding (B, 1, D)) -> hidden state (B, D) of one token more.
+
+        Without padding it goes through the class's layers alone: its forward would work out rotary angles and a mask anew
+        for every token, and here nothing is masked.
+        """
+        language, start = self.model.model.language_model, inputs.input_ids_BL.shape[1]
+        if bool(inputs.pad_B.any()):
+            return lambda number, embeds_B1D: self._run(
+                inputs, embeds_B1D, start=start + number, use_cache=True, past_key_values=cache).last_hidden_state[:, 0]
+        positions_31S = inputs.positions_3T[:, None, start : start + steps]
+        cosine_1Sd, sine_1Sd = language.rotary_emb(_table(self.model)[:1], positions_31S)
+
+        def step(number: int, hidden_B1D: torch.Tensor) -> torch.Tensor:
+            angles = cosine_1Sd[:, number, None], sine_1Sd[:, number, None]
+            for layer in language.layers:
+                hidden_B1D = layer(hidden_B1D, position_embeddings=angles, past_key_values=cache, use_cache=True)
+            return language.norm(hidden_B1D)[:, 0]
+
+        return step
 
     def _embed(self, inputs: VlmInputs) -> torch.Tensor:
         """Token embeddings (B, L, D) with the vision tower's output at the image tokens."""
@@ -151,6 +173,31 @@ class ActionVlm(nn.Module):
         target = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
         wrapped = get_peft_model(self.model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=target))
         object.__setattr__(self, "_adapters", wrapped)      # not a submodule: its parameters are already in self.model
+
+
+class _PatchProduct(nn.Module):
+    """The class's patch embedding, its convolution over patches that do not overlap done as the matrix product it is."""
+
+    def __init__(self, proj: nn.Conv3d) -> None:
+        super().__init__()
+        self.proj = proj
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        weight = self.proj.weight.flatten(1)
+        return F.linear(pixels.view(-1, weight.shape[1]).to(weight.dtype), weight)
+
+
+def _quicken(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Put layers that do the same in fewer steps in the place of the class's own; names and weights stay."""
+    visual = model.model.visual
+    if not isinstance(visual.patch_embed, _PatchProduct):
+        visual.patch_embed = _PatchProduct(visual.patch_embed.proj)
+    for module in [*model.modules()]:
+        for name, child in [*module.named_children()]:
+            if isinstance(child, Qwen2_5_VLRMSNorm):
+                norm = nn.RMSNorm(len(child.weight), eps=child.variance_epsilon, device="meta")
+                norm.weight = child.weight
+                setattr(module, name, norm)
 
 
 def _table(model: Qwen2_5_VLForConditionalGeneration) -> torch.Tensor:

@@ -124,6 +124,41 @@ def test_step_by_step_decoding_gives_the_logits_of_one_pass_over_its_codes(vlm, 
     assert said.action_BSD.shape == (3, 12, 32) and said.visual_BVD.shape == (3, 8, 32)
 
 
+def test_decoding_reads_the_image_and_the_prompt_once_and_then_one_token_a_step(vlm, inputs):
+    lengths, seen = [], []
+    layer, vision = vlm.model.model.language_model.layers[0], vlm.model.model.visual
+    hooks = [layer.register_forward_pre_hook(lambda _, arguments: lengths.append(arguments[0].shape[1])),
+             vision.register_forward_pre_hook(lambda *_: seen.append(1))]
+    vlm.decode(inputs)
+    for hook in hooks:
+        hook.remove()
+    assert lengths == [inputs.input_ids_BL.shape[1], *[1] * 11] and seen == [1]
+
+
+def test_the_quicker_layers_give_what_those_of_the_class_give(vlm, inputs, tmp_path):
+    vlm.save(tmp_path)
+    plain, first = AutoModelForImageTextToText.from_pretrained(tmp_path).eval(), vlm.processor.first_action
+    said = vlm.decode(inputs)
+    arguments, seen_BT = class_arguments(vlm, inputs), torch.cat([inputs.input_ids_BL, first + said.codes_BS[:, :-1]], dim=1)
+    more = torch.ones_like(said.codes_BS[:, :-1])
+    arguments |= {"input_ids": seen_BT, "attention_mask": torch.cat([arguments["attention_mask"], more], dim=1),
+                  "mm_token_type_ids": torch.cat([arguments["mm_token_type_ids"], 0 * more], dim=1)}
+    with torch.no_grad():
+        hidden_BTD = plain.model(**arguments).last_hidden_state
+    assert torch.allclose(hidden_BTD[:, -12:], said.action_BSD, atol=1e-5)
+    is_visual_BT = seen_BT == vlm.processor.image_pad
+    assert torch.allclose(hidden_BTD[is_visual_BT], said.visual_BVD.flatten(0, 1), atol=1e-5)
+
+
+def test_a_frozen_vision_tower_keeps_nothing_for_a_backward_pass(inputs, tmp_path):
+    ActionVlm.build(SMALL_VLM).save(tmp_path)
+    adapted = ActionVlm.build(VlmConfig(pretrained=str(tmp_path), lora_rank=2, gradient_checkpointing=True)).train()
+    assert not adapted._embed(inputs).requires_grad
+    adapted(inputs, torch.zeros(3, 12, dtype=torch.long)).sum().backward()
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    assert len(trained) > 1 and all(parameter.grad is not None for parameter in trained)
+
+
 def test_rows_do_not_touch_each_other(vlm):
     frames = tiny_frames(1, 5)
     together = read_vlm(vlm, frames.images, frames.status, batch=5)
