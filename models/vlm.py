@@ -80,8 +80,9 @@ class ActionVlm(nn.Module):
             vlm = cls(model, processor)
         if config.lora_rank:
             vlm._add_adapters(config.lora_rank)
-        if config.gradient_checkpointing:   # last: peft would let gradients into the frozen vision tower, for nothing
+        if config.gradient_checkpointing:
             vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            vlm.model.disable_input_require_grads()     # it sends gradients through a frozen vision tower, for nothing
         return vlm
 
     @classmethod

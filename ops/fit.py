@@ -112,7 +112,7 @@ def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: 
     start = 0
     if state is not None:
         start = state["step"]
-        model.load_state_dict(state["model"])
+        load_trained_state(model, state["model"])
         optimizer.load_state_dict(state["optimizer"])
     wrapped, progress = session.prepare(model), _Progress(start, config.steps, session.rank == 0)
     for step in range(start, config.steps):
@@ -134,9 +134,27 @@ def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: 
         keep = last or done % config.checkpoint_every == 0
         if keep or done % config.report_every == 0:
             session.report(done, {"loss": float(loss.detach()), "gradient_norm": norm, **metrics},
-                           {"model": model.state_dict(), "optimizer": optimizer.state_dict()} if keep else None)
+                           {"model": trained_state(model), "optimizer": optimizer.state_dict()} if keep else None)
         progress.tell(done, float(loss.detach()))
     model.eval()
+
+
+def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes of a network: its buffers, and the parameters that are not frozen.
+
+    A frozen parameter is what it was when the run began, which begins by building the same network again: of a 3B model
+    with adapters that leaves 0.5 GB to write instead of 8.
+    """
+    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def load_trained_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Put what trained_state gave into a network built alike. Raises RuntimeError if its trained part is another."""
+    expected = trained_state(model).keys()
+    if state.keys() != expected:
+        raise RuntimeError(f"the checkpoint is of another training: {sorted(state.keys() ^ expected)[:5]}")
+    model.load_state_dict(state, strict=False)
 
 
 def batch_rows(seed: int, step: int, rows: int, batch: int) -> np.ndarray:

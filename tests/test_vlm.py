@@ -1,5 +1,6 @@
 """The vision-language model with action tokens: the same numbers as its class, its own decoding, its files."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -235,18 +236,55 @@ def test_adapters_train_alone_and_merge_into_the_saved_weights(vlm, inputs, tmp_
 
 
 class Here:
-    """A session in this process that keeps nothing."""
+    """A session in this process; keeps the last state, and can be killed after a number of steps."""
 
     rank, world_size, device = 0, 1, torch.device("cpu")
 
+    def __init__(self, state=None, killed_at=None):
+        self.state, self.killed_at = state, killed_at
+
     def resume(self):
-        return None
+        return self.state
 
     def prepare(self, model):
         return model
 
     def report(self, step, metrics, state=None):
-        self.last = metrics
+        if state is not None:
+            self.state = {"step": step, **deepcopy(state)}
+        if step == self.killed_at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_killed_run_ends_in_the_same_bits_and_keeps_only_what_it_trains(vlm, rank, tmp_path):
+    """Of a model with adapters that is the adapters and the action rows; the rest is read again from its folder."""
+    vlm.save(tmp_path)
+    frames, codes = tiny_frames(1, 8), torch.arange(96).view(8, 12) % 16
+
+    def trained(session: Here) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        model = ActionVlm.build(VlmConfig(pretrained=str(tmp_path), lora_rank=rank, gradient_checkpointing=True))
+
+        def loss_of(wrapped, rows):
+            return code_loss(wrapped(vlm_inputs(model, frames.images[rows], frames.status[rows]), codes[rows]), codes[rows],
+                             torch.ones(len(rows), 12, dtype=torch.bool))
+
+        fit(session, model, loss_of, 8, FitConfig(steps=5, batch=4, learning_rate=1e-2, checkpoint_every=2), seed=0)
+        return model.state_dict()
+
+    killed = Here(killed_at=4)
+    with pytest.raises(KeyboardInterrupt):
+        trained(killed)
+    kept = killed.state["model"]
+    assert killed.state["step"] == 4 and "action_rows_KD" in kept
+    assert rank == 0 or all("lora_" in name or name == "action_rows_KD" for name in kept)
+    whole, resumed = trained(Here()), trained(Here(state=killed.state))
+    assert whole.keys() == resumed.keys() and all(torch.equal(value, whole[name]) for name, value in resumed.items())
+    assert any(not torch.equal(value, whole[name]) for name, value in kept.items())
+    killed.state["model"].pop("action_rows_KD")
+    with pytest.raises(RuntimeError, match="another training"):
+        trained(Here(state=killed.state))
 
 
 def test_it_overfits_eight_rows():
