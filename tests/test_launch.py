@@ -1,4 +1,4 @@
-"""The door to Ray Train: the codebook trained by real workers, and a worker that dies."""
+"""The door to Ray Train: the codebook and the VLM trained by real workers, and a worker that dies."""
 
 import json
 from dataclasses import replace
@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ground_world import drive
+from safetensors.torch import load_file
 from test_learn_actions import recipe
 
-from ops.fit import RunPlace, TrainingJob
+from models.vlm import ActionVlm, VlmConfig
+from ops.fit import FitConfig, RunPlace, TrainingJob
 from ops.launch import LaunchConfig, Session, launch
 from ops.learn_actions import learn_actions, read_codebook
+from ops.training_arrays import TrainingArrays
+from tests.tiny_vla import SMALL_VLM, tiny_frames
 
 pytestmark = pytest.mark.slow
 LOSE_AT = 6
@@ -70,6 +75,56 @@ def test_a_worker_that_dies_more_often_than_allowed_ends_the_run(tmp_path, no_ra
     with pytest.raises(Exception, match=r"(?i)worker|died|exit"):
         launch(counting_loop, {"deaths": 2}, name="dies", runs=tmp_path,
                where=replace(LaunchConfig(num_workers=1, threads=1), max_failures=0))
+
+
+def mortal_vlm_loop(config: dict) -> dict:
+    """Trains a VLM; with `config["die_after"]` its first life ends after the checkpoint of that step."""
+    import os
+    import time
+
+    from ops.fit_vlm import vlm_loop
+
+    report, died = Session.report, Path(config["_run"]) / "died"
+
+    def report_and_die(self, step, metrics, state=None):
+        report(self, step, metrics, state)
+        if step == config["die_after"] and self.rank == 0 and not died.exists():
+            time.sleep(3)
+            died.touch()
+            os._exit(1)
+
+    Session.report = report_and_die
+    try:
+        return vlm_loop(config)
+    finally:
+        Session.report = report
+
+
+def test_two_workers_train_adapters_of_one_vlm_and_a_lost_worker_changes_no_bit(tmp_path, no_ray_left_behind):
+    """What runs at full scale, on a small model: DDP, adapters, gradient checkpointing, and weights from a folder."""
+    torch.manual_seed(0)
+    ActionVlm.build(SMALL_VLM).save(tmp_path / "base")
+    frames = tiny_frames(1, 16)
+    TrainingArrays(frames.status, frames.future, frames.images, codes=frames.codes,
+                   codes_valid=frames.codes_valid).save(tmp_path / "arrays")
+    vlm = VlmConfig(pretrained=str(tmp_path / "base"), lora_rank=2, gradient_checkpointing=True)
+    fit = FitConfig(steps=6, batch=8, learning_rate=1e-2, report_every=2, checkpoint_every=2)
+    made = {}
+    for name, die_after in (("whole", None), ("lost", 4)):
+        config = {"arrays": str(tmp_path / "arrays"), "out": str(tmp_path / name), "vlm": vlm, "fit": fit, "seed": 0,
+                  "die_after": die_after}
+        launch(mortal_vlm_loop, config, name=name, runs=tmp_path / "runs", where=LaunchConfig(num_workers=2, max_failures=1))
+        made[name] = load_file(tmp_path / name / "model.safetensors")
+    assert (tmp_path / "runs" / "lost" / "died").exists()
+    assert made["whole"].keys() == made["lost"].keys()
+    assert all(torch.equal(value, made["lost"][name]) for name, value in made["whole"].items())
+    before = load_file(tmp_path / "base" / "model.safetensors")
+    changed = {name for name, value in before.items() if not torch.equal(value, made["whole"][name])}
+    assert any("q_proj" in name for name in changed) and not any("visual" in name for name in changed)
+    kept = torch.load(next((tmp_path / "runs" / "whole").rglob("state.pt")), weights_only=False)["model"]
+    assert kept and all("lora_" in name or name == "action_rows_KD" for name in kept)
+    rows = [json.loads(line) for line in (tmp_path / "runs" / "lost" / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6]
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
