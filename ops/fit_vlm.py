@@ -88,15 +88,18 @@ def open_vlm(folder: Path, device: str | None = None) -> ActionVlm:
 
 
 def read_vlm(vlm: ActionVlm, images: np.ndarray, status: np.ndarray, batch: int = 32) -> VlmReadings:
-    """Decode N rows greedily: image and prompt once, then one step a code."""
+    """Decode N rows greedily: image and prompt once, then one step a code. Each batch leaves the VLM's device at once."""
     vlm.eval()
-    parts = [vlm.decode(vlm_inputs(vlm, images[rows], status[rows])) for rows in _batches(len(images), batch)]
-
-    def join(name: str, kind: type) -> np.ndarray:
-        return np.concatenate([getattr(part, name).float().cpu().numpy().astype(kind) for part in parts])
-
-    return VlmReadings(join("codes_BS", np.int64), join("logits_BSK", np.float16), join("action_BSD", np.float16),
-                       join("visual_BVD", np.float16))
+    kinds = {"codes_BS": np.int64, "logits_BSK": np.float16, "action_BSD": np.float16, "visual_BVD": np.float16}
+    read: dict[str, np.ndarray] = {}
+    for rows in _batches(len(images), batch):
+        said = vlm.decode(vlm_inputs(vlm, images[rows], status[rows]))
+        for name, kind in kinds.items():
+            values = getattr(said, name).float().cpu().numpy()
+            if name not in read:
+                read[name] = np.empty((len(images), *values.shape[1:]), kind)
+            read[name][rows] = values
+    return VlmReadings(*(read[name] for name in kinds))
 
 
 def read_vlm_apart(folder: Path, images: np.ndarray, status: np.ndarray, where: LaunchConfig) -> VlmReadings:
