@@ -119,7 +119,7 @@ def navsim() -> Preset:
         vla=VlaConfig(
             image_hw=(252, 448),
             vlm=VlmConfig(pretrained=os.environ.get("LATENTVLA_QWEN") or None, dtype="bfloat16",
-                          attention="flash_attention_2", lora_rank=64, gradient_checkpointing=True),
+                          attention="sdpa", lora_rank=64, gradient_checkpointing=True),
             vlm_fit=FitConfig(steps=20_000, batch=128, learning_rate=1e-4, autocast="bfloat16"),
             recipe=PlannerRecipe(
                 planner=PlannerConfig(image_hw=(252, 448), channels=(96, 192, 384), width=256, heads=8, blocks=4,
