@@ -78,12 +78,16 @@ class ActionVlm(nn.Module):
                 _small_config(config, processor), attn_implementation=config.attention,
                 dtype=getattr(torch, config.dtype))
             vlm = cls(model, processor)
+        return vlm.prepare(config)
+
+    def prepare(self, config: VlmConfig) -> "ActionVlm":
+        """Itself, ready for training as `config` says: with adapters, and with gradient checkpointing."""
         if config.lora_rank:
-            vlm._add_adapters(config.lora_rank)
+            self._add_adapters(config.lora_rank)
         if config.gradient_checkpointing:
-            vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            vlm.model.disable_input_require_grads()     # it sends gradients through a frozen vision tower, for nothing
-        return vlm
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.model.disable_input_require_grads()    # it sends gradients through a frozen vision tower, for nothing
+        return self
 
     @classmethod
     def from_pretrained(cls, folder: Path, *, dtype: str = "float32", attention: str = "sdpa") -> "ActionVlm":

@@ -1,0 +1,255 @@
+"""What training Qwen2.5-VL-3B takes on 8 GPUs of 80 GB: `python -m benchmarks.full_scale [--step]`. Not a training.
+
+The plan comes from our own code at the published shapes, built without memory (torch's meta device) as the preset `navsim`
+configures it: parameters and adapters are counted, what autograd keeps of the language model is added up tensor by tensor,
+and its multiplications are counted while a step runs without numbers. `--step` runs real steps with random weights on one
+GPU and compares. Legend: B rows, L tokens a row, D hidden width.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from models.vlm import CODE_SLOTS, ActionVlm, VlmConfig
+from models.vlm_inputs import VlmProcessor, prompts
+from ops.finetune import VlaConfig
+from ops.fit_vlm import code_loss, vlm_inputs
+from pipelines.presets import preset
+
+GB = 1e9
+NAVTRAIN_ROWS = 103_288             # scenes of NAVSIM's training split
+PEAK_FLOPS = {"H100": 989e12, "A100": 312e12}      # dense bfloat16, from the data sheets
+UTILISATION = 0.35                  # assumed until measured: share of the peak that the model's own products reach
+OUTSIDE_GB = 2.5                    # assumed: CUDA context, NCCL, and the allocator's fragments
+LIMIT_GB = 80.0
+
+
+def published_3b() -> Qwen2_5_VLConfig:
+    """The shapes of Qwen/Qwen2.5-VL-3B-Instruct, from its config.json."""
+    return Qwen2_5_VLConfig(
+        text_config=dict(
+            vocab_size=151_936, hidden_size=2048, intermediate_size=11_008, num_hidden_layers=36, num_attention_heads=16,
+            num_key_value_heads=2, max_position_embeddings=128_000, rms_norm_eps=1e-6, bos_token_id=151_643,
+            eos_token_id=151_645, rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[16, 24, 24])),
+        vision_config=dict(
+            depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, patch_size=14, spatial_merge_size=2,
+            temporal_patch_size=2, window_size=112, fullatt_block_indexes=[7, 15, 23, 31], out_hidden_size=2048),
+        tie_word_embeddings=True)
+
+
+def build(config: VlmConfig, device: str, shapes: Qwen2_5_VLConfig | None = None) -> ActionVlm:
+    """Our model at the published shapes, with random weights, or with none on the device `meta`; ready for training."""
+    processor = VlmProcessor.build()
+    with torch.device(device):
+        model = Qwen2_5_VLForConditionalGeneration._from_config(
+            shapes or published_3b(), dtype=getattr(torch, config.dtype), attn_implementation=config.attention)
+        return ActionVlm(model, processor).prepare(config)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One training step of one GPU, and the run."""
+
+    parameters: int
+    vision_parameters: int
+    trained: int
+    rows: int                       # of one GPU's step
+    visual_tokens: int              # of one row
+    tokens: int                     # of one row, with its codes
+    weights_bytes: int
+    gradient_bytes: int             # with the buckets that DDP sends
+    optimizer_bytes: int
+    kept_bytes: int                 # activations kept for the backward pass, as configured
+    kept_all_bytes: int             # and without gradient checkpointing
+    vision_bytes: int               # the frozen tower's largest working set; nothing of it is kept
+    model_flops: float              # of a step without recomputation: forward and backward, vision forward only
+    done_flops: float               # with what checkpointing computes again
+    checkpoint_bytes: int
+
+    @property
+    def peak_gb(self) -> float:
+        """Expected peak of one GPU's memory."""
+        fixed = self.weights_bytes + self.gradient_bytes + self.optimizer_bytes
+        return (fixed + max(self.kept_bytes, self.vision_bytes)) / GB + OUTSIDE_GB
+
+
+def plan(config: VlaConfig, gpus: int) -> Plan:
+    """Count what a step of `config.vlm_fit` takes on each of `gpus`."""
+    vlm = build(config.vlm, "meta")
+    rows, (height, width) = config.vlm_fit.batch // gpus, config.image_hw
+    one = vlm.processor(torch.zeros(1, height, width, 3, dtype=torch.uint8), prompts(np.zeros((1, 8))), room=CODE_SLOTS)
+    tokens, patches = one.input_ids_BL.shape[1] + CODE_SLOTS - 1, len(one.pixels)
+    trained = [parameter for parameter in vlm.parameters() if parameter.requires_grad]
+    trained_bytes = sum(parameter.nbytes for parameter in trained)
+    hidden = vlm.model.config.text_config.hidden_size
+    layers = vlm.model.config.text_config.num_hidden_layers
+    stream_bytes = rows * tokens * hidden * 2
+    kept_all = kept_by_autograd(vlm, rows, tokens)
+    checkpointed = layers * stream_bytes + 2 * kept_all // layers       # the stream, and one layer with its gradients
+    forward, whole = counted_flops(vlm, rows, tokens)
+    vision = rows * vision_flops(vlm, patches)
+    tower = vlm.model.config.vision_config
+    return Plan(
+        parameters=sum(parameter.numel() for parameter in vlm.model.parameters()) - adapters(vlm),
+        vision_parameters=sum(parameter.numel() for parameter in vlm.model.model.visual.parameters()),
+        trained=sum(parameter.numel() for parameter in trained), rows=rows, tokens=tokens, visual_tokens=patches // 4,
+        weights_bytes=sum(parameter.nbytes for parameter in vlm.parameters()), gradient_bytes=2 * trained_bytes,
+        optimizer_bytes=2 * trained_bytes, kept_bytes=checkpointed if config.vlm.gradient_checkpointing else kept_all,
+        kept_all_bytes=kept_all, vision_bytes=rows * patches * 2 * (3 * tower.intermediate_size + 8 * tower.hidden_size),
+        model_flops=whole + vision,
+        done_flops=whole + vision + (forward if config.vlm.gradient_checkpointing else 0.0),
+        checkpoint_bytes=3 * trained_bytes)
+
+
+def adapters(vlm: ActionVlm) -> int:
+    """Numbers in low-rank adapters."""
+    return sum(parameter.numel() for name, parameter in vlm.named_parameters() if "lora_" in name)
+
+
+def kept_by_autograd(vlm: ActionVlm, rows: int, tokens: int) -> int:
+    """Bytes of activations that the language model's forward pass keeps for its backward pass, without checkpointing.
+
+    Weights are not counted. Outside of autocast the adapters work in float32, so this is rather too much.
+    """
+    weights = {parameter.untyped_storage()._cdata for parameter in vlm.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = _language(vlm, rows, tokens)
+        size = sum(storage.nbytes() for storage in kept.values())
+    del out
+    return size
+
+
+def counted_flops(vlm: ActionVlm, rows: int, tokens: int) -> tuple[float, float]:
+    """Floating-point operations of the language model: forward, and forward with backward, without recomputation."""
+    with FlopCounterMode(display=False) as forward:
+        out = _language(vlm, rows, tokens)
+    with FlopCounterMode(display=False) as backward:
+        out.float().mean().backward()
+    return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
+
+
+def vision_flops(vlm: ActionVlm, patches: int) -> float:
+    """Floating-point operations of the vision tower's forward pass on one image: products, and attention in windows."""
+    tower, config = vlm.model.model.visual, vlm.model.config.vision_config
+    merger = sum(parameter.numel() for parameter in tower.merger.parameters())
+    products = 2 * patches * (sum(parameter.numel() for parameter in tower.parameters()) - merger) + 2 * patches / 4 * merger
+    whole = len(config.fullatt_block_indexes)
+    window = (config.window_size // config.patch_size) ** 2
+    return products + 4 * patches * config.hidden_size * (whole * patches + (config.depth - whole) * window)
+
+
+def _language(vlm: ActionVlm, rows: int, tokens: int) -> torch.Tensor:
+    """Last hidden states of the language model without numbers, checkpointing off."""
+    language, dtype = vlm.model.model.language_model, vlm.model.dtype
+    language.eval()                 # checkpointing counts in training mode only; nothing else differs: no dropout
+    embeds = torch.empty(rows, tokens, vlm.model.config.text_config.hidden_size, device="meta", dtype=dtype)
+    places = torch.empty(3, rows, tokens, device="meta", dtype=torch.long)
+    return language(inputs_embeds=embeds.requires_grad_(), position_ids=places, use_cache=False).last_hidden_state
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Measured training steps on one device."""
+
+    seconds: float                  # median of a step
+    tokens_per_s: float
+    peak_gb: float | None           # None: not measured on a CPU
+    loss: float
+
+
+def measure_step(vlm: ActionVlm, rows: int, image_hw: tuple[int, int], steps: int = 6) -> Step:
+    """Whole training steps, from images to updated weights: real inputs' shapes, made-up content."""
+    device = vlm.action_rows_KD.device
+    trained = [parameter for parameter in vlm.train().parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 255, (rows, *image_hw, 3), dtype=np.uint8)
+    status = np.tile(np.array([8, 0, 0, 0, 0, 1, 0, 0], np.float32), (rows, 1))
+    codes = torch.from_numpy(generator.integers(0, 16, (rows, CODE_SLOTS))).to(device)
+    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    spent, tokens, loss = [], 0, torch.zeros(())
+    for _ in range(steps):
+        wait()
+        start = time.perf_counter()
+        inputs = vlm_inputs(vlm, images, status)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss, _ = code_loss(vlm(inputs, codes), codes, torch.ones_like(codes, dtype=torch.bool))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        wait()
+        spent.append(time.perf_counter() - start)
+        tokens = rows * (inputs.input_ids_BL.shape[1] + CODE_SLOTS - 1)
+    seconds = float(np.median(spent[steps // 2 :]))
+    peak = torch.cuda.max_memory_allocated() / GB if device.type == "cuda" else None
+    return Step(seconds, tokens / seconds, peak, float(loss.detach()))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the plan; with --step also what one GPU really does."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpus", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=NAVTRAIN_ROWS, help="training rows of an epoch")
+    parser.add_argument("--step", action="store_true", help="run real steps with random weights, if there is a GPU")
+    chosen = parser.parse_args(arguments)
+    config = preset("navsim").vla
+    found = plan(config, chosen.gpus)
+    print("\n".join(f"{name:52} {value}" for name, value in table(found, config, chosen.gpus, chosen.rows)))
+    if not chosen.step:
+        return
+    if not torch.cuda.is_available():
+        print("\nno real step: skipped, there is no GPU here. Everything above is calculated, nothing is measured.")
+        return
+    step = measure_step(build(config.vlm, "cuda"), found.rows, config.image_hw)
+    name = torch.cuda.get_device_name()
+    peak = next((flops for key, flops in PEAK_FLOPS.items() if key in name.replace("H200", "H100")), None)
+    use = f"{found.model_flops / step.seconds / peak:.1%} of the peak" if peak else "its peak is not known here"
+    print(f"\nmeasured on one {name}: {step.seconds:.3f} s a step, {step.tokens_per_s:,.0f} tokens/s, peak memory "
+          f"{step.peak_gb:.1f} GB, model-flops use {use}")
+
+
+def table(found: Plan, config: VlaConfig, gpus: int, rows: int) -> list[tuple[str, str]]:
+    """The plan in words and numbers."""
+    fit, (height, width) = config.vlm_fit, config.image_hw
+    hidden_gb = rows * (found.visual_tokens + CODE_SLOTS) * 2048 * 2 / GB
+    out = [
+        ("parameters (of them vision tower)", f"{found.parameters / 1e9:.3f} B ({found.vision_parameters / 1e9:.3f} B)"),
+        (f"trained: adapters of rank {config.vlm.lora_rank}, action rows", f"{found.trained / 1e6:.1f} M"),
+        ("rows a step, all GPUs / one GPU", f"{fit.batch} / {found.rows}"),
+        (f"tokens a row at {height} x {width} (of them visual)", f"{found.tokens} ({found.visual_tokens})"),
+        ("one GPU: weights", f"{found.weights_bytes / GB:.2f} GB"),
+        ("one GPU: gradients and DDP's buckets", f"{found.gradient_bytes / GB:.2f} GB"),
+        ("one GPU: optimiser", f"{found.optimizer_bytes / GB:.2f} GB"),
+        ("one GPU: activations kept, with checkpointing", f"{found.kept_bytes / GB:.2f} GB"),
+        ("one GPU: activations kept, without", f"{found.kept_all_bytes / GB:.2f} GB"),
+        ("one GPU: expected peak (limit 80 GB)", f"{found.peak_gb:.1f} GB"),
+        ("one GPU's step: model / with recomputation", f"{found.model_flops / 1e12:.0f} / {found.done_flops / 1e12:.0f} TFLOP"),
+        ("steps an epoch / of the run", f"{rows / fit.batch:.0f} / {fit.steps} ({fit.steps * fit.batch / rows:.1f} epochs)"),
+    ]
+    for name, peak in PEAK_FLOPS.items():
+        seconds = found.done_flops / (UTILISATION * peak)
+        out.append((f"step on {name} at {UTILISATION:.0%} of {peak / 1e12:.0f} TFLOP/s (the run)",
+                    f"{seconds:.2f} s ({seconds * fit.steps / 3600:.1f} h)"))
+    return [*out, ("gradients sent a step and GPU", f"{found.gradient_bytes / 2 * 2 * (gpus - 1) / gpus / GB:.2f} GB"),
+            ("disk: one checkpoint (two are kept)", f"{found.checkpoint_bytes / GB:.2f} GB"),
+            ("disk: the finished model", f"{2 * found.parameters / GB:.2f} GB"),
+            ("host memory: images of all rows", f"{rows * height * width * 3 / GB:.0f} GB"),
+            ("host memory and disk: hidden states of all rows", f"{hidden_gb:.0f} GB")]
+
+
+if __name__ == "__main__":
+    main()
