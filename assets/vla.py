@@ -1,6 +1,8 @@
 """Link 6: the teacher. A vision-language model that says the latent actions, frozen and fused into the planner."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -9,7 +11,7 @@ from assets.checks import record, result
 from assets.frames import frames
 from assets.links import code_version, usable_logs
 from assets.making import Making
-from assets.metadata import read_json, report_table, training_pictures
+from assets.metadata import read_json, report_table, table, training_pictures
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
 
@@ -38,7 +40,17 @@ def vla(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.Mate
 def vla_metadata(chain: Chain) -> dict:
     """What the training reported, and its curves."""
     path = chain.lake.link("vla")
-    return {"report": report_table(read_json(path / "report.json")), **training_pictures(path)}
+    report = read_json(path / "report.json")
+    return {"report": report_table(report), "codes by position": table(codes_by_position(report["codes"])),
+            **training_pictures(path)}
+
+
+def codes_by_position(codes: Mapping[str, Any]) -> list[dict[str, float]]:
+    """How well each of the 12 codes is said, and how far its confidence is from how often it is right."""
+    measures = {"right": "accuracy_by_slot", "majority code right": "majority_accuracy_by_slot",
+                "calibration error": "calibration_error_by_slot"}
+    return [{"position": place + 1, **{name: codes[key][place] for name, key in measures.items()}}
+            for place in range(len(codes["accuracy_by_slot"]))]
 
 
 @dg.multi_asset_check(specs=[

@@ -58,9 +58,23 @@ def codes_section(lake: Lake) -> Section | str:
             ["measured on held-out logs", "value"], [Row([Cell(name), Cell(text)]) for name, text in measures],
             "R²: share of variance that a linear reading of the codes predicts. PSNR: of the foretold second frame.",
             folded="Health of the codebook"))
+    said = lake.link("vla") / "report.json"
+    if said.exists():
+        blocks.append(_said_codes(json.loads(said.read_text())["codes"]))
     return Section("codes", "Latent actions", blocks, "A latent action is what the codebook needs to know, beside one "
                                                       "frame, "
                    "to say what the next one looks like. Nobody labelled them.")
+
+
+def _said_codes(codes: Mapping[str, Any]) -> Table:
+    """How well the VLM says each of the 12 codes, beside always saying the position's most frequent one."""
+    by_slot = (codes[f"{name}_by_slot"] for name in ("accuracy", "majority_accuracy", "calibration_error"))
+    rows = [Row([Cell(f"{place // _TOKENS + 1}.{place % _TOKENS + 1}"), *(Cell(f"{100 * value:.0f}") for value in values)])
+            for place, values in enumerate(zip(*by_slot, strict=True))]
+    return Table(["transition.token", "said right, %", "majority code right, %", "calibration error, %"], rows, (
+        f"On {codes['rows']} held-out rows the VLM says {codes['accuracy']:.0%} of the codes right, the majority code "
+        f"{codes['majority_accuracy']:.0%}. Calibration error: how far its confidence is from how often it is right."),
+        folded="How well the VLM says the codes")
 
 
 def curves_section(lake: Lake) -> Section | str:

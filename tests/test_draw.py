@@ -185,9 +185,15 @@ def test_the_codebook_shows_its_codes_its_pictures_and_its_health(lake: Lake, tm
     (other.link("codebook") / "health.json").write_text(
         json.dumps({"speed_r2": 0.8123, "acceleration_r2": None, "per_token": [1.5, 2]}))
     cv2.imwrite(str(other.link("codebook") / "what_each_code_does.png"), np.zeros((8, 8, 3), np.uint8))
+    other.link("vla").mkdir()
+    by_slot = {"accuracy_by_slot": [0.5] * 11 + [0.91], "majority_accuracy_by_slot": [0.25] * 12,
+               "calibration_error_by_slot": [0.07] * 12}
+    (other.link("vla") / "report.json").write_text(
+        json.dumps({"codes": {"rows": 30, "accuracy": 0.53, "majority_accuracy": 0.25, **by_slot}}))
     section = codes_section(other)
     assert isinstance(section, Section)
     text = render_page(Page("t", "s", [section]))
+    assert "the VLM says 53% of the codes right" in text and "3.4" in text and "91" in text
     assert "Perplexity 1.0, 1.0, 1.0, 1.0 of 16" in text and "One frame under every code" in text
     assert "speed R²" in text and "0.8123" in text and "1.5, 2" in text
 
