@@ -61,7 +61,7 @@ class StudentReport:
 
     train_rows: int
     val_rows: int
-    planners: tuple[PlannerFigures, ...]        # VLA, student, control, and the constant velocity for scale
+    planners: tuple[PlannerFigures, ...]        # VLA, student (also in 8 bits), control, constant velocity for scale
     code_agreement: float                       # share of slots where student and VLM say the same code
     code_kl_nats: float                         # KL(VLM || student) a slot at temperature 1
     memory_cosine: float                        # mean cosine of the student's and the fusion's pooled features
@@ -138,6 +138,9 @@ def _report(rows: FrameSet, train: FrameSet, teacher: VlaPlanner, vla: Path, out
     parameters = {"vla": teacher.parameters, "student": count_parameters(made["student"]),
                   "student_no_teacher": count_parameters(made["no_teacher"])}
     timed: dict[str, Any] = {"vla": teacher, "student": open_planner("student", vla, out)}
+    if config.int8:
+        timed["student_int8"] = open_planner("student", vla, out, runtime="int8")
+        plans["student_int8"], parameters["student_int8"] = timed["student_int8"].plan(rows), parameters["student"]
     latency = {row["planner"]: row for row in measure_latency(timed, rows, calls=config.latency_calls).to_pylist()}
     return StudentReport(
         train_rows, len(rows), measure_planners(rows, plans, parameters, score_plans),

@@ -106,8 +106,8 @@ class StudentPlanner:
         return self.student.plan(rows.images, motion, rows.command, rows.camera)
 
 
-def open_planner(name: str, vla: Path, student: Path) -> Planner:
-    """One planner of the artefacts `vla` and `student`, on the CPU.
+def open_planner(name: str, vla: Path, student: Path, *, runtime: str = "onnx") -> Planner:
+    """One planner of the artefacts `vla` and `student`, on the CPU; `runtime` is the student's.
 
     Raises ConfigError for a name that does not exist and ArtifactError for an artefact that is missing or of another
     version.
@@ -126,7 +126,7 @@ def open_planner(name: str, vla: Path, student: Path) -> Planner:
         return AlonePlanner(model, count_parameters(model))
     if name == "vla":
         return open_vla(vla)
-    made = Student.from_pretrained(student) if name == "student" else Student.from_pretrained(
+    made = Student.from_pretrained(student, runtime=runtime) if name == "student" else Student.from_pretrained(
         student / "no_teacher", runtime="torch")
     return StudentPlanner(made, made.parameters)
 

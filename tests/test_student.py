@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from assets.vla import codes_by_position
 from models.planner import plan_loss
 from models.student import ImitatorConfig, StudentOutput, StudentPlanner, imitation_loss
 from ops.code_accuracy import calibration_error, code_accuracy
@@ -169,8 +170,16 @@ def test_the_reports_measure_the_val_split():
     human = report.planners[0]
     assert human.ade_m == 0.0 and human.pdms == 100.0
     assert json.loads((made().vla / "report.json").read_text())["codes"]["rows"] == 10
-    assert [row[0] for row in student.latency_ms] == ["vla", "student"] and student.speed_up > 1
+    assert [row[0] for row in student.latency_ms] == ["vla", "student", "student_int8"] and student.speed_up > 1
+    figures = {item.planner: item for item in student.planners}
+    assert figures["student_int8"].ade_m == pytest.approx(figures["student"].ade_m, abs=0.5)
     assert 0 <= student.code_agreement <= 1 and student.code_kl_nats >= 0
+
+
+def test_the_metadata_tell_every_position_of_the_codes():
+    rows = codes_by_position(json.loads((made().vla / "report.json").read_text())["codes"])
+    assert [row["position"] for row in rows] == list(range(1, 13))
+    assert rows[4]["calibration error"] == made().vla_report.codes.calibration_error_by_slot[4]
 
 
 def test_the_students_recipe_is_the_planners(tmp_path):
