@@ -5,15 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import dagster as dg
+import numpy as np
 import pytest
 from tiny_chain import ingest, tiny_chain
 
 from assets.chain import RawLogs
+from ops.predict import Student
 from pipelines.cli import main
 from pipelines.lineage import logs_behind
 from pipelines.places import places_from
 from storage.artifact import plan, read_lineage, write_artifact
+from tests.tiny_vla import made
 
 BIN = Path(sys.executable).parent
 
@@ -147,3 +151,14 @@ def test_help_comes_without_the_heavy_libraries():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
     assert subprocess.run([BIN / "latentvla", "--help"], capture_output=True, check=False).returncode == 0
+
+
+def test_predict_says_the_plan_of_the_student_for_one_image(tmp_path, capsys):
+    file = tmp_path / "front.png"
+    cv2.imwrite(str(file), made().val.images[0][:, :, ::-1])
+    words = ("predict", str(file), "--speed", "6.0", "--command", "left", "--model", str(made().student))
+    code, out, _ = say(capsys, *words)
+    expected = Student.from_pretrained(made().student).plan(made().val.images[:1], np.array([[6.0, 0, 0, 0]]), ["left"])[0]
+    assert code == 0 and np.allclose(json.loads(out), expected, atol=1e-3)
+    code, _, err = say(capsys, *words[:-3], "strait", *words[-2:])
+    assert code != 0 and "did you mean 'straight'" in err
