@@ -21,11 +21,7 @@ WARM_UP_S = 4.0                 # driven before the first frame, so that no fram
 TRIES = 240
 SHORTEST_EVENT_S = 11.0         # logs with events: one of 55 needed more than 60 tries at 11 s, one of 14 at 9 s
 SLOW_MPS = 2.0
-LONGEST_SLOW_S = 3.0            # recorded time in all below that speed: the more of it, the better a blind plan ...
-LONGEST_SLOW_EVENT_S = 6.0      # ... but these events are a wait,
-WAITS = (EventKind.LATE_AMBER, EventKind.BLOCKED_LANE)
-PATIENT_SHARE = 0.08            # and this share of drives may wait as long as a red light lasts
-RED_LIGHT_S = 12.0
+LONGEST_SLOW_S = 10.0           # recorded time in all below that speed: a log that only waits teaches nothing but waiting
 LEAST_BEND_RAD = 1.7            # turning of a route, left and right together, in the first BEND_M
 BEND_M = 130
 ROUTES = 25                     # looked at for a place for an event before a try is given up
@@ -49,10 +45,9 @@ def drive(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveConfig
     """
     wanted = rng.random() < config.event_rate
     kinds = rng.permutation(np.array(list(EventKind), object)) if wanted else np.array([None], object)
-    longest_s = RED_LIGHT_S if rng.random() < PATIENT_SHARE else LONGEST_SLOW_S
     faults = []
     for attempt in range(TRIES):
-        recording, reason = _attempt(town, parked, config, kinds[attempt // 8 % len(kinds)], longest_s, rng)
+        recording, reason = _attempt(town, parked, config, kinds[attempt // 8 % len(kinds)], rng)
         if recording is not None:
             return recording
         faults.append(reason)
@@ -65,7 +60,7 @@ def is_east(town: Town, lane: Lane) -> bool:
 
 
 def _attempt(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveConfig, kind: EventKind | None,
-             longest_s: float, rng: np.random.Generator) -> tuple[Recording | None, str]:
+             rng: np.random.Generator) -> tuple[Recording | None, str]:
     for _ in range(ROUTES):
         ego, start_m = _ego_route(town, config.east, rng), float(rng.uniform(5.0, 25.0))
         if np.abs(np.diff(ego.path[int(start_m):int(start_m) + BEND_M, 2])).sum() < LEAST_BEND_RAD:
@@ -79,13 +74,12 @@ def _attempt(town: Town, parked: tuple[np.ndarray, np.ndarray], config: DriveCon
     people = spawn_people(town, ego, event.setting if event else _NOTHING, rng)
     traffic = Traffic(town, fleet, drivers, people, Signals(town, rng))
     recorder, reason, slow_s = Recorder(), "", 0.0
-    longest_s = max(longest_s, LONGEST_SLOW_EVENT_S) if kind in WAITS else longest_s
     every, warm_up = round(1.0 / (config.hz * STEP_S)), round(WARM_UP_S / STEP_S)
     steps = warm_up + (config.frames - 1) * every + 1
     for step in range(steps):
         if step >= warm_up:
             slow_s += STEP_S * (traffic.v_mps[0] < SLOW_MPS)
-            reason = fault(traffic) or ("waits too long" if slow_s > longest_s else "")
+            reason = fault(traffic) or ("waits too long" if slow_s > LONGEST_SLOW_S else "")
             if reason:
                 return None, reason
             if (step - warm_up) % every == 0:
