@@ -33,7 +33,7 @@ class LatentActionConfig:
     vision_model: str = ""                      # local folder of the frozen vision model, for features
     environment: Literal["frozen", "none"] = "frozen"       # none: one phase only, without environment codes (ablation)
     motion: int = 32                            # numbers in which codes or trajectory tell a stage the motion
-    ego_motion_weight: float = 4.0              # of a head that reads the motion off the ego codes; 0: images alone
+    ego_motion_weight: float = 0.3              # of a head that reads the motion off the ego codes; 0: images alone
     environment_quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(warmup_steps=30))
     ego_quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(warmup_steps=80))
     environment_encoder: EncoderConfig = field(

@@ -32,9 +32,9 @@ class CodebookConfig:
     gap_s: float = 0.5                  # seconds between the two frames of a pair
     model: LatentActionConfig = field(default_factory=LatentActionConfig)
     environment: FitConfig = field(         # phase (a)
-        default_factory=lambda: FitConfig(steps=60, learning_rate=3e-3, weight_decay=0.01))
+        default_factory=lambda: FitConfig(steps=80, learning_rate=3e-3, weight_decay=0.01))
     ego: FitConfig = field(                 # phase (b)
-        default_factory=lambda: FitConfig(steps=340, learning_rate=3e-3, weight_decay=0.01))
+        default_factory=lambda: FitConfig(steps=360, learning_rate=3e-3, weight_decay=0.01))
 
     @property
     def image_hw(self) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from ops.synthesize.traffic import REAR_SHARE, Traffic
 
 PERSON_SIZE_M, CONE_SIZE_M = (0.6, 0.65, 1.75), (0.42, 0.42, 0.75)
 HARDEST_MPS2 = -3.5             # braking beyond this disqualifies a drive
-FORESEEN_S = (0.0, 0.35, 0.7, 1.0)      # so does a touch now, or soon if all went straight on: how the time to collision is judged
+FORESEEN_S = (0.0, 0.35, 0.7, 1.0)      # so does a touch now, or soon if all went straight on, as time to collision is judged
 FORESEEN_ROOM_M = 0.2           # corners of a box that its circles leave out
 NEAR_M = 26.0                   # who is farther away cannot be touched within that time
 
