@@ -84,6 +84,7 @@ def _camera_frames(log: RawLog, camera: Camera, config: FrameConfig, speed_mps: 
     images = list(log.images(camera.name))
     if not images:
         raise SourceError("a camera has no image", where=f"log {log.log_id}, camera {camera.name}",
+                          expected="at least one image with a pose", found="none",
                           do="remove it from FrameConfig.cameras or add its images")
     time_us = np.array([image.timestamp_us for image in images], dtype=np.int64)
     if (np.diff(time_us) <= 0).any():
@@ -119,7 +120,7 @@ def _decoded(log: RawLog, images: list[RawImage], camera: Camera, stored: Camera
     import cv2
 
     for image in images:
-        pixels = read_image(image.file)
+        pixels = read_image(image.file, f"log {log.log_id}, frame {image.frame_index}")
         if pixels.shape != (camera.height, camera.width, 3):
             raise SourceError("an image has another size than the first of its camera",
                               where=f"log {log.log_id}, frame {image.frame_index}, file {image.file}",

@@ -38,7 +38,7 @@ class LogOutcome:
 def each_log(works: Sequence[LogWork], processes: int = 2) -> Iterator[LogOutcome]:
     """Do every piece of work and yield outcomes as they come; with few logs or one process, in this process.
 
-    A SourceError belongs to its log; any other error is a mistake of ours and is raised.
+    A SourceError belongs to its log and names it; any other error is a mistake of ours and is raised.
     """
     if processes <= 1 or len(works) <= 2:
         yield from map(_do, works)
@@ -71,4 +71,4 @@ def _do(work: LogWork) -> LogOutcome:
     try:
         return LogOutcome(work.log_id, work.verb())
     except SourceError as error:
-        return LogOutcome(work.log_id, error=error)
+        return LogOutcome(work.log_id, error=error.of_log(work.log_id))

@@ -51,7 +51,7 @@ def plan_zero_shot_logs(config: ZeroShotLogsConfig, code_version: str) -> Lineag
         files = sorted([*raw.glob("v*/*.json"), *raw.glob("maps/expansion/*.json"), *raw.glob("can_bus/*_route.json")])
         if not files:
             raise SourceError("there are no nuScenes tables here", where=raw, expected="v1.0-<part>/scene.json",
-                              do="correct the folder (LATENTVLA_NUSCENES), or leave it out")
+                              found="no file of that name", do="correct the folder (LATENTVLA_NUSCENES), or leave it out")
         stamp = digest([[str(file.relative_to(raw)), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
     return plan("zero_shot", {}, {"logs": config, "stamp": stamp}, code_version)
 

@@ -3,6 +3,7 @@
 Not for our own mistakes: those are assertions.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -30,6 +31,14 @@ def _rebuild(kind: type[LatentVLAError], what: str, where: object, expected: obj
 
 class SourceError(LatentVLAError):
     """A raw log or a raw folder cannot be used. The log is quarantined, the others go on."""
+
+    def of_log(self, log_id: str) -> "SourceError":
+        """The same refusal with the log named in `where`; a reader of one file need not know whose file it is."""
+        where = "" if self.where is None else str(self.where)
+        if re.search(rf"\blog {re.escape(log_id)}(?![\w.-])", where):
+            return self
+        return SourceError(self.what, where=", ".join(["log " + log_id, *filter(None, [where])]),
+                           expected=self.expected, found=self.found, do=self.do)
 
 
 class ArtifactError(LatentVLAError):

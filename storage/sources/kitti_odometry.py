@@ -77,8 +77,8 @@ def _oxts(folder: Path, lines: int) -> np.ndarray:
     rows = [file.read_text().split() for file in files]
     for file, row in zip(files, rows, strict=True):
         if len(row) != OXTS_COLUMNS:
-            raise SourceError("an odometry file is damaged", where=file, expected=f"{OXTS_COLUMNS} numbers",
-                              found=f"{len(row)}", do="copy the drive again")
+            raise SourceError("an odometry file is damaged", where=f"frame {int(file.stem)}, file {file}",
+                              expected=f"{OXTS_COLUMNS} numbers", found=f"{len(row)}", do="copy the drive again")
     return np.array(rows, dtype=np.float64)
 
 

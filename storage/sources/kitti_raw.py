@@ -16,7 +16,7 @@ from storage.sources.contract import Agents, Camera, Capabilities, Lights, LogRe
 from storage.sources.images import image_size
 from storage.sources.kitti_odometry import CAMERAS, REAR_AXLE_IN_IMU, read_drive_frames, read_timestamps_us
 from storage.sources.kitti_tracklets import read_tracklets
-from storage.sources.soundness import damage_explained, require_sound
+from storage.sources.soundness import damage_explained, require_logs, require_sound
 from storage.trajectory_table import Command
 
 
@@ -98,22 +98,18 @@ class KittiRawSource:
         drives = self._drives()
         if log_id not in drives:
             raise SourceError(f"there is no log '{log_id}'", where=self.raw, expected=f"one of {len(drives)} drives",
-                              do="list them: latentvla logs")
+                              found=log_id, do="list them: latentvla logs")
         folder = drives[log_id]
         cameras = tuple(name for name in CAMERAS if _image_files(folder, name))
         if not cameras:
             raise SourceError("the log has no image", where=f"log {log_id}, {folder}",
-                              expected="image_02/data/0000000000.png (or .jpg)", do="add the drive's images")
+                              expected="image_02/data/0000000000.png (or .jpg)",
+                              found=f"none in {', '.join(CAMERAS)}", do="add the drive's images")
         has_agents = (folder / "tracklet_labels.xml").exists()
         return KittiLog(log_id, "train", "", Capabilities(cameras, has_agents, False, False, False), folder)
 
     def _drives(self) -> dict[str, Path]:
-        if not self.raw.is_dir():
-            raise SourceError("the raw folder does not exist", where=self.raw, do="give the folder with --raw")
-        folders = sorted(self.raw.glob("*/*_drive_*_sync"))
-        if not folders:
-            raise SourceError("there is no log in the raw folder", where=self.raw,
-                              expected="<date>/<date>_drive_<number>_sync", do="check the folder given with --raw")
+        folders = require_logs(self.raw, self.raw.glob("*/*_drive_*_sync"), "<date>/<date>_drive_<number>_sync")
         return {folder.name.removesuffix("_sync"): folder for folder in folders}
 
 
@@ -159,6 +155,7 @@ def _calibration(file: Path) -> dict[str, np.ndarray]:
     try:
         entries = [line.split(":", 1) for line in file.read_text().splitlines() if ":" in line]
     except OSError as error:
-        raise SourceError("the calibration is missing", where=file,
+        raise SourceError("the calibration is missing", where=file, expected="a text file of KITTI's calibration",
+                          found=f"{type(error).__name__}: {error}",
                           do="copy the day's calib_*.txt files beside its drives") from error
     return {key: np.array(value.split(), dtype=np.float64) for key, value in entries if key != "calib_time"}

@@ -31,7 +31,8 @@ def read_nuplan_map(file: Path) -> tuple[MapObject, ...]:
     try:
         stamp = file.stat()
     except FileNotFoundError as error:
-        raise SourceError("the map file does not exist", where=file, expected="<maps>/<location>/<version>/map.gpkg",
+        raise SourceError("the map file does not exist", where=file, found="no file",
+                          expected="<maps>/<location>/<version>/map.gpkg",
                           do="put nuPlan's maps below the raw folder, or set NUPLAN_MAPS_ROOT") from error
     return _read_cached(file, stamp.st_mtime_ns, stamp.st_size)
 

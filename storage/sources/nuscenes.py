@@ -38,7 +38,7 @@ from storage.sources.nuscenes_tables import (
 )
 from storage.sources.rotations import rotation_of_quaternion, wrapped, yaw_of_quaternion
 from storage.sources.route_command import commands_of_route
-from storage.sources.soundness import damage_explained, require_sound
+from storage.sources.soundness import damage_explained, require_logs, require_sound
 from storage.trajectory_table import Command
 
 VERSIONS = ("v1.0-trainval", "v1.0-test", "v1.0-mini")      # the first that is there is read, else any other v*
@@ -168,14 +168,15 @@ class NuScenesSource:
         scene = next((scene for scene in tables.scene if scene["name"] == log_id), None)
         if scene is None:
             raise SourceError(f"there is no log '{log_id}'", where=self.raw,
-                              expected=f"one of {len(tables.scene)} scenes", do="list them: latentvla logs")
+                              expected=f"one of {len(tables.scene)} scenes", found=log_id, do="list them: latentvla logs")
         location = tables.get("log", scene["log_token"])["location"]
         has_map = (self.raw / "maps" / "expansion" / f"{location}.json").exists()
         has_route = can_bus_files(self.raw, log_id)[1].exists()
         cameras = tuple(name for name in _camera_names(tables, log_id) if _image_files(tables, self.raw, log_id, name))
         if FRONT not in cameras:
             raise SourceError("the log has no front image", where=f"log {log_id}, {self.raw}",
-                              expected=f"samples/{FRONT}/", do="put the samples' images below the raw folder")
+                              expected=f"samples/{FRONT}/", found=", ".join(cameras) or "no image of any camera",
+                              do="put the samples' images below the raw folder")
         missing = [note for there, note in (
             (has_map, f"no map expansion of '{location}': the log is read without a map"),
             (has_route, "no planned route (can_bus/): the driving command is unknown")) if not there]
@@ -185,12 +186,8 @@ class NuScenesSource:
                            tuple(missing))
 
     def _version(self) -> str:
-        if not self.raw.is_dir():
-            raise SourceError("the raw folder does not exist", where=self.raw, do="give the folder with --raw")
-        found = sorted(file.parent.name for file in self.raw.glob("v*/scene.json"))
-        if not found:
-            raise SourceError("there is no log in the raw folder", where=self.raw, expected="v1.0-<part>/scene.json",
-                              do="check the folder given with --raw")
+        files = require_logs(self.raw, self.raw.glob("v*/scene.json"), "v1.0-<part>/scene.json")
+        found = [file.parent.name for file in files]
         return next((name for name in VERSIONS if name in found), found[0])
 
 

@@ -25,7 +25,8 @@ def _tables_cached(raw: Path, version: str, _mtime_ns: int) -> Any:
     try:
         from nuscenes.nuscenes import NuScenes
     except ImportError as error:
-        raise SourceError("nuscenes-devkit is not installed", do="pip install nuscenes-devkit==1.2.0") from error
+        raise SourceError("nuscenes-devkit is not installed", where=raw / version, expected="nuscenes-devkit 1.2.0",
+                          found=str(error), do="pip install nuscenes-devkit==1.2.0") from error
     try:
         return NuScenes(version=version, dataroot=str(raw), verbose=False)
     except (OSError, AssertionError, KeyError, IndexError, json.JSONDecodeError) as error:
@@ -61,7 +62,7 @@ def can_bus(raw: Path, log_id: str, message: str) -> list[Any]:
     try:
         return json.loads(file.read_text()) if file.exists() else []
     except json.JSONDecodeError as error:
-        raise SourceError("a CAN bus file cannot be read", where=file, found=str(error),
+        raise SourceError("a CAN bus file cannot be read", where=file, expected="a JSON list", found=str(error),
                           do="download it again, or remove it to read the scene without it") from error
 
 

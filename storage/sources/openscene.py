@@ -31,7 +31,7 @@ from storage.sources.images import image_size
 from storage.sources.nuplan_map import read_nuplan_map
 from storage.sources.openscene_frames import agents_of, command_of, lidar_to_ego_of, read_log_frames
 from storage.sources.rotations import yaw_of_quaternion
-from storage.sources.soundness import damage_explained, require_sound
+from storage.sources.soundness import damage_explained, require_logs, require_sound
 from storage.trajectory_table import Command
 
 FRONT = "CAM_F0"
@@ -141,7 +141,7 @@ class OpenSceneSource:
         found = self._index_files()
         if log_id not in found:
             raise SourceError(f"there is no log '{log_id}'", where=self.raw, expected=f"one of {len(found)} logs",
-                              do="list them: latentvla logs")
+                              found=log_id, do="list them: latentvla logs")
         file = found[log_id]
         frames = read_log_frames(file)
         blobs = file.parent.parent.parent / "sensor_blobs" / file.parent.name
@@ -154,6 +154,7 @@ class OpenSceneSource:
         if FRONT not in cameras:
             raise SourceError("the log has no front image", where=f"log {log_id}, {blobs}",
                               expected=f"{FRONT} at {frames[0]['cams'].get(FRONT, {}).get('data_path', 'any path')}",
+                              found=", ".join(cameras) or "no image of any camera",
                               do="put the sensor blobs of this split below the raw folder")
         capabilities = Capabilities(tuple(cameras), agents=any(frame.get("anns") for frame in frames),
                                     map=map_file is not None,
@@ -163,17 +164,14 @@ class OpenSceneSource:
         return OpenSceneLog(log_id, bare.split, bare.location, capabilities, file, blobs, map_file, notes)
 
     def _index_files(self) -> dict[str, Path]:
-        if not self.raw.is_dir():
-            raise SourceError("the raw folder does not exist", where=self.raw, do="give the folder with --raw")
-        files = [file for name in INDEX_FOLDERS for file in sorted((self.raw / name).glob("*/*.pkl"))]
-        if not files:
-            raise SourceError("there is no log in the raw folder", where=self.raw,
-                              expected="navsim_logs/<split>/<log>.pkl", do="check the folder given with --raw")
+        files = require_logs(self.raw, (file for name in INDEX_FOLDERS for file in (self.raw / name).glob("*/*.pkl")),
+                             "navsim_logs/<split>/<log>.pkl")
         found: dict[str, Path] = {}
         for file in files:
             other = found.setdefault(file.stem, file)
             if other != file:
-                raise SourceError(f"the log '{file.stem}' exists twice", where=self.raw, found=f"{other}, {file}",
+                raise SourceError(f"the log '{file.stem}' exists twice", where=self.raw, expected="one file a log",
+                                  found=f"{other}, {file}",
                                   do="keep one split folder (mini is part of trainval and test)")
         return found
 

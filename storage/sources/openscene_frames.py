@@ -21,7 +21,8 @@ def read_log_frames(file: Path) -> list[dict[str, Any]]:
     try:
         stamp = file.stat()
     except FileNotFoundError as error:
-        raise SourceError("the log file does not exist", where=file, do="check the raw folder") from error
+        raise SourceError("the log file does not exist", where=file, expected="a pickle",
+                          found="no file", do="check the raw folder") from error
     return _frames_cached(file, stamp.st_mtime_ns, stamp.st_size)
 
 

@@ -21,7 +21,8 @@ def read_plain_pickle(file: Path) -> Any:
         with file.open("rb") as stream:
             return _PlainUnpickler(stream).load()
     except FileNotFoundError as error:
-        raise SourceError("the log file does not exist", where=file, do="check the raw folder") from error
+        raise SourceError("the log file does not exist", where=file, expected="a pickle", found="no file",
+                          do="check the raw folder") from error
     except _Refused as error:
         raise SourceError("this pickle holds more than plain data", where=file,
                           expected="lists, tuples, dicts, sets, strings, numbers, numpy arrays", found=str(error),

@@ -1,9 +1,9 @@
-"""Refuses what cannot be a log: ego signals that no vehicle can have driven, fields of another shape or kind.
+"""Refuses what cannot be a log: a folder without logs, signals that no vehicle can have driven, fields of another kind.
 
 Not the statistical data checks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,23 @@ def require_sound(signals: Signals, log_id: str, file: Path) -> Signals:
     refuse(speed_mps > MAX_SPEED_MPS, "the ego speed is impossible", f"at most {MAX_SPEED_MPS} m/s", speed_mps, repair)
     refuse(moved_m > reach_m, "the pose jumps", "a step in metres that agrees with the speed", moved_m, repair)
     return signals
+
+
+def require_logs(raw: Path, paths: Iterable[Path], layout: str) -> list[Path]:
+    """The paths at which a raw folder's logs were found, sorted. Raises SourceError for a folder that is missing or
+    holds none.
+    """
+    if not raw.is_dir():
+        raise SourceError("the raw folder does not exist", where=raw, expected=f"a folder with {layout}",
+                          found="a file" if raw.exists() else "nothing", do="give the folder with --raw")
+    found = sorted(paths)
+    if not found:
+        inside = sorted(item.name for item in raw.iterdir())
+        more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""
+        raise SourceError("there is no log in the raw folder", where=raw, expected=layout,
+                          found=", ".join(inside[:5]) + more if inside else "an empty folder",
+                          do="check the folder given with --raw, and its format with --source")
+    return found
 
 
 def damage_explained(method: Callable[..., Any]) -> Callable[..., Any]:
