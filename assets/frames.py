@@ -12,6 +12,7 @@ from assets.per_log import LOGS, ONE_RUN, events, ingest, summaries
 from assets.raw_logs import raw_logs
 
 COLUMNS = ("log_id", "frames", "width", "height", "mean_hz", "black", "frozen", "gaps")     # shown of each log
+MOST_NOTES = 12         # on what a reader had to put right; all of them stand in each log's summary
 
 
 @dg.asset(deps=[raw_logs], partitions_def=LOGS, backfill_policy=ONE_RUN, group_name="ingest", kinds={"zarr"},
@@ -29,10 +30,14 @@ def frames(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     done = ingest(context, chain, config, "frames", lambda log_id, path, lineage: partial(
         make_from_raw_log, decode, chain.source, chain.raw_folder, log_id, settings, path, lineage), RawLogs(chain))
     rows = summaries(chain, "frames", context.partition_keys)
+    put_right = [{"log_id": row["log_id"], "note": note} for row in rows for note in row["notes"]]
+    for item in [item for item in put_right if item["log_id"] in done.made][:MOST_NOTES]:
+        context.log.info(f"{item['log_id']}: {item['note']}")
     yield from events(context, "frames", done, {
         "frames": sum(row["frames"] for row in rows), "MB stored": sum(row["stored_bytes"] for row in rows) / 1e6,
         "first frames": contact_sheet(chain, [row["log_id"] for row in rows]),
-        "logs": table([{name: row[name] for name in COLUMNS} for row in rows], limit=12)})
+        "logs": table([{name: row[name] for name in COLUMNS} for row in rows], limit=12),
+        **({"put right": table(put_right, limit=MOST_NOTES)} if put_right else {})})
 
 
 def contact_sheet(chain: Chain, log_ids: list[str], rows: int = 3, columns: int = 4) -> dg.MarkdownMetadataValue:

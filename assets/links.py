@@ -157,9 +157,20 @@ def require_capabilities(chain: Chain, link: str) -> None:
 
 def does_not_apply(chain: Chain, link: str, missing: list[str]) -> ConfigError:
     """Why a link has no meaning for the logs of this source."""
+    before = next(name for name in reversed(list(LINKS)[:list(LINKS).index(link)]) if not set(missing) & {*LINKS[name].needs})
     return ConfigError(f"'{link}' does not apply to these logs: they have no {' and no '.join(missing)}",
                        where=f"{chain.source} logs in {chain.raw_folder}", expected=", ".join(LINKS[link].needs),
-                       found="images and ego motion only", do="the chain of such logs ends at 'relabeled'")
+                       found=", ".join(["images", "ego motion", *held(chain)]),
+                       do=f"the chain of such logs ends at '{before}'")
+
+
+def held(chain: Chain) -> list[str]:
+    """What at least one usable log of the chain holds beside images and ego motion."""
+    from ops.inventory import read_inventory
+
+    have = [read_inventory(chain.lake.log("raw_logs", log)).capabilities for log in usable_logs(chain)]
+    names = ("agents", "map", "traffic_lights", "command")
+    return [name.replace("_", " ") for name in names if any(getattr(item, name) for item in have)]
 
 
 @lru_cache

@@ -94,9 +94,9 @@ def _camera_frames(log: RawLog, camera: Camera, config: FrameConfig, speed_mps: 
                           expected=f"above {time_us[row - 1]} us", found=f"{time_us[row]} us",
                           do="correct or leave out this log; it is read again when its bytes change")
     stored = _stored_camera(camera, config)
-    if (camera.width % 2 or camera.height % 2) and stored.width == camera.width - camera.width % 2:
+    if camera.width % 2 or camera.height % 2:
         notes.append(f"{camera.name}: odd image size {camera.width}x{camera.height} cut to "
-                     f"{stored.width}x{stored.height}")
+                     f"{camera.width - camera.width % 2}x{camera.height - camera.height % 2}, the calibration with it")
     return CameraFrames(stored, np.array([image.frame_index for image in images], dtype=np.int32), time_us,
                         _decoded(log, images, camera, stored),
                         np.array([speed_mps.get(image.frame_index, 0.0) > config.moving_mps for image in images]))

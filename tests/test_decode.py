@@ -55,6 +55,14 @@ def test_a_truncated_image_is_refused_with_its_file(raw, tmp_path, damage):
     assert file.name in str(caught.value)
 
 
+def test_a_truncated_image_is_refused_with_its_log_and_frame(raw, tmp_path):
+    file = image_file(raw, 6)
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(SourceError) as caught:
+        decode(opened(raw), tmp_path / "out", FrameConfig())
+    assert caught.value.where == f"log {opened(raw).log_id}, frame 6, file {file}"
+
+
 def test_the_end_marker_of_an_embedded_thumbnail_does_not_count(raw, tmp_path):
     file = image_file(raw, 6)
     data = file.read_bytes()

@@ -29,7 +29,10 @@ def test_poses_are_those_of_the_rear_axle_at_the_times_of_the_images(tmp_path):
 
 def test_what_was_put_right_is_noted(tmp_path):
     notes = " ".join(opened(tmp_path, poses=75).signals().notes)
-    assert "behind the camera's" in notes and "75 poses and 70 images" in notes and "uneven frame spacing" in notes
+    assert "behind the camera's" in notes and "75 poses for 70 images" in notes
+    assert "uneven frame spacing, camera 9" in notes
+    ahead = " ".join(opened(tmp_path / "other", camera_offset_s=-0.012).signals().notes)
+    assert "12.0 ms ahead of the camera's" in ahead
 
 
 def test_poses_after_the_last_image_stay_as_rows_without_an_image(tmp_path):

@@ -12,6 +12,7 @@ from storage.sources.rotations import wrapped
 CAMERAS = ("image_02", "image_03", "image_00", "image_01")      # colour left is the front camera
 REAR_AXLE_IN_IMU = np.array([0.05, -0.32, -0.93])   # metres; Geiger et al., "Vision meets Robotics" (2013), figure 1
 EARTH_RADIUS_M = 6378137.0
+UNEVEN_MS = 1.0                 # spacings that differ by more are told
 MAX_EXTRAPOLATION_S = 0.12      # camera times may lie one odometry step outside the odometry
 LAT, LON, YAW, FORWARD, LEFT, ACC_FORWARD, ACC_LEFT, YAW_RATE = 0, 1, 5, 8, 9, 14, 15, 22   # columns of an OXTS line
 OXTS_COLUMNS = 30
@@ -57,13 +58,18 @@ def _frames_cached(folder: Path, _stamps: tuple[int, ...]) -> DriveFrames:
 def _clock_notes(camera_us: np.ndarray, oxts_us: np.ndarray) -> list[str]:
     both = min(len(camera_us), len(oxts_us))
     offset_ms = (oxts_us[:both] - camera_us[:both]) / 1000
-    notes = [f"the odometry clock is {np.median(offset_ms):.1f} ms behind the camera's (at most "
-             f"{np.abs(offset_ms).max():.1f} ms apart): poses are interpolated to the camera's time stamps"]
-    if len(oxts_us) != len(camera_us):
-        notes.append(f"{len(oxts_us)} poses and {len(camera_us)} images")
-    step_ms = np.diff(camera_us) / 1000
-    if len(step_ms) and step_ms.max() - step_ms.min() > 1.0:
-        notes.append(f"uneven frame spacing: {step_ms.min():.1f} to {step_ms.max():.1f} ms")
+    median_ms = np.median(offset_ms)
+    notes = [f"the odometry clock is {abs(median_ms):.1f} ms {'behind' if median_ms >= 0 else 'ahead of'} the camera's "
+             f"(at most {np.abs(offset_ms).max():.1f} ms apart): poses are interpolated to the camera's time stamps"]
+    if len(oxts_us) > len(camera_us):
+        notes.append(f"{len(oxts_us)} poses for {len(camera_us)} images: the {len(oxts_us) - len(camera_us)} after the "
+                     f"last image stay as rows without an image")
+    spacing = {name: np.diff(time_us) / 1000 for name, time_us in (("camera", camera_us), ("odometry", oxts_us))}
+    uneven = [f"{name} {step_ms.min():.1f} to {step_ms.max():.1f} ms" for name, step_ms in spacing.items()
+              if len(step_ms) and step_ms.max() - step_ms.min() > UNEVEN_MS]
+    if uneven:
+        notes.append(f"uneven frame spacing, {', '.join(uneven)}: history and future are taken at their times, not by "
+                     f"counting rows")
     return notes
 
 
