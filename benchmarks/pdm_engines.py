@@ -15,6 +15,7 @@ import shapely
 import torch
 
 from benchmarks.pdm_profile import PLANS, plans_at, profile_scenes, seconds
+from benchmarks.reference_cases import cases_of
 from ops.pdm import PreparedScene
 from ops.pdm.engine import kernel
 from ops.pdm.geometry import box_gap
@@ -163,7 +164,7 @@ def print_engines(prepared: PreparedScene, plans: int = PLANS) -> None:
 def main(arguments: list[str]) -> int:
     """Command line: the file of reference cases adds its busiest scene."""
     torch.set_num_threads(1)
-    for name, prepared in profile_scenes(arguments).items():
+    for name, prepared in profile_scenes(cases_of(arguments, __doc__)).items():
         print(name)
         print_engines(prepared)
     return 0

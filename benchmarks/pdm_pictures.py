@@ -3,7 +3,7 @@
     python -m benchmarks.pdm_pictures docs/images
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import matplotlib
@@ -91,4 +91,6 @@ def _save(figure: plt.Figure, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/images"), help="where the pictures go")
+    main(parser.parse_args().folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.reference_cases import read_cases, read_scene
+from benchmarks.reference_cases import cases_of, read_cases, read_scene
 from ops.pdm import PreparedScene, Version, prepare, score
 from ops.pdm.areas import swept_bounds
 from ops.pdm.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
@@ -64,11 +64,11 @@ def crowded_road(tracks: int = 60) -> PreparedScene:
     return prepare(road_scene(Road(agents=agents, intersection_x=(40.0, 60.0), light_x=(42.0, 58.0))))
 
 
-def profile_scenes(arguments: list[str]) -> dict[str, PreparedScene]:
+def profile_scenes(cases: Path | None) -> dict[str, PreparedScene]:
     """The crowded road, and the busiest scene of a file of reference cases if one is given."""
     scenes = {"road with 60 tracks": crowded_road()}
-    if arguments:
-        data = read_cases(Path(arguments[0]))
+    if cases is not None:
+        data = read_cases(cases)
         busiest = max(range(int(data["n_scenes"])), key=lambda index: data[f"s{index:02d}/agents_key"].shape[1])
         scenes[f"reference scene {busiest}"] = prepare(read_scene(data, busiest))
     return scenes
@@ -147,7 +147,7 @@ def print_stages(prepared: PreparedScene, version: Version) -> None:
 
 def main(arguments: list[str]) -> int:
     """Command line: the file of reference cases adds its busiest scene."""
-    for name, prepared in profile_scenes(arguments).items():
+    for name, prepared in profile_scenes(cases_of(arguments, __doc__)).items():
         print(name)
         for version in ("v1", "v2"):
             print_stages(prepared, version)

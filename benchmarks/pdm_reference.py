@@ -9,12 +9,11 @@ score, a state or a progress by more than 1e-6, or a case that cannot be scored.
 
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.pdm_speed import print_speed
-from benchmarks.reference_cases import Cases, read_cases, read_scene
+from benchmarks.reference_cases import Cases, cases_of, read_cases, read_scene
 from ops.pdm import VERSIONS, PreparedScene, Version, prepare, score
 from ops.pdm.aggregate import second_stage_weights, two_stage_score
 from ops.pdm.areas import Area
@@ -198,11 +197,10 @@ def compare(data: Cases) -> Tally:
 
 def main(arguments: list[str]) -> int:
     """Command line: one file. Returns 1 if anything differs, 2 if it is no file of reference cases."""
-    if len(arguments) != 1:
-        print("usage: python -m benchmarks.pdm_reference CASES.npz   (layout: ../shared/pdm_reference/README.md)")
-        return 2
+    file = cases_of(arguments, __doc__, required=True)
+    assert file is not None
     try:
-        data = read_cases(Path(arguments[0]))
+        data = read_cases(file)
     except ConfigError as error:
         print(f"error: {error}")
         return 2

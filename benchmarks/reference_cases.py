@@ -3,7 +3,8 @@
 The layout is the one of ../shared/pdm_reference/README.md: `sNN/...` inputs and outputs of scenes, `cNNN/...` of plans.
 """
 
-from collections.abc import Mapping
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,14 @@ from ops.pdm import Scene
 from storage.errors import ConfigError
 
 Cases = Mapping[str, np.ndarray]
+
+
+def cases_of(arguments: Sequence[str], about: str | None, *, required: bool = False) -> Path | None:
+    """The file that a benchmark's command line names; exits with its usage, or its help, where that was asked for."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", type=Path, nargs=None if required else "?", metavar="CASES.npz",
+                        help="a file of reference cases, in the layout of ../shared/pdm_reference/README.md")
+    return parser.parse_args(arguments).cases
 
 
 def read_cases(file: Path) -> Cases:

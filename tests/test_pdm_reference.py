@@ -42,8 +42,9 @@ def test_a_file_that_is_not_there_or_of_another_layout_is_named(tmp_path: Path, 
                           (tmp_path / "text.npz", "no .npz")):
         assert main([str(file)]) == 2
         assert message in capsys.readouterr().out
-    assert main([]) == 2
-    assert "usage" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 2 and "CASES.npz" in capsys.readouterr().err
 
 
 def _file(folder: Path, scene: int, change: dict[str, np.ndarray] | None = None, without: str = "") -> str:
