@@ -32,9 +32,7 @@ def report(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.M
 @dg.asset_check(asset="report", description="The page loads no file outside itself, so it opens offline.")
 def opens_offline(chain: Chain) -> dg.AssetCheckResult:
     """Look for anything the page would load from elsewhere."""
-    import re
+    from ops.find_outside import outside_of
 
-    page = (chain.lake.link("report") / "report.html").read_text()
-    outside = re.findall(r"""(?:src|href)=["'](?!data:|#)([^"']+)|url\((?!["']?data:|#)([^)]+)\)""", page)
-    found = sorted({first or second for first, second in outside})
+    found = outside_of((chain.lake.link("report") / "report.html").read_text())
     return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"outside": found[:20]})

@@ -1,4 +1,8 @@
-"""The sensors: new logs in the raw folder are ingested, and enough new logs ask for retraining."""
+"""The sensors: new logs in the raw folder are ingested, and enough new logs ask for retraining.
+
+Both are off until somebody turns them on: whoever opens the UI to look must not start hours of work, and a raw folder
+that is being copied would be read half.
+"""
 
 from collections.abc import Collection, Sequence
 
@@ -15,7 +19,9 @@ UNDER_WAY = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.Dag
              dg.DagsterRunStatus.STARTED]
 
 
-@dg.sensor(job=ingest, minimum_interval_seconds=LOOK_EVERY_S)
+@dg.sensor(job=ingest, minimum_interval_seconds=LOOK_EVERY_S, default_status=dg.DefaultSensorStatus.STOPPED,
+           description="Looks into the raw folder for logs that are new or whose bytes changed, and ingests just those. Off "
+                       "until it is turned on here.")
 def new_logs(context: dg.SensorEvaluationContext, chain: Chain) -> dg.SensorResult | dg.SkipReason:
     """Find logs in the raw folder that are new or whose bytes changed, and ingest just those."""
     if context.instance.get_runs_count(dg.RunsFilter(job_name=ingest.name, statuses=UNDER_WAY)):
@@ -43,7 +49,9 @@ def neighbours(todo: Collection[str], order: Sequence[str]) -> list[list[str]]:
     return [part for part in parts if part]
 
 
-@dg.sensor(job=training, minimum_interval_seconds=LOOK_EVERY_S)
+@dg.sensor(job=training, minimum_interval_seconds=LOOK_EVERY_S, default_status=dg.DefaultSensorStatus.STOPPED,
+           description="Asks for retraining when enough logs were ingested since the codebook was learned. Off until it is "
+                       "turned on here.")
 def enough_new_logs(chain: Chain) -> dg.RunRequest | dg.SkipReason:
     """Ask for retraining when enough logs were ingested since the codebook was learned."""
     fresh, enough = new_logs_since_codebook(chain), chain.preset().retrain_after_logs

@@ -1,7 +1,6 @@
 """The report and the log pages: what they show, that they open offline, and what they do with what is missing."""
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,6 +18,7 @@ from ops.draw_scene import ground_ribbon, scene_figure
 from ops.draw_scenes import choose_scenes
 from ops.draw_training import codes_section, history_files, read_curves
 from ops.evaluate import EvaluationConfig, write_evaluation
+from ops.find_outside import outside_of
 from ops.findings import label
 from ops.scene_view import read_scene_view
 from ops.scenes import SCORE_COLUMNS, ScoredPlans
@@ -31,8 +31,6 @@ from storage.trajectory_table import RELABELED, read_table, write_table
 from tests.tiny_lake import CAMERA, HEIGHT, WIDTH, write_tiny_lake
 
 PLANNERS = ("human", "constant_velocity", "student", "vla", "student_blank", "student_shuffled", "pdm_closed")
-OUTSIDE = re.compile(r"""(?:src|href)\s*=\s*["']?(?!data:|#)[a-z]+:|url\(\s*["']?(?!data:|#)|@import""", re.IGNORECASE)
-INSIDE = re.compile(r'xmlns(?::\w+)?="[^"]*"|<metadata>.*?</metadata>', re.DOTALL)    # names, not addresses to fetch
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +67,29 @@ def test_the_report_is_one_file_that_asks_nothing_of_a_network(lake: Lake, tmp_p
     summary = draw(lake, tmp_path, ReportConfig())
     text = summary.file.read_text()
     assert [item.name for item in tmp_path.iterdir()] == ["report.html"] and summary.size_bytes == len(text.encode())
-    assert not OUTSIDE.search(INSIDE.sub("", text))
+    assert outside_of(text) == []
     assert text.count('<figure class="scene"') == text.count('src="data:image/jpeg;base64,') == summary.pictures == 4
+
+
+@pytest.mark.parametrize(("piece", "found"), [
+    ('<img src="https://a.b/c.png">', "https://a.b/c.png"), ("<link rel=stylesheet href=//a.b/c.css>", "//a.b/c.css"),
+    ("<img srcset='big.png 2x'>", "big.png 2x"), ('<object data="a.svg"></object>', "a.svg"),
+    ('<style>@import "https://a.b/c.css";</style>', "https://a.b/c.css"), ("<style>@import url(c.css);</style>", "c.css"),
+    ("<p style=\"background: url('c.png')\">", "c.png"),
+    ('<script>const page = await fetch("https://a.b/c.json")</script>', 'fetch("https://a.b/c.json")'),
+    ("<script>new WebSocket('wss://a.b')</script>", "WebSocket('wss://a.b')"),
+    ("<script>new XMLHttpRequest()</script>", "XMLHttpRequest()"), ("<script>import('./c.js')</script>", "import('./c.js')"),
+    ('<script type="module">\nimport { x } from "c.js";\n</script>', 'import { x } from "c.js"'),
+    ('<script src="c.js"></script>', "c.js")])
+def test_whatever_a_page_would_load_from_elsewhere_is_found(piece: str, found: str) -> None:
+    assert outside_of(f"<html><body>{piece}</body></html>") == [found]
+
+
+def test_what_lies_in_the_page_is_not_taken_for_outside() -> None:
+    page = """<svg xmlns="http://www.w3.org/2000/svg"><metadata><a href="http://b"/></metadata><use href="#a"/></svg>
+        <a href="#scores">scores</a><img src="data:image/png;base64,AA=="><p>fetch(this) and data-tags="a=b"</p>
+        <style>a { background: url(data:image/png;base64,AA==) }</style><script>const fetched = rows.filter(x => x)</script>"""
+    assert outside_of(page) == []
 
 
 def test_the_report_says_how_many_scenes_were_scored_and_why_one_was_not(lake: Lake, tmp_path: Path) -> None:
@@ -145,7 +164,7 @@ def test_any_log_can_be_shown_as_a_page_or_a_picture(lake: Lake, tmp_path: Path,
     else:
         text = file.read_text()
         assert text.count(f"</i>{label('student')}</span>") == 1        # one legend, with the paths that are drawn
-        assert "cut in" in text and "not relabeled" in text and not OUTSIDE.search(INSIDE.sub("", text))
+        assert "cut in" in text and "not relabeled" in text and outside_of(text) == []
 
 
 def test_a_wrong_log_or_frame_is_answered_with_what_there_is(lake: Lake, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The sensors: new logs are ingested, just those; enough of them ask for retraining."""
 
 import shutil
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -8,8 +9,8 @@ from tiny_chain import TINY, ingest, tiny_chain
 
 from assets.chain import RawLogs
 from assets.per_log import PARTITIONS
-from pipelines.schedules import retraining
-from pipelines.sensors import enough_new_logs, neighbours, new_logs
+from pipelines.schedules import SCHEDULES, retraining
+from pipelines.sensors import SENSORS, enough_new_logs, neighbours, new_logs
 from storage.artifact import plan, write_artifact
 
 
@@ -87,3 +88,12 @@ def test_retraining_is_asked_for_when_enough_logs_arrived_since_the_codebook(cha
 
 def test_retraining_stands_in_the_calendar():
     assert retraining.cron_schedule == "0 2 * * 1" and retraining.job_name == "training"
+
+
+def test_nothing_starts_by_itself_and_the_readme_says_how_each_is_turned_on():
+    assert {item.default_status for item in SENSORS} == {dg.DefaultSensorStatus.STOPPED}
+    assert {item.default_status for item in SCHEDULES} == {dg.DefaultScheduleStatus.STOPPED}
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for kind, items in (("sensor", SENSORS), ("schedule", SCHEDULES)):
+        for item in items:
+            assert f"| {kind} `{item.name}` |" in readme and "Off until it is turned on" in (item.description or "")
