@@ -17,9 +17,9 @@ from ops.draw_tables import (
     tiles,
     unscored_section,
     verdict_section,
-    zero_shot_section,
 )
 from ops.draw_training import codes_section, curves_section, lineage_section
+from ops.draw_zero_shot import zero_shot_section
 from ops.findings import Findings, read_findings
 from storage.artifact import LINEAGE_FILE, read_lineage
 from storage.lake import Lake

@@ -58,8 +58,8 @@ def difference_chart(rows: Sequence[tuple[str, str, Interval]], *, label: str) -
         axes.plot([item.low, item.high], [place, place], color=colour, lw=2.6 if clear else 1.8, solid_capstyle="butt")
         axes.plot(item.mean, place, "o", color=colour, ms=6, mec="white", mew=0.8)
         axes.annotate(f"{item.mean:+.1f}".replace("-", "−"), (item.mean, place), (0, 6), textcoords="offset points",
-                      ha="center",
-                      fontsize=8.5, color=INK)
+                      ha="center", fontsize=8.5, color=INK,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
     axes.set(yticks=range(len(rows)), yticklabels=[name for _, name, _ in rows], ylim=(len(rows) - 0.5, -0.8))
     axes.set_xlabel(label, fontsize=9, color=INK)
     axes.xaxis.grid(True, color=SOFT, lw=0.6)
@@ -74,7 +74,7 @@ def code_chart(shares_4C: np.ndarray) -> str:
         axes = _dress(figure.add_subplot(1, tokens, token + 1, sharey=figure.axes[0] if token else None))
         axes.bar(range(codes), 100.0 * shares_4C[token], color="#0072b2", alpha=0.8, width=0.8)
         axes.axhline(100.0 / codes, color=INK, lw=0.8, ls=(0, (4, 3)))
-        axes.set_title(f"token {token + 1}", fontsize=9, color=INK)
+        axes.set_title(f"token {token}", fontsize=9, color=INK)
         axes.set_xlabel("code", fontsize=8)
         axes.tick_params(labelleft=token == 0, labelsize=8)
         if token == 0:

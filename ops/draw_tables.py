@@ -1,5 +1,5 @@
-"""The report's sections that are made from an evaluation's tables: scores, events, sight, zero-shot, latency. Not
-pictures."""
+"""The report's sections that are made from an evaluation's tables: scores, events, sight, latency. Not pictures, and not
+the other town: draw_zero_shot.py."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,6 @@ from ops.draw_charts import difference_chart, interval_chart, planner_colour
 from ops.draw_page import Block, Cell, Chart, Paragraph, Row, Section, Table, Tile
 from ops.findings import GROUPS, OURS, Findings, grouped, label, percent
 from ops.intervals import Interval
-from ops.openloop import CONVENTIONS, HORIZONS_S
 
 _PARTS = (("nc", "NC"), ("dac", "DAC"), ("ttc", "TTC"), ("ep", "EP"), ("comfort", "C"), ("ddc", "DDC"))
 _PARTS_V2 = (("nc_v2", "NC"), ("dac_v2", "DAC"), ("ddc_v2", "DDC"), ("tlc_v2", "TLC"), ("ep_v2", "EP"),
@@ -39,16 +38,16 @@ def score_section(found: Findings) -> Section:
     bars = [(name, item) for _, names in groups for name in names if (item := percent(found.mean(name)))]
     chart = Markup(interval_chart(bars, names=label, label="PDMS: mean, and 95 % interval over logs"))
     blocks: list[Block] = [Table(["planner", "PDMS", *(short for _, short in _PARTS), "scenes"],
-                                 _group_rows(groups, line), key),
+                                 group_rows(groups, line), key),
                            Chart(chart), Paragraph(heading="Distance to the human"), Table(
         ["planner", "ADE m", "FDE m", "lateral m", "progress m"],
-        _group_rows(groups, lambda name: [_plain(found.mean(name, measure), digits) for measure, digits in _DISTANCES]),
+        group_rows(groups, lambda name: [_plain(found.mean(name, measure), digits) for measure, digits in _DISTANCES]),
         "ADE: mean distance to the human's path over 4 s, FDE: at 4 s, lateral: its part at right angles to the "
         "human's heading. Progress is that of the simulated plan along the route, in metres.")]
     if any(found.mean(planner, "epdms") for planner in found.planners):
         blocks += [Paragraph(heading="The second version of the score"), Table(
             ["planner", "EPDMS", *(short for _, short in _PARTS_V2)],
-            _group_rows(groups, lambda name: [_score(found.mean(name, "epdms")),
+            group_rows(groups, lambda name: [_score(found.mean(name, "epdms")),
                                               *(_part(found.mean(name, part)) for part, _ in _PARTS_V2)]),
             "EPDMS = NC × DAC × DDC × TLC × (5 EP + 5 TTC + 2 LK + 2 HC + 2 EC) / 16 with the human filter: TLC "
             "traffic lights, LK lane keeping, HC comfort with history, EC comfort against the plan half a second "
@@ -65,14 +64,16 @@ def verdict_section(found: Findings) -> Section:
                               strict=True))
     bars: list[tuple[str, str, Interval]] = []
     rows: list[Row] = []
+    any_rare = False
     for planner, control in pairs:
         item = percent(found.difference(planner, control))
         if item is None:
             continue
         bars.append((planner, f"{label(planner)} − {label(control)}", item))
         tone, word = (("yes", "better") if item.low > 0 else ("no", "worse") if item.high < 0
-                      else ("open", "not told apart"))
+                      else ("open", "no clear difference"))
         rare = percent(found.difference(planner, control, subset="rare"))
+        any_rare = any_rare or rare is not None
         ade = found.difference(planner, control, "ade_m")
         rows.append(Row([Cell(f"{label(planner)} − {label(control)}", dot=planner_colour(planner)),
                          Cell(word, tone=tone),
@@ -81,8 +82,11 @@ def verdict_section(found: Findings) -> Section:
         return Section("findings", "Findings", [Paragraph("No planner of this evaluation has its control beside it.")])
     chart = Chart(Markup(difference_chart(bars, label="difference in PDMS on the same scenes")),
                   "Right of the line the first planner is better. Grey: the 95 % interval over logs holds zero.")
-    table = Table(["planner − control", "", "PDMS", "PDMS on rare events", "ADE m"], rows,
-                  "'Better' and 'worse' mean that the 95 % interval of the PDMS difference leaves zero out.")
+    if not any_rare:
+        rows = [Row([*row.cells[:3], *row.cells[4:]]) for row in rows]
+    table = Table(["planner − control", "verdict", "PDMS", *(["PDMS on rare events"] if any_rare else []), "ADE m"], rows,
+                  "'Better' and 'worse' mean that the 95 % interval of the PDMS difference leaves zero out. An ADE below "
+                  "zero: the first planner lies nearer to the human.")
     return Section("findings", "Differences", [chart, table],
                    "Taken scene by scene on the same scenes, so that easy and hard ones cancel out.")
 
@@ -96,7 +100,7 @@ def rare_section(found: Findings) -> Section | None:
     count = {subset: item.n for subset in columns if (item := found.mean(found.planners[0], subset=subset))}
     head = ["planner", *(f"{subset.removeprefix('tag:').replace('_', ' ')} ({count.get(subset, 0)})"
                          for subset in columns)]
-    rows = _group_rows(grouped(found.planners), lambda name: [
+    rows = group_rows(grouped(found.planners), lambda name: [
         _part(found.mean(name, subset=subset), interval=subset in ("ordinary", "rare")) for subset in columns])
     share = count.get("rare", 0) / max(count.get("rare", 0) + count.get("ordinary", 0), 1)
     return Section("rare", "Rare events", [Table(head, rows,
@@ -137,38 +141,8 @@ def latency_section(found: Findings) -> Section | None:
                          Cell(row["device"]), Cell(str(row["threads"]))], ours=name in OURS))
     return Section("latency", "Latency and size", [Table(
         ["planner", "p50 ms", "p95 ms", "speed against VLA", "parameters", "timed calls", "device", "threads"], rows,
-        "One plan at a time from the image array to the eight poses, all in one run on one machine, after a warm-up.")])
-
-
-def zero_shot_section(found: Findings) -> Section | None:
-    """L2 and collisions in the town that was never trained on, in both conventions; None if that was not tried."""
-    if found.zero_shot is None or not len(found.zero_shot):
-        return None
-    table = {(row["planner"], row["convention"], row["subset"], row["horizon_s"]): row
-             for row in found.zero_shot.to_pylist()}
-    planners = dict.fromkeys(found.zero_shot["planner"].to_pylist())
-    blocks: list[Table | Paragraph] = []
-    words = {"at": "Error at k seconds (as UniAD reports)", "upto": "Mean up to k seconds (as ST-P3 and VAD report)"}
-    for convention in CONVENTIONS:
-        head = ["planner", *(f"L2 {k} s" for k in HORIZONS_S), *(f"collision {k} s" for k in HORIZONS_S),
-                "L2 3 s straight", "L2 3 s turning", "rows: L2, collision / all"]
-        rows = []
-        for name in planners:
-            of = [table[name, convention, "all", k] for k in HORIZONS_S]
-            split = [table[name, convention, subset, HORIZONS_S[-1]] for subset in ("straight", "turning")]
-            rows.append(Row([
-                Cell(label(name), dot=planner_colour(name)), *(_metres(row["l2_m"]) for row in of),
-                *(Cell("–" if row["collision"] is None else f"{100 * row['collision']:.2f} %") for row in of),
-                *(_metres(row["l2_m"]) for row in split),
-                Cell(f"{of[-1]['n_rows']}, {of[-1]['n_collision']} / {of[-1]['n_expected']}")],
-                ours=name in OURS))
-        blocks += [Paragraph(heading=words[convention]), Table(head, rows)]
-    return Section("zero-shot", "Another town, never trained on", blocks,
-                   "Open-loop L2 and collision rate on logs in nuScenes' format (the embedded town B, or nuScenes where its "
-                   "folder was given). Published tables use two readings of 'at k seconds' that differ by almost two; both "
-                   "stand here by name. 'At' masks out each pose without a recorded human pose; 'up to' takes only rows "
-                   "whose 3 s are complete. Poses where the human's own box touches another count in no collision rate; "
-                   "boxes are turned by the planned heading. Turning: the human is 2 m or more to a side after 3 s.")
+        "One plan at a time from the image array to the eight poses, all in one run on one machine, after a warm-up. "
+        "The student runs in ONNX Runtime, as it would in a car; the other networks run in PyTorch.")])
 
 
 def unscored_section(found: Findings) -> Section | None:
@@ -186,8 +160,8 @@ def tiles(found: Findings) -> list[Tile]:
     """The numbers at the top."""
     blind = [(item.mean, name) for name in GROUPS[0][1] if (item := found.mean(name))]
     names = ["student", "vla", *([max(blind)[1]] if blind else []), "human"]
-    out = [Tile(("best blind planner: " if name in GROUPS[0][1] else "") + label(name), f"{item.mean:.1f}",
-                f"PDMS {_bounds(item)}", planner_colour(name))
+    out = [Tile("best blind planner" if name in GROUPS[0][1] else label(name), f"{item.mean:.1f}",
+                f"PDMS {_bounds(item)}" + (f", {label(name)}" if name in GROUPS[0][1] else ""), planner_colour(name))
            for name in names if (item := percent(found.mean(name)))]
     times = {row["planner"]: row["p50_ms"] for row in found.latency.to_pylist()}
     if times.get("student"):
@@ -202,7 +176,7 @@ def signed(value: float, digits: int = 1) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def _group_rows(groups: list[tuple[str, list[str]]], line: Callable[[str], list[Cell]]) -> list[Row]:
+def group_rows(groups: list[tuple[str, list[str]]], line: Callable[[str], list[Cell]]) -> list[Row]:
     """A heading for each group and below it one row a planner: its name and the cells of `line`."""
     return [row for title, names in groups for row in (
         Row([Cell(title)]),
@@ -235,7 +209,3 @@ def _part(item: Interval | None, interval: bool = False) -> Cell:
 
 def _plain(item: Interval | None, digits: int) -> Cell:
     return Cell("–" if item is None else f"{item.mean:.{digits}f}")
-
-
-def _metres(value: float | None) -> Cell:
-    return Cell("–" if value is None else f"{value:.2f}")

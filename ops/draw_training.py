@@ -22,6 +22,8 @@ from storage.lake import LINKS, PER_LOG_LINKS, Lake
 _TOKENS, _TRANSITIONS = 4, 3
 _MAX_CURVES = 6             # of one model; the rest is in its history file
 _WATCHES = ("gradient_norm", "commitment", "learning_rate")    # of the optimiser, not of the model
+_UNITS = ("m", "dB", "nats", "ms")
+_SPELLED = {"vlm": "VLM", "vla": "VLA", "mlp": "MLP", "ade": "ADE", "fde": "FDE", "kl": "KL", "db": "dB"}
 _PICTURES = {               # captions of the pictures that a codebook keeps
     "what_each_code_does": "One frame under every code of every token, the other tokens as they were; arrows show how "
                            "the foretold motion of the picture changes.",
@@ -48,10 +50,11 @@ def codes_section(lake: Lake) -> Section | str:
         f"Share of each code over {int(valid[:, 0].sum()):,} transitions, by token. Perplexity {text} of {size}; the "
         "dashed line is even use."), wide=True)]
     for picture in sorted(lake.link("codebook").rglob("*.png"), reverse=True):
-        name = picture.stem.replace("_", " ")
+        name = picture.stem.replace("_", " ").capitalize()
         height, width = cv2.imread(str(picture)).shape[:2]
-        blocks += [Paragraph(heading=name), Chart(file_image(picture, name), _PICTURES.get(picture.stem, ""), wide=True,
-                                                  long=width > 3 * height)]
+        long = width > 3 * height
+        caption = _PICTURES.get(picture.stem, "") + (" Scroll sideways to see all." if long else "")
+        blocks += [Paragraph(heading=name), Chart(file_image(picture, name), caption, wide=True, long=long)]
     measures = _measures(lake.link("codebook") / "health.json")
     if measures:
         blocks.append(Table(
@@ -84,11 +87,11 @@ def curves_section(lake: Lake) -> Section | str:
     for link in ("codebook", "vla", "student"):
         panels: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         for file in history_files(lake.link(link)):
-            run = file.stem.removeprefix("history").strip("_-").replace("_", " ")
+            run = _words(file.stem.removeprefix("history").strip("_-"))
             curves = read_curves(file)
-            panels |= {f"{run}: {name.replace('_', ' ')}".removeprefix(": "): curves[name] for name in list(curves)[:2]}
+            panels |= {f"{run}: {_words(name)}".removeprefix(": "): curves[name] for name in list(curves)[:2]}
         if panels:
-            blocks += [Paragraph(heading=link), Chart(Markup(curves_chart(panels)), wide=True)]
+            blocks += [Paragraph(heading=_words(link)), Chart(Markup(curves_chart(panels)), wide=True)]
     lead = "By training step; of each run its loss and one more metric. The whole histories lie beside the checkpoints."
     return Section("training", "Training", blocks, lead) if blocks else "Training curves: no artefact keeps a history"
 
@@ -101,7 +104,8 @@ def history_files(folder: Path) -> list[Path]:
 def read_curves(file: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """{metric: {"train" or "held out": (steps, values)}} of a history of JSON lines with `step` and metrics.
 
-    A metric `val_x` or `heldout_x` stands beside `x`. The loss comes first, what only watches the optimiser last.
+    A metric `val_x` or `heldout_x` stands beside `x`. The loss comes first, its parts after other metrics, what only
+    watches the optimiser last.
     """
     rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
     found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
@@ -115,8 +119,15 @@ def read_curves(file: Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]
                      if name.startswith(head)), name)
         line = "held out" if name.startswith(("val", "heldout")) else "train"
         found.setdefault(bare, {})[line] = tuple(np.array(points, float).T)   # type: ignore[assignment]
-    ranked = sorted(found, key=lambda name: ("loss" not in name, name in _WATCHES))     # stable: then as reported
+    # the loss, then what the run is for, then parts of the loss, then the optimiser; stable: within these as reported
+    ranked = sorted(found, key=lambda name: (name != "loss", name in _WATCHES, "loss" in name))
     return {name: found[name] for name in ranked[:_MAX_CURVES]}
+
+
+def _words(name: str) -> str:
+    """The name of a run or of a metric for people: `best_ade_m` is "best ADE, m"."""
+    words = ["-".join(_SPELLED.get(part, part) for part in word.split("-")) for word in name.split("_")]
+    return f"{' '.join(words[:-1])}, {words[-1]}" if len(words) > 1 and words[-1] in _UNITS else " ".join(words)
 
 
 def lineage_section(lake: Lake) -> Section | str:

@@ -22,7 +22,7 @@ GROUPS = (("Blind: rules and ego status only", ("stopped", "constant_velocity", 
 OURS = ("vla", "student")
 _NAMES = {"vla": "VLA", "pdm_closed": "PDM-Closed", "ego_status_mlp": "ego-status MLP", "human": "human log",
           "student_no_teacher": "student without teacher"}
-_IMAGES = {"_blank": "blank images", "_shuffled": "shuffled images"}
+_IMAGES = {"_blank": "black images", "_shuffled": "shuffled images"}
 
 
 @dataclass(frozen=True, slots=True)
