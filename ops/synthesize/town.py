@@ -23,6 +23,8 @@ MEDIAN_OPEN_M = 7.0             # a median begins this far from the stop line
 MEDIAN_SHOULDER_M = 0.6  # drivable strip between a median and the inner lane
 TIGHTEST_M = 30.0               # smallest radius of a street
 BAY_WIDTH_M = 2.3               # parking bay beside the shoulder
+FORK_SHARE = 0.5                # of the places where three minor streets meet
+FORK_RAD = 0.5                  # by which the two branches of a fork lean away from the street that splits
 OMITTED_SHARE = 0.15            # of the inner minor streets of the grid
 
 
@@ -223,6 +225,9 @@ def _place_nodes(config: TownConfig, edges: list[tuple[int, int, int]], rng: np.
             nodes[node].medians[way] = median
             nodes[node].angles[way] = way * np.pi / 2 + rotation[node] + rng.uniform(-0.05, 0.05)
             nodes[node].widths[way] = lanes
+    for place, chance in zip(nodes, rng.random(len(nodes)), strict=True):
+        if len(place.angles) == 3 and max(place.widths.values()) == 1 and chance < FORK_SHARE:
+            _lean_to_a_fork(place)
     for place in nodes:
         place.setback_m = max(_half_width(place.widths[way], place.medians[way]) for way in place.angles)
         place.setback_m += CORNER_M + CROSSWALK_M[1]
@@ -233,6 +238,16 @@ def _place_nodes(config: TownConfig, edges: list[tuple[int, int, int]], rng: np.
             else:
                 place.setback_m += 22.0
     return nodes
+
+
+def _lean_to_a_fork(place: _Node) -> None:
+    """Turn the two arms that lie in line towards the side where no arm is: who comes by the third sees the road split."""
+    free = next(way for way in range(4) if way not in place.angles)
+    turned = float(curves.wrap(place.angles[(free + 2) % 4] - (free + 2) * np.pi / 2))
+    for way in place.angles:
+        place.angles[way] -= 0.75 * turned              # a fork itself bends its streets enough
+    place.angles[(free + 1) % 4] -= FORK_RAD
+    place.angles[(free - 1) % 4] += FORK_RAD
 
 
 class _Builder:
