@@ -9,7 +9,7 @@ from assets.checks import record, result
 from assets.frames import frames
 from assets.links import code_version, plan_zero_shot, usable_logs
 from assets.making import Making
-from assets.metadata import column_schema, svg_picture, table
+from assets.metadata import svg_picture, table
 from assets.relabeled import relabeled
 from assets.student import student
 from assets.trajectories import trajectories
@@ -69,7 +69,6 @@ def evaluation_metadata(chain: Chain) -> dict:
     from ops.draw_charts import interval_chart
     from ops.intervals import Interval
     from ops.openloop import open_loop_rows, read_open_loop
-    from storage.metrics_table import SCORES
 
     rows = _means(chain)
     pdms = sorted((row for row in rows if row["measure"] == "pdms"), key=lambda row: -row["mean"])
@@ -78,8 +77,7 @@ def evaluation_metadata(chain: Chain) -> dict:
     elsewhere = read_open_loop(chain.lake.link("evaluation"))
     more = {"zero shot": table(open_loop_rows(elsewhere))} if elsewhere is not None else {}
     return {"scenes": max((row["n_expected"] for row in rows), default=0), "scores": score_table(chain), **more,
-            "PDMS": svg_picture(interval_chart(bars, names=str, label="PDMS"), "PDMS"),
-            "dagster/column_schema": column_schema(SCORES)}
+            "PDMS": svg_picture(interval_chart(bars, names=str, label="PDMS"), "PDMS")}
 
 
 def score_table(chain: Chain) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:

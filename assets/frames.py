@@ -37,7 +37,8 @@ def frames(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
         "frames": sum(row["frames"] for row in rows), "MB stored": sum(row["stored_bytes"] for row in rows) / 1e6,
         "first frames": contact_sheet(chain, [row["log_id"] for row in rows]),
         "logs": table([{name: row[name] for name in COLUMNS} for row in rows], limit=12),
-        **({"put right": table(put_right, limit=MOST_NOTES)} if put_right else {})})
+        **({"put right": table(put_right, limit=MOST_NOTES)} if put_right else {})},
+        {row["log_id"]: {name: row[name] for name in COLUMNS[1:]} for row in rows})
 
 
 def contact_sheet(chain: Chain, log_ids: list[str], rows: int = 3, columns: int = 4) -> dg.MarkdownMetadataValue:

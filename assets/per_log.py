@@ -14,6 +14,7 @@ import dagster as dg
 
 from assets.chain import Ask, Chain, RawLogs
 from assets.links import LINKS, code_version, plan_log
+from assets.metadata import table
 from ops.each_log import LogOutcome, LogWork, each_log, read_summary
 from ops.quarantine import quarantine, quarantined, release
 from storage.artifact import Lineage, is_current
@@ -77,11 +78,17 @@ def with_progress(context: dg.AssetExecutionContext, what: str, outcomes: Iterab
         yield outcome
 
 
-def events(context: dg.AssetExecutionContext, link: str, done: Ingested, metadata: Mapping[str, Any]) -> Iterator[Any]:
-    """What Dagster is told: the link, each log with its own version, and each log that is in quarantine."""
-    yield dg.MaterializeResult(metadata={
-        "logs made": len(done.made), "logs unchanged": len(done.current), "logs in quarantine": len(done.set_aside),
-        **metadata})
+def events(context: dg.AssetExecutionContext, link: str, done: Ingested, metadata: Mapping[str, Any],
+           of_log: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
+    """What Dagster is told: the link, each log with its own version and its row of measures, and each log in quarantine.
+
+    `metadata` of the whole run goes with the last log's event, because the catalogue shows the latest event's; with the
+    result itself Dagster would write it once for every log.
+    """
+    whole = {"logs made": len(done.made), "logs unchanged": len(done.current), "logs in quarantine": len(done.set_aside),
+             **metadata}
+    last = next((log for log in reversed(done.lineages) if log not in done.set_aside), None)
+    yield dg.MaterializeResult(metadata={} if last else whole)
     pointers = {dep: _latest_event(context, dep) for dep in LINKS[link].deps}
     for log, lineage in done.lineages.items():
         if log in done.set_aside:
@@ -89,7 +96,8 @@ def events(context: dg.AssetExecutionContext, link: str, done: Ingested, metadat
             yield dg.AssetObservation(context.asset_key, partition=log, metadata={"quarantined": reason})
         else:
             yield dg.AssetMaterialization(context.asset_key, partition=log, tags=_version_tags(link, lineage, pointers),
-                                          metadata={"seconds": lineage.seconds} if lineage.seconds else {})
+                                          metadata={**(whole if log == last else {}),
+                                                    "this log": table([{"log_id": log, **of_log.get(log, {})}])})
 
 
 def summaries(chain: Chain, link: str, log_ids: Iterable[str]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Link 1: the raw logs as they lie in the raw folder, one partition a log. Nothing of them is decoded here."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -10,6 +11,9 @@ from assets.metadata import table
 from assets.per_log import LOGS, ONE_RUN, events, ingest, with_progress
 from ops.each_log import LogWork, each_log
 from storage.artifact import is_current
+
+if TYPE_CHECKING:
+    from ops.inventory import Inventory
 
 
 @dg.asset(partitions_def=LOGS, backfill_policy=ONE_RUN, group_name="ingest", kinds={"file"}, owners=["team:data"],
@@ -21,13 +25,16 @@ def raw_logs(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     files, the bytes, a fingerprint of the content, and what a log has: cameras, agents, map, traffic lights, command.
     A log that cannot be opened is quarantined with its reason and tried again when its bytes change.
     """
-    from ops.inventory import take_inventory
+    from ops.inventory import read_inventory, take_inventory
 
     logs = RawLogs(chain)
     write_missing(context, chain, logs, force=config.force)
     done = ingest(context, chain, config, "raw_logs", lambda log_id, path, lineage: partial(
         take_inventory, chain.source, chain.raw_folder, logs.refs[log_id], path, lineage), logs)
-    yield from events(context, "raw_logs", done, {"inventory": table(inventory_rows(chain, context.partition_keys))})
+    there = set(chain.lake.log_ids("raw_logs"))
+    items = [read_inventory(chain.lake.log("raw_logs", log)) for log in context.partition_keys if log in there]
+    yield from events(context, "raw_logs", done, {"inventory": table(inventory_rows(items))}, {item.log_id: {
+        "split": item.split, "images": item.images, "MB": item.bytes / 1e6} for item in items})
 
 
 def write_missing(context: dg.AssetExecutionContext, chain: Chain, logs: RawLogs, *, force: bool) -> None:
@@ -48,12 +55,8 @@ def write_missing(context: dg.AssetExecutionContext, chain: Chain, logs: RawLogs
     logs.forget_refs()
 
 
-def inventory_rows(chain: Chain, log_ids: list[str]) -> list[dict]:
+def inventory_rows(items: "list[Inventory]") -> list[dict]:
     """One row a split: logs, files, bytes and what the logs hold."""
-    from ops.inventory import read_inventory
-
-    there = set(chain.lake.log_ids("raw_logs"))
-    items = [read_inventory(chain.lake.log("raw_logs", log)) for log in log_ids if log in there]
     by_split = {split: [item for item in items if item.split == split] for split in {item.split for item in items}}
     return [{"split": split, "logs": len(mine), "files": sum(item.files for item in mine),
              "images": sum(item.images for item in mine), "MB": sum(item.bytes for item in mine) / 1e6,

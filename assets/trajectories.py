@@ -12,6 +12,8 @@ from assets.metadata import column_schema, file_link, svg_picture, table
 from assets.per_log import LOGS, ONE_RUN, events, ingest, summaries
 from assets.raw_logs import raw_logs
 
+COLUMNS = ("log_id", "rows", "span_s", "path_m", "max_speed_mps", "agents", "map_objects")     # shown of each log
+
 
 @dg.asset(deps=[raw_logs, frames], partitions_def=LOGS, backfill_policy=ONE_RUN, group_name="ingest",
           kinds={"parquet", "arrow"}, owners=["team:data"], code_version=code_version("trajectories"))
@@ -32,8 +34,8 @@ def trajectories(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     yield from events(context, "trajectories", done, {
         "rows": sum(row["rows"] for row in rows), "km": sum(row["path_m"] for row in rows) / 1e3,
         "dagster/column_schema": column_schema(TRAJECTORIES), "where and how fast": motion_picture(chain, rows),
-        "logs": table([{name: row[name] for name in ("log_id", "rows", "span_s", "path_m", "max_speed_mps", "agents",
-                                                      "map_objects")} for row in rows], limit=12)})
+        "logs": table([{name: row[name] for name in COLUMNS} for row in rows], limit=12)},
+        {row["log_id"]: {name: row[name] for name in COLUMNS[1:]} for row in rows})
 
 
 def motion_picture(chain: Chain, rows: list[dict]) -> dg.MarkdownMetadataValue:

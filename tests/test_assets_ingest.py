@@ -82,6 +82,16 @@ def test_every_materialization_has_a_picture_or_a_table(made):
         assert all(len(str(value.value)) < 100_200 for value in metadata.values())
 
 
+def test_the_catalogue_shows_the_run_as_a_whole_and_of_each_log_its_own_row(made):
+    chain, instance, _ = made
+    for link in PER_LOG_LINKS:
+        latest = instance.get_latest_materialization_event(dg.AssetKey(link)).asset_materialization
+        assert "logs made" in latest.metadata       # the asset's page shows the latest event
+        for log in RawLogs(chain).ids:
+            row = materialized(instance, link, log).metadata["this log"].records[0].data
+            assert row["log_id"] == log and len(row) > 2
+
+
 def test_a_truncated_image_sets_its_log_aside_and_the_others_go_on(own_logs):
     broken, *good = RawLogs(own_logs).ids
     image = sorted(own_logs.raw_folder.rglob(f"{broken}/CAM_F0/*.jpg"))[3]
