@@ -2,7 +2,7 @@
 #
 #   make setup   create .venv, install the tested versions and this project (once; again when pyproject.toml changes)
 #   make run     set up, run the whole chain at scale "embedded", print the score table and where the report lies
-#   make smoke   the same at the smallest scale, in under two minutes
+#   make smoke   the same at the smallest scale, in under 90 seconds
 #   make ui      set up and open Dagster's UI on http://localhost:3000
 #   make test    set up, check, run the tests
 #   make check   lint, types and the layer contract

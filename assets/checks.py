@@ -10,13 +10,14 @@ from typing import Any
 import dagster as dg
 
 from assets.chain import Chain
+from assets.metadata import rounded
 from storage.artifact import read_checks, record_checks
 
 
 def result(asset: str, name: str, passed: bool, blocking: bool, metadata: Mapping[str, Any]) -> dg.AssetCheckResult:
     """One check result; a failed check that does not block is a warning."""
     severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(passed=bool(passed), asset_key=asset, check_name=name, metadata=dict(metadata),
+    return dg.AssetCheckResult(passed=bool(passed), asset_key=asset, check_name=name, metadata=rounded(metadata),
                                severity=severity)
 
 

@@ -16,6 +16,7 @@ from assets.trajectories import trajectories
 from assets.vla import vla
 from storage.artifact import is_current
 
+SHOWN = ("pdms", "ade_m", "fde_m", "nc", "dac", "ddc", "ttc", "ep", "comfort", "epdms")   # columns of the score table
 HUMAN_AT_LEAST = 0.9        # PDMS of the recorded drive; below it the score, the map or the recording is wrong
 
 
@@ -81,12 +82,16 @@ def evaluation_metadata(chain: Chain) -> dict:
 
 
 def score_table(chain: Chain) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
-    """Means over all scenes: one row a planner, best first, one column a measure."""
+    """Means over all scenes, shares times 100: one row a planner, best first."""
     rows = _means(chain)
     mean = {(row["planner"], row["measure"]): row["mean"] for row in rows}
     planners = sorted({row["planner"] for row in rows}, key=lambda planner: -(mean.get((planner, "pdms")) or 0.0))
-    measures = dict.fromkeys(row["measure"] for row in rows)
-    return table([{"planner": planner} | {name: mean.get((planner, name)) for name in measures} for planner in planners])
+
+    def cell(planner: str, name: str) -> str:
+        value = mean.get((planner, name))
+        return "–" if value is None else f"{value:.2f}" if name.endswith("_m") else f"{100 * value:.1f}"
+
+    return table([{"planner": planner} | {name: cell(planner, name) for name in SHOWN} for planner in planners])
 
 
 def _means(chain: Chain) -> list[dict]:

@@ -14,6 +14,7 @@ import dagster as dg
 
 from assets.chain import Ask, Chain
 from assets.links import LINKS, plan_link, require_capabilities, usable_logs
+from assets.metadata import rounded
 from storage.artifact import Lineage, is_current, read_lineage, require_checks, write_artifact
 from storage.lake import PER_LOG_LINKS
 
@@ -60,7 +61,7 @@ class Making:
         return dg.MaterializeResult(data_version=dg.DataVersion(made.version), metadata={
             "version": made.version, "seconds of work": made.seconds, "made": made.created_utc,
             "folder": dg.MetadataValue.path(str(self.path.absolute())),
-            "lineage": dg.MetadataValue.md(f"```\nlatentvla lineage {self.link}\n```"), **metadata})
+            "lineage": dg.MetadataValue.md(f"```\nlatentvla lineage {self.link}\n```"), **rounded(metadata)})
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Pictures live in the event database, so each stays under MAX_BYTES; the catalogu
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,16 +85,22 @@ def report_table(report: Mapping[str, Any]) -> dg.TableMetadataValue | dg.Markdo
             for place, item in enumerate(value):
                 walk(f"{name} {item.get('name', place)}", {key: part for key, part in item.items() if key != "name"})
         elif not isinstance(value, list) or len(value) <= 4:
-            rows.append({"measure": name.replace("_", " "), "value": value})
+            rows.append({"measure": _measure(name), "value": value})
 
     walk("", report)
     return table(rows, limit=60)
 
 
-def column_schema(schema: Any) -> dg.TableSchemaMetadataValue:
-    """The columns of an Arrow schema, for the catalogue's column view."""
+def column_schema(schema: Any, meaning: Mapping[str, str]) -> dg.TableSchemaMetadataValue:
+    """The columns of an Arrow schema with what each means, for the catalogue's column view."""
     return dg.MetadataValue.table_schema(dg.TableSchema(columns=[
-        dg.TableColumn(name=field.name, type=str(field.type)) for field in schema]))
+        dg.TableColumn(name=field.name, type=str(field.type), description=meaning[field.name]) for field in schema]))
+
+
+def rounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata with four digits, or none after the point, of each number; it stays a number, which the catalogue plots."""
+    return {name: (float(f"{value:.4g}") if abs(value) < 1000 else float(round(value))) if isinstance(value, float) and
+            math.isfinite(value) else value for name, value in metadata.items()}
 
 
 def file_link(file: Path) -> dg.PathMetadataValue:
@@ -108,7 +115,14 @@ def _picture(data: bytes, kind: str, alt: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{alt}](data:image/{kind};base64,{text})")
 
 
+def _measure(name: str) -> str:
+    words = {"r2": "R²", "db": "dB", "psnr": "PSNR", "ade": "ADE", "fde": "FDE", "kl": "KL", "onnx": "ONNX"}
+    return " ".join(words.get(word, word) for word in name.replace("_", " ").split())
+
+
 def _readable(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(_readable(item)) for item in value)
     return value if isinstance(value, (str, int)) else str(value)

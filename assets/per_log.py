@@ -14,7 +14,7 @@ import dagster as dg
 
 from assets.chain import Ask, Chain, RawLogs
 from assets.links import LINKS, code_version, plan_log
-from assets.metadata import table
+from assets.metadata import rounded, table
 from ops.each_log import LogOutcome, LogWork, each_log, read_summary
 from ops.quarantine import quarantine, quarantined, release
 from storage.artifact import Lineage, is_current
@@ -86,7 +86,7 @@ def events(context: dg.AssetExecutionContext, link: str, done: Ingested, metadat
     result itself Dagster would write it once for every log.
     """
     whole = {"logs made": len(done.made), "logs unchanged": len(done.current), "logs in quarantine": len(done.set_aside),
-             **metadata}
+             **rounded(metadata)}
     last = next((log for log in reversed(done.lineages) if log not in done.set_aside), None)
     yield dg.MaterializeResult(metadata={} if last else whole)
     pointers = {dep: _latest_event(context, dep) for dep in LINKS[link].deps}

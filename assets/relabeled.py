@@ -41,7 +41,7 @@ def relabeled_metadata(chain: Chain) -> dict:
     import pyarrow.parquet as pq
 
     from ops.draw_charts import code_chart
-    from storage.trajectory_table import CODES_PER_ROW, RELABELED
+    from storage.trajectory_table import CODES_PER_ROW, MEANING, RELABELED
 
     columns = ["codes", "codes_valid", "codebook_version"]
     rows = pq.read_table(chain.lake.link("relabeled") / "relabeled.parquet", columns=columns)
@@ -52,7 +52,7 @@ def relabeled_metadata(chain: Chain) -> dict:
                      for token in range(TOKENS)])
     return {"dagster/row_count": len(rows), "rows with all codes": int(valid.all(axis=1).sum()),
             "codebook": rows["codebook_version"][0].as_py() if len(rows) else "",
-            "dagster/column_schema": column_schema(RELABELED),
+            "dagster/column_schema": column_schema(RELABELED, MEANING),
             "use of the codes": svg_picture(code_chart(used), "use of the codes")}
 
 
@@ -83,7 +83,8 @@ def relabeled_checks(chain: Chain):
     record(chain, "relabeled", None, outcome)
     for item in found.results:
         yield result("relabeled", item.rule.name, item.passed, True, {
-            "rows": item.rows, "failed rows": table([{"row": key} for key in item.failed_keys])})
+            "rows": item.rows, **({} if item.passed else {
+                "failed rows": table([{"row": key} for key in item.failed_keys])})})
     yield result("relabeled", "no_row_is_lost", len(rows) == expected, True, {"rows": len(rows), "expected": expected})
     versions = set(rows["codebook_version"].to_pylist())
     yield result("relabeled", "codes_are_of_the_codebook_that_is_there", versions <= {version}, False, {

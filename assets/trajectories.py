@@ -25,7 +25,7 @@ def trajectories(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     """
     from ops.each_log import make_from_raw_log
     from ops.extract import extract
-    from storage.trajectory_table import TRAJECTORIES
+    from storage.trajectory_table import MEANING, TRAJECTORIES
 
     settings = chain.preset().trajectories
     done = ingest(context, chain, config, "trajectories", lambda log_id, path, lineage: partial(
@@ -33,7 +33,7 @@ def trajectories(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     rows = summaries(chain, "trajectories", context.partition_keys)
     yield from events(context, "trajectories", done, {
         "rows": sum(row["rows"] for row in rows), "km": sum(row["path_m"] for row in rows) / 1e3,
-        "dagster/column_schema": column_schema(TRAJECTORIES), "where and how fast": motion_picture(chain, rows),
+        "dagster/column_schema": column_schema(TRAJECTORIES, MEANING), "where and how fast": motion_picture(chain, rows),
         "logs": table([{name: row[name] for name in COLUMNS} for row in rows], limit=12)},
         {row["log_id"]: {name: row[name] for name in COLUMNS[1:]} for row in rows})
 
@@ -72,5 +72,6 @@ def trajectories_checks(chain: Chain):
                                                 if item.rule.blocking})
         for item in found.results:
             yield result("trajectories", item.rule.name, item.passed, item.rule.blocking, {
-                "rows": item.rows, "unexpected rows": item.unexpected_count, "for example": item.observed,
-                "failed rows": table([{"row": key} for key in item.failed_keys]), "data docs": file_link(page)})
+                "rows": item.rows, "unexpected rows": item.unexpected_count, **({} if item.passed else {
+                    "for example": item.observed, "failed rows": table([{"row": key} for key in item.failed_keys])}),
+                "data docs": file_link(page)})

@@ -42,6 +42,8 @@ def signals_figure(view: LogView) -> Figure:
     for name, text, colour in (("ax_mps2", "along", _LINES[0]), ("ay_mps2", "across", _LINES[1])):
         axes[1].plot(time_s, view.column(name), color=colour, lw=1.3, label=text)
     axes[1].set_ylabel("acc. m/s²")
+    low, high = axes[1].get_ylim()
+    axes[1].set_ylim(low, high + 0.3 * (high - low))       # room for the legend above the curves
     axes[1].legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
     axes[2].plot(time_s, np.degrees(view.column("yaw_rate_radps")), color=_LINES[2], lw=1.4)
     axes[2].set_ylabel("yaw rate °/s")
@@ -75,7 +77,7 @@ def codes_figure(view: LogView) -> Figure:
     if first.shape[1] <= 60:
         for token, step in zip(*np.nonzero(first >= 0), strict=True):
             axes.text(step, token, str(first[token, step]), ha="center", va="center", fontsize=6.5, color=INK)
-    axes.set(yticks=range(4), yticklabels=[f"token {token + 1}" for token in range(4)], xlabel="frame")
+    axes.set(yticks=range(4), yticklabels=[f"token {token}" for token in range(4)], xlabel="frame")
     axes.tick_params(labelsize=8, length=0)
     return figure
 

@@ -5,6 +5,7 @@ Heavy libraries are imported inside the verbs, so that `latentvla --help` is qui
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -26,7 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code; an error of ours is one message, not a stack trace."""
     options = _parser().parse_args(arguments)
     try:
-        return options.verb(options)
+        code = options.verb(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:         # whoever reads has seen enough: latentvla ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141                  # as a program that the signal ended
     except LatentVLAError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -132,7 +138,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Plan with the student for one image."""
+    """Plan with the student for one image: prints eight poses [x m, y m, yaw rad], one each 0.5 s, seen from the car."""
     from ops.predict import predict_file
 
     plan = predict_file(options.model or _lake(options).link("student"), options.image, speed_mps=options.speed,

@@ -1,6 +1,6 @@
 """The one dial: a scale is a function that returns the whole configuration of a run. No value is changed anywhere else.
 
-smoke      the whole chain in well under two minutes: tests, and a first look
+smoke      the whole chain in under 90 seconds: tests, and a first look
 embedded   the default: a world big enough to learn from, at most ten minutes on two cores
 navsim     real OpenScene logs on eight GPUs, with the published weights in local folders
 """

@@ -145,6 +145,12 @@ def test_the_command_line_overrules_the_environment_and_the_environment_the_defa
     assert places_from(environment, scale="embedded", lake="here").lake == "here"
 
 
+def test_a_reader_that_has_seen_enough_gets_no_stack_trace(lake):
+    words = f"{BIN / 'latentvla'} sql 'select * from trajectories' --rows 5000 --lake {lake.root} | true; exit ${{PIPESTATUS[0]}}"
+    found = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
+    assert found.returncode == 141 and found.stderr == ""
+
+
 def test_help_comes_without_the_heavy_libraries():
     code = ("import sys; from pipelines.cli import _parser; _parser(); "
             "print('dagster' in sys.modules, 'torch' in sys.modules)")

@@ -15,6 +15,7 @@ import pytest
 from assets.links import LINKS
 from pipelines.definitions import defs
 from storage import lake
+from storage.trajectory_table import MEANING, RELABELED
 
 ROOT = Path(__file__).parent.parent
 SNAPSHOT = Path(__file__).parent / "snapshots" / "graph.json"
@@ -45,6 +46,10 @@ def test_the_graph_is_the_one_in_the_snapshot():
     if os.environ.get("LATENTVLA_UPDATE_SNAPSHOT"):
         SNAPSHOT.write_text(found + "\n")
     assert found == SNAPSHOT.read_text().strip()
+
+
+def test_every_column_that_the_catalogue_shows_has_a_meaning():
+    assert set(MEANING) == set(RELABELED.names) and all(MEANING.values())
 
 
 def test_the_assets_are_exactly_the_nine_links_of_the_lake():
