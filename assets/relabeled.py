@@ -8,7 +8,7 @@ from assets.codebook import codebook
 from assets.frames import frames
 from assets.links import code_version, usable_logs
 from assets.making import Making
-from assets.metadata import column_schema, svg_picture, table
+from assets.metadata import MEANING, column_schema, svg_picture, table
 from assets.trajectories import trajectories
 
 TOKENS = 4              # codes of one transition
@@ -41,7 +41,7 @@ def relabeled_metadata(chain: Chain) -> dict:
     import pyarrow.parquet as pq
 
     from ops.draw_charts import code_chart
-    from storage.trajectory_table import CODES_PER_ROW, MEANING, RELABELED
+    from storage.trajectory_table import CODES_PER_ROW, RELABELED
 
     columns = ["codes", "codes_valid", "codebook_version"]
     rows = pq.read_table(chain.lake.link("relabeled") / "relabeled.parquet", columns=columns)

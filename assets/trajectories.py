@@ -8,7 +8,7 @@ from assets.chain import Ask, Chain, RawLogs
 from assets.checks import record, result
 from assets.frames import frames
 from assets.links import code_version
-from assets.metadata import column_schema, file_link, svg_picture, table
+from assets.metadata import MEANING, column_schema, file_link, svg_picture, table
 from assets.per_log import LOGS, ONE_RUN, events, ingest, summaries
 from assets.raw_logs import raw_logs
 
@@ -25,7 +25,7 @@ def trajectories(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     """
     from ops.each_log import make_from_raw_log
     from ops.extract import extract
-    from storage.trajectory_table import MEANING, TRAJECTORIES
+    from storage.trajectory_table import TRAJECTORIES
 
     settings = chain.preset().trajectories
     done = ingest(context, chain, config, "trajectories", lambda log_id, path, lineage: partial(

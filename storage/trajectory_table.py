@@ -61,24 +61,24 @@ KEY = [pa.field("log_id", pa.string(), False), pa.field("frame_index", pa.int32(
 TRAJECTORIES = pa.schema([
     *KEY,
     pa.field("timestamp_us", pa.int64(), False),
-    pa.field("split", pa.string(), False),
-    pa.field("location", pa.string(), False),
-    pa.field("x_m", pa.float64(), False),
+    pa.field("split", pa.string(), False),                      # train | val | test
+    pa.field("location", pa.string(), False),                   # map name, "" without a map
+    pa.field("x_m", pa.float64(), False),                       # rear axle, world
     pa.field("y_m", pa.float64(), False),
-    pa.field("yaw_rad", pa.float64(), False),
-    pa.field("vx_mps", pa.float64(), False),
+    pa.field("yaw_rad", pa.float64(), False),                   # world, wrapped to [-pi, pi)
+    pa.field("vx_mps", pa.float64(), False),                    # ego frame
     pa.field("vy_mps", pa.float64(), False),
-    pa.field("ax_mps2", pa.float64(), False),
+    pa.field("ax_mps2", pa.float64(), False),                   # ego frame
     pa.field("ay_mps2", pa.float64(), False),
-    pa.field("yaw_rate_radps", pa.float64(), False),
-    pa.field("command", pa.int8(), False),
-    pa.field("has_image", pa.bool_(), False),
-    pa.field("history_xyyaw", _array(pa.float32(), 3 * HISTORY_STEPS), False),
+    pa.field("yaw_rate_radps", pa.float64(), False),            # from neighbouring poses
+    pa.field("command", pa.int8(), False),                      # Command
+    pa.field("has_image", pa.bool_(), False),                   # False: the frame has a pose but no image
+    pa.field("history_xyyaw", _array(pa.float32(), 3 * HISTORY_STEPS), False),  # ego frame of this row, (step, 3)
     pa.field("history_valid", _array(pa.bool_(), HISTORY_STEPS), False),
     pa.field("future_xyyaw", _array(pa.float32(), 3 * FUTURE_STEPS), False),
     pa.field("future_valid", _array(pa.bool_(), FUTURE_STEPS), False),
-    pa.field("route_roadblock_ids", pa.list_(pa.string()), False),
-    pa.field("tags", pa.list_(pa.string()), False),
+    pa.field("route_roadblock_ids", pa.list_(pa.string()), False),              # route from here on, may be empty
+    pa.field("tags", pa.list_(pa.string()), False),             # rare events active at this frame
 ])
 
 AGENTS = pa.schema([
@@ -113,33 +113,10 @@ MAP = pa.schema([                                               # objects within
 ])
 
 RELABELED = pa.schema([*TRAJECTORIES,
-    pa.field("codes", _array(pa.int8(), CODES_PER_ROW), False),
-    pa.field("codes_valid", _array(pa.bool_(), CODES_PER_ROW), False),
+    pa.field("codes", _array(pa.int8(), CODES_PER_ROW), False),         # 3 transitions x 4 tokens, row-major
+    pa.field("codes_valid", _array(pa.bool_(), CODES_PER_ROW), False),  # False where the later frame is missing
     pa.field("codebook_version", pa.string(), False),
 ])
-
-MEANING = {                     # of the columns of TRAJECTORIES and RELABELED, as the catalogue shows them
-    "log_id": "name of the log; with frame_index the key",
-    "frame_index": "number of the frame in the raw log, never renumbered",
-    "timestamp_us": "time of the pose, microseconds",
-    "split": "train, val or test",
-    "location": "name of the map, empty without a map",
-    "x_m": "rear axle, world", "y_m": "rear axle, world", "yaw_rad": "heading, world, in [-pi, pi)",
-    "vx_mps": "velocity forward, ego frame", "vy_mps": "velocity to the left, ego frame",
-    "ax_mps2": "acceleration forward, ego frame", "ay_mps2": "acceleration to the left, ego frame",
-    "yaw_rate_radps": "from neighbouring poses",
-    "command": "0 left, 1 straight, 2 right, 3 unknown; from the route",
-    "has_image": "False: the frame has a pose but no image",
-    "history_xyyaw": "4 poses (x, y, yaw) from -2.0 to -0.5 s in the ego frame of this row, oldest first",
-    "history_valid": "False: the pose is missing and holds zeros",
-    "future_xyyaw": "8 poses (x, y, yaw) from +0.5 to +4.0 s in the ego frame of this row",
-    "future_valid": "False: the pose is missing and holds zeros",
-    "route_roadblock_ids": "route from here on, may be empty",
-    "tags": "rare events that are active at this frame",
-    "codes": "3 transitions of 0.5 s x 4 tokens, each 0 ... 15",
-    "codes_valid": "False: the later frame is missing",
-    "codebook_version": "version of the codebook that gave the codes",
-}
 
 TABLES = {"trajectories": TRAJECTORIES, "agents": AGENTS, "lights": LIGHTS, "map": MAP}
 

@@ -13,9 +13,10 @@ import dagster as dg
 import pytest
 
 from assets.links import LINKS
+from assets.metadata import MEANING
 from pipelines.definitions import defs
 from storage import lake
-from storage.trajectory_table import MEANING, RELABELED
+from storage.trajectory_table import RELABELED
 
 ROOT = Path(__file__).parent.parent
 SNAPSHOT = Path(__file__).parent / "snapshots" / "graph.json"
