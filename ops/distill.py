@@ -27,7 +27,7 @@ from ops.finetune import Clock, spread
 from ops.fit import RunPlace
 from ops.fit_planner import ImitationConfig, without_teacher
 from ops.fit_vlm import read_vlm
-from ops.judge import Judged, ScorePlans, judge, require_rows
+from ops.judge import ScorePlans
 from ops.latency import measure_latency
 from ops.launch import LaunchConfig
 from ops.load_planner import count_parameters, load_planner
@@ -36,7 +36,7 @@ from ops.measure_planners import PlannerFigures, measure_planners
 from ops.plan import VlaPlanner, open_planner, open_vla
 from ops.predict import fit_images
 from ops.propose import plan_rows
-from ops.teacher import Teacher
+from ops.teacher import Teacher, judged_plans
 from ops.training_arrays import TrainingArrays, plannable_rows, planner_frames
 from storage.dataset import FrameSet
 
@@ -85,9 +85,7 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
     teacher_planner = open_vla(vla)
     frames, flipped = planner_frames(train, recipe.rows)
     teacher = teacher_of(vla, teacher_planner, frames, flipped)
-    kept = Teacher.open(vla / "teacher").covers(frames, flipped)
-    judged = Judged.open(vla / "teacher") if kept else judge(train, frames, flipped, score_plans, recipe.judging, seed)
-    require_rows(judged, len(frames), vla / "teacher")
+    judged = judged_plans(vla, train, frames, flipped, score_plans, recipe.judging, seed)
     arrays = replace(planner_arrays(frames, recipe.planner, judged), code_logits=teacher.code_logits, memory=teacher.memory)
     arrays.save(place.arrays("planner"))
     clock.lap("teacher")

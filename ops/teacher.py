@@ -12,6 +12,7 @@ import torch
 
 from models.fusion import FusedPlanner
 from ops.fit_vlm import VlmReadings
+from ops.judge import Judged, JudgingConfig, ScorePlans, judge, require_rows
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
@@ -55,3 +56,14 @@ class Teacher:
         return (len(self.log_id) == len(frames) and bool(np.array_equal(self.log_id, frames.log_id.astype(str)))
                 and bool(np.array_equal(self.frame_index, frames.frame_index))
                 and bool(np.array_equal(self.mirrored, mirrored)))
+
+
+def judged_plans(vla: Path, train: FrameSet, frames: FrameSet, mirrored: np.ndarray, score_plans: ScorePlans | None,
+                 config: JudgingConfig, seed: int) -> Judged | None:
+    """The judged plans of the planners' rows `frames`: those of the finished `vla` if it was made from the same rows,
+    else judged anew, as ops.judge.judge does."""
+    if not Teacher.open(vla / "teacher").covers(frames, mirrored):
+        return judge(train, frames, mirrored, score_plans, config, seed)
+    judged = Judged.open(vla / "teacher")
+    require_rows(judged, len(frames), vla / "teacher")
+    return judged

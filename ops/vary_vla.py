@@ -19,12 +19,12 @@ from models.vlm import ActionVlm
 from ops.finetune import VlaConfig
 from ops.fit import RunPlace
 from ops.fit_vlm import read_vlm_apart
-from ops.judge import Judged, ScorePlans, judge
+from ops.judge import ScorePlans
 from ops.launch import LaunchConfig
 from ops.load_planner import load_planner
 from ops.make_planner import fused_parts, planner_arrays, planner_job, read_recipe
 from ops.plan import VlaPlanner, open_vla
-from ops.teacher import Teacher
+from ops.teacher import judged_plans
 from ops.training_arrays import planner_frames
 from storage.dataset import FrameSet
 
@@ -47,8 +47,7 @@ def vary_vla(train: FrameSet, vla: Path, out: Path, config: VlaConfig, *, score_
         torch.manual_seed(seed)
         ActionVlm.build(config.vlm).save(out / "vlm")
     readings = read_vlm_apart(_vlm_folder(out, vla), frames.images, frames.status, where)
-    kept = Teacher.open(vla / "teacher").covers(frames, flipped)
-    judged = Judged.open(vla / "teacher") if kept else judge(train, frames, flipped, score_plans, recipe.judging, seed)
+    judged = judged_plans(vla, train, frames, flipped, score_plans, recipe.judging, seed)
     arrays = replace(planner_arrays(frames, recipe.planner, judged), visual=readings.visual, action=readings.action)
     arrays.save(place.arrays(PART))
     parts = fused_parts(recipe.planner, config.fusion, readings.visual.shape[-1])
