@@ -100,9 +100,11 @@ class Student:
 def predict_file(folder: Path, image: Path, *, speed_mps: float, acceleration_mps2: float = 0.0,
                  command: str = "unknown") -> np.ndarray:
     """Plan (8, 3) of the student in `folder` for one image file. Raises ConfigError if the image cannot be read."""
-    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
+    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR) if image.is_file() else None      # it warns of a missing file by itself
     if pixels is None:
-        raise ConfigError("this image cannot be read", where=image, expected="a JPEG or PNG of the front camera")
+        found = "bytes that are no image" if image.is_file() else "a folder" if image.exists() else "nothing"
+        raise ConfigError("this image cannot be read", where=image, expected="a JPEG or PNG of the front camera", found=found,
+                          do="name an image file, one of a log's sensor_blobs for example")
     student = Student.from_pretrained(folder)
     return student.plan(pixels[None, :, :, ::-1], np.array([[speed_mps, 0.0, acceleration_mps2, 0.0]]), [command])[0]
 
