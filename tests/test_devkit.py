@@ -216,14 +216,15 @@ def test_a_devkit_that_lacks_a_package_says_which(version: str, tmp_path: Path) 
 
 
 def test_the_agent_hands_the_front_image_the_status_and_the_command_of_now_to_the_student(version: str, monkeypatch) -> None:
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    learned_from = np.arange(19, dtype=np.float32)
 
-    def runtime(images: np.ndarray, status: np.ndarray) -> np.ndarray:
-        seen.append((images, status))
+    def runtime(images: np.ndarray, camera: np.ndarray, status: np.ndarray) -> np.ndarray:
+        seen.append((images, camera, status))
         return straight(8.0)
 
     module = agent_module()
-    monkeypatch.setattr(Student, "from_pretrained", lambda folder, runtime: Student(lambda *x: run(*x), (9, 16), 1))
+    monkeypatch.setattr(Student, "from_pretrained", lambda folder, runtime: Student(lambda *x: run(*x), (9, 16), learned_from, 1))
     run = runtime
     agent = module.StudentAgent("folder")
     assert agent.name() == "StudentAgent" and not agent.requires_scene
@@ -241,8 +242,9 @@ def test_the_agent_hands_the_front_image_the_status_and_the_command_of_now_to_th
     plan = agent.compute_trajectory(given)
     assert plan.poses.dtype == np.float32 and plan.trajectory_sampling == module.SAMPLING
     np.testing.assert_allclose(plan.poses, straight(8.0)[0])
-    (images, inputs), = seen
+    (images, camera, inputs), = seen
     np.testing.assert_array_equal(images[0], image)
+    np.testing.assert_array_equal(camera[0], learned_from)
     np.testing.assert_allclose(inputs[0], [7.0, 0.1, 0.2, 0.3, *np.eye(4)[Command.RIGHT]], rtol=1e-6)
     given.cameras = cameras
     with pytest.raises(ConfigError, match="front camera"):

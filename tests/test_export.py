@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,9 +17,10 @@ from ops.export import export, run_onnx
 from ops.load_planner import load_planner
 from ops.make_planner import planner_arrays
 from ops.predict import Student, command_number, fit_images, predict_file
+from storage.dataset import camera_numbers
 from storage.errors import ArtifactError, ConfigError
 from storage.frame_store import crop_box
-from tests.tiny_vla import made
+from tests.tiny_vla import CAMERA, made
 
 MOTION = np.array([[6.0, 0.1, -0.5, 0.2], [2.0, 0.0, 0.0, 0.0]])
 
@@ -80,6 +82,21 @@ def test_every_runtime_plans_alike():
     }
     assert plans["onnx"].shape == (2, 8, 3)
     assert np.allclose(plans["onnx"], plans["torch"], atol=1e-4) and np.allclose(plans["onnx"], plans["int8"], atol=0.5)
+
+
+def test_the_calibration_of_the_images_counts_and_is_that_of_the_training_logs_where_none_is_given():
+    images, student = made().val.images[:2], Student.from_pretrained(made().student)
+    commands = ["left", "right"]
+    plain = student.plan(images, MOTION, commands)
+    assert np.array_equal(plain, student.plan(images, MOTION, commands, CAMERA))
+    assert np.array_equal(plain, student.plan(images, MOTION, commands, np.tile(camera_numbers(CAMERA), (2, 1))))
+    higher = CAMERA.camera_to_ego.copy()
+    higher[2, 3] += 1.0
+    assert not np.array_equal(plain, student.plan(images, MOTION, commands, replace(CAMERA, camera_to_ego=higher)))
+    with pytest.raises(ConfigError, match="calibration of other images"):
+        student.plan(images, MOTION, commands, replace(CAMERA, width=50))
+    with pytest.raises(ConfigError, match="no calibration"):
+        student.plan(images, MOTION, commands, camera_numbers(CAMERA))
 
 
 def test_a_camera_image_is_cut_at_the_top_and_shrunk_by_area():

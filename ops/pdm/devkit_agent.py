@@ -29,7 +29,10 @@ SAMPLING = TrajectorySampling(time_horizon=4, interval_length=0.5)
 
 
 class StudentAgent(AbstractAgent):
-    """Plans with the student of an artefact folder from the front image of now, the ego status and the command."""
+    """Plans with the student of an artefact folder from the front image of now, the ego status and the command.
+
+    The devkit does not say where a camera sits on the ego; the student takes it for that of the logs it learned from.
+    """
 
     requires_scene = False
 
