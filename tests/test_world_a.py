@@ -23,6 +23,7 @@ from ops.synthesize.town import TownConfig, build_town
 from ops.synthesize.traffic import REAR_SHARE
 from ops.synthesize.world import WorldConfig, synthesize_log, world_log_ids
 from storage.errors import ConfigError
+from storage.sources import open_source
 
 WORLD = WorldConfig(train_logs=3, val_logs=1, test_logs=2, seconds=SHORTEST_EVENT_S, image_width=96, image_height=54)
 LAST = "A-test-0001"                    # in the part of the town that training never enters
@@ -186,3 +187,25 @@ def test_logs_too_short_for_events_are_refused_unless_none_are_wanted(tmp_path):
         synthesize_log(tmp_path, short, LAST)
     assert not any(tmp_path.iterdir())
     assert len(world_log_ids(replace(short, event_rate=0.0))) == 6
+
+
+def test_side_cameras_are_drawn_where_they_are_asked_for_and_the_front_stays_the_same(raw, tmp_path):
+    wide = replace(WORLD, cameras=("CAM_F0", "CAM_L0", "CAM_R0"))
+    synthesize_log(tmp_path, wide, LAST)
+    source = open_source("openscene", tmp_path)
+    log = source.open(LAST)
+    assert [camera.name for camera in log.cameras()] == ["CAM_F0", "CAM_L0", "CAM_R0"]
+    left = next(camera for camera in log.cameras() if camera.name == "CAM_L0").camera_to_ego[:3, 2]     # where it looks
+    assert left[1] > 0.7 and left[0] > 0.4
+    blobs = "sensor_blobs/test/" + LAST
+    fronts = sorted((tmp_path / blobs / "CAM_F0").iterdir())
+    assert [file.read_bytes() for file in fronts] == [file.read_bytes() for file in sorted((raw / blobs / "CAM_F0").iterdir())]
+    views = {name: cv2.imread(str(tmp_path / blobs / name / fronts[5].name)) for name in wide.cameras}
+    assert views["CAM_L0"].shape == views["CAM_F0"].shape and (views["CAM_L0"] != views["CAM_R0"]).mean() > 0.3
+
+
+@pytest.mark.parametrize(("cameras", "message"), [(("CAM_F1",), "did you mean"), (("CAM_L0",), "front camera first"),
+                                                  (("CAM_F0", "CAM_F0"), "every camera once")])
+def test_a_camera_that_cannot_be_is_refused(cameras, message):
+    with pytest.raises(ConfigError, match=message):
+        world_log_ids(replace(WORLD, cameras=cameras))

@@ -15,7 +15,7 @@ from ops.synthesize.expert import SHORTEST_EVENT_S, DriveConfig, drive
 from ops.synthesize.film import film, weather
 from ops.synthesize.ground import Palette
 from ops.synthesize.nuplan_writer import write_map
-from ops.synthesize.openscene_writer import write_log
+from ops.synthesize.openscene_writer import CAMERA_YAWS_DEG, CAMERAS, write_log
 from ops.synthesize.props import parked_cars
 from ops.synthesize.town import TownConfig, build_town
 from storage.errors import ConfigError, unknown_name
@@ -35,7 +35,8 @@ class WorldConfig:
     test_logs: int = 32             # half of them in the part of the town that training never enters
     seconds: float = 20.0           # length of a log
     hz: float = 2.0                 # frames a second; 10 must be a multiple of it
-    image_width: int = 224          # pixels, front camera
+    cameras: tuple[str, ...] = ("CAM_F0",)      # that are drawn, the front camera first; CAM_L0 looks left, CAM_R0 right
+    image_width: int = 224          # pixels, each camera
     image_height: int = 126
     event_rate: float = 0.6         # share of logs with a rare event; 0 for logs shorter than 11 s
 
@@ -51,6 +52,12 @@ def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
         raise ConfigError("the logs are too short for rare events", expected=f"seconds of at least {SHORTEST_EVENT_S:g}",
                           found=f"seconds={config.seconds:g}, event_rate={config.event_rate:g}",
                           do="ask for longer logs, or for none with an event: event_rate=0")
+    for name in config.cameras:
+        if name not in CAMERAS:
+            raise unknown_name("camera", name, CAMERAS)
+    if config.cameras[:1] != CAMERAS[:1] or len(set(config.cameras)) < len(config.cameras):
+        raise ConfigError("the world needs its front camera first, and every camera once", found=config.cameras,
+                          expected=f"{CAMERAS[0]}, then others", do=f"give cameras=('{CAMERAS[0]}', 'CAM_L0', 'CAM_R0'), say")
     counts = (config.train_logs, config.val_logs, config.test_logs)
     return [(f"{config.town}-{split}-{number:04d}", split) for split, count in zip(SPLITS, counts, strict=True)
             for number in range(count)]
@@ -72,9 +79,10 @@ def synthesize_log(raw: Path, config: WorldConfig, log_id: str) -> None:
     wish = DriveConfig(frames=round(config.seconds * config.hz), hz=config.hz, event_rate=config.event_rate,
                        east=split == "test" and number % 2 == 1)
     recording = drive(town, parked_cars(town_config, palette), wish, rng)
-    camera = Camera(width=config.image_width, height=config.image_height)
+    cameras = [Camera(name, config.image_width, config.image_height, yaw_rad=float(np.deg2rad(yaw_deg)))
+               for name, yaw_deg in zip(CAMERAS, CAMERA_YAWS_DEG, strict=True) if name in config.cameras]
     jitter_us = rng.integers(-400, 400, len(recording.time_s))
-    images = film(town, recording, [camera], palette, weather(rng), rng)
+    images = film(town, recording, cameras, palette, weather(rng), rng)
     start_us = _FIRST_DAY_US + 900_000_000 * (1000 * SPLITS.index(split) + number)
     write_map(raw, town)
-    write_log(raw, split, log_id, town, recording, [camera], images, start_us, jitter_us)
+    write_log(raw, split, log_id, town, recording, cameras, images, start_us, jitter_us)
