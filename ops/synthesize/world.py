@@ -17,10 +17,13 @@ from ops.synthesize.ground import Palette
 from ops.synthesize.nuplan_writer import write_map
 from ops.synthesize.openscene_writer import CAMERA_YAWS_DEG, CAMERAS, write_log
 from ops.synthesize.props import parked_cars
-from ops.synthesize.town import TownConfig, build_town
+from ops.synthesize.recording import Recording
+from ops.synthesize.render import Light
+from ops.synthesize.town import Town, TownConfig, build_town
 from storage.errors import ConfigError, unknown_name
 
 SPLITS = ("train", "val", "test")
+PALETTE = Palette()
 _FIRST_DAY_US = 1_622_505_600_000_000       # logs begin at this time, one every 15 minutes
 
 
@@ -63,26 +66,47 @@ def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
             for number in range(count)]
 
 
+@dataclass(frozen=True, slots=True)
+class DrivenLog:
+    """One log before it is filmed."""
+
+    town: Town
+    recording: Recording
+    cameras: list[Camera]           # the front camera first
+    light: Light
+    jitter_us: np.ndarray           # (T,) of the frames' times
+    rng: np.random.Generator        # as the film takes it
+
+
+def drive_log(config: WorldConfig, log_id: str) -> DrivenLog:
+    """Drive one log. Raises ConfigError for a log_id that the configuration does not hold."""
+    splits = dict(world_log_ids(config))
+    if log_id not in splits:
+        raise unknown_name("log", log_id, splits)
+    town_config = TownConfig(seed=config.seed)
+    town = build_town(town_config)
+    rng = np.random.default_rng([config.seed, int(hashlib.sha256(log_id.encode()).hexdigest()[:12], 16)])
+    wish = DriveConfig(frames=round(config.seconds * config.hz), hz=config.hz, event_rate=config.event_rate,
+                       east=splits[log_id] == "test" and _number(log_id) % 2 == 1)
+    recording = drive(town, parked_cars(town_config, PALETTE), wish, rng)
+    cameras = [Camera(name, config.image_width, config.image_height, yaw_rad=float(np.deg2rad(yaw_deg)))
+               for name, yaw_deg in zip(CAMERAS, CAMERA_YAWS_DEG, strict=True) if name in config.cameras]
+    jitter_us = rng.integers(-400, 400, len(recording.time_s))
+    return DrivenLog(town, recording, cameras, weather(rng), jitter_us, rng)
+
+
 def synthesize_log(raw: Path, config: WorldConfig, log_id: str) -> None:
     """Make one log below `raw` in OpenScene's layout, and the town's map if it is not there yet.
 
     Raises ConfigError for a log_id that the configuration does not hold.
     """
-    splits = dict(world_log_ids(config))
-    if log_id not in splits:
-        raise unknown_name("log", log_id, splits)
-    split, number = splits[log_id], int(log_id.rsplit("-", 1)[1])
     cv2.setNumThreads(1)
-    town_config, palette = TownConfig(seed=config.seed), Palette()
-    town = build_town(town_config)
-    rng = np.random.default_rng([config.seed, int(hashlib.sha256(log_id.encode()).hexdigest()[:12], 16)])
-    wish = DriveConfig(frames=round(config.seconds * config.hz), hz=config.hz, event_rate=config.event_rate,
-                       east=split == "test" and number % 2 == 1)
-    recording = drive(town, parked_cars(town_config, palette), wish, rng)
-    cameras = [Camera(name, config.image_width, config.image_height, yaw_rad=float(np.deg2rad(yaw_deg)))
-               for name, yaw_deg in zip(CAMERAS, CAMERA_YAWS_DEG, strict=True) if name in config.cameras]
-    jitter_us = rng.integers(-400, 400, len(recording.time_s))
-    images = film(town, recording, cameras, palette, weather(rng), rng)
-    start_us = _FIRST_DAY_US + 900_000_000 * (1000 * SPLITS.index(split) + number)
-    write_map(raw, town)
-    write_log(raw, split, log_id, town, recording, cameras, images, start_us, jitter_us)
+    log, split = drive_log(config, log_id), log_id.split("-")[1]
+    images = film(log.town, log.recording, log.cameras, PALETTE, log.light, log.rng)
+    start_us = _FIRST_DAY_US + 900_000_000 * (1000 * SPLITS.index(split) + _number(log_id))
+    write_map(raw, log.town)
+    write_log(raw, split, log_id, log.town, log.recording, log.cameras, images, start_us, log.jitter_us)
+
+
+def _number(log_id: str) -> int:
+    return int(log_id.rsplit("-", 1)[1])
