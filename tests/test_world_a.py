@@ -17,7 +17,8 @@ from ops.synthesize.expert import EAST_SHARE, SHORTEST_EVENT_S, DriveConfig, dri
 from ops.synthesize.ground import Palette
 from ops.synthesize.nuplan_writer import ORIGIN_M
 from ops.synthesize.openscene_writer import CAMERAS
-from ops.synthesize.props import parked_cars
+from ops.synthesize.props import parked_cars, place_props
+from ops.synthesize.soup import make_soup
 from ops.synthesize.spawn import EGO_SIZE_M
 from ops.synthesize.town import TownConfig, build_town
 from ops.synthesize.traffic import REAR_SHARE
@@ -209,3 +210,9 @@ def test_side_cameras_are_drawn_where_they_are_asked_for_and_the_front_stays_the
 def test_a_camera_that_cannot_be_is_refused(cameras, message):
     with pytest.raises(ConfigError, match=message):
         world_log_ids(replace(WORLD, cameras=cameras))
+
+
+def test_a_street_with_nothing_near_can_be_drawn():
+    things = place_props(TownConfig(seed=WORLD.seed), Palette())
+    nothing = things.take(np.zeros(len(things.model), bool))
+    assert len(make_soup(nothing).corners) == 0

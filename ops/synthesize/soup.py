@@ -50,7 +50,7 @@ class Soup:
 
 def make_soup(things: Things, stride: np.ndarray | None = None) -> Soup:
     """Expand things; `stride` (n,) in [-1, 1] swings the limbs of walkers."""
-    model = np.array([_INDEX[name] for name in things.model])
+    model = np.array([_INDEX[name] for name in things.model], int)      # int also where nothing is near
     size = things.size_m.astype(np.float32)
     local = _QUADS[model] * size[:, None, None]                                             # (n, Q, 4, 3)
     if stride is not None:
