@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.conv_stack import ConvStack
+
 CAMERA_NUMBERS = 19         # storage.dataset.camera_numbers: ego -> camera (3, 4), fx, fy, cx, cy of +-1 images, k1, k2, k3
 _NEAREST_M = 0.5            # depth below which a point is behind or inside the lens
 
@@ -39,12 +41,6 @@ class GroundConfig:
         for _ in self.channels:
             ahead, side = -(-ahead // 2), -(-side // 2)
         return ahead * side
-
-
-def conv(fan_in: int, fan_out: int, kernel: int, stride: int) -> nn.Sequential:
-    """Convolution, batch norm, ReLU."""
-    layer = nn.Conv2d(fan_in, fan_out, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm2d(fan_out), nn.ReLU())
 
 
 def project_ground(camera_BN: torch.Tensor, points_P2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,10 +76,7 @@ class GroundView(nn.Module):
         y_Y = -config.side_m + config.cell_m * (torch.arange(side) + 0.5)
         grid = torch.stack(torch.meshgrid(x_X, y_Y, indexing="ij"), dim=-1)
         self.register_buffer("points_P2", grid.flatten(0, 1), persistent=False)
-        widths = (4, *config.channels)
-        self.down = nn.ModuleList(conv(fan_in, fan_out, 5 if stage == 0 else 3, 2)
-                                  for stage, (fan_in, fan_out) in enumerate(zip(widths, config.channels, strict=False)))
-        self.mix = nn.ModuleList(conv(width, width, 3, 1) for width in config.channels)
+        self.stack = ConvStack(4, config.channels, 5, 2)
         self.lateral = nn.ModuleList(nn.Conv2d(width, config.features, 1) for width in config.channels)
 
     def forward(self, images_B3HW: torch.Tensor, camera_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,11 +85,7 @@ class GroundView(nn.Module):
         seen_B1XY = seen_BP.to(images_B3HW.dtype).unflatten(1, self.config.cells)[:, None]
         colour_B3XY = F.grid_sample(images_B3HW, image_BP2.unflatten(1, self.config.cells), align_corners=False)
         x = torch.cat([colour_B3XY * seen_B1XY, seen_B1XY], dim=1).contiguous(memory_format=torch.channels_last)
-        stages = []
-        for down, mix in zip(self.down, self.mix, strict=True):
-            x = down(x)
-            x = x + mix(x)
-            stages.append(x)
+        stages = self.stack(x)
         features = self.lateral[-1](stages[-1])
         for stage, lateral in zip(stages[-2::-1], list(self.lateral)[-2::-1], strict=True):     # as a feature pyramid
             features = lateral(stage) + F.interpolate(features, size=stage.shape[-2:], mode="bilinear", align_corners=False)

@@ -9,14 +9,14 @@ Legend: B rows, K proposals, T scene tokens, M memory tokens, D width, R sub-sco
 """
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from models.attention import Attention, DecoderBlock, SwiGLU
-from models.ground_view import CAMERA_NUMBERS, GroundConfig, GroundView, conv
+from models.conv_stack import ConvStack
+from models.ground_view import CAMERA_NUMBERS, GroundConfig, GroundView
 from models.plan_look import PLAN_UNITS, PlanLook
 
 PLAN_STEPS, STEP_S = 8, 0.5
@@ -73,24 +73,6 @@ def offset_scale(status_N8: torch.Tensor, future_N83: torch.Tensor) -> tuple[tup
     return tuple(tuple(round(float(value), 4) for value in row) for row in scale_83)     # type: ignore[misc]
 
 
-class Backbone(nn.Module):
-    """Half the image through a small stack: 7x7 with stride 4, then 3x3 with stride 2, each followed by a residual 3x3."""
-
-    def __init__(self, channels: tuple[int, ...]) -> None:
-        super().__init__()
-        self.down = nn.ModuleList([conv(3, channels[0], 7, 4)])
-        self.down.extend(conv(fan_in, fan_out, 3, 2) for fan_in, fan_out in pairwise(channels))
-        self.mix = nn.ModuleList(conv(width, width, 3, 1) for width in channels)
-
-    def forward(self, images_B3HW: torch.Tensor) -> torch.Tensor:
-        """Images in -1 ... 1 -> features (B, C, h, w)."""
-        x = F.avg_pool2d(images_B3HW, 2)
-        for down, mix in zip(self.down, self.mix, strict=True):
-            x = down(x)
-            x = x + mix(x)
-        return x
-
-
 class ScoreHead(nn.Module):
     """Predicts the PDM sub-scores of any plans from their shape, the ground on their way, and a look at the scene."""
 
@@ -122,7 +104,7 @@ class Planner(nn.Module):
         super().__init__()
         self.config = config
         grid = [-(-size // 2 ** (len(config.channels) + 2)) for size in config.image_hw]
-        self.backbone, self.ground = Backbone(config.channels), GroundView(config.ground)
+        self.backbone, self.ground = ConvStack(3, config.channels, 7, 4), GroundView(config.ground)
         self.to_tokens = nn.ModuleList([nn.Linear(config.channels[-1], config.width),
                                         nn.Linear(config.ground.channels[-1], config.width)])
         self.place_TD = nn.Parameter(0.02 * torch.randn(grid[0] * grid[1] + config.ground.tokens, config.width))
@@ -145,7 +127,7 @@ class Planner(nn.Module):
     def scene(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor) -> Scene:
         """What is seen: tokens (B, T, D) and features on the ground."""
         images_B3HW = images_BHW3.permute(0, 3, 1, 2).float() / 127.5 - 1.0     # strides of channels_last: faster on the CPU
-        grid_BTC = self.backbone(images_B3HW).flatten(2).transpose(1, 2)
+        grid_BTC = self.backbone(F.avg_pool2d(images_B3HW, 2))[-1].flatten(2).transpose(1, 2)
         ground_BFXY, coarse_BTC = self.ground(images_B3HW, camera_BN)
         seen_BTD = torch.cat([self.to_tokens[0](grid_BTC), self.to_tokens[1](coarse_BTC)], dim=1) + self.place_TD
         status_B1D = self.status(status_B8 * self.status_scale_8)[:, None]
