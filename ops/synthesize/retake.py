@@ -17,16 +17,12 @@ from ops.synthesize.world import PALETTE, DrivenLog
 from storage.frame_store import CameraFrames, read_frames, write_frames
 from storage.sources import contract
 
-BEHIND_M = 60.0         # the film cannot draw an empty street: somebody follows, where the camera does not look
-
 
 def without_traffic(recording: Recording) -> Recording:
-    """The same drive with no other vehicle in sight, nobody on foot and no cone. Parked cars stay: they stand as houses do."""
-    twice = {name: getattr(recording, name)[:, [0, 0]] for name in ("pose", "speed_mps", "accel_mps2", "lateral_mps2", "blinker")}
-    yaw = recording.pose[:, 0, 2]
-    twice["pose"][:, 1, :2] -= BEHIND_M * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+    """The same drive with no other vehicle, nobody on foot and no cone. Parked cars stay: they stand as houses do."""
+    alone = {name: getattr(recording, name)[:, :1] for name in ("pose", "speed_mps", "accel_mps2", "lateral_mps2", "blinker")}
     nobody = {name: getattr(recording, name)[:, :0] for name in ("walker_xy", "walker_velocity")}
-    return replace(recording, **twice, **nobody, size_m=recording.size_m[[0, 0]], kind=recording.kind[[0, 0]],
+    return replace(recording, **alone, **nobody, size_m=recording.size_m[:1], kind=recording.kind[:1],
                    walker_yaw_rad=recording.walker_yaw_rad[:0], cone_pose=recording.cone_pose[:0])
 
 
