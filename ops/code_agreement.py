@@ -10,10 +10,9 @@ import numpy as np
 
 from models.latent_action import LatentActionModel
 from ops import probe
-from ops.codebook_health import codes_of_pairs
+from ops.codebook_health import PROBE_PAIRS, codes_of_pairs
 from ops.frame_pairs import FramePairs
 
-PROBE_PAIRS = 4000          # training pairs the reading is fitted on
 SEEN_LEVELS = 8             # of 255: by so much a pixel must differ to count as changed
 
 ReadMotion = Callable[[np.ndarray], np.ndarray]     # codes (P, K) -> speed m/s, yaw rate rad/s, acceleration m/s2 (P, 3)

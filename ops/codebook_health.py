@@ -16,7 +16,7 @@ from ops import probe
 from ops.frame_pairs import FramePairs
 
 _BATCH = 128                # pairs encoded at once
-_PROBE_PAIRS = 4000         # training pairs the probes are fitted on
+PROBE_PAIRS = 4000          # training pairs the probes are fitted on
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def measure_health(model: LatentActionModel, train: FramePairs, heldout: FramePa
     """All figures; the probes are fitted on `train` and judged on `heldout`."""
     model.eval()
     quantizer = model.config.ego_quantizer
-    fitted = train.some(_PROBE_PAIRS)
+    fitted = train.some(PROBE_PAIRS)
     known_ego_PK, known_environment_PK = codes_of_pairs(model, fitted)
     seen = encode_pairs(model, heldout)
     read = probe.Ridge(probe.one_hot(known_ego_PK, quantizer.codes), fitted.motion)
