@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from models.conv_stack import ConvStack
 
 CAMERA_NUMBERS = 19         # storage.dataset.camera_numbers: ego -> camera (3, 4), fx, fy, cx, cy of +-1 images, k1, k2, k3
+MIRRORED_CAMERA = (-1, 1, -1, -1, 1, -1, 1, 1, 1, -1, 1, 1, 1, 1, -1, 1, 1, 1, 1)  # in a mirror: left and right change places
 _NEAREST_M = 0.5            # depth below which a point is behind or inside the lens
 
 

@@ -2,9 +2,10 @@
 
 UniVLA's scheme as LatentVLA carries it to driving. Phase (a), EnvironmentPhase: the frame is moved by the known
 trajectory first, and codes explain what that leaves over. Phase (b), EgoPhase: those codes are frozen, the trajectory
-is taken away, and new codes must say how the ego moved. Labelling frames needs images alone.
+is taken away, and new codes must say how the ego moved. Labelling frames needs images and the camera's calibration alone.
 
-Legend: B batch, C channels, H x W cells of the observation, K tokens, D code dimension, M motion, T condition.
+Legend: B batch, C channels, H x W cells of the observation, K tokens, D code dimension, M motion, T condition, N camera
+numbers.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from models.forward_dynamics import DynamicsConfig, Stage
 from models.inverse_dynamics import EncoderConfig, PairEncoder
+from models.motion_sweep import SWEPT, MotionSweep, SweepConfig
 from models.observation import PatchFeatures, Pixels
 from models.quantizer import Quantized, Quantizer, QuantizerConfig
 from models.warp import multiscale_l1
@@ -33,12 +35,13 @@ class LatentActionConfig:
     vision_model: str = ""                      # local folder of the frozen vision model, for features
     environment: Literal["frozen", "none"] = "frozen"       # none: one phase only, without environment codes (ablation)
     motion: int = 32                            # numbers in which codes or trajectory tell a stage the motion
-    ego_motion_weight: float = 0.3              # of a head that reads the motion off the ego codes; 0: images alone
+    ego_motion_weight: float = 0.0              # of a head that reads the motion off the ego codes; 0: images alone
     environment_quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(warmup_steps=30))
-    ego_quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(warmup_steps=80))
+    ego_quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(kind="ema", code_dim=1, warmup_steps=80))
     environment_encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(match_width=16, reach_h=1, reach_w=2, width=48))
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    sweep: SweepConfig | None = field(default_factory=SweepConfig)      # the ego encoder's look at the road; of pixels only
     # stages: what the environment codes decide, and what the motion decides
     change: DynamicsConfig = field(default_factory=lambda: DynamicsConfig(width=32, fields=6))
     move: DynamicsConfig = field(default_factory=DynamicsConfig)
@@ -48,8 +51,8 @@ class LatentActionConfig:
         """The configuration that dataclasses.asdict made plain, also after a trip through JSON."""
         parts = {"environment_quantizer": QuantizerConfig, "ego_quantizer": QuantizerConfig,
                  "environment_encoder": EncoderConfig, "encoder": EncoderConfig, "change": DynamicsConfig,
-                 "move": DynamicsConfig}
-        nested = {name: kind(**plain[name]) for name, kind in parts.items()}
+                 "move": DynamicsConfig, "sweep": SweepConfig}
+        nested = {name: kind(**plain[name]) for name, kind in parts.items() if plain[name] is not None}
         return cls(**{**plain, **nested, "image_hw": tuple(plain["image_hw"])})
 
 
@@ -119,6 +122,9 @@ class EgoPhase(nn.Module):
         self.config = config
         quantizer = config.ego_quantizer
         tokens = quantizer.tokens * quantizer.code_dim
+        self.sweep = MotionSweep(config.sweep) if config.sweep is not None else None
+        self.tell = (nn.Sequential(nn.BatchNorm1d(SWEPT, affine=False), nn.Linear(SWEPT, 64), nn.GELU(), nn.Linear(64, tokens))
+                     if config.sweep is not None else None)
         self.encoder = PairEncoder(observe.channels, observe.grid_hw, observe.halvings_to_match, tokens, config.encoder)
         self.quantizer = Quantizer(quantizer)
         self.motion = nn.Sequential(nn.Linear(tokens, 64), nn.GELU(), nn.Linear(64, config.motion))
@@ -132,9 +138,12 @@ class EgoPhase(nn.Module):
         if self.change is not None:
             self.change.load_state_dict(environment.change.state_dict())
 
-    def encode(self, first_BCHW: Tensor, second_BCHW: Tensor) -> Quantized:
-        """Ego codes of a pair of observations."""
-        return self.quantizer(self.encoder(first_BCHW, second_BCHW))
+    def encode(self, first_BCHW: Tensor, second_BCHW: Tensor, camera_BN: Tensor) -> Quantized:
+        """Ego codes of pairs of observations and their camera's numbers (B, 19), see storage.dataset.camera_numbers."""
+        if self.sweep is None or self.tell is None:
+            return self.quantizer(self.encoder(first_BCHW, second_BCHW))
+        swept_B3 = self.sweep(first_BCHW, second_BCHW, camera_BN)
+        return self.quantizer(self.encoder(first_BCHW, second_BCHW) + self.tell(swept_B3))
 
     def predict(self, first_BCHW: Tensor, ego_BKD: Tensor, environment_BKD: Tensor | None) -> Prediction:
         """The second observation from the first and both codes' values."""
@@ -143,10 +152,10 @@ class EgoPhase(nn.Module):
             return Prediction(by_ego_BCHW, by_ego_BCHW, flow_B2HW)
         return Prediction(by_ego_BCHW, self.change(by_ego_BCHW, environment_BKD.flatten(1))[0], flow_B2HW)
 
-    def forward(self, first_BCHW: Tensor, second_BCHW: Tensor, environment_BKD: Tensor | None,
+    def forward(self, first_BCHW: Tensor, second_BCHW: Tensor, camera_BN: Tensor, environment_BKD: Tensor | None,
                 motion_B2: Tensor) -> Loss:
         """Loss of a batch; `motion_B2`, scaled, is used by the ego-motion head alone."""
-        action = self.encode(first_BCHW, second_BCHW)
+        action = self.encode(first_BCHW, second_BCHW, camera_BN)
         foretold = self.predict(first_BCHW, action.values_BKD, environment_BKD)
         prediction = multiscale_l1(foretold.whole_BCHW, second_BCHW)
         total = prediction + action.loss
@@ -170,9 +179,9 @@ class LatentActionModel(nn.Module):
         self.ego = EgoPhase(config, self.observe)
 
     @torch.no_grad()
-    def encode(self, first_BHW3: Tensor, second_BHW3: Tensor) -> Tensor:
-        """Ego codes (B, K) int64 of pairs of uint8 images."""
-        return self.ego.encode(self.observe(first_BHW3), self.observe(second_BHW3)).codes_BK
+    def encode(self, first_BHW3: Tensor, second_BHW3: Tensor, camera_BN: Tensor) -> Tensor:
+        """Ego codes (B, K) int64 of pairs of uint8 images and their camera's numbers."""
+        return self.ego.encode(self.observe(first_BHW3), self.observe(second_BHW3), camera_BN).codes_BK
 
     @torch.no_grad()
     def environment_of(self, first_BCHW: Tensor, second_BCHW: Tensor, condition_BT: Tensor) -> Quantized | None:

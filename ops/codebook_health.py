@@ -102,21 +102,21 @@ def _reading(known_PF: np.ndarray, known_motion: np.ndarray, seen_PF: np.ndarray
     return probe.r_squared(probe.Ridge(known_PF, known_motion, penalty)(seen_PF), seen_motion)
 
 
-def batches(model: LatentActionModel, pairs: FramePairs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Observations and conditions of all pairs, on the model's device."""
+def batches(model: LatentActionModel, pairs: FramePairs) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Observations, cameras and conditions of all pairs, on the model's device."""
     device = model.ego.move.place.device
     for rows in np.array_split(np.arange(len(pairs)), -(-len(pairs) // _BATCH)):
         first, second = (model.observe(torch.from_numpy(np.ascontiguousarray(images)).to(device))
                          for images in (pairs.first(rows), pairs.second(rows)))
-        yield first, second, torch.from_numpy(pairs.condition[rows]).to(device)
+        yield first, second, *(torch.from_numpy(numbers[rows]).to(device) for numbers in (pairs.camera, pairs.condition))
 
 
 @torch.no_grad()
 def codes_of_pairs(model: LatentActionModel, pairs: FramePairs) -> tuple[np.ndarray, np.ndarray | None]:
     """Ego codes (P, K) of all pairs, and environment codes where the model has them."""
     ego, environment = [], []
-    for first, second, condition in batches(model, pairs):
-        ego.append(model.ego.encode(first, second).codes_BK.cpu().numpy())
+    for first, second, camera, condition in batches(model, pairs):
+        ego.append(model.ego.encode(first, second, camera).codes_BK.cpu().numpy())
         found = model.environment_of(first, second, condition)
         environment += [] if found is None else [found.codes_BK.cpu().numpy()]
     return np.concatenate(ego), np.concatenate(environment) if environment else None
@@ -126,9 +126,9 @@ def codes_of_pairs(model: LatentActionModel, pairs: FramePairs) -> tuple[np.ndar
 def encode_pairs(model: LatentActionModel, pairs: FramePairs) -> _Encoded:
     """Codes and prediction errors of all pairs. "Another pair" is one half a batch away: another place or log."""
     parts = []
-    for first, second, condition in batches(model, pairs):
+    for first, second, camera, condition in batches(model, pairs):
         shift = len(first) // 2
-        ego, environment = model.ego.encode(first, second), model.environment_of(first, second, condition)
+        ego, environment = model.ego.encode(first, second, camera), model.environment_of(first, second, condition)
         values = environment.values_BKD if environment else None
         own = model.ego.predict(first, ego.values_BKD, values).whole_BCHW
         other_ego = model.ego.predict(first, ego.values_BKD.roll(shift, 0), values).whole_BCHW
@@ -139,6 +139,7 @@ def encode_pairs(model: LatentActionModel, pairs: FramePairs) -> _Encoded:
         psnr = torch.stack([psnr_db(guess, second) for guess in (first, own, other_ego, other_environment)], dim=1)
         parts.append([tensor.cpu().numpy() for tensor in (
             ego.codes_BK, environment.codes_BK if environment else ego.codes_BK,
-            model.ego.encode(elsewhere, moved).codes_BK, model.ego.encode(first, first).codes_BK, psnr)])
+            model.ego.encode(elsewhere, moved, camera.roll(shift, 0)).codes_BK,
+            model.ego.encode(first, first, camera).codes_BK, psnr)])
     ego_PK, environment_PK, again_PK, still_PK, psnr_P4 = (np.concatenate(part) for part in zip(*parts, strict=True))
     return _Encoded(ego_PK, environment_PK if model.environment else None, again_PK, still_PK, psnr_P4)

@@ -21,9 +21,9 @@ def draw_predictions(model: LatentActionModel, pairs: FramePairs, file: Path) ->
 
     order = np.argsort(pairs.motion[:, 0])
     rows = order[(np.linspace(0.2, 0.95, _ROWS) * (len(order) - 1)).astype(int)]
-    first, second, condition = _tensors(model, pairs, rows)
+    first, second, camera, condition = _tensors(model, pairs, rows)
     environment = model.environment_of(first, second, condition)
-    foretold = model.ego.predict(first, model.ego.encode(first, second).values_BKD,
+    foretold = model.ego.predict(first, model.ego.encode(first, second, camera).values_BKD,
                                  environment.values_BKD if environment else None)
     figure, axes = pyplot.subplots(_ROWS, 4, figsize=(12, 1.9 * _ROWS), layout="constrained", squeeze=False)
     for line, row in enumerate(rows):
@@ -50,8 +50,8 @@ def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
     quantizer = model.config.ego_quantizer
     shown_codes = min(quantizer.codes, 16)
     row = np.argsort(pairs.motion[:, 0])[[len(pairs) // 2]]
-    first, second, _ = _tensors(model, pairs, row)
-    own_BK = model.ego.encode(first, second).codes_BK
+    first, second, camera, _ = _tensors(model, pairs, row)
+    own_BK = model.ego.encode(first, second, camera).codes_BK
     grid = own_BK.repeat(quantizer.tokens * shown_codes, 1)
     token, code = torch.arange(len(grid)) // shown_codes, torch.arange(len(grid)) % shown_codes
     grid[torch.arange(len(grid)), token] = code.to(grid)
@@ -79,7 +79,7 @@ def _tensors(model: LatentActionModel, pairs: FramePairs, rows: np.ndarray) -> t
     device = model.ego.move.place.device
     first, second = (model.observe(torch.from_numpy(np.ascontiguousarray(images)).to(device))
                      for images in (pairs.first(rows), pairs.second(rows)))
-    return first, second, torch.from_numpy(pairs.condition[rows]).to(device)
+    return first, second, *(torch.from_numpy(numbers[rows]).to(device) for numbers in (pairs.camera, pairs.condition))
 
 
 def _image(observation_CHW: torch.Tensor) -> np.ndarray:

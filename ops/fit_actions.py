@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.ground_view import MIRRORED_CAMERA
 from models.latent_action import LatentActionConfig, LatentActionModel, Loss
 from ops.fit import FitConfig, fit
 from ops.frame_pairs import MIRROR, FramePairs
@@ -25,7 +26,7 @@ def environment_loop(config: dict[str, Any]) -> dict[str, Any]:
     observe = model.observe
 
     def loss_of(phase: nn.Module, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
-        first, second, condition = _batch(pairs, rows, session.device)
+        first, second, _, condition = _batch(pairs, rows, session.device)
         return _recorded(phase(observe(first), observe(second), condition))
 
     fit(session, model.environment, loss_of, len(pairs), FitConfig(**config["fit"]), config["seed"])
@@ -43,10 +44,10 @@ def ego_loop(config: dict[str, Any]) -> dict[str, Any]:
     scale = torch.from_numpy(pairs.condition[:, _MOTION_COLUMNS].std(0) + 1e-3).to(session.device)
 
     def loss_of(phase: nn.Module, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
-        first, second, condition = _batch(pairs, rows, session.device)
+        first, second, camera, condition = _batch(pairs, rows, session.device)
         first, second = observe(first), observe(second)
         known = model.environment_of(first, second, condition)
-        return _recorded(phase(first, second, None if known is None else known.values_BKD,
+        return _recorded(phase(first, second, camera, None if known is None else known.values_BKD,
                                condition[:, _MOTION_COLUMNS] / scale))
 
     fit(session, model.ego, loss_of, len(pairs), FitConfig(**config["fit"]), config["seed"])
@@ -61,14 +62,15 @@ def _prepare(config: dict[str, Any]) -> tuple[Session, FramePairs, LatentActionM
 
 
 def _batch(pairs: FramePairs, rows: np.ndarray,
-           device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Both images and the condition of some pairs; each pair is mirrored with probability one half."""
+           device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Both images, the camera and the condition of some pairs; each pair is mirrored with probability one half."""
     mirrored = (torch.rand(len(rows)) < 0.5).to(device)
     first, second = (torch.from_numpy(np.ascontiguousarray(images)).to(device)
                      for images in (pairs.first(rows), pairs.second(rows)))
-    condition = torch.from_numpy(pairs.condition[rows]).to(device)
+    camera, condition = (torch.from_numpy(numbers[rows]).to(device) for numbers in (pairs.camera, pairs.condition))
     flip = mirrored[:, None, None, None]
     return (torch.where(flip, first.flip(2), first), torch.where(flip, second.flip(2), second),
+            torch.where(mirrored[:, None], camera * camera.new_tensor(MIRRORED_CAMERA), camera),
             torch.where(mirrored[:, None], condition * torch.from_numpy(MIRROR).to(device), condition))
 
 

@@ -22,6 +22,7 @@ class FramePairs:
     images: np.ndarray          # (N, H, W, 3) uint8, all frames
     rows: np.ndarray            # (P, 2) int64, earlier and later frame
     condition: np.ndarray       # (P, 8) float32, see models.latent_action.CONDITION
+    camera: np.ndarray          # (P, 19) float32, storage.dataset.camera_numbers of the earlier image
     motion: np.ndarray          # (P, 3) float64: speed m/s, yaw rate rad/s, acceleration m/s2, mean over the gap
 
     def __len__(self) -> int:
@@ -38,7 +39,8 @@ class FramePairs:
     def some(self, count: int) -> "FramePairs":
         """At most `count` pairs, spread evenly."""
         kept = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
-        return FramePairs(self.images, self.rows[kept], self.condition[kept], self.motion[kept])
+        return FramePairs(self.images, self.rows[kept], self.condition[kept], self.camera[kept],
+                          self.motion[kept])
 
     def save(self, folder: Path) -> None:
         """Write the arrays."""
@@ -73,4 +75,4 @@ def frame_pairs(frames: FrameSet, gap_s: float, image_hw: tuple[int, int], what:
                                  frames.acceleration[early]]).astype(np.float32)
     gained = frames.velocity[late, 0].astype(np.float64) - frames.velocity[early, 0]
     motion = np.column_stack([forward, turn, gained]) / passed_s[:, None]
-    return FramePairs(frames.images, rows, condition, motion)
+    return FramePairs(frames.images, rows, condition, frames.camera[early], motion)

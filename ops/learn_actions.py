@@ -105,6 +105,9 @@ def _check(config: CodebookConfig) -> None:
         raise ConfigError("there is no vision model to take features from", where=model.vision_model or "(not given)",
                           expected="a local folder with config.json and weights, DINOv2's for example",
                           do="set CodebookConfig.model.vision_model to it")
+    if model.observation == "features" and model.sweep is not None:
+        raise ConfigError("only pixels can be laid out on the road", expected="no sweep", found='observation="features"',
+                          do="set CodebookConfig.model.sweep to None")
     for fit, quantizer in ((config.environment, model.environment_quantizer), (config.ego, model.ego_quantizer)):
         if fit.steps <= quantizer.warmup_steps:
             raise ConfigError("training ends before the codes begin", found=f"{fit.steps} steps",

@@ -55,7 +55,8 @@ def relabel(rows: FrameSet, table: pa.Table, codebook: Path, codebook_version: s
     torch.set_num_threads(config.threads)
     model.to(config.device)
     pairs = rows.pairs(gap_s)
-    encoded = [model.encode(*(torch.from_numpy(rows.images[part[:, side]]).to(config.device) for side in (0, 1))).cpu()
+    encoded = [model.encode(*(torch.from_numpy(array[part[:, side]]).to(config.device) for array, side in
+                              ((rows.images, 0), (rows.images, 1), (rows.camera, 0)))).cpu()
                for part in np.split(pairs, range(config.batch, len(pairs), config.batch)) if len(part)]
     codes_PK = torch.cat(encoded).numpy() if encoded else np.zeros((0, tokens), dtype=np.int64)
     codes, valid = chain(pairs, codes_PK, len(rows), CODES_PER_ROW // tokens)

@@ -112,7 +112,7 @@ def navsim() -> Preset:
         frames=FrameConfig(max_width=640),
         codebook=CodebookConfig(
             model=LatentActionConfig(image_hw=(112, 196), observation="features",
-                                     vision_model=os.environ.get("LATENTVLA_DINOV2", "")),
+                                     vision_model=os.environ.get("LATENTVLA_DINOV2", ""), sweep=None),
             environment=FitConfig(steps=50_000, batch=256, learning_rate=1e-4, autocast="bfloat16"),
             ego=FitConfig(steps=100_000, batch=256, learning_rate=1e-4, autocast="bfloat16")),
         relabeled=RelabelConfig(device="cuda"),

@@ -30,13 +30,21 @@ def _one_drive(rng: np.random.Generator, log: str, frames: int, step_s: float, s
     return FrameSet(
         log_id=np.array([log] * frames, dtype=object), frame_index=np.arange(frames, dtype=np.int32),
         timestamp_us=(time_s * 1e6).astype(np.int64), images=images, has_image=np.ones(frames, bool),
-        camera=np.zeros((frames, 19), np.float32), pose_world=poses,
+        camera=np.tile(_camera(image_hw), (frames, 1)), pose_world=poses,
         velocity=np.column_stack([speed, zeros]).astype(np.float32), yaw_rate=np.full(frames, yaw_rate, np.float32),
         acceleration=np.column_stack([np.full(frames, acceleration), zeros]).astype(np.float32),
         command=zeros.astype(np.int64), history=np.zeros((frames, 4, 3), np.float32),
         history_valid=np.zeros((frames, 4), bool), future=np.zeros((frames, 8, 3), np.float32),
         future_valid=np.zeros((frames, 8), bool), codes=nothing.astype(np.int64), codes_valid=nothing.astype(bool),
         tags=np.array([*([()] * frames), None], dtype=object)[:-1])
+
+
+def _camera(image_hw: tuple[int, int]) -> np.ndarray:
+    """The numbers of the camera that _render is, as storage.dataset.camera_numbers gives them, (19,)."""
+    height, width = image_hw
+    to_camera = [[0, -1, 0, 0], [0, 0, -1, CAMERA_HEIGHT_M], [1, 0, 0, 0]]
+    return np.array([*np.ravel(to_camera), 2 * FOCAL / width, 2 * FOCAL / height, 0, 2 * HORIZON / height - 1, 0, 0, 0],
+                    dtype=np.float32)
 
 
 def _texture(rng: np.random.Generator, size: int = 128) -> np.ndarray:

@@ -32,25 +32,25 @@ def small(kind: str = "rotation", **changes) -> LatentActionConfig:
         change=DynamicsConfig(width=16, fields=3), move=DynamicsConfig(width=16, fields=4)), **changes)
 
 
-def tensors(pairs: FramePairs, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def tensors(pairs: FramePairs, rows: np.ndarray) -> tuple[torch.Tensor, ...]:
     first, second = pairs.first(rows), pairs.second(rows)
-    return torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(pairs.condition[rows])
+    return tuple(map(torch.from_numpy, (first, second, pairs.condition[rows], pairs.camera[rows])))
 
 
 @pytest.fixture(scope="module")
-def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch() -> tuple[torch.Tensor, ...]:
     pairs = frame_pairs(drive(2, seed=0), 0.5, SIZE, "training")
     return tensors(pairs, np.arange(16))
 
 
 def stepped(model: LatentActionModel, images: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
     """Losses of both phases."""
-    first, second, condition = model.observe(images[0]), model.observe(images[1]), images[2]
+    first, second, condition, camera = model.observe(images[0]), model.observe(images[1]), *images[2:]
     losses, known = [], None
     if model.environment is not None:
         losses.append(model.environment(first, second, condition).total)
         known = model.environment_of(first, second, condition).values_BKD
-    return [*losses, model.ego(first, second, known, condition[:, [0, 2]]).total]
+    return [*losses, model.ego(first, second, camera, known, condition[:, [0, 2]]).total]
 
 
 def test_no_flow_leaves_the_image_and_a_flow_of_one_pixel_moves_it_by_one():
@@ -82,7 +82,7 @@ def test_local_correlation_is_the_product_with_each_near_place():
 def test_codes_have_the_promised_shape_and_range(kind, batch):
     model = LatentActionModel(small(kind))
     stepped(model, batch)
-    codes = model.eval().encode(*batch[:2])
+    codes = model.eval().encode(*batch[:2], batch[3])
     assert codes.shape == (16, 4) and codes.dtype == torch.int64
     assert codes.min() >= 0 and codes.max() < 16
     first, second = model.observe(batch[0]), model.observe(batch[1])
@@ -113,12 +113,12 @@ def test_the_model_overfits_eight_pairs(batch):
     torch.manual_seed(0)
     model = LatentActionModel(small(environment="none"))
     model.ego.quantizer.config = replace(model.ego.quantizer.config, warmup_steps=20)
-    first, second, condition = (part[:8] for part in batch)
+    first, second, condition, camera = (part[:8] for part in batch)
     first, second = model.observe(first), model.observe(second)
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
     for _ in range(70):
         optimizer.zero_grad()
-        loss = model.ego(first, second, None, condition[:, [0, 2]])
+        loss = model.ego(first, second, camera, None, condition[:, [0, 2]])
         loss.total.backward()
         optimizer.step()
     assert loss.prediction < 0.5 * multiscale_l1(first, second)
@@ -129,9 +129,9 @@ def test_frozen_environment_codes_do_not_change_while_the_ego_codes_learn(batch)
     stepped(model, batch)
     model.environment.eval().requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.environment.state_dict().items()}
-    first, second, condition = model.observe(batch[0]), model.observe(batch[1]), batch[2]
+    first, second, condition, camera = model.observe(batch[0]), model.observe(batch[1]), *batch[2:]
     known = model.environment_of(first, second, condition).values_BKD
-    model.ego(first, second, known, condition[:, [0, 2]]).total.backward()
+    model.ego(first, second, camera, known, condition[:, [0, 2]]).total.backward()
     assert all(torch.equal(before[name], tensor) for name, tensor in model.environment.state_dict().items())
     assert all(parameter.grad is None for parameter in model.environment.parameters())
 
@@ -170,7 +170,7 @@ def test_a_saved_model_gives_the_same_output_bit_for_bit(kind, batch, tmp_path):
     save_checkpoint(tmp_path, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state())
     again, gap_s = read_codebook(tmp_path)
     assert again.config == model.config and gap_s == 0.5
-    assert torch.equal(again.encode(*batch[:2]), model.encode(*batch[:2]))
+    assert torch.equal(again.encode(*batch[:2], batch[3]), model.encode(*batch[:2], batch[3]))
     first, second = model.observe(batch[0]), model.observe(batch[1])
     assert torch.equal(again.environment_of(first, second, batch[2]).values_BKD,
                        model.environment_of(first, second, batch[2]).values_BKD)
@@ -207,7 +207,7 @@ def vision_model(tmp_path_factory) -> Path:
 
 
 def test_frozen_features_are_matched_and_moved_on_the_patch_grid(vision_model, tmp_path):
-    config = small(observation="features", vision_model=str(vision_model), image_hw=(56, 84))
+    config = small(observation="features", vision_model=str(vision_model), image_hw=(56, 84), sweep=None)
     frames = drive(1, seed=0, image_hw=(56, 84))
     pairs = frame_pairs(frames, 0.5, (56, 84), "training")
     images = tensors(pairs, np.arange(8))
@@ -218,4 +218,4 @@ def test_frozen_features_are_matched_and_moved_on_the_patch_grid(vision_model, t
     assert all(parameter.grad is None for parameter in model.observe.parameters())
     assert not any(name.startswith("observe") for name in model.kept_state())
     save_checkpoint(tmp_path, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state())
-    assert torch.equal(read_codebook(tmp_path)[0].encode(*images[:2]), model.encode(*images[:2]))
+    assert torch.equal(read_codebook(tmp_path)[0].encode(*images[:2], images[3]), model.encode(*images[:2], images[3]))

@@ -27,8 +27,9 @@ def codebook(tmp_path_factory):
     torch.manual_seed(0)
     model = LatentActionModel(LatentActionConfig(image_hw=(32, 48), environment="none",
                                                  ego_quantizer=QuantizerConfig(warmup_steps=0)))
-    images = model.observe(torch.from_numpy(drive(4, seed=9).images))
-    model.ego.encode(images[:-1], images[1:])       # places the codes
+    frames = drive(4, seed=9)
+    images = model.observe(torch.from_numpy(frames.images))
+    model.ego.encode(images[:-1], images[1:], torch.from_numpy(frames.camera[1:]))       # places the codes
     save_checkpoint(folder, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state())
     return folder, model
 
@@ -62,12 +63,12 @@ def test_a_row_has_the_codes_of_its_next_three_transitions(codebook, tmp_path):
     codes, valid, table = labelled(rows, codebook, tmp_path)
     assert table.schema.equals(RELABELED) and len(table) == len(rows)
     assert set(table["codebook_version"].to_pylist()) == {"v1"}
-    images = torch.from_numpy(rows.images)
+    images, camera = torch.from_numpy(rows.images), torch.from_numpy(rows.camera[:1])
     for row in (0, 2, 6, 13):
         for step in range(3):
             exists = row % 6 + step + 1 < 6
             assert (valid[row, step] == exists).all()
-            expected = codebook[1].encode(images[[row + step]], images[[row + step + 1]])[0] if exists else torch.zeros(4)
+            expected = codebook[1].encode(images[[row + step]], images[[row + step + 1]], camera)[0] if exists else torch.zeros(4)
             assert codes[row, step].tolist() == expected.tolist()
 
 
@@ -75,7 +76,7 @@ def test_at_ten_frames_a_second_transitions_still_span_half_a_second(codebook, t
     rows = drive(1, seed=1, frames=18, hz=10.0)
     codes, valid, _ = labelled(rows, codebook, tmp_path)
     images = torch.from_numpy(rows.images)
-    assert codes[2, 1].tolist() == codebook[1].encode(images[[7]], images[[12]])[0].tolist()
+    assert codes[2, 1].tolist() == codebook[1].encode(images[[7]], images[[12]], torch.from_numpy(rows.camera[:1]))[0].tolist()
     assert valid[:, :, 0].sum(0).tolist() == [13, 8, 3]
     assert (codes[0, 1] == codes[5, 0]).all(), "the second transition of one row is the first of another"
 
@@ -83,7 +84,7 @@ def test_at_ten_frames_a_second_transitions_still_span_half_a_second(codebook, t
 def test_each_pair_is_encoded_once(codebook, tmp_path, monkeypatch):
     encoded = []
     encode = LatentActionModel.encode
-    monkeypatch.setattr(LatentActionModel, "encode", lambda self, a, b: encoded.append(len(a)) or encode(self, a, b))
+    monkeypatch.setattr(LatentActionModel, "encode", lambda self, a, b, c: encoded.append(len(a)) or encode(self, a, b, c))
     summary = relabel(*(lambda rows: (rows, table_of(rows)))(drive(3, seed=1, frames=6)), codebook[0], "v1", tmp_path, CONFIG)
     assert sum(encoded) == summary.pairs == 3 * 5
     assert summary.rows == 18 and summary.rows_with_all_codes == 3 * 3
