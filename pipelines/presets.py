@@ -22,6 +22,7 @@ from ops.evaluate import EvaluationConfig
 from ops.extract import ExtractConfig
 from ops.finetune import VlaConfig
 from ops.fit import FitConfig
+from ops.fit_planner import ImitationConfig
 from ops.intervals import IntervalConfig
 from ops.judge import JudgingConfig
 from ops.launch import LaunchConfig
@@ -76,6 +77,7 @@ def embedded() -> Preset:
         vla=VlaConfig(vlm_fit=FitConfig(steps=400, batch=16, learning_rate=1.5e-3), recipe=PlannerRecipe(
             fit=FitConfig(steps=320, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2)),
             ego_fit=FitConfig(steps=1500, batch=128, report_every=50)),
+        student=StudentConfig(imitation=ImitationConfig(code_weight=0.1, memory_weight=0.1)),
         evaluation=EvaluationConfig(stride=2, zero_shot=ZeroShotConfig()))
 
 
