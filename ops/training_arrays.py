@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from models.ground_view import MIRRORED_CAMERA
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 from storage.trajectory_table import Command
 
 MIRROR = np.array([1.0, -1.0, -1.0], dtype=np.float32)                        # x, y, heading seen in a mirror
 _MIRROR_STATUS = np.array([1, -1, 1, -1], dtype=np.float32)                    # vx, vy, ax, ay
-_MIRROR_CAMERA = np.array([-1, 1, -1, -1, 1, -1, 1, 1, 1, -1, 1, 1, 1, 1, -1, 1, 1, 1, 1], dtype=np.float32)
 _MIRROR_COMMAND = np.array([Command.RIGHT, Command.STRAIGHT, Command.LEFT, Command.UNKNOWN])
 
 
@@ -94,7 +94,7 @@ def mirrored(frames: FrameSet) -> FrameSet:
     Codes and poses in the world have no mirror image here: codes are marked invalid, `pose_world` stays as it is.
     """
     return replace(
-        frames, images=frames.images[:, :, ::-1], camera=frames.camera * _MIRROR_CAMERA,
+        frames, images=frames.images[:, :, ::-1], camera=frames.camera * np.array(MIRRORED_CAMERA, dtype=np.float32),
         velocity=frames.velocity * _MIRROR_STATUS[:2], acceleration=frames.acceleration * _MIRROR_STATUS[2:],
         yaw_rate=-frames.yaw_rate, command=_MIRROR_COMMAND[frames.command], history=frames.history * MIRROR,
         future=frames.future * MIRROR, codes_valid=np.zeros_like(frames.codes_valid))
