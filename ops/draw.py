@@ -7,6 +7,7 @@ It reads finished artefacts only. A section whose input is missing is left out, 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ops.draw_ablation import ablation_section
 from ops.draw_page import Page, Paragraph, Section, render_page
 from ops.draw_scenes import SceneChoice, scene_sections
 from ops.draw_tables import (
@@ -48,7 +49,7 @@ def draw(lake: Lake, out: Path, config: ReportConfig) -> ReportSummary:
     found = read_findings(lake.link("evaluation"))
     scenes, pictures = scene_sections(lake, found, config.scenes)
     made: list[Section | str | None] = [
-        score_section(found), verdict_section(found), rare_section(found), sight_section(found),
+        score_section(found), verdict_section(found), ablation_section(lake), rare_section(found), sight_section(found),
         zero_shot_section(found), latency_section(found), *scenes, codes_section(lake), curves_section(lake),
         lineage_section(lake), unscored_section(found)]
     sections = [item for item in made if isinstance(item, Section)]

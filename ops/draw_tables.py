@@ -70,13 +70,11 @@ def verdict_section(found: Findings) -> Section:
         if item is None:
             continue
         bars.append((planner, f"{label(planner)} − {label(control)}", item))
-        tone, word = (("yes", "better") if item.low > 0 else ("no", "worse") if item.high < 0
-                      else ("open", "no clear difference"))
         rare = percent(found.difference(planner, control, subset="rare"))
         any_rare = any_rare or rare is not None
         ade = found.difference(planner, control, "ade_m")
         rows.append(Row([Cell(f"{label(planner)} − {label(control)}", dot=planner_colour(planner)),
-                         Cell(word, tone=tone),
+                         verdict(item.low, item.high),
                          _signed(item), _signed(rare), Cell(signed(ade.mean, 2)) if ade else Cell("–")]))
     if not rows:
         return Section("findings", "Findings", [Paragraph("No planner of this evaluation has its control beside it.")])
@@ -169,6 +167,12 @@ def tiles(found: Findings) -> list[Tile]:
         out.append(Tile("student latency", f"{times['student']:.1f} ms", f"p50 a plan{gain}",
                         planner_colour("student")))
     return out
+
+
+def verdict(low: float, high: float) -> Cell:
+    """What an interval of a difference says in a word."""
+    tone, word = ("yes", "better") if low > 0 else ("no", "worse") if high < 0 else ("open", "no clear difference")
+    return Cell(word, tone=tone)
 
 
 def signed(value: float, digits: int = 1) -> str:

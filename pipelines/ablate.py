@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.artifact import code_version_of, is_current, require_checks
+from storage.artifact import code_version_of, is_current, require_checks, write_artifact
 from storage.errors import ArtifactError, ConfigError
 from storage.lake import PER_LOG_LINKS
 
@@ -46,6 +46,7 @@ def ablate_chain(chain: "Chain", seeds: int, variants: str, tell: Callable[[str]
             _make(chain, todo, config, tell, make_steps)
         tables, folder = ablation_tables(chain.lake, config), chain.lake.root / "ablation"
         write_tables(folder, tables)
+        _show_in_the_report(chain)
     return f"\n{tables.markdown}\n\ntables: {folder.absolute()}"
 
 
@@ -64,6 +65,17 @@ def _make(chain: "Chain", todo: "list[Step]", config: "AblationConfig", tell: Ca
                         cache(lambda: read_dataset(lake, "test", size_hw=size_hw, relabeled=True, log_ids=logs)),
                         score_plans, preset.where, _made_by_the_chain(chain))
         make_steps(todo, config, ground, tell)
+
+
+def _show_in_the_report(chain: "Chain") -> None:
+    """Draw the chain's report again, where it has a current one: its tables are there now."""
+    from assets.links import plan_link
+    from ops.draw import draw
+
+    path = chain.lake.link("report")
+    if path.exists() and is_current(path, (lineage := plan_link(chain, "report")).version):
+        with write_artifact(path, lineage) as out:
+            draw(chain.lake, out, chain.preset().report)
 
 
 def _require_current(chain: "Chain") -> None:

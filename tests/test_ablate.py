@@ -15,6 +15,8 @@ from models.vlm import ActionVlm
 from ops import ablate
 from ops.ablate import AblationConfig, Ground, ablation_tables, choose_variants, make_steps, plan_steps, unfinished, varied
 from ops.ablation_table import DIFFERENCES, PLANNERS, differences_table, planners_table, seed_cube, tables_of, write_tables
+from ops.draw_ablation import ablation_section
+from ops.draw_page import Section
 from ops.evaluate import EvaluationConfig
 from ops.finetune import finetune
 from ops.intervals import IntervalConfig
@@ -23,9 +25,10 @@ from ops.load_planner import load_planner
 from ops.scenes import ScenesConfig
 from ops.vary_vla import vary_vla
 from pipelines.cli import main
-from storage.artifact import read_lineage
+from storage.artifact import Lineage, plan, read_lineage, write_artifact
 from storage.dataset import read_dataset
 from storage.errors import ConfigError
+from storage.lake import Lake
 from storage.metrics_table import SCORES, read_metrics
 from tests.tiny_lake import write_tiny_lake
 from tests.tiny_vla import HEIGHT, STUDENT, VLA, WIDTH, near_the_human, tiny_frames
@@ -234,3 +237,26 @@ def test_a_seed_that_the_chain_has_not_made_is_trained_and_scored_with_its_name(
 def test_the_variants_differ_from_the_recipe_in_one_place():
     assert varied("average_pool", VLA) == replace(VLA, fusion=replace(VLA.fusion, pool="average"))
     assert varied("no_latent_training", VLA).vlm_fit.steps == 0
+
+
+def _made(lake: Lake, name: str, lineage: Lineage) -> None:
+    with write_artifact(lake.root / name, lineage):
+        pass
+
+
+def test_the_report_shows_the_ablation_and_says_so_where_it_is_missing_or_of_other_rows(tmp_path):
+    lake = Lake(tmp_path)
+    assert "not measured yet" in ablation_section(lake)
+    rows = plan("relabeled", {}, None, "c0de")
+    _made(lake, "relabeled", rows)
+    for seed in (0, 1):
+        _made(lake, f"ablation/vla/{seed}", plan(f"ablation/vla/{seed}", {"relabeled": rows.version}, None, "c0de", seed))
+    tables = tables_of(by_hand(), [("vla", "average_pool")], {"vla": "", "average_pool": ""}, INTERVAL)
+    write_tables(lake.root / "ablation", tables)
+    section = ablation_section(lake)
+    assert isinstance(section, Section) and "trained 2 times" in section.lead
+    worth, means = section.blocks
+    assert [cell.text for cell in worth.rows[0].cells][:3] == ["VLA − average pool", "better", "+32.5"]
+    assert worth.rows[0].cells[2].detail == "[+27.5, +37.5] ± 3.5" and means.rows[0].cells[1].text == "60.0"
+    _made(lake, "relabeled", plan("relabeled", {}, None, "other code"))
+    assert "other rows" in ablation_section(lake)
