@@ -42,7 +42,10 @@ def draw_predictions(model: LatentActionModel, pairs: FramePairs, file: Path) ->
 
 @torch.no_grad()
 def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
-    """One frame under every code of every token, the other tokens as they were; arrows are the change in motion."""
+    """One frame under every code of every token, the other tokens as they were; arrows are the change in motion.
+
+    Codes stand in the order of their entries' first number, so that those of one number go from one end to the other.
+    """
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -53,7 +56,8 @@ def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
     first, second, camera, _ = _tensors(model, pairs, row)
     own_BK = model.ego.encode(first, second, camera).codes_BK
     grid = own_BK.repeat(quantizer.tokens * shown_codes, 1)
-    token, code = torch.arange(len(grid)) // shown_codes, torch.arange(len(grid)) % shown_codes
+    order = model.ego.quantizer.embed(torch.arange(shown_codes, device=first.device)[:, None])[:, 0, 0].argsort().cpu()
+    token, code = torch.arange(len(grid)) // shown_codes, order.repeat(quantizer.tokens)
     grid[torch.arange(len(grid)), token] = code.to(grid)
     values = model.ego.quantizer.embed(torch.cat([own_BK, grid]))
     flow = model.ego.predict(first.expand(len(values), -1, -1, -1), values, None).flow_B2HW
@@ -62,11 +66,12 @@ def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
     # one picture of tiles: an axis for each tile would take seconds to lay out
     figure, axis = pyplot.subplots(figsize=(1.5 * shown_codes, 1.05 * quantizer.tokens), layout="constrained")
     axis.imshow(np.tile(image, (quantizer.tokens, shown_codes, 1)), alpha=0.45)
-    for change, t, c in zip(flow[1:] - flow[:1], token.tolist(), code.tolist(), strict=True):
-        _arrows(axis, change, (height, width), corner=(t * height, c * width))
+    for tile, (change, t, c) in enumerate(zip(flow[1:] - flow[:1], token.tolist(), code.tolist(), strict=True)):
+        left = tile % shown_codes * width
+        _arrows(axis, change, (height, width), corner=(t * height, left))
         if int(own_BK[0, t]) == c:
-            axis.text(c * width + 2, t * height + 2, "own", fontsize=7, verticalalignment="top")
-    axis.set_xticks((np.arange(shown_codes) + 0.5) * width, [f"code {c}" for c in range(shown_codes)], fontsize=8)
+            axis.text(left + 2, t * height + 2, "own", fontsize=7, verticalalignment="top")
+    axis.set_xticks((np.arange(shown_codes) + 0.5) * width, [f"code {c}" for c in order.tolist()], fontsize=8)
     axis.set_yticks((np.arange(quantizer.tokens) + 0.5) * height, [f"token {t}" for t in range(quantizer.tokens)], fontsize=8)
     axis.tick_params(length=0)
     axis.hlines(np.arange(1, quantizer.tokens) * height - 0.5, -0.5, shown_codes * width - 0.5, color="white", linewidth=2)
