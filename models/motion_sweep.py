@@ -88,6 +88,13 @@ class MotionSweep(nn.Module):
         turn_B = share_BRD.sum(dim=2) @ self.turns_R / self.config.turn_rad
         return torch.stack([distance_B, turn_B, likeness_BRD.amax(dim=(1, 2))], dim=1)
 
+    @torch.no_grad()
+    def road_seen(self, camera_BN: Tensor) -> Tensor:
+        """Share of the places to compare that each camera's image shows, (B,)."""
+        _, seen_BP = project_ground(camera_BN, self.points_P2)
+        straight_BRXY = self._turned(seen_BP.float().unflatten(1, self.map_XY)[:, None], self.second_grid)
+        return straight_BRXY[:, self.config.turns // 2].mean(dim=(1, 2))
+
     def _on_map(self, places_XY2: Tensor, turns_R: Tensor) -> Tensor:
         """Where the places, turned, lie on the map: (R, X, Y, 2) for grid_sample."""
         cos, sin = turns_R.cos()[:, None, None], turns_R.sin()[:, None, None]

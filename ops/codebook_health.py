@@ -48,6 +48,7 @@ class CodebookHealth:
     transfer_yaw_rate_r2: float | None
     transfer_agreement: float               # tokens that stay the same in that
     still_agreement: float                  # tokens equal to the commonest where both frames are the same
+    road_seen: float | None                 # share of the road that the sweep compares which the images show
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,17 @@ def measure_health(model: LatentActionModel, train: FramePairs, heldout: FramePa
                                 if seen.environment_PK is not None else None),
         environment_speed_r2=environment[0], environment_yaw_rate_r2=environment[1],
         transfer_speed_r2=again[0], transfer_yaw_rate_r2=again[1],
-        transfer_agreement=float((seen.again_PK == seen.ego_PK).mean()), still_agreement=float(np.mean(modal)))
+        transfer_agreement=float((seen.again_PK == seen.ego_PK).mean()), still_agreement=float(np.mean(modal)),
+        road_seen=road_seen(model, heldout))
+
+
+def road_seen(model: LatentActionModel, pairs: FramePairs) -> float | None:
+    """Share of the road that the ego encoder's sweep compares which the images of these pairs show; None without a sweep."""
+    if model.ego.sweep is None:
+        return None
+    camera, times = np.unique(pairs.camera, axis=0, return_counts=True)
+    seen = model.ego.sweep.road_seen(torch.from_numpy(camera).to(model.ego.move.place.device)).cpu().numpy()
+    return float(np.average(seen, weights=times))
 
 
 def _reading(known_PF: np.ndarray, known_motion: np.ndarray, seen_PF: np.ndarray, seen_motion: np.ndarray,

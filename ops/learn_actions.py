@@ -7,6 +7,7 @@
 """
 
 import json
+import logging
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ from ops.launch import HISTORY_FILE, LaunchConfig
 from storage.checkpoint import load_checkpoint, save_checkpoint
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
+_ROAD_SEEN = 0.5            # share of the swept road below which a user is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,9 @@ def learn_actions(train: FrameSet, heldout: FrameSet, out: Path, config: Codeboo
     torch.set_num_threads(where.threads)
     model = read_codebook(arrays / "model")[0]
     health = measure_health(model, pairs, unseen)
+    if health.road_seen is not None and health.road_seen < _ROAD_SEEN:
+        _LOG.warning("the images show %.0f %% of the road on which the codebook looks for the ego's motion: fit "
+                     "LatentActionConfig.sweep (near_m, far_m, side_m) to the camera, or set it to None", 100 * health.road_seen)
     save_checkpoint(out, KIND, {"model": asdict(config.model), "gap_s": config.gap_s}, model.kept_state())
     (out / "health.json").write_text(json.dumps(asdict(health), indent=1))
     draw_predictions(model, unseen, out / "predictions.png")

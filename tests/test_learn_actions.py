@@ -51,6 +51,16 @@ def test_codes_carry_the_motion_of_the_ego_and_environment_codes_do_not(tmp_path
     assert steps == list(range(2, 101, 2))
 
 
+def test_a_camera_that_shows_too_little_of_the_road_is_told(tmp_path, caplog):
+    train, heldout = drive(4, seed=1), drive(2, seed=2)
+    health = learn(train, heldout, tmp_path / "seen", recipe(8, 8, environment="none"))
+    assert health.road_seen > 0.9 and not caplog.records
+    blind = (replace(frames, camera=np.zeros_like(frames.camera)) for frames in (train, heldout))
+    assert learn(*blind, tmp_path / "blind", recipe(8, 8, environment="none")).road_seen == 0.0
+    assert "0 % of the road" in caplog.text and "LatentActionConfig.sweep" in caplog.text
+    assert learn(train, heldout, tmp_path / "none", recipe(8, 8, environment="none", sweep=None)).road_seen is None
+
+
 def test_where_the_camera_stands_still_the_probe_finds_nothing(tmp_path):
     health = learn(drive(20, seed=1, standing=True), drive(12, seed=2, standing=True), tmp_path, recipe(12, 16))
     assert health.speed_r2 < 0.05 and health.yaw_rate_r2 < 0.05

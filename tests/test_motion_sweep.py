@@ -69,6 +69,14 @@ def test_a_camera_that_shows_no_road_tells_nothing(tensors):
     assert np.allclose(distance, 4.0, atol=1e-4) and np.allclose(turn, 0, atol=1e-5) and not likeness.any()
 
 
+def test_how_much_of_the_road_a_camera_shows_is_told(tensors):
+    camera = tensors[2][:1]
+    assert MotionSweep(CONFIG).road_seen(camera).item() == pytest.approx(1.0)
+    assert MotionSweep(SweepConfig(near_m=0.2, far_m=1.0)).road_seen(camera).item() == 0.0, "below the image"
+    most = MotionSweep(SweepConfig(near_m=2.0, far_m=4.0, side_m=4.8)).road_seen(camera).item()
+    assert most == pytest.approx(11 / 12, abs=0.02), "as wide as the image from 3 m on, before that two thirds to all of it"
+
+
 def test_a_mirrored_camera_shows_mirrored_ground_at_the_mirrored_pixel():
     rng = np.random.default_rng(0)
     camera = torch.tensor([[0.1, -1, 0.02, 0.3, 0.05, 0.1, -1, 1.5, 1, 0.1, 0.03, -0.2, 1.1, 1.9, 0.1, -0.2, -0.1, 0.02, 0.0]])
