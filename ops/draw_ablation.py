@@ -35,10 +35,11 @@ def ablation_section(lake: Lake) -> Section | str:
     pairs = dict.fromkeys((row["planner"], row["control"]) for row in differences)
     worth = [Row([Cell(f"{label(planner)} − {label(control)}", dot=planner_colour(planner)),
                   verdict(*(apart[planner, control, "all", "pdms"][bound] for bound in ("low", "high"))),
-                  *(_difference(apart.get((planner, control, *column))) for column in columns)]) for planner, control in pairs]
+                  *(_difference(apart.get((planner, control, *column))) for column in columns[:-1])])
+             for planner, control in pairs]
     seeds, scenes, logs = (max(row[name] for row in planners) for name in ("seeds", "n_scored", "logs"))
     return Section("ablation", "What each part is worth", [
-        Table(["planner − control", "verdict", *head], worth,
+        Table(["planner − control", "verdict", *head[:-1]], worth,
               "Same scenes, same seed. In brackets the 95 % interval, paired by scene and drawn over logs; ± is the standard "
               "deviation of the seeds. 'Better' and 'worse' mean that the interval of the PDMS leaves zero out."),
         Table(["planner", *head], rows, "Mean over scenes and seeds, ± the standard deviation of the seeds' means.")],

@@ -177,7 +177,7 @@ def verdict(low: float, high: float) -> Cell:
 
 def signed(value: float, digits: int = 1) -> str:
     """A number with its sign, with a true minus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")      # minus nothing is nothing
 
 
 def group_rows(groups: list[tuple[str, list[str]]], line: Callable[[str], list[Cell]]) -> list[Row]:
