@@ -38,12 +38,13 @@ def ablation_section(lake: Lake) -> Section | str:
                   *(_difference(apart.get((planner, control, *column))) for column in columns[:-1])])
              for planner, control in pairs]
     seeds, scenes, logs = (max(row[name] for row in planners) for name in ("seeds", "n_scored", "logs"))
+    times = "once" if seeds == 1 else f"{seeds} times from different first weights"
     return Section("ablation", "What each part is worth", [
         Table(["planner − control", "verdict", *head[:-1]], worth,
               "Same scenes, same seed. In brackets the 95 % interval, paired by scene and drawn over logs; ± is the standard "
               "deviation of the seeds. 'Better' and 'worse' mean that the interval of the PDMS leaves zero out."),
         Table(["planner", *head], rows, "Mean over scenes and seeds, ± the standard deviation of the seeds' means.")],
-        f"Everything trained {seeds} times from different first weights, and scored on {scenes} scenes of {logs} logs. A "
+        f"Everything trained {times}, and scored on {scenes} scenes of {logs} logs. A "
         "planner and its control share rows, seeds and recipe; only the part that is named differs.")
 
 
