@@ -64,6 +64,15 @@ def project_ground(camera_BN: torch.Tensor, points_P2: torch.Tensor) -> tuple[to
     return image_BP2, shown_BP & near_BP & (image_BP2.abs().amax(dim=-1) <= 1)
 
 
+def lay_out(images_BCHW: torch.Tensor, camera_BN: torch.Tensor, points_P2: torch.Tensor,
+            cells: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What images show at the X * Y points of a grid on the ground, (B, C, X, Y), zero where they do not show it; and where
+    they do, (B, 1, X, Y)."""
+    image_BP2, seen_BP = project_ground(camera_BN, points_P2)
+    seen_B1XY = seen_BP.to(images_BCHW.dtype).unflatten(1, cells)[:, None]
+    return F.grid_sample(images_BCHW, image_BP2.unflatten(1, cells), align_corners=False) * seen_B1XY, seen_B1XY
+
+
 class GroundView(nn.Module):
     """Images and calibration -> a feature map on the ground, and coarse tokens of it."""
 
@@ -82,10 +91,8 @@ class GroundView(nn.Module):
 
     def forward(self, images_B3HW: torch.Tensor, camera_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images in -1 ... 1 -> features (B, F, X/2, Y/2) and the coarsest stage as tokens (B, T, channels[-1])."""
-        image_BP2, seen_BP = project_ground(camera_BN, self.points_P2)
-        seen_B1XY = seen_BP.to(images_B3HW.dtype).unflatten(1, self.config.cells)[:, None]
-        colour_B3XY = F.grid_sample(images_B3HW, image_BP2.unflatten(1, self.config.cells), align_corners=False)
-        x = torch.cat([colour_B3XY * seen_B1XY, seen_B1XY], dim=1).contiguous(memory_format=torch.channels_last)
+        laid_out = lay_out(images_B3HW, camera_BN, self.points_P2, self.config.cells)
+        x = torch.cat(laid_out, dim=1).contiguous(memory_format=torch.channels_last)
         stages = self.stack(x)
         features = self.lateral[-1](stages[-1])
         for stage, lateral in zip(stages[-2::-1], list(self.lateral)[-2::-1], strict=True):     # as a feature pyramid

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.ground_view import project_ground
+from models.ground_view import lay_out, project_ground
 
 SWEPT = 3                   # numbers that the sweep says of a pair
 _BLUR_CELLS = 5             # side of the window in which brightness is normalised
@@ -71,7 +71,7 @@ class MotionSweep(nn.Module):
     @torch.no_grad()
     def likeness(self, first_BCHW: Tensor, second_BCHW: Tensor, camera_BN: Tensor) -> Tensor:
         """Normalised cross-correlation of the two views under each motion, (B, R, D), in -1..1."""
-        first_B1XY, second_B1XY = self._lay(first_BCHW, camera_BN), self._lay(second_BCHW, camera_BN)
+        first_B1XY, second_B1XY = self._lay(torch.stack([first_BCHW.mean(1), second_BCHW.mean(1)], dim=1), camera_BN).split(1, 1)
         first_BRXY, second_BRXY = self._turned(first_B1XY, self.first_grid), self._turned(second_B1XY, self.second_grid)
         ahead = second_BRXY.shape[2]
         windows_BRDYX = first_BRXY.unfold(2, ahead, 1)
@@ -103,15 +103,12 @@ class MotionSweep(nn.Module):
         low, high, side = self.borders_m
         return torch.stack([left / side, 2 * (ahead - low) / (high - low) - 1], dim=-1)
 
-    def _lay(self, images_BCHW: Tensor, camera_BN: Tensor) -> Tensor:
-        """Locally normalised brightness on the ground, (B, 1, X, Y); 0 where the image does not show it."""
-        image_BP2, seen_BP = project_ground(camera_BN, self.points_P2)
-        grey_B1HW = images_BCHW.mean(dim=1, keepdim=True)
-        seen_B1XY = seen_BP.to(grey_B1HW.dtype).unflatten(1, self.map_XY)[:, None]
-        grey_B1XY = F.grid_sample(grey_B1HW, image_BP2.unflatten(1, self.map_XY), align_corners=False) * seen_B1XY
+    def _lay(self, grey_B2HW: Tensor, camera_BN: Tensor) -> Tensor:
+        """Locally normalised brightness of both images on the ground, (B, 2, X, Y); 0 where the camera does not show it."""
+        grey_B2XY, seen_B1XY = lay_out(grey_B2HW, camera_BN, self.points_P2, self.map_XY)
         weight_B1XY = _blur(seen_B1XY).clamp(min=0.01)
-        centred_B1XY = (grey_B1XY - _blur(grey_B1XY) / weight_B1XY) * seen_B1XY
-        return centred_B1XY / ((_blur(centred_B1XY.square()) / weight_B1XY).sqrt() + _FLAT)
+        centred_B2XY = (grey_B2XY - _blur(grey_B2XY) / weight_B1XY) * seen_B1XY
+        return centred_B2XY / ((_blur(centred_B2XY.square()) / weight_B1XY).sqrt() + _FLAT)
 
     def _turned(self, map_B1XY: Tensor, grid_RXY2: Tensor) -> Tensor:
         """The map looked up at all turned places, (B, R, X, Y)."""
@@ -119,5 +116,5 @@ class MotionSweep(nn.Module):
         return F.grid_sample(map_B1XY, flat, align_corners=False)[:, 0].unflatten(1, grid_RXY2.shape[:2])
 
 
-def _blur(x_B1XY: Tensor) -> Tensor:
-    return F.avg_pool2d(x_B1XY, _BLUR_CELLS, 1, _BLUR_CELLS // 2, count_include_pad=False)
+def _blur(x_BCXY: Tensor) -> Tensor:
+    return F.avg_pool2d(x_BCXY, _BLUR_CELLS, 1, _BLUR_CELLS // 2, count_include_pad=False)
