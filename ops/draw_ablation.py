@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ops.ablation_table import SUBSETS
+from ops.ablation_table import MEASURES, SUBSETS
 from ops.draw_charts import planner_colour
 from ops.draw_page import Cell, Row, Section, Table
 from ops.draw_tables import signed, verdict
@@ -26,10 +26,10 @@ def ablation_section(lake: Lake) -> Section | str:
     if learned_from != {read_lineage(lake.link("relabeled")).version}:
         return f"What each part is worth over several seeds: measured on other rows than those of this chain; {_MAKE}"
     planners, differences = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("planners", "differences"))
-    head = [f"{measure}, {SUBSETS[subset]}" for subset in SUBSETS for measure in ("PDMS", "ADE m")]
+    columns = [(subset, measure) for subset in SUBSETS for measure in MEASURES]
+    head = [f"{MEASURES[measure].replace(',', '')}, {SUBSETS[subset]}" for subset, measure in columns]
     means = {(row["planner"], row["subset"], row["measure"]): row for row in planners}
     apart = {(row["planner"], row["control"], row["subset"], row["measure"]): row for row in differences}
-    columns = [(subset, measure) for subset in SUBSETS for measure in ("pdms", "ade_m")]
     rows = [Row([Cell(label(name), dot=planner_colour(name)), *(_mean(means.get((name, *column))) for column in columns)],
                 ours=name in OURS) for name in dict.fromkeys(row["planner"] for row in planners)]
     pairs = dict.fromkeys((row["planner"], row["control"]) for row in differences)
