@@ -64,13 +64,19 @@ def project_ground(camera_BN: torch.Tensor, points_P2: torch.Tensor) -> tuple[to
     return image_BP2, shown_BP & near_BP & (image_BP2.abs().amax(dim=-1) <= 1)
 
 
-def lay_out(images_BCHW: torch.Tensor, camera_BN: torch.Tensor, points_P2: torch.Tensor,
-            cells: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What images show at the X * Y points of a grid on the ground, (B, C, X, Y), zero where they do not show it; and where
-    they do, (B, 1, X, Y)."""
+def ground_places(camera_BN: torch.Tensor, points_P2: torch.Tensor,
+                  cells: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """project_ground for the X * Y points of a grid: places (B, X, Y, 2), and where they are seen (B, 1, X, Y) as 1 or 0.
+
+    They follow from the calibration alone, so who keeps a camera keeps them.
+    """
     image_BP2, seen_BP = project_ground(camera_BN, points_P2)
-    seen_B1XY = seen_BP.to(images_BCHW.dtype).unflatten(1, cells)[:, None]
-    return F.grid_sample(images_BCHW, image_BP2.unflatten(1, cells), align_corners=False) * seen_B1XY, seen_B1XY
+    return image_BP2.unflatten(1, cells), seen_BP.to(image_BP2.dtype).unflatten(1, cells)[:, None]
+
+
+def lay_out(images_BCHW: torch.Tensor, places_BXY2: torch.Tensor, seen_B1XY: torch.Tensor) -> torch.Tensor:
+    """What images show at places of ground_places, (B, C, X, Y); zero where they do not show it."""
+    return F.grid_sample(images_BCHW, places_BXY2, align_corners=False) * seen_B1XY
 
 
 class GroundView(nn.Module):
@@ -89,10 +95,15 @@ class GroundView(nn.Module):
         self.stack = ConvStack(4, config.channels, 5, 2)
         self.lateral = nn.ModuleList(nn.Conv2d(width, config.features, 1) for width in config.channels)
 
-    def forward(self, images_B3HW: torch.Tensor, camera_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def places(self, camera_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the cells lie in the images of these cameras, as ground_places gives it."""
+        return ground_places(camera_BN, self.points_P2, self.config.cells)
+
+    def forward(self, images_B3HW: torch.Tensor, places_BXY2: torch.Tensor,
+                seen_B1XY: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images in -1 ... 1 -> features (B, F, X/2, Y/2) and the coarsest stage as tokens (B, T, channels[-1])."""
-        laid_out = lay_out(images_B3HW, camera_BN, self.points_P2, self.config.cells)
-        x = torch.cat(laid_out, dim=1).contiguous(memory_format=torch.channels_last)
+        laid_out = lay_out(images_B3HW, places_BXY2, seen_B1XY)
+        x = torch.cat([laid_out, seen_B1XY], dim=1).contiguous(memory_format=torch.channels_last)
         stages = self.stack(x)
         features = self.lateral[-1](stages[-1])
         for stage, lateral in zip(stages[-2::-1], list(self.lateral)[-2::-1], strict=True):     # as a feature pyramid

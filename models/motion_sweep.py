@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.ground_view import lay_out, project_ground
+from models.ground_view import ground_places, lay_out
 
 SWEPT = 3                   # numbers that the sweep says of a pair
 _BLUR_CELLS = 5             # side of the window in which brightness is normalised
@@ -91,8 +91,8 @@ class MotionSweep(nn.Module):
     @torch.no_grad()
     def road_seen(self, camera_BN: Tensor) -> Tensor:
         """Share of the places to compare that each camera's image shows, (B,)."""
-        _, seen_BP = project_ground(camera_BN, self.points_P2)
-        straight_BRXY = self._turned(seen_BP.float().unflatten(1, self.map_XY)[:, None], self.second_grid)
+        _, seen_B1XY = ground_places(camera_BN, self.points_P2, self.map_XY)
+        straight_BRXY = self._turned(seen_B1XY, self.second_grid)
         return straight_BRXY[:, self.config.turns // 2].mean(dim=(1, 2))
 
     def _on_map(self, places_XY2: Tensor, turns_R: Tensor) -> Tensor:
@@ -105,7 +105,8 @@ class MotionSweep(nn.Module):
 
     def _lay(self, grey_B2HW: Tensor, camera_BN: Tensor) -> Tensor:
         """Locally normalised brightness of both images on the ground, (B, 2, X, Y); 0 where the camera does not show it."""
-        grey_B2XY, seen_B1XY = lay_out(grey_B2HW, camera_BN, self.points_P2, self.map_XY)
+        places_BXY2, seen_B1XY = ground_places(camera_BN, self.points_P2, self.map_XY)
+        grey_B2XY = lay_out(grey_B2HW, places_BXY2, seen_B1XY)
         weight_B1XY = _blur(seen_B1XY).clamp(min=0.01)
         centred_B2XY = (grey_B2XY - _blur(grey_B2XY) / weight_B1XY) * seen_B1XY
         return centred_B2XY / ((_blur(centred_B2XY.square()) / weight_B1XY).sqrt() + _FLAT)

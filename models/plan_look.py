@@ -15,20 +15,22 @@ _LOOKS_M = ((1.4, 0.0), (1.4, 1.4), (1.4, -1.4))            # ahead of the rear 
 class PlanLook(nn.Module):
     """Plans -> what they would drive over, (B, K, D)."""
 
+    turn_4P: torch.Tensor
+
     def __init__(self, ground: GroundConfig, width: int, steps: int) -> None:
         super().__init__()
         self.ground = ground
         self.point = nn.Sequential(nn.Linear(len(_LOOKS_M) * ground.features + 3, 64), nn.ReLU())
         self.along = nn.Linear(64 * steps, width)
         self.worst = nn.Linear(64, width)
+        columns = [column for ahead, left in _LOOKS_M for column in ((1.0, 0.0, ahead, -left), (0.0, 1.0, left, ahead))]
+        self.register_buffer("turn_4P", torch.tensor(columns).T, persistent=False)      # of x, y, cosine and sine
 
     def forward(self, features_BFXY: torch.Tensor, plans_BK83: torch.Tensor) -> torch.Tensor:
         """Features of models.ground_view.GroundView at the poses of each plan."""
-        x, y, yaw = plans_BK83.unbind(dim=-1)
-        cosine, sine = yaw.cos(), yaw.sin()
-        points_BKSL2 = torch.stack([torch.stack([x + ahead * cosine - left * sine, y + ahead * sine + left * cosine], dim=-1)
-                                    for ahead, left in _LOOKS_M], dim=-2)
-        met = sample_ground(features_BFXY, points_BKSL2.flatten(2, 3), self.ground)
+        yaw_BKS1 = plans_BK83[..., 2:]
+        points_BKSP = torch.cat([plans_BK83[..., :2], yaw_BKS1.cos(), yaw_BKS1.sin()], dim=-1) @ self.turn_4P
+        met = sample_ground(features_BFXY, points_BKSP.flatten(2).unflatten(2, (-1, 2)), self.ground)
         met_BKSF = met.unflatten(2, (plans_BK83.shape[2], len(_LOOKS_M))).flatten(3)
         met_BKSD = self.point(torch.cat([met_BKSF, plans_BK83 * plans_BK83.new_tensor(PLAN_UNITS)], dim=-1))
         return self.along(met_BKSD.flatten(2)) + self.worst(met_BKSD.amax(dim=2))

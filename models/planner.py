@@ -58,6 +58,7 @@ class Proposals:
     plans_BK83: torch.Tensor        # m, m, rad in the ego frame
     mode_logits_BK: torch.Tensor    # how likely a human would take it
     drafts: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()     # plans and logits of the blocks before the last
+    companions_BED: torch.Tensor | None = None      # what the queries beside them came to
 
 
 def straight_on(status_B8: torch.Tensor) -> torch.Tensor:
@@ -124,34 +125,41 @@ class Planner(nn.Module):
         self.register_buffer("scale_83", torch.tensor(config.offset_scale), persistent=False)
         self.register_buffer("status_scale_8", torch.tensor([0.1, 1.0, 0.5, 0.5, 1, 1, 1, 1]), persistent=False)
 
-    def scene(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor) -> Scene:
-        """What is seen: tokens (B, T, D) and features on the ground."""
+    def scene(self, images_BHW3: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor], status_B8: torch.Tensor) -> Scene:
+        """What is seen: tokens (B, T, D) and features on the ground; `places` are self.ground.places of the cameras."""
         images_B3HW = images_BHW3.permute(0, 3, 1, 2).float() / 127.5 - 1.0     # strides of channels_last: faster on the CPU
         grid_BTC = self.backbone(F.avg_pool2d(images_B3HW, 2))[-1].flatten(2).transpose(1, 2)
-        ground_BFXY, coarse_BTC = self.ground(images_B3HW, camera_BN)
+        ground_BFXY, coarse_BTC = self.ground(images_B3HW, *places)
         seen_BTD = torch.cat([self.to_tokens[0](grid_BTC), self.to_tokens[1](coarse_BTC)], dim=1) + self.place_TD
         status_B1D = self.status(status_B8 * self.status_scale_8)[:, None]
         return Scene(self.scene_norm(torch.cat([seen_BTD, status_B1D], dim=1)), ground_BFXY)
 
-    def propose(self, scene: Scene, status_B8: torch.Tensor, memory_BMD: torch.Tensor | None) -> Proposals:
-        """Proposals from the scene, ego status, and the second memory where the planner has one."""
-        x_BKD = self.queries_KD + scene.tokens_BTD[:, -1:]
+    def propose(self, scene: Scene, status_B8: torch.Tensor, memory_BMD: torch.Tensor | None = None,
+                companions_ED: torch.Tensor | None = None) -> Proposals:
+        """Proposals from the scene, ego status, and the second memory where the planner has one.
+
+        `companions_ED` are queries that stand beside the proposals' and propose nothing: all look at each other.
+        """
+        count = len(self.queries_KD)
+        queries_QD = self.queries_KD if companions_ED is None else torch.cat([self.queries_KD, companions_ED])
+        x_BQD = queries_QD + scene.tokens_BTD[:, -1:]
         plans_BK83, said = straight_on(status_B8)[:, None], []
         for number, block in enumerate(self.blocks):
             if number:
-                x_BKD = x_BKD + self.looks[number - 1](scene.ground_BFXY, plans_BK83)
-            x_BKD = block(x_BKD, scene.tokens_BTD, memory_BMD)
-            normed_BKD = self.norms[number](x_BKD)
+                mended_BKD = x_BQD[:, :count] + self.looks[number - 1](scene.ground_BFXY, plans_BK83)
+                x_BQD = torch.cat([mended_BKD, x_BQD[:, count:]], dim=1)
+            x_BQD = block(x_BQD, scene.tokens_BTD, memory_BMD)
+            normed_BKD = self.norms[number](x_BQD[:, :count])
             offsets_BK83 = self.to_plan[number](normed_BKD).unflatten(-1, (PLAN_STEPS, 3)) * self.scale_83
             said.append((plans_BK83 + offsets_BK83, self.to_mode(normed_BKD)[..., 0]))
             plans_BK83 = said[-1][0].detach()           # a block answers for its own step only
-        return Proposals(*said[-1], tuple(said[:-1]))
+        return Proposals(*said[-1], tuple(said[:-1]), x_BQD[:, count:])
 
     def forward(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor,
                 memory_BMD: torch.Tensor | None = None) -> tuple[Proposals, Scene]:
         """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8): vx, vy, ax, ay in SI units and the
         one-hot command."""
-        scene = self.scene(images_BHW3, camera_BN, status_B8)
+        scene = self.scene(images_BHW3, self.ground.places(camera_BN), status_B8)
         return self.propose(scene, status_B8, memory_BMD), scene
 
     def choose(self, found: Proposals, scene: Scene) -> torch.Tensor:
@@ -165,8 +173,9 @@ class Planner(nn.Module):
 
 def compose_log_score(logits_BKR: torch.Tensor) -> torch.Tensor:
     """log of PDMS = nc * dac * (5 ttc + 5 ep + 2 comfort) / 12 (NAVSIM v1) from logits in SUBSCORES' order."""
-    nc, dac, ttc, ep, comfort = logits_BKR.clamp(-15, 15).sigmoid().unbind(dim=-1)     # log(0) would tie all proposals
-    return nc.log() + dac.log() + ((5 * ttc + 5 * ep + 2 * comfort) / 12).log()
+    factors_BKR = logits_BKR.clamp(-15, 15).sigmoid()           # log(0) would tie all proposals
+    weighed_BK = (factors_BKR[..., 2:] * factors_BKR.new_tensor([5 / 12, 5 / 12, 2 / 12])).sum(dim=-1)
+    return factors_BKR[..., :2].log().sum(dim=-1) + weighed_BK.log()
 
 
 def plan_loss(found: Proposals, future_B83: torch.Tensor, scale_83: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -90,7 +90,7 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
     arrays.save(place.arrays("planner"))
     clock.lap("teacher")
 
-    parts = {"planner": replace(recipe.planner, second_memory=True),
+    parts = {"planner": recipe.planner,
              "imitator": replace(config.imitator, memory_tokens=teacher.memory.shape[1])}
     folders = {"student": out, "no_teacher": out / "no_teacher"}
     imitations = {"student": config.imitation, "no_teacher": without_teacher(config.imitation)}

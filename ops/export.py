@@ -1,13 +1,14 @@
 """Export the student to ONNX, in float32 and in 8 bits, and check that it plans the same. Not its training.
 
-The exported graph takes `images` (N, h, w, 3) uint8 RGB at the student's size, their calibration `camera` (N, 19)
-(storage.dataset.camera_numbers), and `status` (N, 8): vx, vy, ax, ay in SI units and the one-hot command; it gives `plan`
-(N, 8, 3), the chosen plan.
+What follows from a camera's calibration alone is a graph of its own, so a car works it out once: `calibration.onnx` takes
+`camera` (N, 19) (storage.dataset.camera_numbers) and gives `places` (N, X, Y, 2) and `seen` (N, 1, X, Y), where the ground
+lies in its image. The student's graph takes `images` (N, h, w, 3) uint8 RGB at its size, those two, and `status` (N, 8): vx,
+vy, ax, ay in SI units and the one-hot command; it gives `plan` (N, 8, 3), the chosen plan.
 """
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from models.student import StudentPlanner
 from ops.training_arrays import TrainingArrays
 from storage.errors import ArtifactError
 
-ONNX_FILE, INT8_FILE = "student.onnx", "student_int8.onnx"
+ONNX_FILE, INT8_FILE, CALIBRATION_FILE = "student.onnx", "student_int8.onnx", "calibration.onnx"
 _PARITY_M = 1e-3            # a chosen plan may differ by this much between the two runtimes
 
 
@@ -37,6 +38,17 @@ class ExportReport:
     int8_difference_m: float | None     # mean distance between the 8-bit and the float32 plan
 
 
+class _Places(nn.Module):
+    """Where a camera's image shows the ground."""
+
+    def __init__(self, student: StudentPlanner) -> None:
+        super().__init__()
+        self.ground = student.planner.ground
+
+    def forward(self, camera: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.ground.places(camera)
+
+
 class _Deployed(nn.Module):
     """The student's graph as it is deployed: arrays in, the chosen plan out."""
 
@@ -44,23 +56,25 @@ class _Deployed(nn.Module):
         super().__init__()
         self.student = student
 
-    def forward(self, images: torch.Tensor, camera: torch.Tensor, status: torch.Tensor) -> torch.Tensor:
-        return self.student.plan(images, camera, status)
+    def forward(self, images: torch.Tensor, places: torch.Tensor, seen: torch.Tensor, status: torch.Tensor) -> torch.Tensor:
+        return self.student.plan_from_places(images, (places, seen), status)
 
 
 def export(student: StudentPlanner, rows: TrainingArrays, out: Path, *, int8: bool) -> ExportReport:
-    """Write `student.onnx`, and with `int8` `student_int8.onnx`, to `out`.
+    """Write `calibration.onnx`, `student.onnx`, and with `int8` `student_int8.onnx`, to `out`.
 
     `rows` are training rows with images at the student's size, to check it on and to calibrate the 8 bits with.
     Raises ArtifactError if ONNX and torch disagree on a plan.
     """
-    model = _Deployed(student).eval()
     file = out / ONNX_FILE
-    inputs = {"images": rows.images, "camera": rows.camera, "status": rows.status}
-    _write_onnx(_Deployed(fold(student)), inputs, file)
+    camera = {"camera": np.ascontiguousarray(rows.camera)}
     with torch.no_grad():
-        torch_plans = model(*map(torch.from_numpy, inputs.values())).numpy()
-    plans = run_onnx(file, inputs)
+        torch_plans = student.eval().plan(*map(torch.from_numpy, (rows.images, camera["camera"], rows.status))).numpy()
+    _write_onnx(_Places(student).eval(), camera, ("places", "seen"), out / CALIBRATION_FILE)
+    places, seen = run_onnx(out / CALIBRATION_FILE, camera)
+    inputs = {"images": rows.images, "places": places, "seen": seen, "status": rows.status}
+    _write_onnx(_Deployed(fold(student)).eval(), inputs, ("plan",), file)
+    plans = run_onnx(file, inputs)[0]
     worst_N = np.abs(plans - torch_plans).max(axis=(1, 2))
     alike = worst_N <= _PARITY_M
     report = ExportReport(len(rows), float(worst_N[alike].max(initial=0.0)), float((~alike).mean()),
@@ -72,25 +86,25 @@ def export(student: StudentPlanner, rows: TrainingArrays, out: Path, *, int8: bo
     if not int8:
         return report
     _write_int8(file, inputs, out / INT8_FILE)
-    difference = np.linalg.norm((run_onnx(out / INT8_FILE, inputs) - plans)[..., :2], axis=-1)
+    difference = np.linalg.norm((run_onnx(out / INT8_FILE, inputs)[0] - plans)[..., :2], axis=-1)
     return ExportReport(report.rows, report.parity_m, report.other_choice, report.onnx_bytes,
                         (out / INT8_FILE).stat().st_size, float(difference.mean()))
 
 
-def run_onnx(file: Path, inputs: Mapping[str, Any]) -> np.ndarray:
-    """Plans (N, 8, 3) of an exported student."""
+def run_onnx(file: Path, inputs: Mapping[str, Any]) -> list[np.ndarray]:
+    """The outputs of an exported graph."""
     from ops.predict import open_session
 
-    return open_session(file).run(None, dict(inputs))[0]
+    return open_session(file).run(None, dict(inputs))
 
 
-def _write_onnx(model: nn.Module, inputs: Mapping[str, Any], file: Path) -> None:
+def _write_onnx(model: nn.Module, inputs: Mapping[str, Any], outputs: Sequence[str], file: Path) -> None:
     """By tracing: on this graph the exporter by torch.export takes 12 s for 1, its plans 1.3 times."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(model, tuple(torch.from_numpy(values[:2]) for values in inputs.values()), file, dynamo=False,
-                          opset_version=18, input_names=[*inputs], output_names=["plan"],
-                          dynamic_axes={name: {0: "rows"} for name in (*inputs, "plan")})
+                          opset_version=18, input_names=[*inputs], output_names=[*outputs],
+                          dynamic_axes={name: {0: "rows"} for name in (*inputs, *outputs)})
 
 
 def _write_int8(file: Path, inputs: Mapping[str, Any], out: Path) -> None:

@@ -7,7 +7,6 @@ Needs numpy, opencv and onnxruntime; torch only where the ONNX file is not wante
 """
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,13 +20,14 @@ from storage.frame_store import crop_box, resized_camera
 from storage.sources.contract import Camera
 from storage.trajectory_table import FUTURE_STEPS, Command
 
+CALIBRATION = "calibration.onnx"        # beside the two ONNX files
 RUNTIMES = {"onnx": "student.onnx", "int8": "student_int8.onnx", "torch": "model.safetensors"}
 
 
 class Runtime(Protocol):
     """What computes plans from images, camera numbers and status."""
 
-    def __call__(self, *inputs: np.ndarray) -> np.ndarray: ...
+    def __call__(self, images: np.ndarray, camera: np.ndarray, status: np.ndarray) -> np.ndarray: ...
 
 
 class Student:
@@ -53,7 +53,7 @@ class Student:
                                 do="make it (latentvla run --until student), or choose another runtime")
         config = read_config(folder, "student")
         height, width = config["planner"]["image_hw"]
-        return cls(_torch_runtime(folder) if runtime == "torch" else _onnx_runtime(file, threads), (height, width),
+        return cls(_torch_runtime(folder) if runtime == "torch" else _OnnxRuntime(file, threads), (height, width),
                    np.array(config["planner"]["camera"], np.float32), config["parameters"])
 
     def plan(self, images: np.ndarray, ego_status: np.ndarray, command: Sequence[str | int] | np.ndarray,
@@ -78,8 +78,9 @@ class Student:
             raise ConfigError("there is not one command an image", expected=count, found=len(command))
         if not count:               # no runtime is asked to reshape nothing
             return np.zeros((0, FUTURE_STEPS, 3))
-        one_hot = np.eye(len(Command), dtype=np.float32)[[command_number(item) for item in command]]
-        status = np.concatenate([ego_status, one_hot], axis=1)
+        status = np.zeros((count, 4 + len(Command)), np.float32)
+        status[:, :4] = ego_status
+        status[range(count), [4 + command_number(item) for item in command]] = 1.0
         return self._runtime(fit_images(images, self.image_hw), self._cameras(camera, images), status).astype(np.float64)
 
     def _cameras(self, camera: Camera | np.ndarray | None, images: np.ndarray) -> np.ndarray:
@@ -128,13 +129,13 @@ def fit_images(images: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 def command_number(command: str | int) -> int:
     """Number of a command given by name or number. Raises ConfigError for one that does not exist."""
-    names = [item.name.lower() for item in Command]
     if isinstance(command, str):
+        names = [item.name.lower() for item in Command]
         if command.lower() not in names:
             raise unknown_name("command", command, names)
         return names.index(command.lower())
-    if not 0 <= int(command) < len(names):
-        raise unknown_name("command", str(command), names)
+    if not 0 <= int(command) < len(Command):
+        raise unknown_name("command", str(command), [item.name.lower() for item in Command])
     return int(command)
 
 
@@ -150,17 +151,32 @@ def open_session(file: Path, threads: int = 1, rows: int | None = None) -> Any:
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def _onnx_runtime(file: Path, threads: int) -> Runtime:
-    @cache
-    def session(rows: int | None) -> Any:
-        return open_session(file, threads, rows)
+class _OnnxRuntime:
+    """An exported student. Who drives plans for one row again and again: that has sessions of its own, and what follows
+    from the calibration is worked out when it changes."""
 
-    def run(*inputs: np.ndarray) -> np.ndarray:
-        chosen = session(1 if len(inputs[0]) == 1 else None)        # who drives plans for one row, again and again
-        names = [item.name for item in chosen.get_inputs()]
-        return chosen.run(None, dict(zip(names, map(np.ascontiguousarray, inputs), strict=True)))[0]
+    def __init__(self, file: Path, threads: int) -> None:
+        self._files, self._threads = {"calibration": file.parent / CALIBRATION, "plan": file}, threads
+        self._sessions: dict[tuple[str, bool], Any] = {}
+        self._camera = b""
+        self._places: list[np.ndarray] = []
 
-    return run
+    def __call__(self, images: np.ndarray, camera: np.ndarray, status: np.ndarray) -> np.ndarray:
+        places, seen = self._ground(np.ascontiguousarray(camera))
+        return self._run("plan", len(images), {"images": images, "places": places, "seen": seen, "status": status})[0]
+
+    def _ground(self, camera: np.ndarray) -> list[np.ndarray]:
+        if len(camera) > 1:
+            return self._run("calibration", len(camera), {"camera": camera})
+        if camera.tobytes() != self._camera:
+            self._camera, self._places = camera.tobytes(), self._run("calibration", 1, {"camera": camera})
+        return self._places
+
+    def _run(self, what: str, rows: int, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        key = (what, rows == 1)
+        if key not in self._sessions:
+            self._sessions[key] = open_session(self._files[what], self._threads, 1 if rows == 1 else None)
+        return self._sessions[key].run(None, inputs)
 
 
 def _torch_runtime(folder: Path) -> Runtime:
@@ -170,8 +186,9 @@ def _torch_runtime(folder: Path) -> Runtime:
 
     model = load_planner(folder, "student")
 
-    def run(*inputs: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray, camera: np.ndarray, status: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return model.plan(*(torch.from_numpy(np.ascontiguousarray(item)) for item in inputs)).numpy()
+            inputs = (torch.from_numpy(np.ascontiguousarray(item)) for item in (images, camera, status))
+            return model.plan(*inputs).numpy()
 
     return run

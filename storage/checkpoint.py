@@ -10,7 +10,7 @@ from storage.errors import ArtifactError
 if TYPE_CHECKING:
     import torch
 
-FORMAT_VERSION = 3      # raised when a reader of the previous layout can no longer read the new one
+FORMAT_VERSION = 4      # raised when a reader of the previous layout can no longer read the new one
 
 
 def save_checkpoint(folder: Path, kind: str, config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> None:

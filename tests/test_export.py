@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import ops.export
 from models.attention import Attention
 from models.deploy import FoldedAttention, fold
 from ops.export import export, run_onnx
@@ -28,12 +29,14 @@ MOTION = np.array([[6.0, 0.1, -0.5, 0.2], [2.0, 0.0, 0.0, 0.0]])
 def test_onnx_plans_what_torch_plans():
     rows = made().val
     student = load_planner(made().student, "student")
-    inputs = {"images": fit_images(rows.images, (28, 56)), "camera": rows.camera, "status": rows.status}
+    images = fit_images(rows.images, (28, 56))
     with torch.no_grad():
-        expected = student.plan(*map(torch.from_numpy, inputs.values())).numpy()
+        expected = student.plan(*map(torch.from_numpy, (images, rows.camera, rows.status))).numpy()
+    places, seen = run_onnx(made().student / "calibration.onnx", {"camera": rows.camera})
+    inputs = {"images": images, "places": places, "seen": seen, "status": rows.status}
     first = {name: values[:1] for name, values in inputs.items()}
-    assert np.abs(run_onnx(made().student / "student.onnx", inputs) - expected).max() < 1e-4
-    assert np.abs(run_onnx(made().student / "student.onnx", first) - expected[:1]).max() < 1e-4
+    assert np.abs(run_onnx(made().student / "student.onnx", inputs)[0] - expected).max() < 1e-4
+    assert np.abs(run_onnx(made().student / "student.onnx", first)[0] - expected[:1]).max() < 1e-4
 
 
 @pytest.mark.parametrize("memory_width", [None, 8])
@@ -68,8 +71,12 @@ def test_the_export_report_tells_parity_size_and_what_eight_bits_cost():
 def test_a_student_that_exports_wrongly_is_an_error(tmp_path, monkeypatch):
     student = load_planner(made().student, "student")
     rows = made().val
-    monkeypatch.setattr("ops.export.run_onnx", lambda file, inputs: np.ones((len(inputs["status"]), 8, 3), np.float32))
-    monkeypatch.setattr("ops.export._write_onnx", lambda *_: (tmp_path / "student.onnx").write_bytes(b""))
+    true_run = ops.export.run_onnx
+
+    def wrong_plans(file, inputs):
+        return [np.ones((len(rows), 8, 3), np.float32)] if file.name == "student.onnx" else true_run(file, inputs)
+
+    monkeypatch.setattr("ops.export.run_onnx", wrong_plans)
     with pytest.raises(ArtifactError, match="plans otherwise"):
         export(student, planner_arrays(rows, student.planner.config), tmp_path, int8=False)
 
@@ -172,3 +179,21 @@ print(json.dumps([list(plan.shape), [name for name in heavy if name in sys.modul
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == [[1, 8, 3], []]
+
+
+def test_another_camera_is_worked_out_anew_and_the_same_one_is_not(monkeypatch):
+    student, rows = Student.from_pretrained(made().student), made().val.take(np.arange(1))
+    higher = CAMERA.camera_to_ego.copy()
+    higher[2, 3] += 1.0
+    other = replace(CAMERA, camera_to_ego=higher)
+
+    def plan(camera):
+        return student.plan(rows.images, MOTION[:1], ["left"], camera)
+
+    first, second = plan(CAMERA), plan(other)
+    assert not np.array_equal(first, second)
+    both = student.plan(np.repeat(rows.images, 2, axis=0), MOTION[[0, 0]], ["left", "left"], other)
+    assert np.array_equal(plan(CAMERA), first) and np.allclose(second[0], both[1], atol=1e-4)
+    monkeypatch.setattr("ops.predict.open_session", lambda *_: pytest.fail("the camera is the same"))
+    student._runtime._sessions.pop(("calibration", True))
+    assert np.array_equal(plan(CAMERA), first)

@@ -296,7 +296,8 @@ def test_a_score_head_learns_the_sub_scores_of_its_judged_plans(tmp_path):
     planner = load_planner(tmp_path / "out", "planner")
     arrays = planner_arrays(whole, SMALL_PLANNER)
     with torch.no_grad():
-        scene = planner.scene(*map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status)))
+        images, camera, status = map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status))
+        scene = planner.scene(images, planner.ground.places(camera), status)
         said = planner.scorer(torch.from_numpy(judged.plans), scene).sigmoid().numpy()
     valid = np.isfinite(judged.subscores)
     target = judged.subscores[valid]

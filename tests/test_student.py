@@ -26,7 +26,7 @@ from tests.tiny_vla import RECIPE, SMALL_PLANNER, VLA, made, near_the_human, tin
 
 def small_student(seed: int = 0) -> StudentPlanner:
     torch.manual_seed(seed)
-    return StudentPlanner(replace(SMALL_PLANNER, second_memory=True), ImitatorConfig(blocks=1, dropout=0.0))
+    return StudentPlanner(SMALL_PLANNER, ImitatorConfig())
 
 
 def batch_of(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -75,7 +75,7 @@ def test_the_student_learns_a_teachers_codes():
     images, camera, status, _ = batch_of(8)
     student, teacher = small_student(), 3.0 * torch.randn(8, 12, 16, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
-    for _ in range(120):
+    for _ in range(240):
         optimizer.zero_grad()
         loss = imitation_loss(student(images, camera, status), teacher, torch.zeros(8, 4, 16), 1.0)[0]
         loss.backward()
