@@ -103,7 +103,7 @@ def test_the_human_needs_a_whole_future():
 
 
 def test_latency_is_a_row_a_planner_in_the_tables_schema(planners):
-    table = measure_latency({name: planners[name] for name in ("vla", "student", "stopped")}, made().val, calls=5)
+    table = measure_latency({name: planners[name] for name in ("vla", "student", "stopped")}, made().val, calls=5, turn=2)
     assert table.schema.equals(LATENCY) and table["planner"].to_pylist() == ["vla", "student", "stopped"]
     rows = {row["planner"]: row for row in table.to_pylist()}
     assert all(
