@@ -26,7 +26,7 @@ class GroundConfig:
     near_m: float = 3.0                             # from the rear axle ahead to the grid's first border
     far_m: float = 45.0                             # and to its last one
     side_m: float = 18.0                            # to both sides
-    cell_m: float = 0.75
+    cell_m: float = 1.0
     channels: tuple[int, ...] = (32, 64, 96)        # of the stages: 1/2, 1/4, 1/8 of the grid
     features: int = 48                              # F of the map that plans look at, at 1/2 of the grid
 

@@ -35,7 +35,7 @@ class PlannerConfig:
     width: int = 96                                 # of the tokens
     heads: int = 4
     blocks: int = 2                                 # decoder blocks
-    proposals: int = 12                             # K
+    proposals: int = 8                              # K
     dropout: float = 0.1
     second_memory: bool = False                     # cross-attention to the VLM's (or student's) memory tokens
     offset_scale: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),) * PLAN_STEPS  # m, m, rad: offset_scale()

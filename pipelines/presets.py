@@ -75,7 +75,7 @@ def embedded() -> Preset:
     return Preset(
         scale="embedded", world=WorldConfig(),
         vla=VlaConfig(vlm_fit=FitConfig(steps=400, batch=16, learning_rate=1.5e-3), recipe=PlannerRecipe(
-            fit=FitConfig(steps=320, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2)),
+            fit=FitConfig(steps=440, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2)),
             ego_fit=FitConfig(steps=1500, batch=128, report_every=50)),
         student=StudentConfig(imitation=ImitationConfig(code_weight=0.1, memory_weight=0.1)),
         evaluation=EvaluationConfig(stride=2, zero_shot=ZeroShotConfig()))
