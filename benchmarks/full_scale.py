@@ -1,25 +1,35 @@
-"""What training Qwen2.5-VL-3B takes on 8 GPUs of 80 GB: `python -m benchmarks.full_scale [--step]`. Not a training.
+"""What Qwen2.5-VL-3B takes: `python -m benchmarks.full_scale [--step] [--plan]`, on 8 GPUs of 80 GB to train. Not a training.
 
 The plan comes from our own code at the published shapes, built without memory (torch's meta device) as the preset `navsim`
 configures it: parameters and adapters are counted, what autograd keeps of the language model is added up tensor by tensor,
 and its multiplications are counted while a step runs without numbers. `--step` runs real steps with random weights on one
-GPU and compares. Legend: B rows, L tokens a row, D hidden width.
+GPU and compares. `--plan` times one plan on this machine's CPU: the VLM reading an image and saying its codes against the
+student of the same preset as it is deployed, random weights in both. Legend: B rows, L tokens a row, D hidden width.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from models.ground_view import CAMERA_NUMBERS
+from models.student import ImitatorConfig, StudentPlanner
 from models.vlm import CODE_SLOTS, ActionVlm, VlmConfig
 from models.vlm_inputs import VlmProcessor, prompts
+from ops.export import ONNX_FILE, export
 from ops.finetune import VlaConfig
-from ops.fit_vlm import code_loss, vlm_inputs
+from ops.fit_vlm import code_loss, read_vlm, vlm_inputs
+from ops.load_planner import count_parameters
+from ops.make_planner import PlannerRecipe
+from ops.predict import OnnxRuntime
+from ops.training_arrays import TrainingArrays
 from pipelines.presets import preset
 
 GB = 1e9
@@ -199,14 +209,59 @@ def measure_step(vlm: ActionVlm, rows: int, image_hw: tuple[int, int], steps: in
     return Step(seconds, tokens / seconds, peak, float(loss.detach()))
 
 
+@dataclass(frozen=True, slots=True)
+class PlanTime:
+    """One plan on the CPU, in seconds."""
+
+    vlm_s: float                    # Qwen2.5-VL: image and prompt read once, 12 codes said
+    student_s: float                # the exported student, whole
+    student_parameters: int
+
+
+def measure_plan(vlm: ActionVlm, recipe: PlannerRecipe, image_hw: tuple[int, int], calls: int = 3) -> PlanTime:
+    """Median times of one plan: the VLM's reading (without the planner that follows it) and a student of `recipe`."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 255, (1, *image_hw, 3), dtype=np.uint8)
+    status = np.array([[8, 0, 0, 0, 0, 1, 0, 0]], np.float32)
+    student = StudentPlanner(replace(recipe.planner, score_weight=recipe.judging.weight), ImitatorConfig()).eval()
+    camera = np.zeros((2, CAMERA_NUMBERS), np.float32)
+    small = generator.integers(0, 255, (2, *recipe.planner.image_hw, 3), dtype=np.uint8)
+    rows = TrainingArrays(np.repeat(status, 2, 0), np.zeros((2, 8, 3), np.float32), small, camera)
+    with tempfile.TemporaryDirectory() as folder:
+        export(student, rows, Path(folder), int8=False)
+        runtime = OnnxRuntime(Path(folder) / ONNX_FILE, torch.get_num_threads())
+        students = _seconds(lambda: runtime(small[:1], camera[:1], status), 10 * calls)
+    return PlanTime(_seconds(lambda: read_vlm(vlm, images, status), calls), students, count_parameters(student))
+
+
+def _seconds(call: Callable[[], object], calls: int) -> float:
+    """Median of the calls after one that is not counted."""
+    spent = []
+    for _ in range(1 + calls):
+        start = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - start)
+    return float(np.median(spent[1:]))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the plan; with --step also what one GPU really does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--rows", type=int, default=NAVTRAIN_ROWS, help="training rows of an epoch")
     parser.add_argument("--step", action="store_true", help="run real steps with random weights, if there is a GPU")
+    parser.add_argument("--plan", action="store_true", help="time one plan on the CPU: 8 GB of memory, some minutes")
+    parser.add_argument("--threads", type=int, default=1, help="of --plan (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     config = preset("navsim").vla
+    if chosen.plan:
+        torch.set_num_threads(chosen.threads)
+        said = measure_plan(build(replace(config.vlm, lora_rank=0, gradient_checkpointing=False), "cpu"), config.recipe,
+                            config.image_hw)
+        print(f"one plan on this CPU, {chosen.threads} thread(s), images of {config.image_hw}: the VLM's reading "
+              f"{said.vlm_s:.2f} s, the student ({said.student_parameters / 1e6:.1f} M parameters, ONNX) "
+              f"{1e3 * said.student_s:.0f} ms, {said.vlm_s / said.student_s:.0f} times faster")
+        return
     found = plan(config, chosen.gpus)
     print("\n".join(f"{name:52} {value}" for name, value in table(found, config, chosen.gpus, chosen.rows)))
     if not chosen.step:

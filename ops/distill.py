@@ -5,7 +5,8 @@ from what the VLA said about the same rows: its code distributions (KL at a temp
 control is the same network with the same rows, recipe and seed and no word from the teacher.
 
     out/config.json, out/model.safetensors      the student in the Hugging Face layout
-    out/student.onnx, out/student_int8.onnx     the student as it is deployed
+    out/student.onnx, out/student_int8.onnx     the student as it is deployed; both are told where the ground lies in their
+    out/calibration.onnx                        images, which this one works out once for a camera
     out/no_teacher/                             the control
     out/history/                                one JSON-lines file of metrics a training run
     out/report.json

@@ -19,10 +19,11 @@ from torch import nn
 
 from models.deploy import fold
 from models.student import StudentPlanner
+from ops.predict import CALIBRATION, RUNTIMES, open_session
 from ops.training_arrays import TrainingArrays
 from storage.errors import ArtifactError
 
-ONNX_FILE, INT8_FILE, CALIBRATION_FILE = "student.onnx", "student_int8.onnx", "calibration.onnx"
+ONNX_FILE, INT8_FILE, CALIBRATION_FILE = RUNTIMES["onnx"], RUNTIMES["int8"], CALIBRATION
 _PARITY_M = 1e-3            # a chosen plan may differ by this much between the two runtimes
 
 
@@ -93,8 +94,6 @@ def export(student: StudentPlanner, rows: TrainingArrays, out: Path, *, int8: bo
 
 def run_onnx(file: Path, inputs: Mapping[str, Any]) -> list[np.ndarray]:
     """The outputs of an exported graph."""
-    from ops.predict import open_session
-
     return open_session(file).run(None, dict(inputs))
 
 

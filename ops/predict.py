@@ -53,7 +53,7 @@ class Student:
                                 do="make it (latentvla run --until student), or choose another runtime")
         config = read_config(folder, "student")
         height, width = config["planner"]["image_hw"]
-        return cls(_torch_runtime(folder) if runtime == "torch" else _OnnxRuntime(file, threads), (height, width),
+        return cls(_torch_runtime(folder) if runtime == "torch" else OnnxRuntime(file, threads), (height, width),
                    np.array(config["planner"]["camera"], np.float32), config["parameters"])
 
     def plan(self, images: np.ndarray, ego_status: np.ndarray, command: Sequence[str | int] | np.ndarray,
@@ -151,7 +151,7 @@ def open_session(file: Path, threads: int = 1, rows: int | None = None) -> Any:
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-class _OnnxRuntime:
+class OnnxRuntime:
     """An exported student. Who drives plans for one row again and again: that has sessions of its own, and what follows
     from the calibration is worked out when it changes."""
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.full_scale import LIMIT_GB, Plan, main, measure_step, plan, published_3b
+from benchmarks.full_scale import LIMIT_GB, Plan, main, measure_plan, measure_step, plan, published_3b
 from models.vlm import ActionVlm, VlmConfig
 from pipelines.presets import preset
-from tests.tiny_vla import HEIGHT, SMALL_VLM, WIDTH
+from tests.tiny_vla import HEIGHT, RECIPE, SMALL_VLM, WIDTH
 
 
 @lru_cache
@@ -63,3 +63,9 @@ def test_without_a_gpu_it_says_that_nothing_was_measured(capsys, monkeypatch):
     main(["--step"])
     out = capsys.readouterr().out
     assert "3.755 B" in out and "skipped, there is no GPU" in out
+
+
+def test_a_plan_is_timed_for_the_vlm_and_for_the_student_as_it_is_deployed():
+    torch.manual_seed(0)
+    found = measure_plan(ActionVlm.build(SMALL_VLM), RECIPE, (HEIGHT, WIDTH), calls=2)
+    assert found.vlm_s > 0 and found.student_s > 0 and found.student_parameters > 1000
