@@ -49,10 +49,11 @@ class DecoderBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 + second_memory))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BQD: torch.Tensor, scene_BMD: torch.Tensor,
-                memory_BMD: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x_BQD: torch.Tensor, scene_BMD: torch.Tensor, memory_BMD: torch.Tensor | None = None,
+                keep: int | None = None) -> torch.Tensor:
+        """The queries, or the first `keep` of them: the others are then looked at, and go no further."""
         normed = self.norms[0](x_BQD)
-        x_BQD = x_BQD + self.dropout(self.self_attention(normed, normed))
+        x_BQD = (x_BQD + self.dropout(self.self_attention(normed, normed)))[:, :keep]
         x_BQD = x_BQD + self.dropout(self.scene_attention(self.norms[1](x_BQD), scene_BMD))
         if self.memory_attention is not None:
             x_BQD = x_BQD + self.dropout(self.memory_attention(self.norms[3](x_BQD), memory_BMD))

@@ -135,10 +135,11 @@ class Planner(nn.Module):
         return Scene(self.scene_norm(torch.cat([seen_BTD, status_B1D], dim=1)), ground_BFXY)
 
     def propose(self, scene: Scene, status_B8: torch.Tensor, memory_BMD: torch.Tensor | None = None,
-                companions_ED: torch.Tensor | None = None) -> Proposals:
+                companions_ED: torch.Tensor | None = None, heard: bool = True) -> Proposals:
         """Proposals from the scene, ego status, and the second memory where the planner has one.
 
-        `companions_ED` are queries that stand beside the proposals' and propose nothing: all look at each other.
+        `companions_ED` are queries that stand beside the proposals' and propose nothing: all look at each other. Where they
+        are not `heard`, what they come to in the last block is not worked out.
         """
         count = len(self.queries_KD)
         queries_QD = self.queries_KD if companions_ED is None else torch.cat([self.queries_KD, companions_ED])
@@ -148,7 +149,8 @@ class Planner(nn.Module):
             if number:
                 mended_BKD = x_BQD[:, :count] + self.looks[number - 1](scene.ground_BFXY, plans_BK83)
                 x_BQD = torch.cat([mended_BKD, x_BQD[:, count:]], dim=1)
-            x_BQD = block(x_BQD, scene.tokens_BTD, memory_BMD)
+            last = number + 1 == len(self.blocks)
+            x_BQD = block(x_BQD, scene.tokens_BTD, memory_BMD, keep=count if last and not heard else None)
             normed_BKD = self.norms[number](x_BQD[:, :count])
             offsets_BK83 = self.to_plan[number](normed_BKD).unflatten(-1, (PLAN_STEPS, 3)) * self.scale_83
             said.append((plans_BK83 + offsets_BK83, self.to_mode(normed_BKD)[..., 0]))

@@ -62,7 +62,8 @@ class StudentPlanner(nn.Module):
                          status_B8: torch.Tensor) -> torch.Tensor:
         """The chosen plan, where planner.ground.places of the cameras are at hand."""
         scene = self.planner.scene(images_BHW3, places, status_B8)
-        return self.planner.choose(self.planner.propose(scene, status_B8, companions_ED=self.queries_ED), scene)
+        found = self.planner.propose(scene, status_B8, companions_ED=self.queries_ED, heard=False)
+        return self.planner.choose(found, scene)
 
 
 def imitation_loss(student: StudentOutput, teacher_logits_BSK: torch.Tensor, teacher_memory_BMD: torch.Tensor,
