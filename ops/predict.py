@@ -80,7 +80,8 @@ class Student:
             return np.zeros((0, FUTURE_STEPS, 3))
         status = np.zeros((count, 4 + len(Command)), np.float32)
         status[:, :4] = ego_status
-        status[range(count), [4 + command_number(item) for item in command]] = 1.0
+        for row, item in enumerate(command):
+            status[row, 4 + command_number(item)] = 1.0
         return self._runtime(fit_images(images, self.image_hw), self._cameras(camera, images), status).astype(np.float64)
 
     def _cameras(self, camera: Camera | np.ndarray | None, images: np.ndarray) -> np.ndarray:
