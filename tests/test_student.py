@@ -1,7 +1,8 @@
 """The student: what it imitates, what its control lacks, and the artefacts that finetune and distill leave behind."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from assets.vla import codes_by_position
 from models.planner import plan_loss
 from models.student import ImitatorConfig, StudentOutput, StudentPlanner, imitation_loss
 from ops.code_accuracy import calibration_error, code_accuracy
-from ops.distill import teacher_of
+from ops.distill import _judged_plans, teacher_of
 from ops.finetune import finetune
 from ops.fit_planner import ImitationConfig, without_teacher
+from ops.fit_vlm import read_vlm_apart
+from ops.judge import Judged
 from ops.launch import LaunchConfig
 from ops.load_planner import load_planner, save_planner
 from ops.make_planner import read_recipe
@@ -203,10 +206,28 @@ def test_other_rows_than_the_teachers_are_read_anew_and_say_the_same():
     frames, flipped = planner_frames(made().train, RECIPE.rows)
     fewer = np.arange(5, 96, 9)
     kept = Teacher.open(made().vla / "teacher")
-    anew = teacher_of(made().vla, open_vla(made().vla), frames.take(fewer), flipped[fewer])
+    anew = teacher_of(made().vla, open_vla(made().vla), frames.take(fewer), flipped[fewer], LaunchConfig(threads=1))
     assert anew.covers(frames.take(fewer), flipped[fewer])
     assert np.allclose(anew.code_logits, kept.code_logits[fewer], atol=2e-3)
     assert np.allclose(anew.memory, kept.memory[fewer], atol=1e-2)
+
+
+def test_a_student_of_mirrored_rows_keeps_the_teachers_words_and_asks_for_the_mirror_images_alone(tmp_path, monkeypatch):
+    frames, flipped = planner_frames(made().train, RECIPE.rows)
+    whole, judged, own = Teacher.open(made().vla / "teacher"), Judged.open(made().vla / "teacher"), np.flatnonzero(~flipped)
+    vla = tmp_path / "vla"
+    shutil.copytree(made().vla, vla)
+    kept = Teacher(*(getattr(whole, item.name)[own] for item in fields(Teacher)))
+    kept.save(vla / "teacher")
+    Judged(judged.plans[own], judged.subscores[own]).save(vla / "teacher")
+    asked = []
+    monkeypatch.setattr("ops.distill.read_vlm_apart", lambda folder, images, *rest: asked.append(len(images)) or read_vlm_apart(
+        folder, images, *rest))
+    said = teacher_of(vla, open_vla(vla), frames, flipped, LaunchConfig(threads=1))
+    assert asked == [flipped.sum()] and said.covers(frames, flipped)
+    assert np.array_equal(said.memory[own], kept.memory) and np.allclose(said.code_logits, whole.code_logits, atol=2e-3)
+    plans = _judged_plans(vla, made().train, frames, flipped, None, RECIPE.judging, 0)
+    assert np.array_equal(plans.plans, judged.plans) and np.array_equal(plans.subscores, judged.subscores, equal_nan=True)
 
 
 def test_a_split_without_codes_is_refused(tmp_path):
