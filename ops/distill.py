@@ -50,7 +50,7 @@ class StudentConfig:
 
     imitator: ImitatorConfig = field(default_factory=ImitatorConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
-    mirror: bool = True             # learn from each row's mirror image too, of which the teacher says its own words
+    mirror: bool = False            # learn from mirror images too where the VLA's planners do not; the teacher then reads them
     steps: int | None = None        # of its training; None: those of the recipe
     int8: bool = True               # export in 8 bits too
     check_rows: int = 128           # training rows that check the export and calibrate the 8 bits
@@ -87,7 +87,7 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
     recipe, _ = read_recipe(vla)
     recipe = replace(recipe, fit=replace(recipe.fit, steps=config.steps or recipe.fit.steps))
     teacher_planner = open_vla(vla)
-    frames, flipped = planner_frames(train, replace(recipe.rows, mirror=config.mirror))
+    frames, flipped = planner_frames(train, replace(recipe.rows, mirror=recipe.rows.mirror or config.mirror))
     teacher = teacher_of(vla, teacher_planner, frames, flipped, where)
     judged = _judged_plans(vla, train, frames, flipped, score_plans, recipe.judging, seed)
     arrays = replace(planner_arrays(frames, recipe.planner, judged), code_logits=teacher.code_logits, memory=teacher.memory)

@@ -77,7 +77,7 @@ def embedded() -> Preset:
         vla=VlaConfig(vlm_fit=FitConfig(steps=400, batch=16, learning_rate=1.5e-3), recipe=PlannerRecipe(
             fit=FitConfig(steps=440, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2)),
             ego_fit=FitConfig(steps=1500, batch=128, report_every=50)),
-        student=StudentConfig(imitation=ImitationConfig(code_weight=0.1, memory_weight=0.1), steps=600),
+        student=StudentConfig(imitation=ImitationConfig(code_weight=0.1, memory_weight=0.1), mirror=True, steps=600),
         evaluation=EvaluationConfig(stride=2, zero_shot=ZeroShotConfig()))
 
 
@@ -96,7 +96,7 @@ def smoke() -> Preset:
                 channels=(16, 32), width=48, blocks=1, ground=GroundConfig(cell_m=1.5, channels=(16, 32), features=24)),
                 fit=_few(40), judging=JudgingConfig(others=4, bent=1, like_rows=20)),
             ego_fit=_few(150), val_rows=16),
-        student=StudentConfig(mirror=False, int8=False, check_rows=16, val_rows=16, latency_calls=6),
+        student=StudentConfig(int8=False, check_rows=16, val_rows=16, latency_calls=6),
         evaluation=EvaluationConfig(stride=3, interval=IntervalConfig(resamples=200), zero_shot=ZeroShotConfig(
             ZeroShotLogsConfig(TownBConfig(blocks=2, scenes=2, seconds=7.0, event_rate=0.0)),
             OpenLoopConfig(interval=IntervalConfig(resamples=200)))))
