@@ -13,7 +13,7 @@ control is the same network with the same rows, recipe and seed and no word from
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ops.finetune import Clock, spread
 from ops.fit import RunPlace
 from ops.fit_planner import ImitationConfig, without_teacher
 from ops.fit_vlm import read_vlm, read_vlm_apart
-from ops.judge import Judged, JudgingConfig, ScorePlans
+from ops.judge import ScorePlans
 from ops.latency import measure_latency
 from ops.launch import LaunchConfig
 from ops.load_planner import count_parameters, load_planner
@@ -38,7 +38,7 @@ from ops.plan import VlaPlanner, open_planner, open_vla
 from ops.predict import fit_images
 from ops.propose import plan_rows
 from ops.teacher import Teacher, judged_plans
-from ops.training_arrays import MIRROR, TrainingArrays, plannable_rows, planner_frames
+from ops.training_arrays import TrainingArrays, plannable_rows, planner_frames
 from storage.dataset import FrameSet
 
 PARTS = ("student", "no_teacher", "planner")
@@ -89,7 +89,7 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
     teacher_planner = open_vla(vla)
     frames, flipped = planner_frames(train, replace(recipe.rows, mirror=recipe.rows.mirror or config.mirror))
     teacher = teacher_of(vla, teacher_planner, frames, flipped, where)
-    judged = _judged_plans(vla, train, frames, flipped, score_plans, recipe.judging, seed)
+    judged = judged_plans(vla, train, frames, flipped, score_plans, recipe.judging, seed)
     arrays = replace(planner_arrays(frames, recipe.planner, judged), code_logits=teacher.code_logits, memory=teacher.memory)
     arrays.save(place.arrays("planner"))
     clock.lap("teacher")
@@ -118,28 +118,14 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
 
 def teacher_of(vla: Path, planner: VlaPlanner, frames: FrameSet, flipped: np.ndarray, where: LaunchConfig) -> Teacher:
     """What the VLA says about these rows; what its artefact does not hold of them is read anew."""
-    kept, own = Teacher.open(vla / "teacher"), np.flatnonzero(~flipped)
-    if kept.covers(frames, flipped):
+    kept = Teacher.open(vla / "teacher")
+    known = len(kept.log_id) if kept.starts(frames, flipped) else 0
+    if known == len(frames):
         return kept
-    said, missing = [], np.arange(len(frames))
-    if kept.covers(frames.take(own), flipped[own]):
-        said, missing = [kept], np.flatnonzero(flipped)
-    asked = frames.take(missing)
+    asked = frames.take(np.arange(known, len(frames)))
     readings = read_vlm_apart(vla / "vlm", fit_images(asked.images, planner.image_hw), asked.status, where)
-    said.append(Teacher.say(planner.model, readings, asked, flipped[missing]))
-    return Teacher(*(np.concatenate([getattr(part, item.name) for part in said]) for item in fields(Teacher)))
-
-
-def _judged_plans(vla: Path, train: FrameSet, frames: FrameSet, flipped: np.ndarray, score_plans: ScorePlans | None,
-                  config: JudgingConfig, seed: int) -> Judged | None:
-    """judged_plans, where a mirrored row has the mirrored plans of its original."""
-    if Teacher.open(vla / "teacher").covers(frames, flipped):
-        return judged_plans(vla, train, frames, flipped, score_plans, config, seed)
-    own = ~flipped
-    judged = judged_plans(vla, train, frames.take(own), flipped[own], score_plans, config, seed)
-    if judged is None or own.all():
-        return judged
-    return Judged(np.concatenate([judged.plans, judged.plans * MIRROR]), np.concatenate([judged.subscores, judged.subscores]))
+    said = Teacher.say(planner.model, readings, asked, flipped[known:])
+    return kept.followed_by(said) if known else said
 
 
 def _report(rows: FrameSet, train: FrameSet, teacher: VlaPlanner, vla: Path, out: Path,

@@ -47,6 +47,10 @@ class Judged:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / JUDGED_FILE, plans=self.plans, subscores=self.subscores)
 
+    def with_mirror_images(self) -> "Judged":
+        """These rows and then their mirror images, whose plans are mirrored and score the same."""
+        return Judged(np.concatenate([self.plans, self.plans * MIRROR]), np.concatenate([self.subscores, self.subscores]))
+
     @classmethod
     def open(cls, folder: Path) -> "Judged | None":
         """Read `judged.npz`; None where nothing was judged, as without a map."""
@@ -80,9 +84,8 @@ def judge(train: FrameSet, frames: FrameSet, mirrored: np.ndarray, score_plans: 
                           do=f"return {', '.join(SUBSCORES)} for every plan of the rows that can be scored")
     subscores = np.full((*plans.shape[:2], len(SUBSCORES)), np.nan, dtype=np.float32)
     subscores[able] = found
-    if mirrored.any():
-        plans, subscores = np.concatenate([plans, plans * MIRROR]), np.concatenate([subscores, subscores])
-    return Judged(plans, subscores)
+    judged = Judged(plans, subscores)
+    return judged.with_mirror_images() if mirrored.any() else judged
 
 
 def draw_plans(rows: FrameSet, config: JudgingConfig, generator: np.random.Generator) -> np.ndarray:

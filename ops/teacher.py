@@ -53,17 +53,28 @@ class Teacher:
 
     def covers(self, frames: FrameSet, mirrored: np.ndarray) -> bool:
         """True if these are the teacher's words on exactly these rows."""
-        return (len(self.log_id) == len(frames) and bool(np.array_equal(self.log_id, frames.log_id.astype(str)))
-                and bool(np.array_equal(self.frame_index, frames.frame_index))
-                and bool(np.array_equal(self.mirrored, mirrored)))
+        return len(self.log_id) == len(frames) and self.starts(frames, mirrored)
+
+    def starts(self, frames: FrameSet, mirrored: np.ndarray) -> bool:
+        """True if these are the teacher's words on the first of these rows."""
+        count = len(self.log_id)
+        return (bool(np.array_equal(self.log_id, frames.log_id[:count].astype(str)))
+                and bool(np.array_equal(self.frame_index, frames.frame_index[:count]))
+                and bool(np.array_equal(self.mirrored, mirrored[:count])))
+
+    def followed_by(self, other: "Teacher") -> "Teacher":
+        """Its rows and then the other's."""
+        return Teacher(*(np.concatenate([getattr(self, item.name), getattr(other, item.name)]) for item in fields(Teacher)))
 
 
 def judged_plans(vla: Path, train: FrameSet, frames: FrameSet, mirrored: np.ndarray, score_plans: ScorePlans | None,
                  config: JudgingConfig, seed: int) -> Judged | None:
-    """The judged plans of the planners' rows `frames`: those of the finished `vla` if it was made from the same rows,
-    else judged anew, as ops.judge.judge does."""
-    if not Teacher.open(vla / "teacher").covers(frames, mirrored):
+    """The judged plans of the planners' rows `frames`: those of the finished `vla` if it was made from the same rows or from
+    the same rows without their mirror images, else judged anew, as ops.judge.judge does."""
+    kept, own = Teacher.open(vla / "teacher"), int((~mirrored).sum())
+    known = len(kept.log_id)
+    if known not in (own, len(frames)) or not kept.starts(frames, mirrored):
         return judge(train, frames, mirrored, score_plans, config, seed)
     judged = Judged.open(vla / "teacher")
-    require_rows(judged, len(frames), vla / "teacher")
-    return judged
+    require_rows(judged, known, vla / "teacher")
+    return judged if judged is None or known == len(frames) else judged.with_mirror_images()

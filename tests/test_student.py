@@ -12,7 +12,7 @@ from assets.vla import codes_by_position
 from models.planner import plan_loss
 from models.student import ImitatorConfig, StudentOutput, StudentPlanner, imitation_loss
 from ops.code_accuracy import calibration_error, code_accuracy
-from ops.distill import _judged_plans, teacher_of
+from ops.distill import teacher_of
 from ops.finetune import finetune
 from ops.fit_planner import ImitationConfig, without_teacher
 from ops.fit_vlm import read_vlm_apart
@@ -21,7 +21,7 @@ from ops.launch import LaunchConfig
 from ops.load_planner import load_planner, save_planner
 from ops.make_planner import read_recipe
 from ops.plan import open_vla
-from ops.teacher import Teacher
+from ops.teacher import Teacher, judged_plans
 from ops.training_arrays import planner_frames
 from storage.errors import ArtifactError
 from tests.tiny_vla import RECIPE, SMALL_PLANNER, VLA, made, near_the_human, tiny_frames
@@ -226,7 +226,7 @@ def test_a_student_of_mirrored_rows_keeps_the_teachers_words_and_asks_for_the_mi
     said = teacher_of(vla, open_vla(vla), frames, flipped, LaunchConfig(threads=1))
     assert asked == [flipped.sum()] and said.covers(frames, flipped)
     assert np.array_equal(said.memory[own], kept.memory) and np.allclose(said.code_logits, whole.code_logits, atol=2e-3)
-    plans = _judged_plans(vla, made().train, frames, flipped, None, RECIPE.judging, 0)
+    plans = judged_plans(vla, made().train, frames, flipped, None, RECIPE.judging, 0)
     assert np.array_equal(plans.plans, judged.plans) and np.array_equal(plans.subscores, judged.subscores, equal_nan=True)
 
 
