@@ -1,11 +1,12 @@
 """The host planner: front image, ego status and command -> scene -> scored trajectory proposals. Not the VLM.
 
 It sees the image twice: as it is, for lights and everything that stands up, and laid out on the ground, for where one can
-drive. Learned queries, one a proposal, look at the scene (and at a second memory: the VLM's pooled states, or the student's
-imitation of them) and say a plan as an offset from driving straight on at the present speed; between two blocks each looks
-at the ground under its plan so far and mends it, as iPad's proposals do. Two judgements choose among the plans: how a human
-would go (mode), and the PDM sub-scores predicted for each (score).
-Legend: B rows, K proposals, T scene tokens, M memory tokens, D width, R sub-scores, N camera numbers; a plan is (8, 3).
+drive. Learned queries, one a proposal, look at the scene (and at a second memory, the VLM's pooled states, or at queries
+beside them, the student's) and say a plan as an offset from driving straight on at the present speed; between two blocks
+each looks at the ground under its plan so far and mends it, as iPad's proposals do. Two judgements choose among the plans:
+how a human would go (mode), and the PDM sub-scores predicted for each (score).
+Legend: B rows, K proposals, T scene tokens, M memory tokens, D width, R sub-scores, N camera numbers,
+E companions, Q = K + E; a plan is (8, 3).
 """
 
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class PlannerConfig:
     blocks: int = 2                                 # decoder blocks
     proposals: int = 8                              # K
     dropout: float = 0.1
-    second_memory: bool = False                     # cross-attention to the VLM's (or student's) memory tokens
+    second_memory: bool = False                     # cross-attention to the VLM's memory tokens
     offset_scale: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),) * PLAN_STEPS  # m, m, rad: offset_scale()
     camera: tuple[float, ...] = (0.0,) * CAMERA_NUMBERS     # of the training logs: where a row brings none of its own
     score_weight: float = 0.0                       # of the predicted PDM score against the mode; 0: no scorer trained

@@ -48,7 +48,6 @@ PARTS = ("student", "no_teacher", "planner")
 class StudentConfig:
     """What is the student's own; everything else is the recipe that the VLA's planners were made by."""
 
-    imitator: ImitatorConfig = field(default_factory=ImitatorConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     mirror: bool = False            # learn from mirror images too where the VLA's planners do not; the teacher then reads them
     steps: int | None = None        # of its training; None: those of the recipe
@@ -94,8 +93,7 @@ def distill(train: FrameSet, val: FrameSet, vla: Path, out: Path, config: Studen
     arrays.save(place.arrays("planner"))
     clock.lap("teacher")
 
-    parts = {"planner": recipe.planner,
-             "imitator": replace(config.imitator, memory_tokens=teacher.memory.shape[1])}
+    parts = {"planner": recipe.planner, "imitator": ImitatorConfig(memory_tokens=teacher.memory.shape[1])}
     folders = {"student": out, "no_teacher": out / "no_teacher"}
     imitations = {"student": config.imitation, "no_teacher": without_teacher(config.imitation)}
     place.launch_all([planner_job(part, "student", parts, folders[part], recipe, place, imitation=imitations[part])
