@@ -245,7 +245,7 @@ def _seconds(call: Callable[[], object], calls: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the plan; with --step also what one GPU really does."""
+    """Print the plan; with --step also what one GPU really does; or, with --plan, only how long planning takes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--rows", type=int, default=NAVTRAIN_ROWS, help="training rows of an epoch")

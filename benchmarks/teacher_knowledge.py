@@ -15,6 +15,7 @@ import torch
 from scipy.special import softmax
 
 from models.planner import straight_on
+from models.student import CODE_COUNT
 from ops import probe
 from ops.fit_vlm import read_vlm
 from ops.intervals import IntervalConfig, intervals
@@ -28,7 +29,6 @@ from storage.lake import Lake
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 FOLDS = 5
-CODES = 16
 PLANNERS = ("student_no_teacher", "planner_alone", "vla", "student")
 
 
@@ -85,7 +85,7 @@ def _features(teacher: VlaPlanner, rows: FrameSet) -> dict[str, np.ndarray]:
     pooled = Teacher.say(teacher.model, says, rows, np.zeros(len(rows), bool)).memory
     codes = softmax(says.code_logits.astype(np.float64), axis=-1)
     parts = {"status": rows.status, "status and the VLM's codes": codes, "status and the VLA's pooled features": pooled,
-             "status and the recorded codes": probe.one_hot(rows.codes, CODES)}
+             "status and the recorded codes": probe.one_hot(rows.codes, CODE_COUNT)}
     return {name: np.concatenate([rows.status, part.reshape(len(rows), -1)], axis=1).astype(np.float64)
             for name, part in parts.items()}
 

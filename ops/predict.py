@@ -22,6 +22,7 @@ from storage.trajectory_table import FUTURE_STEPS, Command
 
 CALIBRATION = "calibration.onnx"        # beside the two ONNX files
 RUNTIMES = {"onnx": "student.onnx", "int8": "student_int8.onnx", "torch": "model.safetensors"}
+_COMMANDS = [item.name.lower() for item in Command]
 
 
 class Runtime(Protocol):
@@ -131,12 +132,11 @@ def fit_images(images: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 def command_number(command: str | int) -> int:
     """Number of a command given by name or number. Raises ConfigError for one that does not exist."""
     if isinstance(command, str):
-        names = [item.name.lower() for item in Command]
-        if command.lower() not in names:
-            raise unknown_name("command", command, names)
-        return names.index(command.lower())
-    if not 0 <= int(command) < len(Command):
-        raise unknown_name("command", str(command), [item.name.lower() for item in Command])
+        if command.lower() not in _COMMANDS:
+            raise unknown_name("command", command, _COMMANDS)
+        return _COMMANDS.index(command.lower())
+    if not 0 <= int(command) < len(_COMMANDS):
+        raise unknown_name("command", str(command), _COMMANDS)
     return int(command)
 
 
