@@ -4,12 +4,12 @@ import math
 
 import dagster as dg
 
-from assets.chain import Ask, Chain
-from assets.checks import record, result
+from assets.chain.asset_specs import code_version, usable_logs
+from assets.chain.chain import Ask, Chain
+from assets.chain.checks import record, result
+from assets.chain.metadata import file_picture, read_json, report_table, training_pictures
+from assets.chain.one_artifact import Making
 from assets.frames import frames
-from assets.links import code_version, usable_logs
-from assets.making import Making
-from assets.metadata import file_picture, read_json, report_table, training_pictures
 from assets.trajectories import trajectories
 
 
@@ -24,8 +24,8 @@ def codebook(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg
     """
     making, preset = Making(context, chain, "codebook", config), chain.preset()
     if making.needed:
-        from ops.heldout import train_and_heldout
-        from ops.learn_actions import learn_actions
+        from ops.latent_actions.learn_actions import learn_actions
+        from ops.training.heldout import train_and_heldout
 
         train, heldout = train_and_heldout(chain.lake, usable_logs(chain), preset.codebook.image_hw)
         with making.artifact() as out:

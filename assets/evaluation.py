@@ -4,12 +4,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.chain import Ask, Chain
-from assets.checks import record, result
+from assets.chain.asset_specs import code_version, plan_zero_shot, usable_logs
+from assets.chain.chain import Ask, Chain
+from assets.chain.checks import record, result
+from assets.chain.metadata import svg_picture, table
+from assets.chain.one_artifact import Making
 from assets.frames import frames
-from assets.links import code_version, plan_zero_shot, usable_logs
-from assets.making import Making
-from assets.metadata import svg_picture, table
 from assets.relabeled import relabeled
 from assets.student import student
 from assets.trajectories import trajectories
@@ -31,8 +31,9 @@ def evaluation(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> 
     """
     making, preset = Making(context, chain, "evaluation", config), chain.preset()
     if making.needed:
-        from ops.evaluate import evaluate
-        from ops.plan import measure_latency, open_planners
+        from ops.evaluation.evaluate import evaluate
+        from ops.evaluation.planners import open_planners
+        from ops.planners.latency import measure_latency
         from storage.dataset import read_dataset
 
         rows = read_dataset(chain.lake, "test", size_hw=preset.vla.image_hw, relabeled=True, log_ids=usable_logs(chain))
@@ -42,7 +43,7 @@ def evaluation(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> 
             evaluate(rows, planners, chain.lake, out, preset.evaluation, seeds=dict.fromkeys(planners, preset.seed),
                      latency=measure_latency(planners, rows))
             if elsewhere is not None:
-                from ops.zero_shot import zero_shot_of_artifact
+                from ops.evaluation.zero_shot import zero_shot_of_artifact
 
                 zero_shot_of_artifact(elsewhere, planners, out, preset.evaluation, preset.vla.image_hw)
     return making.result(evaluation_metadata(chain))
@@ -53,7 +54,7 @@ def zero_shot_logs(context: dg.AssetExecutionContext, chain: Chain, *, force: bo
     lineage, config = plan_zero_shot(chain), chain.preset().evaluation.zero_shot
     if lineage is None or config is None:
         return None
-    from ops.zero_shot_logs import make_zero_shot_logs, zero_shot_log_ids
+    from ops.ingest.zero_shot_logs import make_zero_shot_logs, zero_shot_log_ids
 
     path = chain.lake.root / lineage.asset
     if force or not is_current(path, lineage.version):
@@ -67,9 +68,9 @@ def zero_shot_logs(context: dg.AssetExecutionContext, chain: Chain, *, force: bo
 
 def evaluation_metadata(chain: Chain) -> dict:
     """The score tables, and PDMS with its intervals."""
-    from ops.draw_charts import interval_chart
-    from ops.intervals import Interval
-    from ops.openloop import open_loop_rows, read_open_loop
+    from ops.drawing.charts import interval_chart
+    from ops.evaluation.intervals import Interval
+    from ops.evaluation.open_loop import open_loop_rows, read_open_loop
 
     rows = _means(chain)
     pdms = sorted((row for row in rows if row["measure"] == "pdms"), key=lambda row: -row["mean"])
@@ -113,7 +114,7 @@ def evaluation_checks(chain: Chain):
     """What guards the evaluation."""
     import pyarrow.parquet as pq
 
-    from ops.evaluate import recompute
+    from ops.evaluation.evaluate import recompute
 
     folder = chain.lake.link("evaluation")
     found = recompute(pq.read_table(folder / "scores.parquet"))

@@ -4,11 +4,11 @@ from functools import partial
 
 import dagster as dg
 
-from assets.chain import Ask, Chain, RawLogs
-from assets.checks import per_log_results
-from assets.links import code_version
-from assets.metadata import jpeg_picture, table
-from assets.per_log import LOGS, ONE_RUN, events, ingest, summaries
+from assets.chain.asset_specs import code_version
+from assets.chain.chain import Ask, Chain, RawLogs
+from assets.chain.checks import per_log_results
+from assets.chain.metadata import jpeg_picture, table
+from assets.chain.per_log import LOGS, ONE_RUN, events, ingest, summaries
 from assets.raw_logs import raw_logs
 
 COLUMNS = ("log_id", "frames", "width", "height", "mean_hz", "black", "frozen", "gaps")     # shown of each log
@@ -23,8 +23,8 @@ def frames(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     `frame_index` is the number of the frame in the raw log and is never renumbered. A log that did not change is not
     decoded again; a log with a damaged image is quarantined with its reason.
     """
-    from ops.decode import decode
-    from ops.each_log import make_from_raw_log
+    from ops.ingest.decode import decode
+    from ops.ingest.each_log import make_from_raw_log
 
     settings = chain.preset().frames
     done = ingest(context, chain, config, "frames", lambda log_id, path, lineage: partial(
@@ -43,7 +43,7 @@ def frames(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
 
 def contact_sheet(chain: Chain, log_ids: list[str], rows: int = 3, columns: int = 4) -> dg.MarkdownMetadataValue:
     """The first front image of some logs of the run, evenly chosen, as one picture."""
-    from ops.draw_ingest import contact_sheet_of
+    from ops.pages.ingest_pictures import contact_sheet_of
 
     count = min(rows * columns, len(log_ids))
     chosen = [log_ids[place * len(log_ids) // count] for place in range(count)]

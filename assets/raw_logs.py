@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.chain import Ask, Chain, RawLogs
-from assets.links import code_version, plan_log
-from assets.metadata import table
-from assets.per_log import LOGS, ONE_RUN, events, ingest, with_progress
-from ops.each_log import LogWork, each_log
+from assets.chain.asset_specs import code_version, plan_log
+from assets.chain.chain import Ask, Chain, RawLogs
+from assets.chain.metadata import table
+from assets.chain.per_log import LOGS, ONE_RUN, events, ingest, with_progress
+from ops.ingest.each_log import LogWork, each_log
 from storage.artifact import is_current
 
 if TYPE_CHECKING:
-    from ops.inventory import Inventory
+    from ops.ingest.inventory import Inventory
 
 
 @dg.asset(partitions_def=LOGS, backfill_policy=ONE_RUN, group_name="ingest", kinds={"file"}, owners=["team:data"],
@@ -25,7 +25,7 @@ def raw_logs(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     files, the bytes, a fingerprint of the content, and what a log has: cameras, agents, map, traffic lights, command.
     A log that cannot be opened is quarantined with its reason and tried again when its bytes change.
     """
-    from ops.inventory import read_inventory, take_inventory
+    from ops.ingest.inventory import read_inventory, take_inventory
 
     logs = RawLogs(chain)
     write_missing(context, chain, logs, force=config.force)
@@ -75,8 +75,8 @@ def inventory_rows(items: "list[Inventory]") -> list[dict]:
 ])
 def raw_logs_checks(chain: Chain):
     """What guards the raw logs."""
-    from ops.inventory import fingerprint_of, read_inventory
-    from ops.quarantine import quarantined
+    from ops.ingest.inventory import fingerprint_of, read_inventory
+    from ops.ingest.quarantine import quarantined
 
     logs, lake = RawLogs(chain), chain.lake
     there, aside = set(lake.log_ids("raw_logs")), quarantined(lake)

@@ -2,14 +2,15 @@
 
 import dagster as dg
 
-from assets.chain import Ask, Chain
-from assets.checks import record, result
+from assets.chain.asset_specs import code_version, usable_logs
+from assets.chain.chain import Ask, Chain
+from assets.chain.checks import record, result
+from assets.chain.metadata import column_schema, svg_picture, table
+from assets.chain.one_artifact import Making
 from assets.codebook import codebook
 from assets.frames import frames
-from assets.links import code_version, usable_logs
-from assets.making import Making
-from assets.metadata import MEANING, column_schema, svg_picture, table
 from assets.trajectories import trajectories
+from storage.trajectory_table import MEANING
 
 TOKENS = 4              # codes of one transition
 
@@ -23,7 +24,7 @@ def relabeled(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> d
     """
     making, preset = Making(context, chain, "relabeled", config), chain.preset()
     if making.needed:
-        from ops.relabel import relabel
+        from ops.latent_actions.relabel import relabel
         from storage.artifact import read_lineage
         from storage.dataset import frame_set_from_table, read_rows
 
@@ -40,7 +41,7 @@ def relabeled_metadata(chain: Chain) -> dict:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from ops.draw_charts import code_chart
+    from ops.drawing.charts import code_chart
     from storage.trajectory_table import CODES_PER_ROW, RELABELED
 
     columns = ["codes", "codes_valid", "codebook_version"]

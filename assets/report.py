@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from assets.chain import Ask, Chain
+from assets.chain.asset_specs import code_version
+from assets.chain.chain import Ask, Chain
+from assets.chain.metadata import file_link
+from assets.chain.one_artifact import Making
 from assets.codebook import codebook
 from assets.evaluation import evaluation, score_table
 from assets.frames import frames
-from assets.links import code_version
-from assets.making import Making
-from assets.metadata import file_link
 from assets.relabeled import relabeled
 from assets.student import student
 from assets.trajectories import trajectories
@@ -21,7 +21,7 @@ def report(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.M
     """One page: the score table, the best and the worst scenes with their plans, codes, training curves, lineage."""
     making, preset = Making(context, chain, "report", config), chain.preset()
     if making.needed:
-        from ops.draw import draw
+        from ops.report.report import draw
 
         with making.artifact() as out:
             draw(chain.lake, out, preset.report)
@@ -32,7 +32,7 @@ def report(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.M
 @dg.asset_check(asset="report", description="The page loads no file outside itself, so it opens offline.")
 def opens_offline(chain: Chain) -> dg.AssetCheckResult:
     """Look for anything the page would load from elsewhere."""
-    from ops.find_outside import outside_of
+    from ops.report.offline import outside_of
 
     found = outside_of((chain.lake.link("report") / "report.html").read_text())
     return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"outside": found[:20]})

@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from assets.chain import Ask, Chain
-from assets.checks import record, result
+from assets.chain.asset_specs import code_version, usable_logs
+from assets.chain.chain import Ask, Chain
+from assets.chain.checks import record, result
+from assets.chain.metadata import read_json, report_table, training_pictures
+from assets.chain.one_artifact import Making
 from assets.frames import frames
-from assets.links import code_version, usable_logs
-from assets.making import Making
-from assets.metadata import read_json, report_table, training_pictures
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
 from assets.vla import vla
@@ -25,9 +25,9 @@ def student(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.
     """
     making, preset = Making(context, chain, "student", config), chain.preset()
     if making.needed:
-        from ops.distill import distill
-        from ops.heldout import train_and_heldout
-        from ops.scenes import PlanScorer
+        from ops.pdm.score_rows import PlanScorer
+        from ops.student.distill import distill
+        from ops.training.heldout import train_and_heldout
 
         train, heldout = train_and_heldout(chain.lake, usable_logs(chain), preset.vla.image_hw, relabeled=True)
         with making.artifact() as out, PlanScorer(chain.lake, preset.processes) as score_plans:

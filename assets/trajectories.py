@@ -4,13 +4,14 @@ from functools import partial
 
 import dagster as dg
 
-from assets.chain import Ask, Chain, RawLogs
-from assets.checks import record, result
+from assets.chain.asset_specs import code_version
+from assets.chain.chain import Ask, Chain, RawLogs
+from assets.chain.checks import record, result
+from assets.chain.metadata import column_schema, file_link, svg_picture, table
+from assets.chain.per_log import LOGS, ONE_RUN, events, ingest, summaries
 from assets.frames import frames
-from assets.links import code_version
-from assets.metadata import MEANING, column_schema, file_link, svg_picture, table
-from assets.per_log import LOGS, ONE_RUN, events, ingest, summaries
 from assets.raw_logs import raw_logs
+from storage.trajectory_table import MEANING
 
 COLUMNS = ("log_id", "rows", "span_s", "path_m", "max_speed_mps", "agents", "map_objects")     # shown of each log
 
@@ -23,8 +24,8 @@ def trajectories(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
     Beside it lie the tables of agents, traffic lights and the map near the log's path. Missing steps are marked by a
     `valid` mask and never filled. The command comes from the route, never from the recorded future.
     """
-    from ops.each_log import make_from_raw_log
-    from ops.extract import extract
+    from ops.ingest.each_log import make_from_raw_log
+    from ops.ingest.extract import extract
     from storage.trajectory_table import TRAJECTORIES
 
     settings = chain.preset().trajectories
@@ -40,7 +41,7 @@ def trajectories(context: dg.AssetExecutionContext, chain: Chain, config: Ask):
 
 def motion_picture(chain: Chain, rows: list[dict]) -> dg.MarkdownMetadataValue:
     """Paths of the run's logs from above and the distribution of speed and yaw rate."""
-    from ops.draw_ingest import motion_chart
+    from ops.pages.ingest_pictures import motion_chart
 
     folders = [chain.lake.log("trajectories", row["log_id"]) for row in rows[:200]]
     return svg_picture(motion_chart(folders), "paths, speed, yaw rate") if folders else dg.MetadataValue.md("*no log*")

@@ -6,12 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from assets.chain import Ask, Chain
-from assets.checks import record, result
+from assets.chain.asset_specs import code_version, usable_logs
+from assets.chain.chain import Ask, Chain
+from assets.chain.checks import record, result
+from assets.chain.metadata import read_json, report_table, table, training_pictures
+from assets.chain.one_artifact import Making
 from assets.frames import frames
-from assets.links import code_version, usable_logs
-from assets.making import Making
-from assets.metadata import read_json, report_table, table, training_pictures
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
 
@@ -26,9 +26,9 @@ def vla(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.Mate
     """
     making, preset = Making(context, chain, "vla", config), chain.preset()
     if making.needed:
-        from ops.finetune import finetune
-        from ops.heldout import train_and_heldout
-        from ops.scenes import PlanScorer
+        from ops.pdm.score_rows import PlanScorer
+        from ops.training.heldout import train_and_heldout
+        from ops.vla.finetune import finetune
 
         train, heldout = train_and_heldout(chain.lake, usable_logs(chain), preset.vla.image_hw, relabeled=True)
         with making.artifact() as out, PlanScorer(chain.lake, preset.processes) as score_plans:

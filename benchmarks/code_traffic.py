@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ops import probe
-from ops.code_agreement import Agreement, agreement, changed_share, fit_reading, other_pairs
-from ops.codebook_health import codes_of_pairs
-from ops.frame_pairs import frame_pairs
-from ops.learn_actions import read_codebook
-from ops.synthesize.nuplan_writer import ORIGIN_M
-from ops.synthesize.retake import filmed, without_traffic
+from benchmarks.code_agreement import Agreement, agreement, changed_share, fit_reading, other_pairs
+from benchmarks.retake import filmed, without_traffic
+from ops.latent_actions import probe
+from ops.latent_actions.frame_pairs import frame_pairs
+from ops.latent_actions.health import codes_of_pairs
+from ops.latent_actions.learn_actions import read_codebook
 from ops.synthesize.world import DrivenLog, WorldConfig, drive_log
+from ops.synthesize.writers.nuplan import ORIGIN_M
 from storage.artifact import read_lineage
 from storage.dataset import FrameSet, read_dataset
 from storage.errors import ArtifactError, ConfigError

@@ -20,16 +20,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from models.ground_view import CAMERA_NUMBERS
-from models.student import ImitatorConfig, StudentPlanner
+from models.planners.student import ImitatorConfig, StudentPlanner
 from models.vlm import CODE_SLOTS, ActionVlm, VlmConfig
 from models.vlm_inputs import VlmProcessor, prompts
-from ops.export import ONNX_FILE, export
-from ops.finetune import VlaConfig
-from ops.fit_vlm import code_loss, read_vlm, vlm_inputs
-from ops.load_planner import count_parameters
-from ops.make_planner import PlannerRecipe
-from ops.predict import OnnxRuntime
-from ops.training_arrays import TrainingArrays
+from ops.planners.checkpoint import count_parameters
+from ops.planners.recipe import PlannerRecipe
+from ops.planners.training_arrays import TrainingArrays
+from ops.student.export import ONNX_FILE, export
+from ops.student.predict import OnnxRuntime
+from ops.vla.finetune import VlaConfig
+from ops.vla.vlm import code_loss, read_vlm, vlm_inputs
 from pipelines.presets import preset
 
 GB = 1e9

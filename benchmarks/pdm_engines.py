@@ -17,20 +17,12 @@ import torch
 from benchmarks.pdm_profile import PLANS, plans_at, profile_scenes, seconds
 from benchmarks.reference_cases import cases_of
 from ops.pdm import PreparedScene
-from ops.pdm.engine import kernel
-from ops.pdm.geometry import box_gap
-from ops.pdm.map_index import index_polygons
 from ops.pdm.pipeline import examine
-from ops.pdm.tracking import _SPEED_MATRIX, references
-from ops.pdm.vehicle import (
-    HALF_LENGTH_M,
-    HALF_WIDTH_M,
-    POSES,
-    REAR_AXLE_TO_CENTER_M,
-    STEP_S,
-    STEPS,
-    WHEEL_BASE_M,
-)
+from ops.pdm.rules.engine import kernel
+from ops.pdm.rules.geometry import box_gap
+from ops.pdm.rules.map_index import index_polygons
+from ops.pdm.rules.tracking import _SPEED_MATRIX, references
+from ops.pdm.rules.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, POSES, REAR_AXLE_TO_CENTER_M, STEP_S, STEPS, WHEEL_BASE_M
 
 
 @kernel

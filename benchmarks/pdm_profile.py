@@ -15,17 +15,17 @@ import numpy as np
 
 from benchmarks.reference_cases import cases_of, read_cases, read_scene
 from ops.pdm import PreparedScene, Version, prepare, score
-from ops.pdm.areas import swept_bounds
-from ops.pdm.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
-from ops.pdm.comfort import comfort_bounds, filters
-from ops.pdm.engine import kernel
-from ops.pdm.geometry import fill_ego_boxes
-from ops.pdm.map_index import index_polygons
 from ops.pdm.pipeline import examine
-from ops.pdm.progress import keeps_lane, raw_progress
-from ops.pdm.tracking import references
-from ops.pdm.vehicle import POSES
-from tests.tiny_pdm import Road, Track, road_scene
+from ops.pdm.rules.areas import swept_bounds
+from ops.pdm.rules.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
+from ops.pdm.rules.comfort import comfort_bounds, filters
+from ops.pdm.rules.engine import kernel
+from ops.pdm.rules.geometry import fill_ego_boxes
+from ops.pdm.rules.map_index import index_polygons
+from ops.pdm.rules.progress import keeps_lane, raw_progress
+from ops.pdm.rules.tracking import references
+from ops.pdm.rules.vehicle import POSES
+from tests.worlds.tiny_pdm import Road, Track, road_scene
 
 PLANS = 256
 FLOOR = ("10 Hz references", "tracker and bicycle", "boxes", "progress, lane keeping", "comfort")

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from models.planner import straight_on
-from models.student import CODE_COUNT
-from ops import probe
-from ops.fit_vlm import read_vlm
-from ops.intervals import IntervalConfig, intervals
-from ops.make_planner import read_recipe
-from ops.plan import VlaPlanner, open_planner, open_vla
-from ops.predict import fit_images
-from ops.teacher import Teacher
-from ops.training_arrays import plannable_rows, planner_frames
+from models.planners.planner import straight_on
+from models.planners.student import CODE_COUNT
+from ops.evaluation.intervals import IntervalConfig, intervals
+from ops.evaluation.planners import open_planner
+from ops.latent_actions import probe
+from ops.planners.recipe import read_recipe
+from ops.planners.training_arrays import plannable_rows, planner_frames
+from ops.vla.planner import VlaPlanner, open_vla
+from ops.vla.teacher import Teacher
+from ops.vla.vlm import read_vlm
+from storage.camera import fit_images
 from storage.dataset import FrameSet, read_dataset
 from storage.lake import Lake
 

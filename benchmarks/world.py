@@ -14,13 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ops.synthesize.camera import Camera
-from ops.synthesize.expert import DriveConfig, drive
-from ops.synthesize.film import film, weather
-from ops.synthesize.ground import Palette
-from ops.synthesize.props import parked_cars
-from ops.synthesize.recording import Recording
-from ops.synthesize.town import TownConfig, build_town
+from ops.synthesize.film.camera import Camera
+from ops.synthesize.film.film import film, weather
+from ops.synthesize.film.ground import Palette
+from ops.synthesize.film.props import parked_cars
+from ops.synthesize.town.town import TownConfig, build_town
+from ops.synthesize.traffic.expert import DriveConfig, drive
+from ops.synthesize.traffic.recording import Recording
 from ops.synthesize.world import WorldConfig, synthesize_log, world_log_ids
 
 

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.places import Places, places_from
+from pipelines.environment import Places, places_from
 from storage.errors import ConfigError, LatentVLAError
 from storage.lake import LINKS, Lake
 
 if TYPE_CHECKING:
-    from assets.chain import Chain
+    from assets.chain.chain import Chain
 
 PAGES = Path("pages")       # where `show` draws when it is not told where: the index finds the logs' pages beside it
 Verb = Callable[[argparse.Namespace], int]
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run the chain; links whose artefact is current are left as they are."""
-    from pipelines.run import open_instance, require_possible, run_chain
-    from pipelines.tell import told
+    from pipelines.commands.run import open_instance, require_possible, run_chain
+    from pipelines.commands.status import told
 
     chain = _chain(options)
     require_possible(chain)
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """Each link: current, stale or missing; and the logs in quarantine."""
-    from pipelines.tell import status_text
+    from pipelines.commands.status import status_text
 
     print(status_text(_chain(options)))
     return 0
@@ -72,7 +72,7 @@ def config(options: argparse.Namespace) -> int:
 
 def logs(options: argparse.Namespace) -> int:
     """List the logs of the chain, with their split and their place in the chain."""
-    from pipelines.tell import logs_text
+    from pipelines.commands.status import logs_text
 
     print(logs_text(_chain(options)))
     return 0
@@ -80,7 +80,7 @@ def logs(options: argparse.Namespace) -> int:
 
 def lineage(options: argparse.Namespace) -> int:
     """What made an artefact, up to the raw logs; from the lake's files alone."""
-    from pipelines.lineage import lineage_text
+    from pipelines.commands.lineage import lineage_text
 
     print(lineage_text(_lake(options), options.name, every_log=options.every_log))
     return 0
@@ -88,7 +88,7 @@ def lineage(options: argparse.Namespace) -> int:
 
 def sql(options: argparse.Namespace) -> int:
     """Ask the tables of the lake."""
-    from pipelines.tell import table_text
+    from pipelines.commands.status import table_text
     from storage.catalogue import query
 
     print(table_text(query(_lake(options), options.query), options.rows))
@@ -98,11 +98,11 @@ def sql(options: argparse.Namespace) -> int:
 def score(options: argparse.Namespace) -> int:
     """Print the score table of the evaluation, or score a file of plans against the scenes of the lake."""
     if options.plans is None:
-        from pipelines.tell import score_text
+        from pipelines.commands.status import score_text
 
         print(score_text(_lake(options)))
     else:
-        from pipelines.plan_scores import score_file
+        from pipelines.commands.score import score_file
 
         print(score_file(options.plans, _lake(options), versions=options.versions, expect_split=options.expect_split,
                          out=options.out, processes=options.processes, devkit_cache=options.against_devkit))
@@ -111,7 +111,7 @@ def score(options: argparse.Namespace) -> int:
 
 def ablate(options: argparse.Namespace) -> int:
     """Train the method and the method without each of its parts over several seeds, and print what each part is worth."""
-    from pipelines.ablate import ablate_chain
+    from pipelines.commands.ablate import ablate_chain
 
     print(ablate_chain(_chain(options), options.seeds, options.variants))
     return 0
@@ -119,8 +119,8 @@ def ablate(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Draw a log, or one frame of it, as a page or a picture; without a log, the index page over all logs."""
-    from ops.draw_index import show_index
-    from ops.draw_log import ShowConfig, show_log
+    from ops.pages.index_page import show_index
+    from ops.pages.log_page import ShowConfig, show_log
 
     lake = _lake(options)
     if options.log is not None:
@@ -139,7 +139,7 @@ def show(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Plan with the student for one image: prints eight poses [x m, y m, yaw rad], one each 0.5 s, seen from the car."""
-    from ops.predict import predict_file
+    from ops.student.predict import predict_file
 
     plan = predict_file(options.model or _lake(options).link("student"), options.image, speed_mps=options.speed,
                         acceleration_mps2=options.acceleration, command=options.command)

@@ -3,8 +3,8 @@
 import dagster as dg
 
 from assets import codebook, evaluation, frames, raw_logs, relabeled, report, student, trajectories, vla
-from assets.chain import Chain
-from pipelines.console import brief_logger
+from assets.chain.chain import Chain
+from pipelines.console_log import brief_logger
 from pipelines.jobs import JOBS
 from pipelines.resources import chain_at
 from pipelines.schedules import SCHEDULES

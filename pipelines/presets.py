@@ -11,30 +11,30 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from models.ground_view import GroundConfig
-from models.latent_action import LatentActionConfig
-from models.planner import PlannerConfig
-from models.quantizer import QuantizerConfig
+from models.latent_action.model import LatentActionConfig
+from models.latent_action.quantizer import QuantizerConfig
+from models.planners.planner import PlannerConfig
 from models.vlm import VlmConfig
-from ops.decode import FrameConfig
-from ops.distill import StudentConfig
-from ops.draw import ReportConfig
-from ops.evaluate import EvaluationConfig
-from ops.extract import ExtractConfig
-from ops.finetune import VlaConfig
-from ops.fit import FitConfig
-from ops.fit_planner import ImitationConfig
-from ops.intervals import IntervalConfig
-from ops.judge import JudgingConfig
-from ops.launch import LaunchConfig
-from ops.learn_actions import CodebookConfig
-from ops.make_planner import PlannerRecipe
-from ops.openloop import OpenLoopConfig
-from ops.relabel import RelabelConfig
-from ops.scenes import ScenesConfig
+from ops.evaluation.evaluate import EvaluationConfig, ZeroShotConfig
+from ops.evaluation.intervals import IntervalConfig
+from ops.evaluation.open_loop import OpenLoopConfig
+from ops.ingest.decode import FrameConfig
+from ops.ingest.extract import ExtractConfig
+from ops.ingest.zero_shot_logs import ZeroShotLogsConfig
+from ops.latent_actions.learn_actions import CodebookConfig
+from ops.latent_actions.relabel import RelabelConfig
+from ops.pdm.score_rows import ScenesConfig
+from ops.planners.fit_planner import ImitationConfig
+from ops.planners.recipe import PlannerRecipe
+from ops.planners.scored_plans import JudgingConfig
+from ops.planners.training_arrays import RowChoice
+from ops.report.report import ReportConfig
+from ops.student.distill import StudentConfig
 from ops.synthesize.town_b import TownBConfig
 from ops.synthesize.world import WorldConfig
-from ops.training_arrays import RowChoice
-from ops.zero_shot_logs import ZeroShotConfig, ZeroShotLogsConfig
+from ops.training.fit import FitConfig
+from ops.training.launch import LaunchConfig
+from ops.vla.finetune import VlaConfig
 from storage.errors import unknown_name
 
 

@@ -1,7 +1,7 @@
-"""The resources of the definitions: the chain with the preset of its scale. Which chain: pipelines/places.py."""
+"""The resources of the definitions: the chain with the preset of its scale. Which chain: pipelines/environment.py."""
 
-from assets.chain import Chain, Preset
-from pipelines.places import Places, places_from
+from assets.chain.chain import Chain, Preset
+from pipelines.environment import Places, places_from
 
 
 class PresetChain(Chain):

@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 
 import dagster as dg
 
-from assets.chain import Chain, RawLogs
-from assets.links import needs_work, new_logs_since_codebook
-from assets.per_log import LOGS, PARTITIONS, range_tags
+from assets.chain.asset_specs import needs_work, new_logs_since_codebook
+from assets.chain.chain import Chain, RawLogs
+from assets.chain.per_log import LOGS, PARTITIONS, range_tags
 from pipelines.jobs import ingest, training
 from storage.artifact import digest
 

@@ -12,13 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from storage.camera import CAMERA_NUMBERS, camera_numbers
 from storage.errors import ArtifactError
 from storage.frame_store import read_calibration, read_frames
 from storage.lake import Lake
-from storage.sources.contract import Camera
 from storage.trajectory_table import CODES_PER_ROW, FUTURE_STEPS, HISTORY_STEPS, Command, read_table
-
-CAMERA_NUMBERS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +72,6 @@ class FrameSet:
         return np.concatenate(out) if out else np.zeros((0, 2), dtype=np.int64)
 
 
-def camera_numbers(camera: Camera) -> np.ndarray:
-    """A calibration as planners read it, (19,) float32, whatever the number of pixels.
-
-    Rotation and translation from the ego frame to the camera's, row by row (12); fx, fy, cx, cy for images whose borders
-    lie at -1 and 1 (4); radial distortion k1, k2, k3 of OpenCV's model.
-    """
-    to_camera = np.linalg.inv(camera.camera_to_ego)[:3]
-    k, size = camera.intrinsics, np.array([camera.width, camera.height], dtype=np.float64)
-    scale, middle = 2 * np.array([k[0, 0], k[1, 1]]) / size, (2 * k[:2, 2] + 1) / size - 1
-    k1, k2, _, _, k3 = (*camera.distortion, *[0.0] * 5)[:5]
-    return np.concatenate([to_camera.ravel(), scale, middle, [k1, k2, k3]]).astype(np.float32)
 
 
 def read_dataset(lake: Lake, split: str | None = None, *, size_hw: tuple[int, int] | None = None,

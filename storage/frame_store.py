@@ -7,15 +7,15 @@ Legend: T stored frames, n asked frames, H x W stored pixels.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from storage.camera import Camera, crop_box, resized_camera
 from storage.errors import ArtifactError
-from storage.sources.contract import Camera
 
 FORMAT_VERSION = 1
 STORE = "frames.zarr"
@@ -107,26 +107,8 @@ def frame_info(folder: Path) -> FrameInfo:
     return FrameInfo(root.attrs["log_id"], tuple(cameras), tuple(root.attrs["notes"]))
 
 
-def crop_box(height: int, width: int, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the part of an image that `size_hw` shows without squashing.
-
-    A wider target loses rows at the top only, where the sky is; a taller target loses columns on both sides alike.
-    """
-    target_h, target_w = size_hw
-    if target_w * height >= target_h * width:
-        kept = max(1, round(width * target_h / target_w))
-        return height - kept, 0, kept, width
-    kept = max(1, round(height * target_w / target_h))
-    return 0, (width - kept) // 2, height, kept
 
 
-def resized_camera(camera: Camera, size_hw: tuple[int, int]) -> Camera:
-    """Calibration of images that read_frames brought to `size_hw`; pixel centres lie at integer coordinates."""
-    top, left, height, width = crop_box(camera.height, camera.width, size_hw)
-    scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
-    place = np.array([[scale_x, 0.0, (0.5 - left) * scale_x - 0.5], [0.0, scale_y, (0.5 - top) * scale_y - 0.5],
-                      [0.0, 0.0, 1.0]])
-    return replace(camera, width=size_hw[1], height=size_hw[0], intrinsics=place @ camera.intrinsics)
 
 
 def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInfo:

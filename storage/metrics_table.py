@@ -69,7 +69,7 @@ LATENCY = pa.schema([                                   # one row a planner, all
     pa.field("device", pa.string(), False), pa.field("threads", pa.int32(), False),
 ])
 
-ZERO_SHOT_FILE = "zero_shot.parquet"   # open-loop errors in the other town, where that was driven; ops/openloop.py
+ZERO_SHOT_FILE = "zero_shot.parquet"   # open-loop errors in the other town, where that was driven; ops/evaluation/open_loop.py
 FILES = {"scores": SCORES, "plans": PLANS, "summary": SUMMARY, "differences": DIFFERENCES, "latency": LATENCY}
 
 

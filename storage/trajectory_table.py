@@ -129,3 +129,27 @@ def write_table(table: pa.Table, file: Path, schema: pa.Schema) -> None:
 def read_table(folder: Path, name: str) -> pa.Table:
     """One of the four tables of a log directory."""
     return pq.read_table(folder / f"{name}.parquet", schema=TABLES[name])
+
+
+MEANING = {                     # of the columns of TRAJECTORIES and RELABELED, as the catalogue shows them
+    "log_id": "name of the log; with frame_index the key",
+    "frame_index": "number of the frame in the raw log, never renumbered",
+    "timestamp_us": "time of the pose, microseconds",
+    "split": "train, val or test",
+    "location": "name of the map, empty without a map",
+    "x_m": "rear axle, world", "y_m": "rear axle, world", "yaw_rad": "heading, world, in [-pi, pi)",
+    "vx_mps": "velocity forward, ego frame", "vy_mps": "velocity to the left, ego frame",
+    "ax_mps2": "acceleration forward, ego frame", "ay_mps2": "acceleration to the left, ego frame",
+    "yaw_rate_radps": "from neighbouring poses",
+    "command": "0 left, 1 straight, 2 right, 3 unknown; from the route",
+    "has_image": "False: the frame has a pose but no image",
+    "history_xyyaw": "4 poses (x, y, yaw) from -2.0 to -0.5 s in the ego frame of this row, oldest first",
+    "history_valid": "False: the pose is missing and holds zeros",
+    "future_xyyaw": "8 poses (x, y, yaw) from +0.5 to +4.0 s in the ego frame of this row",
+    "future_valid": "False: the pose is missing and holds zeros",
+    "route_roadblock_ids": "route from here on, may be empty",
+    "tags": "rare events that are active at this frame",
+    "codes": "3 transitions of 0.5 s x 4 tokens, each 0 ... 15",
+    "codes_valid": "False: the later frame is missing",
+    "codebook_version": "version of the codebook that gave the codes",
+}

@@ -4,9 +4,9 @@ needed.
 
 from ops.pdm.pipeline import VERSIONS, Version
 from ops.pdm.prepared import PreparedScene, prepare
-from ops.pdm.quirks import DEVKIT, Quirks
-from ops.pdm.scene import Scene
-from ops.pdm.scene_tables import LogScenes, scene_frames, scene_from_tables, scenes_from_tables
+from ops.pdm.rules.quirks import DEVKIT, Quirks
+from ops.pdm.scene.from_tables import LogScenes, scene_frames, scene_from_tables, scenes_from_tables
+from ops.pdm.scene.scene import Scene
 from ops.pdm.score import METRIC_NAMES, PdmScores, pdm_closed_plan, score, score_many
 
 __all__ = [

@@ -11,17 +11,17 @@ from typing import Literal
 
 import numpy as np
 
-from ops.pdm.areas import Area, ego_areas, swept_bounds
-from ops.pdm.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
-from ops.pdm.comfort import Comfort, comfort_bounds, filters
-from ops.pdm.compliance import driving_direction, stays_on_road
-from ops.pdm.engine import kernel
-from ops.pdm.geometry import fill_ego_boxes
-from ops.pdm.map_index import Polygons
-from ops.pdm.observation import Traffic
-from ops.pdm.progress import Line, keeps_lane, raw_progress
-from ops.pdm.quirks import DEVKIT, Quirks
-from ops.pdm.vehicle import POSES
+from ops.pdm.rules.areas import Area, ego_areas, swept_bounds
+from ops.pdm.rules.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
+from ops.pdm.rules.comfort import Comfort, comfort_bounds, filters
+from ops.pdm.rules.compliance import driving_direction, stays_on_road
+from ops.pdm.rules.engine import kernel
+from ops.pdm.rules.geometry import fill_ego_boxes
+from ops.pdm.rules.map_index import Polygons
+from ops.pdm.rules.progress import Line, keeps_lane, raw_progress
+from ops.pdm.rules.quirks import DEVKIT, Quirks
+from ops.pdm.rules.vehicle import POSES
+from ops.pdm.traffic.traffic import Traffic
 
 Version = Literal["v1", "v2"]
 VERSIONS: tuple[Version, ...] = ("v1", "v2")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ops.pdm.vehicle import KEY_STEP_S
+from ops.pdm.rules.vehicle import KEY_STEP_S
 from storage.errors import ConfigError
 
 HORIZON_S = 4.0

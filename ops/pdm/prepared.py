@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ops.pdm.aggregate import epdms, pdms, progress_v1, progress_v2
-from ops.pdm.closed import Proposals
-from ops.pdm.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, Polygons, index_polygons
-from ops.pdm.observation import Traffic, logged_traffic
 from ops.pdm.pipeline import KEY_FRAMES, Part, Simulated, Version, examine, product_of
-from ops.pdm.policies import TrafficPolicy, simulated_traffic
-from ops.pdm.progress import Line, make_line
-from ops.pdm.quirks import DEVKIT, Quirks
-from ops.pdm.scene import Scene, check_scene
-from ops.pdm.tracking import references, resampled, track
-from ops.pdm.vehicle import KEY_STEP_S, POSES, STATE_SIZE, STEP_S
+from ops.pdm.rules.aggregate import epdms, pdms, progress_v1, progress_v2
+from ops.pdm.rules.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, Polygons, index_polygons
+from ops.pdm.rules.progress import Line, make_line
+from ops.pdm.rules.quirks import DEVKIT, Quirks
+from ops.pdm.rules.tracking import references, resampled, track
+from ops.pdm.rules.vehicle import KEY_STEP_S, POSES, STATE_SIZE, STEP_S
+from ops.pdm.scene.scene import Scene, check_scene
+from ops.pdm.traffic.pdm_closed import Proposals
+from ops.pdm.traffic.policies import TrafficPolicy, simulated_traffic
+from ops.pdm.traffic.traffic import Traffic, logged_traffic
 from storage.trajectory_table import MapLayer
 
 _NO_HISTORY = np.zeros((0, STATE_SIZE))

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ops.pdm.aggregate import human_filter
 from ops.pdm.pipeline import VERSIONS, Part, Simulated, Version
-from ops.pdm.policies import POLICIES, TrafficPolicy, simulated_traffic
 from ops.pdm.prepared import (
     PreparedScene,
     human_sub_scores,
@@ -21,9 +19,11 @@ from ops.pdm.prepared import (
     sub_scores,
     total_score,
 )
-from ops.pdm.quirks import Quirks
-from ops.pdm.scene import Scene
-from ops.pdm.vehicle import KEY_STEP_S, POSES, STEP_S, to_ego
+from ops.pdm.rules.aggregate import human_filter
+from ops.pdm.rules.quirks import Quirks
+from ops.pdm.rules.vehicle import KEY_STEP_S, POSES, STEP_S, to_ego
+from ops.pdm.scene.scene import Scene
+from ops.pdm.traffic.policies import POLICIES, TrafficPolicy, simulated_traffic
 from ops.pool import worker_pool
 from storage.errors import ConfigError
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ops.synthesize.camera import Camera
-from ops.synthesize.expert import SHORTEST_EVENT_S, DriveConfig, drive
-from ops.synthesize.film import film, weather
-from ops.synthesize.ground import Palette
-from ops.synthesize.nuplan_writer import write_map
-from ops.synthesize.openscene_writer import CAMERA_YAWS_DEG, CAMERAS, write_log
-from ops.synthesize.props import parked_cars
-from ops.synthesize.recording import Recording
-from ops.synthesize.render import Light
-from ops.synthesize.town import Town, TownConfig, build_town
+from ops.synthesize.film.camera import Camera
+from ops.synthesize.film.film import film, weather
+from ops.synthesize.film.ground import Palette
+from ops.synthesize.film.props import parked_cars
+from ops.synthesize.film.render import Light
+from ops.synthesize.town.town import Town, TownConfig, build_town
+from ops.synthesize.traffic.expert import SHORTEST_EVENT_S, DriveConfig, drive
+from ops.synthesize.traffic.recording import Recording
+from ops.synthesize.writers.nuplan import write_map
+from ops.synthesize.writers.openscene import CAMERA_YAWS_DEG, CAMERAS, write_log
 from storage.errors import ConfigError, unknown_name
 
 SPLITS = ("train", "val", "test")

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from storage.camera import Camera
 from storage.trajectory_table import Category, MapLayer
 
 
@@ -35,16 +36,6 @@ class LogRef:
     image_files: tuple[Path, ...]   # images, front camera first, each camera sorted by name
 
 
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """Calibration of one camera at the stored image size."""
-
-    name: str
-    width: int                      # pixels
-    height: int
-    intrinsics: np.ndarray          # (3, 3) pixels
-    camera_to_ego: np.ndarray       # (4, 4) camera (x right, y down, z forward) -> ego (rear axle, on the ground)
-    distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)   # k1, k2, p1, p2, k3; zeros: rectified
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from storage.camera import Camera
 from storage.errors import SourceError
-from storage.sources.contract import Agents, Camera, Capabilities, Lights, LogRef, MapObject, RawImage, Signals
+from storage.sources.contract import Agents, Capabilities, Lights, LogRef, MapObject, RawImage, Signals
 from storage.sources.images import image_size
 from storage.sources.kitti_odometry import CAMERAS, REAR_AXLE_IN_IMU, read_drive_frames, read_timestamps_us
 from storage.sources.kitti_tracklets import read_tracklets

@@ -12,18 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from storage.camera import Camera
 from storage.errors import SourceError
-from storage.sources.contract import (
-    Agents,
-    Camera,
-    Capabilities,
-    Category,
-    Lights,
-    LogRef,
-    MapObject,
-    RawImage,
-    Signals,
-)
+from storage.sources.contract import Agents, Capabilities, Category, Lights, LogRef, MapObject, RawImage, Signals
 from storage.sources.images import image_size
 from storage.sources.nuscenes_map import read_nuscenes_map
 from storage.sources.nuscenes_tables import (

@@ -16,17 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from storage.camera import Camera
 from storage.errors import SourceError
-from storage.sources.contract import (
-    Agents,
-    Camera,
-    Capabilities,
-    Lights,
-    LogRef,
-    MapObject,
-    RawImage,
-    Signals,
-)
+from storage.sources.contract import Agents, Capabilities, Lights, LogRef, MapObject, RawImage, Signals
 from storage.sources.images import image_size
 from storage.sources.nuplan_map import read_nuplan_map
 from storage.sources.openscene_frames import agents_of, command_of, lidar_to_ego_of, read_log_frames

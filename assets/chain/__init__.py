@@ -1,0 +1,1 @@
+"""What the nine assets share: their specifications, one materialization, checks, metadata, code versions."""

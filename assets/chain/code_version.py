@@ -1,0 +1,51 @@
+"""Version of the code that makes an artefact: the modules that do the work and all of ours that they import."""
+
+import ast
+from functools import cache, lru_cache
+from pathlib import Path
+
+from storage.artifact import code_version_of
+
+ROOT = Path(__file__).parents[2]
+OUR_PACKAGES = ("assets", "models", "ops", "storage")
+# Code that carries bytes but cannot change what an artefact holds; a change here makes nothing stale.
+PLUMBING = ("storage/errors.py", "storage/artifact.py", "storage/lake.py", "storage/catalogue.py", "ops/training/launch.py",
+            "ops/ingest/each_log.py", "ops/ingest/quarantine.py")
+
+
+@lru_cache
+def _code_version_of_modules(modules: tuple[str, ...]) -> str:
+    return code_version_of([ROOT / name for name in modules_of(modules)])
+
+
+def modules_of(modules: tuple[str, ...]) -> list[str]:
+    """These files or folders and every module of ours that they import, also inside functions; plumbing left out."""
+    pending = [file for name in modules for file in _python_files(ROOT / name)]
+    seen: set[Path] = set()
+    while pending:
+        file = pending.pop()
+        if file in seen or str(file.relative_to(ROOT)) in PLUMBING:
+            continue
+        seen.add(file)
+        pending += [module for name in _imported(file) for module in _files_of_module(name)]
+    return sorted(str(file.relative_to(ROOT)) for file in seen)
+
+
+def _python_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
+
+
+@cache
+def _imported(file: Path) -> frozenset[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in names if name.split(".")[0] in OUR_PACKAGES)
+
+
+def _files_of_module(name: str) -> list[Path]:
+    path = ROOT.joinpath(*name.split("."))
+    return [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()]

@@ -1,0 +1,1 @@
+"""The latent-action model: inverse and forward dynamics around a quantizer."""

@@ -1,0 +1,88 @@
+"""The frozen VLM's hidden states, pooled by attention into a few memory tokens, and the planner that reads them.
+
+Not the VLM. The pooled tokens are keys and values of the cross-attention in the planner's decoder blocks. The pooling
+is the block of UniVLA's action decoder, the form that LatentVLA names; average pooling is the ablation.
+Legend: B rows, V visual tokens, S code slots, Q pooled tokens a stream, C VLM width, D planner width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from models.planners.attention import Attention, SwiGLU
+from models.planners.planner import Planner, PlannerConfig, Proposals, Scene
+
+
+@dataclass(frozen=True, slots=True)
+class FusionConfig:
+    """How the VLM's hidden states enter the planner."""
+
+    vlm_width: int = 128        # width of the hidden states; filled in from the VLM
+    width: int = 96             # width of the planner; filled in from its configuration
+    heads: int = 4
+    tokens: int = 2             # pooled tokens of each of the two streams
+    pool: str = "attention"     # attention, or average as ablation
+
+
+class AttentionPool(nn.Module):
+    """Learned queries look over a stream of hidden states: Linear, attention, SwiGLU."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.RMSNorm(config.vlm_width), nn.Linear(config.vlm_width, config.width))
+        self.queries_QD = nn.Parameter(0.02 * torch.randn(config.tokens, config.width))
+        self.norms = nn.ModuleList(nn.RMSNorm(config.width) for _ in range(3))
+        self.attention = Attention(config.width, config.heads)
+        self.feed_forward = SwiGLU(config.width)
+
+    def forward(self, hidden_BTC: torch.Tensor, condition_BQD: torch.Tensor | None = None) -> torch.Tensor:
+        stream_BTD = self.norms[0](self.project(hidden_BTC))
+        query_BQD = self.queries_QD.expand(len(hidden_BTC), -1, -1)
+        if condition_BQD is not None:
+            query_BQD = query_BQD + condition_BQD
+        pooled_BQD = query_BQD + self.attention(self.norms[1](query_BQD), stream_BTD)
+        return pooled_BQD + self.feed_forward(self.norms[2](pooled_BQD))
+
+
+class AveragePool(nn.Module):
+    """The ablation: the mean over the stream, projected, once for each pooled token."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.tokens = config.tokens
+        self.project = nn.Sequential(nn.RMSNorm(config.vlm_width),
+                                     nn.Linear(config.vlm_width, config.tokens * config.width))
+
+    def forward(self, hidden_BTC: torch.Tensor, condition_BQD: torch.Tensor | None = None) -> torch.Tensor:
+        pooled_BQD = self.project(hidden_BTC.mean(dim=1)).unflatten(-1, (self.tokens, -1))
+        return pooled_BQD if condition_BQD is None else pooled_BQD + condition_BQD
+
+
+class VlmFusion(nn.Module):
+    """Visual stream first; its pooled tokens condition the queries that pool the action stream."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        pool = {"attention": AttentionPool, "average": AveragePool}[config.pool]
+        self.visual_pool, self.action_pool = pool(config), pool(config)
+        self.norm = nn.RMSNorm(config.width)
+
+    def forward(self, visual_BVC: torch.Tensor, action_BSC: torch.Tensor) -> torch.Tensor:
+        """Memory tokens (B, 2 Q, D): the keys and values of the planner's second cross-attention."""
+        visual_BQD = self.visual_pool(visual_BVC)
+        return self.norm(torch.cat([visual_BQD, self.action_pool(action_BSC, visual_BQD)], dim=1))
+
+
+class FusedPlanner(nn.Module):
+    """The host planner with the VLM's pooled hidden states as its second memory."""
+
+    def __init__(self, config: PlannerConfig, fusion: FusionConfig) -> None:
+        super().__init__()
+        assert config.second_memory and config.width == fusion.width, "the planner reads the fusion's memory tokens"
+        self.planner, self.fusion, self.fusion_config = Planner(config), VlmFusion(fusion), fusion
+
+    def forward(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor, visual_BVC: torch.Tensor,
+                action_BSC: torch.Tensor) -> tuple[Proposals, Scene]:
+        """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8), and the VLM's hidden states."""
+        return self.planner(images_BHW3, camera_BN, status_B8, self.fusion(visual_BVC, action_BSC))

@@ -1,0 +1,1 @@
+"""Pictures and pages: charts, scenes, contact sheets and the template of every page."""

@@ -1,0 +1,29 @@
+"""Names and groups of planners, as tables and pictures show them."""
+
+from collections.abc import Sequence
+
+GROUPS = (("Blind: rules and ego status only", ("stopped", "constant_velocity", "constant_turn_rate",
+                                                "ego_status_mlp")),
+          ("Planners that see", ("planner_alone", "student_no_teacher", "vla", "student")),
+          ("References", ("pdm_closed", "human")))
+OURS = ("vla", "student")
+_NAMES = {"vla": "VLA", "pdm_closed": "PDM-Closed", "ego_status_mlp": "ego-status MLP", "human": "human log",
+          "student_no_teacher": "student without teacher"}
+_IMAGES = {"_blank": "black images", "_shuffled": "shuffled images"}
+
+
+def label(planner: str) -> str:
+    """A planner's name for people."""
+    for suffix, images in _IMAGES.items():
+        if planner.endswith(suffix):
+            return f"{label(planner.removesuffix(suffix))}, {images}"
+    return _NAMES.get(planner, planner.replace("_", " "))
+
+
+def grouped(planners: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The planners with their own images by group, in the order of the table; unknown ones last."""
+    own = [name for name in planners if not name.endswith(tuple(_IMAGES))]
+    known = {name for _, names in GROUPS for name in names}
+    groups = [(title, [name for name in names if name in own]) for title, names in GROUPS]
+    groups.append(("Others", [name for name in own if name not in known]))
+    return [(title, names) for title, names in groups if names]

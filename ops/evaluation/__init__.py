@@ -1,0 +1,1 @@
+"""Every planner on every test scene: PDM score, displacement errors, intervals, zero shot."""

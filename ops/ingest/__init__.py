@@ -1,0 +1,1 @@
+"""From raw logs to frame stores and tables, log by log, with a quarantine."""

@@ -1,0 +1,1 @@
+"""The pages of single logs and the index over them."""

@@ -1,0 +1,74 @@
+"""What the lake holds of one log, gathered for drawing: rows, codes, plans. Not the drawing.
+
+Legend: T frames.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ops.ingest.quarantine import quarantined
+from storage.errors import ArtifactError, unknown_name
+from storage.lake import Lake
+from storage.metrics_table import PLANS
+from storage.trajectory_table import read_table
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """The tables of one log and where its images lie."""
+
+    lake: Lake
+    log_id: str
+    rows: pa.Table                          # trajectories
+    has_frames: bool
+    codes: np.ndarray | None                # (T, 12), -1 where not valid
+    plans: dict[tuple[int, str], np.ndarray]    # (frame, planner) -> (8, 3)
+
+    def column(self, name: str) -> np.ndarray:
+        """One column of the trajectories as an array."""
+        return self.rows[name].to_numpy(zero_copy_only=False)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Time since the first frame, (T,)."""
+        time_us = self.column("timestamp_us")
+        return (time_us - time_us[0]) / 1e6
+
+    @property
+    def distance_m(self) -> float:
+        """Length of the driven path."""
+        return float(np.hypot(np.diff(self.column("x_m")), np.diff(self.column("y_m"))).sum())
+
+
+def read_log(lake: Lake, log_id: str) -> LogView:
+    """Tables, codes and plans of a log.
+
+    Raises ConfigError, with the nearest name, if it does not exist, and ArtifactError if it is set aside or none is made.
+    """
+    known = lake.log_ids("trajectories")
+    if log_id not in known and (record := quarantined(lake).get(log_id)) is not None:
+        raise ArtifactError(f"log '{log_id}' is in quarantine and has nothing to show", where=lake.quarantine,
+                            found=record.reason, do="mend or leave out the log; it is read again when its bytes change")
+    if not known:
+        raise ArtifactError("no log of this lake has trajectories yet", where=lake.root, expected="trajectories/<log_id>",
+                            do="make them: latentvla run --until trajectories")
+    if log_id not in known:
+        raise unknown_name("log", log_id, known)
+    rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")
+    mine = pc.field("log_id") == log_id
+    codes, relabeled = None, lake.link("relabeled") / "relabeled.parquet"
+    if relabeled.exists():
+        table = pq.read_table(relabeled, columns=["frame_index", "codes", "codes_valid"],
+                              filters=mine).sort_by("frame_index")
+        if len(table) == len(rows):
+            flat, valid = (np.stack(table[name].to_numpy(zero_copy_only=False)) for name in ("codes", "codes_valid"))
+            codes = np.where(valid, flat, -1).astype(int)
+    plans, file = {}, lake.link("evaluation") / "plans.parquet"
+    if file.exists():
+        for item in pq.read_table(file, schema=PLANS, filters=mine).to_pylist():
+            plans[item["frame_index"], item["planner"]] = np.reshape(item["plan_xyyaw"], (-1, 3))
+    return LogView(lake, log_id, rows, log_id in lake.log_ids("frames"), codes, plans)

@@ -1,0 +1,1 @@
+"""What moves in a PDM scene: recorded and reacting road users, and the PDM-Closed planner."""

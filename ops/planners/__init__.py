@@ -1,0 +1,1 @@
+"""Train planners, open them, and plan with them."""

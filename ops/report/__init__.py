@@ -1,0 +1,1 @@
+"""The report: one HTML file with scores, scenes, training curves and lineage."""

@@ -1,0 +1,1 @@
+"""Distil the student, export it, and plan with it."""

@@ -1,0 +1,1 @@
+"""The camera of the synthetic world: meshes, shading and JPEG frames."""

@@ -1,0 +1,1 @@
+"""The procedural town: streets, lanes, signals and routes."""

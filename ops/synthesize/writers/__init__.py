@@ -1,0 +1,1 @@
+"""Writers of public log formats: OpenScene, nuPlan maps, nuScenes."""

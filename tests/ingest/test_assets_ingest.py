@@ -1,0 +1,183 @@
+"""Ingest through Dagster: log by log, nothing twice, a broken log set aside, data versions that tell what is stale."""
+
+import shutil
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from assets.chain.asset_specs import needs_work, usable_logs
+from assets.chain.chain import RawLogs
+from ops.ingest.quarantine import quarantined
+from storage.artifact import read_checks, read_lineage
+from storage.lake import PER_LOG_LINKS
+from tests.worlds.tiny_chain import checks_of, ingest, tiny_chain
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A lake with the tiny world ingested once, and the run that did it."""
+    chain = tiny_chain(tmp_path_factory.mktemp("made") / "lake")
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield chain, instance, ingest(chain, instance)
+
+
+@pytest.fixture
+def own_logs(made, tmp_path):
+    """A chain over a copy of the tiny world's raw files, as somebody's own logs."""
+    shutil.copytree(made[0].raw_folder, tmp_path / "raw")
+    return tiny_chain(tmp_path / "lake", raw=tmp_path / "raw")
+
+
+def materialized(instance: dg.DagsterInstance, link: str, log: str) -> dg.AssetMaterialization:
+    """The latest materialization of one log's artefact."""
+    records = instance.fetch_materializations(dg.AssetRecordsFilter(dg.AssetKey(link), asset_partitions=[log]), limit=1)
+    return records.records[0].asset_materialization
+
+
+def test_every_log_is_ingested_and_passes_its_checks(made):
+    chain, _, result = made
+    assert result.success
+    assert set(checks_of(result).values()) == {True}, checks_of(result)
+    for link in PER_LOG_LINKS:
+        assert chain.lake.log_ids(link) == RawLogs(chain).ids
+
+
+def test_the_data_version_of_a_log_is_that_of_its_artefact(made):
+    chain, instance, _ = made
+    for link in PER_LOG_LINKS:
+        for log in RawLogs(chain).ids:
+            tags = materialized(instance, link, log).tags
+            assert tags[DATA_VERSION_TAG] == read_lineage(chain.lake.log(link, log)).version
+
+
+def test_lineage_of_a_log_leads_to_its_raw_log(made):
+    chain = made[0]
+    log = RawLogs(chain).ids[0]
+    tables = read_lineage(chain.lake.log("trajectories", log))
+    images = read_lineage(chain.lake.log("frames", log))
+    raw = read_lineage(chain.lake.log("raw_logs", log))
+    assert tables.parents == {f"raw_logs/{log}": raw.version, f"frames/{log}": images.version}
+    assert images.parents == {f"raw_logs/{log}": raw.version}
+
+
+def test_a_log_that_did_not_change_is_not_ingested_again(made):
+    chain, instance, _ = made
+    before = {link: read_lineage(chain.lake.log(link, log)).created_utc for link in PER_LOG_LINKS
+              for log in RawLogs(chain).ids}
+    assert not any(needs_work(chain, RawLogs(chain), log) for log in RawLogs(chain).ids)
+    result = ingest(chain, instance)
+    assert result.success
+    assert {item.metadata["logs made"].value for item in materializations_with(result, "logs made")} == {0}
+    assert before == {link: read_lineage(chain.lake.log(link, log)).created_utc for link in PER_LOG_LINKS
+                      for log in RawLogs(chain).ids}
+
+
+def test_every_materialization_has_a_picture_or_a_table(made):
+    found = {item.asset_key.to_user_string(): item.metadata for item in materializations_with(made[2], "logs made")}
+    assert set(found) == set(PER_LOG_LINKS)
+    for metadata in found.values():
+        assert any(isinstance(value, dg.TableMetadataValue) or "data:image/" in str(value.value)
+                   for value in metadata.values())
+        assert all(len(str(value.value)) < 100_200 for value in metadata.values())
+
+
+def test_the_catalogue_shows_the_run_as_a_whole_and_of_each_log_its_own_row(made):
+    chain, instance, _ = made
+    for link in PER_LOG_LINKS:
+        latest = instance.get_latest_materialization_event(dg.AssetKey(link)).asset_materialization
+        assert "logs made" in latest.metadata       # the asset's page shows the latest event
+        for log in RawLogs(chain).ids:
+            row = materialized(instance, link, log).metadata["this log"].records[0].data
+            assert row["log_id"] == log and len(row) > 2
+
+
+def test_a_truncated_image_sets_its_log_aside_and_the_others_go_on(own_logs):
+    broken, *good = RawLogs(own_logs).ids
+    image = sorted(own_logs.raw_folder.rglob(f"{broken}/CAM_F0/*.jpg"))[3]
+    whole = image.read_bytes()
+    image.write_bytes(whole[:len(whole) // 2])
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = ingest(own_logs, instance)
+        assert result.success
+        assert own_logs.lake.log_ids("trajectories") == good == usable_logs(own_logs)
+        record = quarantined(own_logs.lake)[broken]
+        assert record.link == "frames" and image.name in record.reason
+        assert checks_of(result)["logs_are_readable"] is False
+        observed = [event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"]
+        assert {event.partition for event in observed} == {broken}
+        assert not needs_work(own_logs, RawLogs(own_logs), broken)      # the same bytes would fail again
+
+        image.write_bytes(whole)
+        assert needs_work(own_logs, RawLogs(own_logs), broken)
+        assert ingest(own_logs, instance).success
+        assert quarantined(own_logs.lake) == {} and broken in usable_logs(own_logs)
+
+
+def test_a_log_whose_bytes_change_is_ingested_again_and_no_other(own_logs):
+    with dg.DagsterInstance.ephemeral() as instance:
+        ingest(own_logs, instance)
+        changed, *others = RawLogs(own_logs).ids
+        before = {log: read_lineage(own_logs.lake.log("frames", log)).version for log in RawLogs(own_logs).ids}
+        images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
+        images[2].write_bytes(images[3].read_bytes())
+        assert [log for log in RawLogs(own_logs).ids if needs_work(own_logs, RawLogs(own_logs), log)] == [changed]
+        ingest(own_logs, instance)
+    after = {log: read_lineage(own_logs.lake.log("frames", log)).version for log in RawLogs(own_logs).ids}
+    assert after[changed] != before[changed] and all(after[log] == before[log] for log in others)
+
+
+def test_rows_that_break_a_blocking_rule_are_named_and_recorded_beside_their_log(made, tmp_path):
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    shutil.copytree(made[0].lake.root, tmp_path / "lake", symlinks=True)
+    chain = tiny_chain(tmp_path / "lake")
+    bad, *good = RawLogs(chain).ids
+    file = chain.lake.log("trajectories", bad) / "trajectories.parquet"
+    table = pq.read_table(file)
+    speed = pc.add(table["vx_mps"], 500.0)
+    column = table.schema.get_field_index("vx_mps")
+    pq.write_table(table.set_column(column, pa.field("vx_mps", pa.float64(), False), speed), file)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = ingest(chain, instance)
+    assert not result.success
+    failed = next(item for item in result.get_asset_check_evaluations() if item.check_name == "speed_in_range")
+    assert failed.metadata["failed rows"].records[0].data["row"].startswith(bad)
+    assert read_checks(chain.lake.log("trajectories", bad))["speed_in_range"] is False
+    assert all(read_checks(chain.lake.log("trajectories", log))["speed_in_range"] for log in good)
+
+
+def materializations_with(result: dg.ExecuteInProcessResult, name: str) -> list[dg.AssetMaterialization]:
+    """One materialization of each asset of a run: the first that carries this metadata."""
+    first: dict[dg.AssetKey, dg.AssetMaterialization] = {}
+    for event in result.get_asset_materialization_events():
+        item = event.materialization
+        if name in item.metadata:
+            first.setdefault(item.asset_key, item)
+    return list(first.values())
+
+
+def test_only_what_was_made_from_a_changed_log_is_stale_in_the_ui(own_logs):
+    with dg.DagsterInstance.ephemeral() as instance:
+        ingest(own_logs, instance)
+        changed, *others = RawLogs(own_logs).ids
+        assert {stale(instance, link, log) for link in PER_LOG_LINKS for log in (changed, *others)} == {False}
+        images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
+        images[2].write_bytes(images[3].read_bytes())
+        ingest(own_logs, instance, [changed], links=("raw_logs",))
+        assert stale(instance, "frames", changed) and stale(instance, "trajectories", changed)
+        assert not any(stale(instance, link, log) for link in PER_LOG_LINKS for log in others)
+
+
+def stale(instance: dg.DagsterInstance, link: str, log: str) -> bool:
+    """Whether Dagster would mark this log's artefact as out of date."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+    from dagster._core.loader import LoadingContextForTest
+
+    from tests.worlds.tiny_chain import MODULES
+
+    graph = dg.Definitions(assets=dg.load_assets_from_modules(MODULES), resources={"chain": None}).resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    return resolver.get_status(dg.AssetKey(link), log) is StaleStatus.STALE

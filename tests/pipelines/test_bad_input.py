@@ -1,0 +1,165 @@
+"""Every kind of broken log in one raw folder: each is set aside with its reason, and the sound one goes on.
+
+What a person can mistype (a folder, a scale, a source, a link) stands in test_cli.py; checkpoints in test_checkpoint.py
+and test_export.py.
+"""
+
+import ast
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from assets.chain.asset_specs import needs_work, usable_logs
+from assets.chain.chain import Chain, RawLogs
+from ops.ingest.quarantine import QuarantineRecord, quarantined
+from pipelines.cli import main
+from storage.errors import SourceError
+from storage.sources import SOURCES
+from tests.worlds import tiny_openscene as tiny
+from tests.worlds.tiny_chain import checks_of, ingest, tiny_chain
+
+SOUND = "log_sound"
+LONG_AGO_US = 1_500_000_000_000_000
+# log -> fields of its frame 7 that are changed
+BROKEN_FRAMES = {
+    "log_nan": {"ego2global_translation": np.array([np.nan, 0.0, 0.0])},
+    "log_jump": {"ego2global_translation": np.array([900.0, 0.0, 0.0])},
+    "log_back": {"timestamp": LONG_AGO_US},
+}
+CUT_FRAME = 3
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What a person must be told of a log that is set aside: a part of each line of the message."""
+
+    link: str           # at which it is set aside
+    what: str
+    where: str          # after the name of the log
+    expected: str
+    found: str
+    do: str
+
+
+REPAIR = "correct or leave out this log"
+EXPECTED = {
+    "log_nan": Reason("frames", "pose_world is not a number", "frame 7, file", "finite values", "nan", REPAIR),
+    "log_jump": Reason("frames", "the pose jumps", "frame 7, file", "agrees with the speed", "(2 frames are bad)", REPAIR),
+    "log_back": Reason("frames", "time stamps go back", "frame 7, file", "strictly increasing", "-", REPAIR),
+    "log_cut": Reason("frames", "an image cannot be read", f"frame {CUT_FRAME}, file", "a whole JPEG",
+                      "without its end marker", "download or write the image again"),
+    "log_evil": Reason("raw_logs", "more than plain data", "log_evil.pkl", "numpy arrays", "system", "do not open it"),
+    "log_half": Reason("raw_logs", "this pickle cannot be read", "log_half.pkl", "a whole pickle", "Error",
+                       "download or write the file again"),
+    "log_short": Reason("trajectories", "shorter than one window", "", "at least 5.5 s", "2.50 s, 6 frames",
+                        "join it with its neighbours"),
+}
+LAYOUTS = {"openscene": "navsim_logs/<split>/<log>.pkl", "kitti_raw": "<date>/<date>_drive_<number>_sync",
+           "nuscenes": "v1.0-<part>/scene.json"}
+ROOT = Path(__file__).parents[2]
+
+
+class Evil:
+    """Touches a file when it is unpickled by a reader that trusts its input."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.file}",)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A chain over a raw folder with one sound log and one of every broken kind, ingested once."""
+    folder = tmp_path_factory.mktemp("bad")
+    raw = folder / "raw"
+    for log in (SOUND, *EXPECTED):
+        frames = tiny.write_log(raw, log, frames=6 if log == "log_short" else 16)
+        frames[min(7, len(frames) - 1)] |= BROKEN_FRAMES.get(log, {})
+        file = tiny.write_frames_file(raw, log, "train", frames)
+        if log == "log_evil":
+            file.write_bytes(pickle.dumps([Evil(folder / "it_ran"), *frames]))
+        elif log == "log_half":
+            file.write_bytes(file.read_bytes()[:-2000])
+        elif log == "log_cut":
+            image = raw / "sensor_blobs" / "train" / frames[CUT_FRAME]["cams"]["CAM_F0"]["data_path"]
+            image.write_bytes(image.read_bytes()[:-200])
+    chain = tiny_chain(folder / "lake", raw=raw)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = ingest(chain, instance)
+        assert result.success and checks_of(result)["logs_are_readable"] is False
+    return chain
+
+
+@pytest.fixture(scope="module")
+def records(chain: Chain) -> dict[str, QuarantineRecord]:
+    return quarantined(chain.lake)
+
+
+def test_only_the_broken_logs_are_set_aside_and_the_sound_one_goes_on(chain: Chain,
+                                                                      records: dict[str, QuarantineRecord]) -> None:
+    assert set(records) == set(EXPECTED)
+    assert usable_logs(chain) == chain.lake.log_ids("trajectories") == [SOUND]
+    assert not any(needs_work(chain, RawLogs(chain), log) for log in RawLogs(chain).ids)    # the same bytes fail again
+
+
+@pytest.mark.parametrize("log", EXPECTED)
+def test_the_reason_says_what_is_wrong_where_and_what_to_do(records: dict[str, QuarantineRecord], log: str) -> None:
+    wanted, record = EXPECTED[log], records[log]
+    what, *lines = record.reason.split("\n")
+    said = dict(line.strip().split(": ", 1) for line in lines)
+    assert list(said) == ["where", "expected", "found", "what to do"], record.reason
+    assert record.link == wanted.link and wanted.what in what
+    assert said["where"].startswith(f"log {log}") and wanted.where in said["where"], record.reason
+    assert wanted.expected in said["expected"] and wanted.found in said["found"], record.reason
+    assert wanted.do in said["what to do"], record.reason
+
+
+def test_a_pickle_with_code_in_it_is_never_run(chain: Chain) -> None:
+    assert not (chain.lake.root.parent / "it_ran").exists()
+
+
+def test_a_person_sees_every_reason_on_the_index_page(chain: Chain, tmp_path: Path) -> None:
+    index = tmp_path / "index.html"
+    assert main(["show", "--lake", str(chain.lake.root), "--out", str(index)]) == 0
+    text = index.read_text()
+    assert all(f"set aside at {reason.link}" in text and reason.what in text for reason in EXPECTED.values())
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_raw_folder_that_is_missing_a_file_or_without_logs_says_what_should_lie_there(
+        source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "holiday.mp4").touch()
+    for raw, what, found in (("nowhere", "does not exist", "nothing"), ("dagster.yaml", "does not exist", "a file"),
+                             ("empty", "there is no log", "an empty folder"), ("other", "there is no log", "holiday.mp4")):
+        assert main(["run", "--scale", "smoke", "--source", source, "--raw", str(tmp_path / raw),
+                     "--lake", str(tmp_path / "lake")]) == 2
+        error = capsys.readouterr().err
+        assert what in error and f"where: {tmp_path / raw}" in error and "Traceback" not in error
+        assert LAYOUTS[source] in error and f"found: {found}" in error and "--raw" in error
+
+
+@pytest.mark.parametrize("file", [*sorted((ROOT / "storage" / "sources").glob("*.py")), ROOT / "ops" / "decode.py",
+                                  ROOT / "ops" / "extract.py"], ids=lambda file: file.name)
+def test_every_refusal_of_a_log_says_where_what_was_expected_what_was_found_and_what_to_do(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "SourceError":
+            assert {word.arg for word in node.keywords} == {"where", "expected", "found", "do"}, f"line {node.lineno}"
+
+
+def test_the_log_is_named_once_whether_or_not_the_reader_knew_it() -> None:
+    knew = SourceError("bad", where="log a, frame 3", expected="good", found="bad", do="repair")
+    assert knew.of_log("a") is knew
+    assert str(knew.of_log("a2").where) == "log a2, log a, frame 3"
+    assert str(SourceError("bad", where="/raw/a.pkl").of_log("a").where) == "log a, /raw/a.pkl"
+    assert str(SourceError("bad").of_log("a").where) == "log a"

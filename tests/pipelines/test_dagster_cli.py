@@ -1,0 +1,122 @@
+"""`dagster` and `dg` in the activated environment, from the root of a checkout: no option, no exported variable.
+
+The checkout is a folder with copies of the three files that matter there, so the real one's history stays untouched.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pipelines.dagster_cli import defaults_for
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout's root, seen from which a command finds our definitions; the packages are installed."""
+    for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def activated(**more: str) -> dict[str, str]:
+    """The environment after `source .venv/bin/activate`."""
+    return os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "VIRTUAL_ENV": str(BIN.parent)} | more
+
+
+def test_dagster_materializes_an_asset_in_the_words_of_its_manual(checkout):
+    """The lake is empty, so the student says what it needs: the command has found our definitions and run the asset."""
+    found = subprocess.run(["dagster", "asset", "materialize", "--select", "student"], cwd=checkout, env=activated(),
+                           capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "no log has been ingested" in found.stdout + found.stderr
+    assert (checkout / ".dagster" / "storage").is_dir()         # the run is kept: history needs no DAGSTER_HOME
+    assert not (checkout / "storage").exists()
+
+
+@pytest.mark.slow
+def test_dg_launches_an_asset(checkout):
+    found = subprocess.run(["dg", "launch", "--assets", "student"], cwd=checkout, env=activated(), capture_output=True,
+                           text=True, check=False)
+    assert found.returncode == 1
+    assert "no log has been ingested" in found.stdout + found.stderr
+
+
+@pytest.mark.slow
+def test_dagster_dev_serves_our_definitions(checkout):
+    port = free_port()
+    server = subprocess.Popen(["dagster", "dev", "--port", str(port)], cwd=checkout, env=activated(),
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        names = poll(lambda: asset_names(port), 90)
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+    assert {"raw_logs", "codebook", "student", "report"} <= names
+
+
+def test_only_commands_that_need_a_target_get_one():
+    assert defaults_for(["asset", "materialize", "--select", "student"], {})["asset"]["materialize"]
+    assert "dev" not in defaults_for(["dev"], {})
+
+
+@pytest.mark.parametrize("target", [["-m", "other"], ["--module-name=other"], ["-fother.py"], ["--python-file", "o.py"]])
+def test_a_target_that_the_user_names_wins(target):
+    assert defaults_for(["asset", "materialize", *target, "--select", "x"], {}) == {}
+
+
+def test_a_target_in_the_environment_wins():
+    assert defaults_for(["asset", "list"], {"DAGSTER_MODULE_NAME": "other"}) == {}
+
+
+def test_nothing_is_exported_to_the_children(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dagster", "--version"])
+    from pipelines.dagster_cli import main
+
+    with pytest.raises(SystemExit):
+        main()
+    assert "DAGSTER_MODULE_NAME" not in os.environ
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def asset_names(port: int) -> set[str] | None:
+    """Keys of all assets that the running UI knows, or None while it starts."""
+    query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            nodes = json.load(answer)["data"]["assetNodes"]
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return None
+    return {node["assetKey"]["path"][-1] for node in nodes} or None
+
+
+def poll(ask, seconds: float):
+    """What `ask` answers as soon as it answers anything."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if (answer := ask()) is not None:
+            return answer
+        time.sleep(0.5)
+    raise AssertionError(f"no answer within {seconds} s")

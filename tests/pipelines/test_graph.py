@@ -1,0 +1,99 @@
+"""The graph as Dagster shows it: keys, dependencies, checks, jobs, schedules and sensors against a kept snapshot.
+
+After a change that is meant: LATENTVLA_UPDATE_SNAPSHOT=1 pytest tests/pipelines/test_graph.py, and look at the difference.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.chain.asset_specs import LINKS
+from pipelines.definitions import defs
+from storage import lake
+from storage.trajectory_table import MEANING, RELABELED
+
+ROOT = Path(__file__).parents[2]
+SNAPSHOT = Path(__file__).with_name("graph.json")
+
+
+def graph() -> dict:
+    """What the snapshot holds."""
+    nodes = defs.resolve_asset_graph()
+    assets = {}
+    for key in sorted(nodes.get_all_asset_keys(), key=lambda key: list(LINKS).index(key.to_user_string())):
+        node = nodes.get(key)
+        assets[key.to_user_string()] = {
+            "deps": sorted(parent.to_user_string() for parent in node.parent_keys), "group": node.group_name,
+            "kinds": sorted(node.kinds or ()), "owners": sorted(node.owners), "partitioned": node.is_partitioned,
+            "checks": {check.name: "blocking" if nodes.get(check).blocking else "warns"
+                       for check in sorted(nodes.get_check_keys_for_assets({key}), key=lambda check: check.name)}}
+    repository = defs.get_repository_def()
+    return {
+        "assets": assets,
+        "jobs": {job.name: sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)
+                 for job in repository.get_all_jobs() if not job.name.startswith("__")},
+        "schedules": {item.name: f"{item.cron_schedule} {item.job_name}" for item in repository.schedule_defs},
+        "sensors": {item.name: item.job_name for item in repository.sensor_defs}}
+
+
+def test_the_graph_is_the_one_in_the_snapshot():
+    found = json.dumps(graph(), indent=1)
+    if os.environ.get("LATENTVLA_UPDATE_SNAPSHOT"):
+        SNAPSHOT.write_text(found + "\n")
+    assert found == SNAPSHOT.read_text().strip()
+
+
+def test_every_column_that_the_catalogue_shows_has_a_meaning():
+    assert set(MEANING) == set(RELABELED.names) and all(MEANING.values())
+
+
+def test_the_assets_are_exactly_the_nine_links_of_the_lake():
+    assert tuple(graph()["assets"]) == lake.LINKS == tuple(LINKS)
+
+
+def test_dependencies_of_the_assets_are_those_from_which_lineage_is_made():
+    for name, node in graph()["assets"].items():
+        assert set(LINKS[name].deps) <= set(node["deps"]), name
+
+
+@pytest.mark.parametrize("key", LINKS)
+def test_a_person_can_read_what_an_asset_is(key):
+    spec = next(spec for spec in defs.resolve_all_asset_specs() if spec.key == dg.AssetKey(key))
+    assert len(spec.description or "") > 100
+    assert spec.code_version and spec.owners and spec.kinds and spec.group_name != "default"
+
+
+def test_every_check_says_what_it_guards():
+    nodes = defs.resolve_asset_graph()
+    for key in nodes.asset_check_keys:
+        assert len(nodes.get(key).description or "") > 15, key
+
+
+def test_definitions_load_without_the_heavy_libraries():
+    heavy = ["torch", "ray", "great_expectations", "transformers", "zarr", "duckdb", "cv2", "matplotlib"]
+    code = f"import sys, pipelines.definitions; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_definitions_file_stays_short():
+    assert len((ROOT / "pipelines" / "definitions.py").read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize("package", ["assets", "pipelines"])
+def test_no_file_that_dagster_reads_postpones_its_annotations(package):
+    for file in (ROOT / package).rglob("*.py"):
+        assert "from __future__ import annotations" not in file.read_text(), file
+
+
+@pytest.mark.parametrize("name", ["pipelines", "assets", "ops", "models", "storage"])
+def test_our_packages_are_ours(name):
+    """Some of these names are also on the package index; a foreign package would win outside the checkout."""
+    code = f"import {name}; print({name}.__file__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    assert Path(found.stdout.strip()) == ROOT / name / "__init__.py"

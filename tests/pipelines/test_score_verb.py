@@ -1,0 +1,114 @@
+"""`latentvla score PLANS`: what it prints and writes, and what it says when something is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from ops.pdm.score_file import RESULTS
+from pipelines.cli import main
+from storage.lake import Lake
+from tests.worlds.tiny_lake import FRAMES, write_tiny_lake
+from tests.worlds.tiny_pdm import straight
+
+SCENES = range(3, FRAMES - 10)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    return write_tiny_lake(tmp_path_factory.mktemp("lake"))
+
+
+def write_plans(file: Path, *rows: dict) -> Path:
+    pq.write_table(pa.Table.from_pylist(list(rows)), file)
+    return file
+
+
+def row(frame: int, planner: str = "steady", *, speed: float = 8.0, log_id: str = "log-a") -> dict:
+    return {"log_id": log_id, "frame_index": frame, "planner": planner, "poses": straight(speed)[0].ravel().tolist()}
+
+
+def say(capsys: pytest.CaptureFixture, lake: Lake, *words: object) -> tuple[int, str, str]:
+    """Exit code, output and errors of `latentvla score`."""
+    code = main(["score", *map(str, words), "--lake", str(lake.root)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_means_are_printed_by_planner_and_version_with_how_many_plans_they_stand_on(lake, capsys, tmp_path):
+    plans = write_plans(tmp_path / "plans.parquet", *(row(frame) for frame in SCENES), row(5, "still", speed=0.0))
+    code, out, _ = say(capsys, lake, plans)
+    assert code == 0
+    first, second = out.split("EPDMS (NAVSIM v2.2)")
+    assert "PDMS (NAVSIM v1.1)" in first
+    for part in (first, second):
+        lines = [line.split()[:3] for line in part.splitlines() if line.startswith(("steady", "still"))]
+        assert lines == [["steady", "test", f"{len(SCENES)}/{len(SCENES)}"], ["still", "test", "1/1"]]
+    assert "lk" not in first and "lk" in second
+    results = pq.read_table(tmp_path / "plans.scores.parquet")
+    assert results.schema == RESULTS and len(results) == 2 * (len(SCENES) + 1)
+    assert set(results["n_expected"].to_pylist()) == {len(SCENES), 1}
+
+
+def test_a_plan_without_a_score_is_named_with_its_reason_and_still_counts(lake, capsys, tmp_path):
+    broken = row(6) | {"poses": [float("nan")] * 24}
+    plans = write_plans(tmp_path / "plans.parquet", row(5), broken, row(1), row(5, log_id="log-z"))
+    code, out, _ = say(capsys, lake, plans, "--versions", "v1")
+    assert code == 0 and "EPDMS" not in out
+    assert ["steady", "test", "1/3"] in [line.split()[:3] for line in out.splitlines()]
+    assert ["steady", "?", "0/1"] in [line.split()[:3] for line in out.splitlines()]
+    assert "not scored: 3 plans" in out
+    assert "the plan holds NaN or infinity: steady at log log-a, frame 6" in out
+    assert "no log 'log-z'" in out and "no scene at this frame" in out
+
+
+def test_scenes_without_a_plan_are_counted_when_a_split_is_named(lake, capsys, tmp_path):
+    plans = write_plans(tmp_path / "plans.parquet", *(row(frame) for frame in SCENES))
+    _, out, _ = say(capsys, lake, plans, "--versions", "v1", "--expect-split", "test")
+    assert f"{len(SCENES)}/{2 * len(SCENES)}" in out
+    assert f"{len(SCENES)}  the file has no plan for this scene: steady at log log-b, frame 3;" in out
+
+
+def test_results_are_written_as_csv_if_the_name_says_so(lake, capsys, tmp_path):
+    plans, file = write_plans(tmp_path / "plans.parquet", row(5)), tmp_path / "new" / "scores.csv"
+    code, out, _ = say(capsys, lake, plans, "--out", file)
+    assert code == 0 and f"results: {file}" in out
+    table = pyarrow.csv.read_csv(file)
+    assert table.column_names == RESULTS.names
+    assert np.isfinite(table["score"].to_numpy()).all()
+
+
+def test_two_processes_give_what_one_gives(lake, capsys, tmp_path):
+    plans = write_plans(tmp_path / "plans.parquet", row(5), row(7, log_id="log-b"))
+    results = []
+    for processes in (1, 2):
+        say(capsys, lake, plans, "--processes", processes, "--versions", "v1")
+        results.append(pq.read_table(tmp_path / "plans.scores.parquet"))
+    assert results[0].equals(results[1])
+
+
+@pytest.mark.parametrize(("words", "hint"), [
+    (("missing.parquet",), "there is no such file of plans"),
+    (("text.parquet",), "no Parquet"),
+    (("other.parquet",), "log_id, frame_index, planner, poses, dt_s"),
+    (("words.parquet",), "have other types"),
+    (("nameless.parquet",), "no planner"),
+    (("good.parquet", "--versions", "v3"), "v1 or v2"),
+    (("good.parquet", "--versions", ","), "v1 or v2"),
+    (("good.parquet", "--expect-split", "tets"), "did you mean 'test'"),
+    (("good.parquet", "--out", "scores.txt"), ".parquet or .csv"),
+    (("good.parquet", "--out", "good.parquet"), "not over them"),
+    (("good.parquet", "--against-devkit", "cache"), "pip install"),
+])
+def test_a_mistake_is_answered_with_what_is_wanted(lake, capsys, tmp_path, monkeypatch, words, hint):
+    monkeypatch.chdir(tmp_path)
+    write_plans(Path("good.parquet"), row(5))
+    Path("text.parquet").write_text("log_id,frame_index")
+    write_plans(Path("other.parquet"), {"a": 1})
+    write_plans(Path("words.parquet"), row(5) | {"poses": "0 0 0"})
+    write_plans(Path("nameless.parquet"), row(5) | {"planner": None}, row(6))
+    code, _, err = say(capsys, lake, *words)
+    assert code == 2 and hint in err and "Traceback" not in err

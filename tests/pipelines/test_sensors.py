@@ -1,0 +1,99 @@
+"""The sensors: new logs are ingested, just those; enough of them ask for retraining."""
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.chain.chain import RawLogs
+from assets.chain.per_log import PARTITIONS
+from pipelines.schedules import SCHEDULES, retraining
+from pipelines.sensors import SENSORS, enough_new_logs, neighbours, new_logs
+from storage.artifact import plan, write_artifact
+from tests.worlds.tiny_chain import TINY, ingest, tiny_chain
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The raw files of the tiny world."""
+    chain = tiny_chain(tmp_path_factory.mktemp("world") / "lake")
+    with dg.DagsterInstance.ephemeral() as instance:
+        ingest(chain, instance, links=("raw_logs",))
+    return chain.raw_folder
+
+
+@pytest.fixture
+def chain(tmp_path, world):
+    """Somebody's own logs in a raw folder of their own, not ingested yet."""
+    shutil.copytree(world, tmp_path / "raw")
+    return tiny_chain(tmp_path / "lake", raw=tmp_path / "raw")
+
+
+def look(chain, instance):
+    """What the sensor answers, after its partitions were added as the daemon does."""
+    found = new_logs(dg.build_sensor_context(instance=instance, resources={"chain": chain}))
+    for request in getattr(found, "dynamic_partitions_requests", None) or []:
+        instance.add_dynamic_partitions(PARTITIONS, list(request.partition_keys))
+    return found
+
+
+def ranges(found) -> list[tuple[str, str]]:
+    """First and last log of each run that is asked for."""
+    return [(request.tags["dagster/asset_partition_range_start"], request.tags["dagster/asset_partition_range_end"])
+            for request in found.run_requests]
+
+
+def test_all_logs_of_a_new_folder_are_ingested_in_one_run(chain):
+    with dg.DagsterInstance.ephemeral() as instance:
+        found, ids = look(chain, instance), RawLogs(chain).ids
+        assert ranges(found) == [(ids[0], ids[-1])]
+        assert list(instance.get_dynamic_partitions(PARTITIONS)) == ids
+
+
+def test_a_log_that_is_dropped_in_later_is_ingested_alone(chain, tmp_path):
+    late = RawLogs(chain).ids[0]
+    file = next(chain.raw_folder.rglob(f"{late}.pkl"))
+    kept = file.rename(tmp_path / "late.pkl")
+    with dg.DagsterInstance.ephemeral() as instance:
+        look(chain, instance)
+        assert ingest(chain, instance).success
+        assert isinstance(look(chain, instance), dg.SkipReason)
+        kept.rename(file)
+        assert ranges(look(chain, instance)) == [(late, late)]
+
+
+def test_a_log_is_asked_for_once_as_long_as_its_bytes_stay(chain):
+    with dg.DagsterInstance.ephemeral() as instance:
+        keys = [{request.run_key for request in look(chain, instance).run_requests} for _ in range(2)]
+    assert len(keys[0]) == 1 and keys[0] == keys[1]     # Dagster starts one run a key
+
+
+def test_logs_between_others_that_are_done_are_asked_for_in_runs_of_neighbours():
+    assert neighbours({"b", "c", "e"}, ["a", "b", "c", "d", "e"]) == [["b", "c"], ["e"]]
+    assert neighbours({"a"}, ["a"]) == [["a"]] and neighbours(set(), ["a"]) == []
+
+
+def test_retraining_is_asked_for_when_enough_logs_arrived_since_the_codebook(chain):
+    with dg.DagsterInstance.ephemeral() as instance:
+        ingest(chain, instance)
+    assert isinstance(enough_new_logs(chain=chain), dg.SkipReason)      # there is no codebook to be behind
+    ids = RawLogs(chain).ids
+    for seen, asked in ((ids, False), (ids[:-1], False), (ids[:-TINY.retrain_after_logs], True)):
+        parents = {f"trajectories/{log}": "0" for log in seen}
+        with write_artifact(chain.lake.link("codebook"), plan("codebook", parents, {}, "0")):
+            pass
+        assert isinstance(enough_new_logs(chain=chain), dg.RunRequest) is asked
+
+
+def test_retraining_stands_in_the_calendar():
+    assert retraining.cron_schedule == "0 2 * * 1" and retraining.job_name == "training"
+
+
+def test_nothing_starts_by_itself_and_the_readme_says_how_each_is_turned_on():
+    assert {item.default_status for item in SENSORS} == {dg.DefaultSensorStatus.STOPPED}
+    assert {item.default_status for item in SCHEDULES} == {dg.DefaultScheduleStatus.STOPPED}
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for kind, items in (("sensor", SENSORS), ("schedule", SCHEDULES)):
+        for item in items:
+            assert f"| {kind} `{item.name}` |" in readme and "Off until it is turned on" in (item.description or "")

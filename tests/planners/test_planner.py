@@ -1,0 +1,401 @@
+"""The host planner, its fusion with the VLM, its score head, and the fit that trains them all."""
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.ground_view import GroundConfig, GroundView, project_ground, sample_ground
+from models.planners.ego_mlp import EgoMlp, EgoMlpConfig
+from models.planners.fusion import FusedPlanner, FusionConfig, VlmFusion
+from models.planners.planner import (
+    SUBSCORES,
+    Planner,
+    Proposals,
+    compose_log_score,
+    offset_scale,
+    plan_loss,
+    score_loss,
+    straight_on,
+)
+from ops.planners.checkpoint import load_planner, save_planner
+from ops.planners.fit_planner import planner_loop
+from ops.planners.propose import plan_rows
+from ops.planners.recipe import planner_arrays
+from ops.planners.scored_plans import Judged, JudgingConfig, draw_plans, judge
+from ops.planners.training_arrays import RowChoice, TrainingArrays, mirrored, planner_frames
+from ops.training.fit import FitConfig, batch_rows, fit, learning_rate_factor
+from ops.training.launch import LaunchConfig
+from ops.training.runs import RunPlace
+from storage.camera import camera_numbers
+from storage.errors import ArtifactError, ConfigError
+from tests.worlds.tiny_vla import CAMERA, SMALL_PLANNER, near_the_human, tiny_frames
+
+FUSION = FusionConfig(vlm_width=12, width=16, heads=2)
+
+
+def arrays_of(frames) -> TrainingArrays:
+    return planner_arrays(frames, SMALL_PLANNER)
+
+
+def batch_of(rows: int):
+    frames = tiny_frames(1, rows)
+    arrays = arrays_of(frames)
+    return tuple(map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status, arrays.future)))
+
+
+class Here:
+    """A session in this process; keeps the last state, and can be killed after a number of steps."""
+
+    rank, world_size, device = 0, 1, torch.device("cpu")
+
+    def __init__(self, state=None, killed_at=None):
+        self.state, self.killed_at, self.losses = state, killed_at, []
+
+    def resume(self):
+        return self.state
+
+    def prepare(self, model):
+        return model
+
+    def report(self, step, metrics, state=None):
+        self.losses.append(metrics["loss"])
+        if state is not None:
+            self.state = {"step": step, **deepcopy(state)}
+        if step == self.killed_at:
+            raise KeyboardInterrupt
+
+
+def test_a_planner_proposes_plans_and_chooses_one_of_them():
+    images, camera, status, _ = batch_of(5)
+    planner = Planner(SMALL_PLANNER).eval()
+    found, scene = planner(images, camera, status)
+    assert found.plans_BK83.shape == (5, 3, 8, 3) and found.mode_logits_BK.shape == (5, 3) and len(found.drafts) == 1
+    assert scene.tokens_BTD.shape == (5, 2 * 4 + 7 * 6 + 1, 16) and scene.ground_BFXY.shape == (5, 8, 7, 6)
+    assert planner.scorer(found.plans_BK83, scene).shape == (5, 3, len(SUBSCORES))
+    chosen = planner.choose(found, scene)
+    best = found.mode_logits_BK.argmax(dim=1)
+    assert torch.equal(chosen, found.plans_BK83[torch.arange(5), best])
+
+
+def test_the_anchor_is_straight_on_at_the_present_speed():
+    plan = straight_on(torch.tensor([[4.0, 1.0, 2.0, 0.0, 0, 1, 0, 0]]))[0]
+    assert plan[:, 0].tolist() == [2, 4, 6, 8, 10, 12, 14, 16] and not plan[:, 1:].any()
+
+
+def test_the_scale_of_the_offsets_is_their_root_mean_square():
+    status = torch.zeros(2, 8)
+    future = torch.zeros(2, 8, 3)
+    future[:, 3, 0] = torch.tensor([3.0, -3.0])
+    scale = offset_scale(status, future)
+    assert scale[3][0] == 3.0 and scale[0][0] == 0.02
+
+
+def test_the_nearest_of_the_competing_proposals_gets_nearly_all_of_the_gradient():
+    plans = torch.zeros(1, 3, 8, 3)
+    plans[0, :, :, 0] = torch.tensor([1.0, 2.0, 9.0])[:, None]
+    plans.requires_grad_()
+    found = Proposals(plans, torch.zeros(1, 3))
+    loss, best = plan_loss(found, torch.zeros(1, 8, 3), torch.ones(8, 3))
+    loss.backward()
+    pull = plans.grad[0, :, :, 0].sum(dim=1)
+    assert best == 1.0
+    assert torch.allclose(pull / pull[0], torch.tensor([1.0, 0.975, 0.025]))  # the middle, the winner, the other
+
+
+def test_the_mode_learns_to_prefer_the_proposal_that_is_near():
+    logits = torch.zeros(1, 3, requires_grad=True)
+    plans = torch.zeros(1, 3, 8, 3)
+    plans[0, :, :, 0] = torch.tensor([5.0, 0.0, 9.0])[:, None]
+    plan_loss(
+        Proposals(plans, logits), torch.zeros(1, 8, 3), torch.ones(8, 3)
+    )[0].backward()
+    assert logits.grad.argmin() == 1 and logits.grad[0, 1] < 0
+
+
+def test_the_composed_score_is_pdms():
+    parts = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
+    expected = 0.9 * 0.8 * (5 * 0.7 + 5 * 0.6 + 2 * 0.5) / 12
+    assert torch.allclose(compose_log_score(parts.logit()[None]).exp(), torch.tensor([expected]))
+
+
+def test_a_trained_scorer_can_overrule_the_mode():
+    images, camera, status, _ = batch_of(4)
+    planner = Planner(SMALL_PLANNER).eval()
+    planner.config = replace(planner.config, score_weight=1.0)
+    found, scene = planner(images, camera, status)
+    sure = torch.full((4, 3, 5), -3.0)
+    sure[:, 2] = 3.0
+    planner.scorer.forward = lambda *_: sure
+    assert torch.equal(planner.choose(found, scene), found.plans_BK83[:, 2])
+
+
+def test_a_plan_without_a_score_teaches_nothing():
+    logits, target = torch.zeros(1, 2, 5, requires_grad=True), torch.full((1, 2, 5), float("nan"))
+    target[0, 1] = 1.0
+    score_loss(logits, target).backward()
+    assert not logits.grad[0, 0].any() and (logits.grad[0, 1] < 0).all()
+    assert score_loss(logits, torch.full((1, 2, 5), float("nan"))) == 0
+
+
+def test_a_point_on_the_ground_is_seen_where_the_camera_shows_it():
+    points = torch.tensor([[10.0, 0.0], [10.0, 2.0], [-3.0, 0.0], [3.0, 20.0]])
+    at, seen = project_ground(torch.from_numpy(camera_numbers(CAMERA))[None], points)
+    pixel = (at[0] + 1) * torch.tensor([112.0, 56.0]) / 2 - 0.5
+    assert seen[0].tolist() == [True, True, False, False]
+    depth = 10.0 - 1.5
+    assert torch.allclose(pixel[0], torch.tensor([55.5, 20.0 + 67.0 * 1.6 / depth]), atol=1e-3)
+    assert torch.allclose(pixel[1], torch.tensor([55.5 - 67.0 * 2.0 / depth, 20.0 + 67.0 * 1.6 / depth]), atol=1e-3)
+    bent = replace(CAMERA, distortion=(-0.3, 0.1, 0.0, 0.0, 0.0))
+    at, _ = project_ground(torch.from_numpy(camera_numbers(bent))[None], points)
+    expected, _ = cv2.projectPoints(np.array([[-2.0, 1.6, depth]]), np.zeros(3), np.zeros(3), bent.intrinsics,
+                                    np.array(bent.distortion))
+    assert np.allclose((at[0, 1].numpy() + 1) * [56, 28] - 0.5, expected[0, 0], atol=1e-3)
+
+
+def test_the_ground_view_puts_what_is_seen_where_it_is():
+    view = GroundView(GroundConfig(cell_m=1.0, channels=(4,), features=4))
+    points = view.points_P2[None]
+    ahead = (points[..., 0:1] - 20.0) / 10.0
+    features = ahead.unflatten(1, view.config.cells).permute(0, 3, 1, 2)            # a map that says how far ahead
+    met = sample_ground(features, torch.tensor([[[[12.0, 3.0], [30.25, -5.0], [80.0, 0.0]]]]), view.config)
+    assert torch.allclose(met[0, 0, :, 0], torch.tensor([-0.8, 1.025, 0.0]), atol=1e-5)
+
+
+def test_a_mirrored_row_shows_the_mirrored_ground():
+    frames = tiny_frames(1, 2)
+    yawed = CAMERA.camera_to_ego.copy()
+    yawed[:3, :3] = cv2.Rodrigues(np.array([0.02, -0.03, 0.2]))[0] @ yawed[:3, :3]
+    frames = replace(frames, camera=np.tile(camera_numbers(replace(CAMERA, camera_to_ego=yawed)), (2, 1)))
+    points = torch.tensor([[10.0, 2.0], [20.0, -3.0]])
+    at, _ = project_ground(torch.from_numpy(frames.camera), points)
+    other, _ = project_ground(torch.from_numpy(mirrored(frames).camera), points * torch.tensor([1.0, -1.0]))
+    assert torch.allclose(other, at * torch.tensor([-1.0, 1.0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["attention", "average"])
+def test_fusion_pools_both_streams_into_memory_tokens(pool):
+    fusion = VlmFusion(replace(FUSION, pool=pool))
+    visual, action = torch.randn(3, 7, 12), torch.randn(3, 12, 12)
+    memory = fusion(visual, action)
+    assert memory.shape == (3, 4, 16)
+    assert torch.allclose(fusion(visual.flip(1), action), memory, atol=1e-5)  # a pool knows no order
+    assert not torch.allclose(fusion(visual, action + 1), memory)
+
+
+@pytest.mark.parametrize("kind", ["planner", "fused"])
+def test_every_trained_number_gets_a_gradient(kind):
+    images, camera, status, future = batch_of(4)
+    if kind == "planner":
+        model = planner = Planner(SMALL_PLANNER)
+        found, scene = model(images, camera, status)
+    else:
+        model = FusedPlanner(replace(SMALL_PLANNER, second_memory=True), FUSION)
+        found, scene = model(images, camera, status, torch.randn(4, 7, 12), torch.randn(4, 12, 12))
+        planner = model.planner
+    loss = plan_loss(found, future, planner.scale_83)[0] + planner.scorer(found.plans_BK83, scene).sum()
+    loss.backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_the_planner_overfits_eight_rows():
+    images, camera, status, future = batch_of(8)
+    torch.manual_seed(0)
+    planner = Planner(replace(SMALL_PLANNER, offset_scale=offset_scale(status, future)))
+    planner.scorer.requires_grad_(False)
+
+    def loss_of(model, rows):
+        loss, best = plan_loss(model(images[rows], camera[rows], status[rows])[0], future[rows], planner.scale_83)
+        return loss, {"best_ade_m": float(best)}
+
+    fit(Here(), planner, loss_of, 8, FitConfig(steps=120, batch=8, learning_rate=1e-2, weight_decay=0.0), seed=0)
+    with torch.no_grad():
+        error = (planner.choose(*planner(images, camera, status)) - future)[..., :2].norm(dim=-1).mean()
+    assert error < 0.1 * (straight_on(status) - future)[..., :2].norm(dim=-1).mean()
+
+
+@pytest.mark.parametrize("kind", ["planner", "fused_planner", "ego_mlp"])
+def test_it_saves_and_loads_the_same_bits(kind, tmp_path):
+    torch.manual_seed(1)
+    scale = tuple((float(step), 2.0, 0.5) for step in range(1, 9))
+    sizes = replace(SMALL_PLANNER, offset_scale=scale)
+    model = {
+        "planner": lambda: Planner(sizes),
+        "ego_mlp": lambda: EgoMlp(EgoMlpConfig(hidden=8, offset_scale=scale)),
+        "fused_planner": lambda: FusedPlanner(replace(sizes, second_memory=True), FUSION),
+    }[kind]().eval()
+    frames = tiny_frames(1, 4)
+    streams = {"visual": np.ones((4, 7, 12), np.float16), "action": np.ones((4, 12, 12), np.float16)}
+    arrays = replace(arrays_of(frames), **streams)
+    save_planner(tmp_path, model)
+    assert np.array_equal(plan_rows(load_planner(tmp_path, kind), arrays), plan_rows(model, arrays))
+    with pytest.raises(ArtifactError, match="another kind"):
+        load_planner(tmp_path, "student")
+
+
+def test_the_mirror_turns_left_into_right_and_back():
+    frames = tiny_frames(1, 6)
+    frames = replace(
+        frames, command=np.array([0, 1, 2, 3, 0, 2]), acceleration=np.arange(12, dtype=np.float32).reshape(6, 2)
+    )
+    once = mirrored(frames)
+    assert once.command.tolist() == [2, 1, 0, 3, 2, 0]
+    assert np.array_equal(once.future[..., 1], -frames.future[..., 1])
+    assert np.array_equal(once.images[:, :, 0], frames.images[:, :, -1])
+    assert np.array_equal(once.status[:, 3], -frames.status[:, 3]) and not once.codes_valid.any()
+    twice = mirrored(once)
+    assert np.array_equal(twice.images, frames.images) and np.array_equal(twice.future, frames.future)
+
+
+def test_planners_learn_only_from_rows_with_an_image_and_a_whole_future():
+    frames = tiny_frames(1, 10)
+    frames.future_valid[3, 7] = False
+    frames.has_image[5] = False
+    own, flipped = planner_frames(frames, RowChoice(stride=2, mirror=True))
+    assert own.frame_index.tolist() == [0, 2, 6, 8] * 2 and flipped.tolist() == [False] * 4 + [True] * 4
+    frames.future_valid[:] = False
+    with pytest.raises(ArtifactError, match="nothing to plan from"):
+        planner_frames(frames, RowChoice())
+
+
+def test_only_scenes_are_judged_and_a_mirrored_row_has_the_mirrored_plans():
+    frames = tiny_frames(1, 20)
+    both, flipped = planner_frames(frames, RowChoice(mirror=True))
+    config = JudgingConfig(others=3, bent=2, like_rows=4)
+    judged = judge(frames, both, flipped, near_the_human, config, seed=0)
+    assert judged.plans.shape == (40, 6, 8, 3) and judged.subscores.shape == (40, 6, len(SUBSCORES))
+    scored = np.isfinite(judged.subscores).all(axis=(1, 2))
+    assert np.flatnonzero(scored).tolist() == [*range(4, 10), *range(24, 30)]   # 3 before, 10 after; the first is not scored
+    assert np.array_equal(judged.plans[20:, :, :, 1], -judged.plans[:20, :, :, 1])
+    assert np.array_equal(judged.plans[:20, -1], frames.future) and np.allclose(judged.subscores[4:10, -1], 1.0)
+    assert judge(frames, both, flipped, None, config, seed=0) is None
+
+
+def test_judged_plans_start_at_the_rows_own_speed_and_are_drawn_from_the_seed():
+    frames = tiny_frames(1, 20)
+    config = JudgingConfig(others=8, bent=4, like_rows=3)
+    plans = draw_plans(frames, config, np.random.default_rng(1))
+    along = plans[:, :8, 0, 0] - 0.5 * frames.velocity[:, :1]
+    assert np.abs(along).max() < 0.2 and len(np.unique(plans[5, :, -1, 1].round(3))) > 4
+    assert np.array_equal(plans, draw_plans(frames, config, np.random.default_rng(1)))
+
+
+def test_a_score_head_learns_the_sub_scores_of_its_judged_plans(tmp_path):
+    frames = tiny_frames(1, 30)
+    whole, flipped = planner_frames(frames, RowChoice())
+    judged = judge(frames, whole, flipped, near_the_human, JudgingConfig(others=6, bent=3, like_rows=20), seed=0)
+    place = RunPlace(LaunchConfig(threads=1), tmp_path / "runs", "judged", 0)
+    planner_arrays(whole, SMALL_PLANNER, judged).save(place.arrays("planner"))
+    config = {"kind": "planner", "parts": {"planner": SMALL_PLANNER}, "arrays": str(place.arrays("planner")),
+              "fit": FitConfig(steps=150, batch=16, learning_rate=1e-2), "imitation": None,
+              "judging": JudgingConfig(weight=2.0), "out": str(tmp_path / "out")}
+    place.launch("planner", planner_loop, config)
+    planner = load_planner(tmp_path / "out", "planner")
+    arrays = planner_arrays(whole, SMALL_PLANNER)
+    with torch.no_grad():
+        images, camera, status = map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status))
+        scene = planner.scene(images, planner.ground.places(camera), status)
+        said = planner.scorer(torch.from_numpy(judged.plans), scene).sigmoid().numpy()
+    valid = np.isfinite(judged.subscores)
+    target = judged.subscores[valid]
+    assert planner.config.score_weight == 2.0
+    assert np.abs(said[valid] - target).mean() < 0.6 * np.abs(target - target.mean()).mean()
+
+
+def test_a_scorer_that_scores_nothing_is_an_error():
+    frames = tiny_frames(1, 20)
+    whole, flipped = planner_frames(frames, RowChoice())
+    for scores in (lambda rows, plans: np.full((*plans.shape[:2], 6), np.nan), lambda rows, plans: np.ones((2, 3, 6))):
+        with pytest.raises(ConfigError, match="no usable sub-scores"):
+            judge(frames, whole, flipped, scores, JudgingConfig(), 0)
+
+
+def test_judged_plans_are_kept_and_found_again(tmp_path):
+    assert Judged.open(tmp_path) is None
+    plans, subscores = np.ones((2, 3, 8, 3), np.float32), np.full((2, 3, 5), np.nan, np.float32)
+    Judged(plans, subscores).save(tmp_path)
+    assert np.array_equal(Judged.open(tmp_path).plans, plans)
+
+
+def test_images_of_another_shape_than_the_vlms_are_refused():
+    with pytest.raises(ConfigError, match="aspect ratio"):
+        planner_arrays(tiny_frames(1, 4), replace(SMALL_PLANNER, image_hw=(28, 28)))
+
+
+def test_an_epoch_visits_every_row_once_and_every_epoch_in_another_order():
+    steps = [batch_rows(5, step, rows=10, batch=4) for step in range(5)]
+    flat = np.concatenate(steps)
+    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
+    assert flat[:10].tolist() != flat[10:].tolist()
+    assert len(batch_rows(5, 0, rows=3, batch=8)) == 8  # more than an epoch in one step
+
+
+def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth():
+    config = FitConfig(steps=100, warmup=0.1)
+    factors = [learning_rate_factor(step, config) for step in range(100)]
+    assert factors[0] == 0.1 and factors[9] == 1.0 and max(factors) == 1.0 and 0.02 < factors[-1] < 0.03
+
+
+def trained(session: Here, steps: int = 6) -> dict:
+    frames = tiny_frames(1, 12)
+    torch.manual_seed(3)
+    model = Planner(replace(SMALL_PLANNER, dropout=0.2))
+    model.scorer.requires_grad_(False)
+    arrays = arrays_of(frames)
+
+    def loss_of(wrapped, rows):
+        found, _ = wrapped(*(torch.from_numpy(values[rows]) for values in (arrays.images, arrays.camera, arrays.status)))
+        return plan_loss(found, torch.from_numpy(frames.future[rows]), model.scale_83)[0], {}
+
+    fit(session, model, loss_of, 12, FitConfig(steps=steps, batch=5, checkpoint_every=3, report_every=1), seed=3)
+    return model.state_dict()
+
+
+def test_a_killed_run_ends_in_the_same_bits_as_one_that_was_not():
+    whole = trained(Here())
+    killed = Here(killed_at=4)
+    with pytest.raises(KeyboardInterrupt):
+        trained(killed)
+    assert killed.state["step"] == 3
+    resumed = Here(state=killed.state)
+    assert all(torch.equal(value, whole[name]) for name, value in trained(resumed).items())
+    assert len(resumed.losses) == 3
+
+
+def test_a_loss_that_is_no_number_stops_the_run():
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(ConfigError, match="diverged"):
+        fit(
+            Here(),
+            model,
+            lambda wrapped, rows: (wrapped(torch.tensor([[float("nan")]])).sum(), {}),
+            4,
+            FitConfig(steps=3),
+            0,
+        )
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    frames = tiny_frames(1, 12)
+    place = RunPlace(LaunchConfig(threads=1), tmp_path / "runs", "once", 0)
+    arrays_of(frames).save(place.arrays("planner"))
+    config = {
+        "kind": "planner",
+        "parts": {"planner": SMALL_PLANNER},
+        "arrays": str(place.arrays("planner")),
+        "fit": FitConfig(steps=3, batch=4, report_every=1),
+        "imitation": None,
+        "judging": JudgingConfig(),
+    }
+    for out in ("first", "second"):
+        place.launch("planner_alone", planner_loop, config | {"out": str(tmp_path / out)})
+    history = (tmp_path / "runs" / "once-planner_alone" / "history.jsonl").read_text().splitlines()
+    assert len(history) == 3
+    first, second = (load_planner(tmp_path / out, "planner") for out in ("first", "second"))
+    assert np.array_equal(plan_rows(first, arrays_of(frames)), plan_rows(second, arrays_of(frames)))
+    place.finish(("planner_alone", "planner"), tmp_path / "history")
+    assert not list((tmp_path / "runs").iterdir()) and Path(tmp_path / "history" / "planner_alone.jsonl").exists()

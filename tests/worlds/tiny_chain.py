@@ -1,0 +1,65 @@
+"""A chain with a world of a few short logs, for tests of ingest. Its preset has only what ingest reads."""
+
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from assets import frames, raw_logs, trajectories
+from assets.chain.chain import Chain, RawLogs
+from assets.chain.per_log import LOGS, range_tags
+from ops.ingest.decode import FrameConfig
+from ops.ingest.extract import ExtractConfig
+from ops.synthesize.world import WorldConfig
+from storage.lake import PER_LOG_LINKS
+
+
+@dataclass(frozen=True)
+class TinyPreset:
+    """What the links of ingest read of a preset."""
+
+    scale: str = "tiny"
+    seed: int = 0
+    processes: int = 1
+    retrain_after_logs: int = 2
+    world: WorldConfig | None = field(default_factory=lambda: WorldConfig(
+        train_logs=2, val_logs=1, test_logs=0, seconds=7.0, image_width=64, image_height=36, event_rate=0.0))
+    frames: FrameConfig = field(default_factory=FrameConfig)
+    trajectories: ExtractConfig = field(default_factory=ExtractConfig)
+
+
+TINY = TinyPreset()
+
+
+class TinyChain(Chain):
+    """A chain with TinyPreset."""
+
+    def preset(self):
+        """Only for ingest."""
+        return TINY
+
+
+MODULES = [raw_logs, frames, trajectories]
+
+
+def tiny_chain(lake, source="openscene", raw="") -> TinyChain:
+    """A chain over a lake in a test's folder; without `raw`, the tiny embedded world."""
+    return TinyChain(scale="tiny", source=source, raw=str(raw), lake_root=str(lake))
+
+
+def ingest(chain: Chain, instance: dg.DagsterInstance, log_ids=None, links=PER_LOG_LINKS) -> dg.ExecuteInProcessResult:
+    """Run links of ingest over some logs of the chain (default: all) as one run."""
+    definitions = dg.Definitions(
+        assets=dg.load_assets_from_modules(MODULES), resources={"chain": chain}, executor=dg.in_process_executor,
+        asset_checks=dg.load_asset_checks_from_modules(MODULES),
+        jobs=[dg.define_asset_job("tiny", selection=dg.AssetSelection.assets(*links))])
+    log_ids = log_ids or RawLogs(chain).ids
+    instance.add_dynamic_partitions(LOGS.name, [log for log in log_ids if log not in
+                                                instance.get_dynamic_partitions(LOGS.name)])
+    return definitions.resolve_job_def("tiny").execute_in_process(
+        instance=instance, tags=range_tags(log_ids), raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}})
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    """Outcome of every check of a run."""
+    return {item.check_name: item.passed for item in result.get_asset_check_evaluations()}
