@@ -1,42 +1,42 @@
-"""Link 4: the codebook of latent actions, learned from pairs of frames without a label."""
+"""AssetSpec 4: the codebook of latent actions, learned from pairs of frames without a label."""
 
 import math
 
 import dagster as dg
 
 from assets.chain.asset_specs import code_version, usable_logs
-from assets.chain.chain import Ask, Chain
 from assets.chain.checks import record, result
 from assets.chain.metadata import file_picture, read_json, report_table, training_pictures
-from assets.chain.one_artifact import Making
+from assets.chain.one_artifact import Materialization
+from assets.chain.pipeline import MaterializeConfig, PipelineResource
 from assets.frames import frames
 from assets.trajectories import trajectories
 
 
 @dg.asset(deps=[frames, trajectories], group_name="training", kinds={"pytorch", "ray"}, owners=["team:ml"],
           code_version=code_version("codebook"))
-def codebook(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
+def codebook(context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig) -> dg.MaterializeResult:
     """Latent actions: what must be known, beside one frame, to say what the next one looks like; 4 tokens of 16 codes.
 
     Learned in two phases from frame pairs: codes for what is not the ego's motion, then ego-centric codes. The health
     in the metadata is measured on held-out logs: perplexity, dead codes, against copying the frame, and how well the
     codes tell speed and yaw rate.
     """
-    making, preset = Making(context, chain, "codebook", config), chain.preset()
-    if making.needed:
+    materialization, preset = Materialization(context, pipeline, "codebook", config), pipeline.preset()
+    if materialization.needed:
         from ops.latent_actions.learn_actions import learn_actions
         from ops.training.heldout import train_and_heldout
 
-        train, heldout = train_and_heldout(chain.lake, usable_logs(chain), preset.codebook.image_hw)
-        with making.artifact() as out:
-            learn_actions(train, heldout, out, preset.codebook, where=preset.where, runs=chain.lake.runs,
-                          name=making.run_name, seed=preset.seed)
-    return making.result(codebook_metadata(chain))
+        train, heldout = train_and_heldout(pipeline.lake, usable_logs(pipeline), preset.codebook.image_hw)
+        with materialization.artifact() as out:
+            learn_actions(train, heldout, out, preset.codebook, compute=preset.compute, runs=pipeline.lake.runs,
+                          name=materialization.run_name, seed=preset.seed)
+    return materialization.result(codebook_metadata(pipeline))
 
 
-def codebook_metadata(chain: Chain) -> dict:
+def codebook_metadata(pipeline: PipelineResource) -> dict:
     """Health on held-out logs, training curves, and the pictures of what each code does to a frame."""
-    path = chain.lake.link("codebook")
+    path = pipeline.lake.asset("codebook")
     health = read_json(path / "health.json")
     pictures = {file.stem.replace("_", " "): file_picture(file) for file in sorted(path.rglob("*.png"))[:3]}
     return {"health": report_table(health), **training_pictures(path), **pictures}
@@ -57,11 +57,11 @@ LEAST = {"perplexity": 12.0, "gain_over_copy_db": 2.0, "speed_r2": 0.85, "yaw_ra
                       description=f"A linear reading of the codes explains {LEAST['speed_r2']:.0%} of the variance of "
                                   f"speed and {LEAST['yaw_rate_r2']:.0%} of that of yaw rate."),
 ])
-def codebook_checks(chain: Chain):
+def codebook_checks(pipeline: PipelineResource):
     """What guards the codebook, on held-out logs."""
-    health = read_json(chain.lake.link("codebook") / "health.json")
+    health = read_json(pipeline.lake.asset("codebook") / "health.json")
     known = all(math.isfinite(health[name]) for name in ("perplexity", "psnr_db", "psnr_copy_db"))
-    record(chain, "codebook", None, {"health_is_known": known})
+    record(pipeline, "codebook", None, {"health_is_known": known})
     yield result("codebook", "health_is_known", known, True, {"held-out pairs": health["pairs"]})
     in_use = health["perplexity"] >= LEAST["perplexity"] and not health["dead_codes"]
     yield result("codebook", "codes_are_in_use", in_use, False, {

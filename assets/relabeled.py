@@ -1,12 +1,12 @@
-"""Link 5: the trajectories with the latent-action codes of what follows."""
+"""AssetSpec 5: the trajectories with the latent-action codes of what follows."""
 
 import dagster as dg
 
 from assets.chain.asset_specs import code_version, usable_logs
-from assets.chain.chain import Ask, Chain
 from assets.chain.checks import record, result
 from assets.chain.metadata import column_schema, svg_picture, table
-from assets.chain.one_artifact import Making
+from assets.chain.one_artifact import Materialization
+from assets.chain.pipeline import MaterializeConfig, PipelineResource
 from assets.codebook import codebook
 from assets.frames import frames
 from assets.trajectories import trajectories
@@ -17,26 +17,26 @@ TOKENS = 4              # codes of one transition
 
 @dg.asset(deps=[frames, trajectories, codebook], group_name="training", kinds={"pytorch", "parquet"},
           owners=["team:ml"], code_version=code_version("relabeled"))
-def relabeled(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
+def relabeled(context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig) -> dg.MaterializeResult:
     """Every row of the trajectories with the 12 codes of its next 1.5 s: 3 steps of 0.5 s, 4 tokens each.
 
     A code is marked invalid where the later frame is missing. `codebook_version` names the codebook that gave it.
     """
-    making, preset = Making(context, chain, "relabeled", config), chain.preset()
-    if making.needed:
+    materialization, preset = Materialization(context, pipeline, "relabeled", config), pipeline.preset()
+    if materialization.needed:
         from ops.latent_actions.relabel import relabel
         from storage.artifact import read_lineage
         from storage.dataset import frame_set_from_table, read_rows
 
-        rows = read_rows(chain.lake, log_ids=usable_logs(chain))
-        path = chain.lake.link("codebook")
-        with making.artifact() as out:
-            relabel(frame_set_from_table(rows, chain.lake, preset.codebook.image_hw), rows, path,
+        rows = read_rows(pipeline.lake, log_ids=usable_logs(pipeline))
+        path = pipeline.lake.asset("codebook")
+        with materialization.artifact() as out:
+            relabel(frame_set_from_table(rows, pipeline.lake, preset.codebook.image_hw), rows, path,
                     read_lineage(path).version, out, preset.relabeled)
-    return making.result(relabeled_metadata(chain))
+    return materialization.result(relabeled_metadata(pipeline))
 
 
-def relabeled_metadata(chain: Chain) -> dict:
+def relabeled_metadata(pipeline: PipelineResource) -> dict:
     """Rows, rows with all codes, and how often each code is used."""
     import numpy as np
     import pyarrow.parquet as pq
@@ -45,7 +45,7 @@ def relabeled_metadata(chain: Chain) -> dict:
     from storage.trajectory_table import CODES_PER_ROW, RELABELED
 
     columns = ["codes", "codes_valid", "codebook_version"]
-    rows = pq.read_table(chain.lake.link("relabeled") / "relabeled.parquet", columns=columns)
+    rows = pq.read_table(pipeline.lake.asset("relabeled") / "relabeled.parquet", columns=columns)
     codes = rows["codes"].combine_chunks().flatten().to_numpy().reshape(-1, CODES_PER_ROW)
     valid = rows["codes_valid"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(codes.shape)
     size = int(codes.max(initial=0)) + 1
@@ -67,7 +67,7 @@ def relabeled_metadata(chain: Chain) -> dict:
     dg.AssetCheckSpec("codes_are_of_the_codebook_that_is_there", asset="relabeled",
                       description="The rows were labelled by the codebook that lies in the lake now."),
 ])
-def relabeled_checks(chain: Chain):
+def relabeled_checks(pipeline: PipelineResource):
     """What guards the relabeled rows."""
     import pyarrow.parquet as pq
 
@@ -75,13 +75,13 @@ def relabeled_checks(chain: Chain):
     from storage.dataset import read_rows
     from storage.expectations import validate_relabeled
 
-    lake = chain.lake
-    rows = pq.read_table(lake.link("relabeled") / "relabeled.parquet")
-    expected = len(read_rows(lake, log_ids=usable_logs(chain)))
-    found = validate_relabeled(rows, chain.preset().codebook.num_codes)
-    version = read_lineage(lake.link("codebook")).version
+    lake = pipeline.lake
+    rows = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
+    expected = len(read_rows(lake, log_ids=usable_logs(pipeline)))
+    found = validate_relabeled(rows, pipeline.preset().codebook.num_codes)
+    version = read_lineage(lake.asset("codebook")).version
     outcome = {item.rule.name: item.passed for item in found.results} | {"no_row_is_lost": len(rows) == expected}
-    record(chain, "relabeled", None, outcome)
+    record(pipeline, "relabeled", None, outcome)
     for item in found.results:
         yield result("relabeled", item.rule.name, item.passed, True, {
             "rows": item.rows, **({} if item.passed else {

@@ -1,11 +1,11 @@
-"""Link 9: the report, one HTML file that opens offline."""
+"""AssetSpec 9: the report, one HTML file that opens offline."""
 
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.chain import Ask, Chain
-from assets.chain.metadata import file_link
-from assets.chain.one_artifact import Making
+from assets.chain.metadata import file_path
+from assets.chain.one_artifact import Materialization
+from assets.chain.pipeline import MaterializeConfig, PipelineResource
 from assets.codebook import codebook
 from assets.evaluation import evaluation, score_table
 from assets.frames import frames
@@ -17,22 +17,22 @@ from assets.vla import vla
 
 @dg.asset(deps=[frames, trajectories, codebook, relabeled, vla, student, evaluation], group_name="evaluation",
           kinds={"html"}, owners=["team:ml"], code_version=code_version("report"))
-def report(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
+def report(context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig) -> dg.MaterializeResult:
     """One page: the score table, the best and the worst scenes with their plans, codes, training curves, lineage."""
-    making, preset = Making(context, chain, "report", config), chain.preset()
-    if making.needed:
+    materialization, preset = Materialization(context, pipeline, "report", config), pipeline.preset()
+    if materialization.needed:
         from ops.report.report import draw
 
-        with making.artifact() as out:
-            draw(chain.lake, out, preset.report)
-    file = making.path / "report.html"
-    return making.result({"page": file_link(file), "MB": file.stat().st_size / 1e6, "scores": score_table(chain)})
+        with materialization.artifact() as out:
+            draw(pipeline.lake, out, preset.report)
+    file = materialization.path / "report.html"
+    return materialization.result({"page": file_path(file), "MB": file.stat().st_size / 1e6, "scores": score_table(pipeline)})
 
 
 @dg.asset_check(asset="report", description="The page loads no file outside itself, so it opens offline.")
-def opens_offline(chain: Chain) -> dg.AssetCheckResult:
+def opens_offline(pipeline: PipelineResource) -> dg.AssetCheckResult:
     """Look for anything the page would load from elsewhere."""
     from ops.report.offline import outside_of
 
-    found = outside_of((chain.lake.link("report") / "report.html").read_text())
+    found = outside_of((pipeline.lake.asset("report") / "report.html").read_text())
     return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"outside": found[:20]})

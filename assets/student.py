@@ -1,12 +1,12 @@
-"""Link 7: the student, a small planner that has learned from the teacher and drives without it."""
+"""AssetSpec 7: the student, a small planner that has learned from the teacher and drives without it."""
 
 import dagster as dg
 
 from assets.chain.asset_specs import code_version, usable_logs
-from assets.chain.chain import Ask, Chain
 from assets.chain.checks import record, result
 from assets.chain.metadata import read_json, report_table, training_pictures
-from assets.chain.one_artifact import Making
+from assets.chain.one_artifact import Materialization
+from assets.chain.pipeline import MaterializeConfig, PipelineResource
 from assets.frames import frames
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
@@ -18,27 +18,27 @@ AGREEMENT = 0.5             # share of slots in which the student says the teach
 
 @dg.asset(deps=[frames, trajectories, relabeled, vla], group_name="training", kinds={"pytorch", "ray", "onnx"},
           owners=["team:ml"], code_version=code_version("student"))
-def student(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
+def student(context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig) -> dg.MaterializeResult:
     """The planner with a small transformer that imitates the teacher's codes and features, in place of the teacher.
 
     The folder holds the student in the Hugging Face layout and as ONNX, and the student without the teacher as control.
     """
-    making, preset = Making(context, chain, "student", config), chain.preset()
-    if making.needed:
+    materialization, preset = Materialization(context, pipeline, "student", config), pipeline.preset()
+    if materialization.needed:
         from ops.pdm.score_rows import PlanScorer
         from ops.student.distill import distill
         from ops.training.heldout import train_and_heldout
 
-        train, heldout = train_and_heldout(chain.lake, usable_logs(chain), preset.vla.image_hw, relabeled=True)
-        with making.artifact() as out, PlanScorer(chain.lake, preset.processes) as score_plans:
-            distill(train, heldout, chain.lake.link("vla"), out, preset.student, score_plans=score_plans,
-                    where=preset.where, runs=chain.lake.runs, name=making.run_name, seed=preset.seed)
-    return making.result(student_metadata(chain))
+        train, heldout = train_and_heldout(pipeline.lake, usable_logs(pipeline), preset.vla.image_hw, relabeled=True)
+        with materialization.artifact() as out, PlanScorer(pipeline.lake, preset.processes) as score_plans:
+            distill(train, heldout, pipeline.lake.asset("vla"), out, preset.student, score_plans=score_plans,
+                    compute=preset.compute, runs=pipeline.lake.runs, name=materialization.run_name, seed=preset.seed)
+    return materialization.result(student_metadata(pipeline))
 
 
-def student_metadata(chain: Chain) -> dict:
+def student_metadata(pipeline: PipelineResource) -> dict:
     """What the training reported, and its curves."""
-    path = chain.lake.link("student")
+    path = pipeline.lake.asset("student")
     return {"report": report_table(read_json(path / "report.json")), **training_pictures(path)}
 
 
@@ -50,12 +50,12 @@ def student_metadata(chain: Chain) -> dict:
     dg.AssetCheckSpec("faster_than_the_teacher", asset="student",
                       description="One plan takes less time than the teacher's, measured in one run."),
 ])
-def student_checks(chain: Chain):
+def student_checks(pipeline: PipelineResource):
     """What guards the student; latency and size stand in the metadata."""
-    report = read_json(chain.lake.link("student") / "report.json")
+    report = read_json(pipeline.lake.asset("student") / "report.json")
     export = report["export"]
     faithful = export["parity_m"] <= PARITY_M
-    record(chain, "student", None, {"export_is_faithful": faithful})
+    record(pipeline, "student", None, {"export_is_faithful": faithful})
     yield result("student", "export_is_faithful", faithful, True, {
         "largest difference, m": export["parity_m"], "MB": export["onnx_bytes"] / 1e6,
         **({"MB in 8 bits": export["int8_bytes"] / 1e6} if export["int8_bytes"] else {})})

@@ -1,4 +1,4 @@
-"""Link 6: the teacher. A vision-language model that says the latent actions, frozen and fused into the planner."""
+"""AssetSpec 6: the teacher. A vision-language model that says the latent actions, frozen and fused into the planner."""
 
 import math
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from typing import Any
 import dagster as dg
 
 from assets.chain.asset_specs import code_version, usable_logs
-from assets.chain.chain import Ask, Chain
 from assets.chain.checks import record, result
 from assets.chain.metadata import read_json, report_table, table, training_pictures
-from assets.chain.one_artifact import Making
+from assets.chain.one_artifact import Materialization
+from assets.chain.pipeline import MaterializeConfig, PipelineResource
 from assets.frames import frames
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
@@ -18,28 +18,28 @@ from assets.trajectories import trajectories
 
 @dg.asset(deps=[frames, trajectories, relabeled], group_name="training", kinds={"pytorch", "ray", "huggingface"},
           owners=["team:ml"], code_version=code_version("vla"))
-def vla(context: dg.AssetExecutionContext, chain: Chain, config: Ask) -> dg.MaterializeResult:
+def vla(context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig) -> dg.MaterializeResult:
     """Qwen2.5-VL with 16 action tokens, trained to say the 12 codes of the next 1.5 s; then frozen, pooled and fused.
 
     Its hidden states enter the planner by cross-attention. The folder holds the model in the Hugging Face layout, the
     planner with and without it, and the blind baseline.
     """
-    making, preset = Making(context, chain, "vla", config), chain.preset()
-    if making.needed:
+    materialization, preset = Materialization(context, pipeline, "vla", config), pipeline.preset()
+    if materialization.needed:
         from ops.pdm.score_rows import PlanScorer
         from ops.training.heldout import train_and_heldout
         from ops.vla.finetune import finetune
 
-        train, heldout = train_and_heldout(chain.lake, usable_logs(chain), preset.vla.image_hw, relabeled=True)
-        with making.artifact() as out, PlanScorer(chain.lake, preset.processes) as score_plans:
-            finetune(train, heldout, out, preset.vla, score_plans=score_plans, where=preset.where, runs=chain.lake.runs,
-                     name=making.run_name, seed=preset.seed)
-    return making.result(vla_metadata(chain))
+        train, heldout = train_and_heldout(pipeline.lake, usable_logs(pipeline), preset.vla.image_hw, relabeled=True)
+        with materialization.artifact() as out, PlanScorer(pipeline.lake, preset.processes) as score_plans:
+            finetune(train, heldout, out, preset.vla, score_plans=score_plans, compute=preset.compute, runs=pipeline.lake.runs,
+                     name=materialization.run_name, seed=preset.seed)
+    return materialization.result(vla_metadata(pipeline))
 
 
-def vla_metadata(chain: Chain) -> dict:
+def vla_metadata(pipeline: PipelineResource) -> dict:
     """What the training reported, and its curves."""
-    path = chain.lake.link("vla")
+    path = pipeline.lake.asset("vla")
     report = read_json(path / "report.json")
     return {"report": report_table(report), "codes by position": table(codes_by_position(report["codes"])),
             **training_pictures(path)}
@@ -61,12 +61,12 @@ def codes_by_position(codes: Mapping[str, Any]) -> list[dict[str, float]]:
     dg.AssetCheckSpec("beats_constant_velocity", asset="vla",
                       description="On held-out logs its plans lie nearer to the human's than driving on at one speed."),
 ])
-def vla_checks(chain: Chain):
+def vla_checks(pipeline: PipelineResource):
     """What guards the VLA, on held-out logs."""
-    report = read_json(chain.lake.link("vla") / "report.json")
+    report = read_json(pipeline.lake.asset("vla") / "report.json")
     codes, ade_m = report["codes"], {row["planner"]: row["ade_m"] for row in report["planners"]}
     finite = math.isfinite(codes["cross_entropy_nats"]) and all(math.isfinite(value) for value in ade_m.values())
-    record(chain, "vla", None, {"figures_are_finite": finite})
+    record(pipeline, "vla", None, {"figures_are_finite": finite})
     yield result("vla", "figures_are_finite", finite, True, {"ADE, m": ade_m["vla"]})
     yield result("vla", "beats_the_majority_code", codes["accuracy"] > codes["majority_accuracy"], False, {
         "accuracy": codes["accuracy"], "of the majority": codes["majority_accuracy"]})

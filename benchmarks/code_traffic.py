@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.code_agreement import Agreement, agreement, changed_share, fit_reading, other_pairs
-from benchmarks.retake import filmed, without_traffic
+from benchmarks.rerender import filmed, without_traffic
 from ops.latent_actions import probe
 from ops.latent_actions.frame_pairs import frame_pairs
 from ops.latent_actions.health import codes_of_pairs
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     lake = Lake(chosen.lake)
-    model, gap_s = read_codebook(lake.link("codebook"))
+    model, gap_s = read_codebook(lake.asset("codebook"))
     size_hw = model.config.image_hw
     log_ids = [log for log in lake.log_ids("trajectories") if "-val-" in log][:chosen.logs]
     rows = read_dataset(lake, "val", size_hw=size_hw, log_ids=log_ids)

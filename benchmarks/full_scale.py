@@ -29,7 +29,7 @@ from ops.planners.training_arrays import TrainingArrays
 from ops.student.export import ONNX_FILE, export
 from ops.student.predict import OnnxRuntime
 from ops.vla.finetune import VlaConfig
-from ops.vla.vlm import code_loss, read_vlm, vlm_inputs
+from ops.vla.vlm import code_loss, run_vlm, vlm_inputs
 from pipelines.presets import preset
 
 GB = 1e9
@@ -223,7 +223,7 @@ def measure_plan(vlm: ActionVlm, recipe: PlannerRecipe, image_hw: tuple[int, int
     generator = np.random.default_rng(0)
     images = generator.integers(0, 255, (1, *image_hw, 3), dtype=np.uint8)
     status = np.array([[8, 0, 0, 0, 0, 1, 0, 0]], np.float32)
-    student = StudentPlanner(replace(recipe.planner, score_weight=recipe.judging.weight), ImitatorConfig()).eval()
+    student = StudentPlanner(replace(recipe.planner, score_weight=recipe.proposal_scoring.weight), ImitatorConfig()).eval()
     camera = np.zeros((2, CAMERA_NUMBERS), np.float32)
     small = generator.integers(0, 255, (2, *recipe.planner.image_hw, 3), dtype=np.uint8)
     rows = TrainingArrays(np.repeat(status, 2, 0), np.zeros((2, 8, 3), np.float32), small, camera)
@@ -231,7 +231,7 @@ def measure_plan(vlm: ActionVlm, recipe: PlannerRecipe, image_hw: tuple[int, int
         export(student, rows, Path(folder), int8=False)
         runtime = OnnxRuntime(Path(folder) / ONNX_FILE, torch.get_num_threads())
         students = _seconds(lambda: runtime(small[:1], camera[:1], status), 10 * calls)
-    return PlanTime(_seconds(lambda: read_vlm(vlm, images, status), calls), students, count_parameters(student))
+    return PlanTime(_seconds(lambda: run_vlm(vlm, images, status), calls), students, count_parameters(student))
 
 
 def _seconds(call: Callable[[], object], calls: int) -> float:

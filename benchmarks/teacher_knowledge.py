@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from models.planners.planner import straight_on
+from models.planners.planner import constant_velocity_anchor
 from models.planners.student import CODE_COUNT
 from ops.evaluation.intervals import IntervalConfig, intervals
 from ops.evaluation.planners import open_planner
@@ -22,8 +22,8 @@ from ops.latent_actions import probe
 from ops.planners.recipe import read_recipe
 from ops.planners.training_arrays import plannable_rows, planner_frames
 from ops.vla.planner import VlaPlanner, open_vla
-from ops.vla.teacher import Teacher
-from ops.vla.vlm import read_vlm
+from ops.vla.teacher import TeacherTargets
+from ops.vla.vlm import run_vlm
 from storage.camera import fit_images
 from storage.dataset import FrameSet, read_dataset
 from storage.lake import Lake
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     lake = Lake(chosen.lake)
-    vla, student = lake.link("vla"), lake.link("student")
+    vla, student = lake.asset("vla"), lake.asset("student")
     teacher = open_vla(vla)
     train, rows = (read_dataset(lake, split, size_hw=teacher.image_hw, relabeled=True) for split in ("train", chosen.split))
     train, rows = _told(planner_frames(train, read_recipe(vla)[0].rows)[0]), _told(rows.take(plannable_rows(rows)))
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def foretell(known_NF: np.ndarray, train: FrameSet, asked_NF: np.ndarray, rows: FrameSet) -> np.ndarray:
     """Positions (N, 8, 2) of `rows` by a reading fitted on `train`, its penalty chosen among folds of train logs."""
-    anchors = [straight_on(torch.from_numpy(frames.status)).numpy()[..., :2] for frames in (train, rows)]
+    anchors = [constant_velocity_anchor(torch.from_numpy(frames.status)).numpy()[..., :2] for frames in (train, rows)]
     target_NT = (train.future[..., :2] - anchors[0]).reshape(len(train), -1).astype(np.float64)
     mean, spread = known_NF.mean(0), np.maximum(known_NF.std(0), 1e-6)
     known_NF, asked_NF = (known_NF - mean) / spread, (asked_NF - mean) / spread
@@ -82,8 +82,8 @@ def _told(rows: FrameSet) -> FrameSet:
 
 
 def _features(teacher: VlaPlanner, rows: FrameSet) -> dict[str, np.ndarray]:
-    says = read_vlm(teacher.vlm, fit_images(rows.images, teacher.image_hw), rows.status)
-    pooled = Teacher.say(teacher.model, says, rows, np.zeros(len(rows), bool)).memory
+    says = run_vlm(teacher.vlm, fit_images(rows.images, teacher.image_hw), rows.status)
+    pooled = TeacherTargets.predict(teacher.model, says, rows, np.zeros(len(rows), bool)).memory
     codes = softmax(says.code_logits.astype(np.float64), axis=-1)
     parts = {"status": rows.status, "status and the VLM's codes": codes, "status and the VLA's pooled features": pooled,
              "status and the recorded codes": probe.one_hot(rows.codes, CODE_COUNT)}

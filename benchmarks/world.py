@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from ops.synthesize.film.camera import Camera
-from ops.synthesize.film.film import film, weather
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.props import parked_cars
+from ops.synthesize.film.render_log import render_log, weather
 from ops.synthesize.town.town import TownConfig, build_town
 from ops.synthesize.traffic.expert import DriveConfig, drive
 from ops.synthesize.traffic.recording import Recording
@@ -66,7 +66,7 @@ def _film(world: WorldConfig, recording: Recording) -> None:
     """Draw a drive; no image is kept."""
     rng = np.random.default_rng(world.seed)
     camera = replace(Camera(), width=world.image_width, height=world.image_height)
-    for _ in film(build_town(TownConfig(seed=world.seed)), recording, [camera], Palette(), weather(rng), rng):
+    for _ in render_log(build_town(TownConfig(seed=world.seed)), recording, [camera], Palette(), weather(rng), rng):
         pass
 
 

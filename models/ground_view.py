@@ -74,7 +74,7 @@ def ground_places(camera_BN: torch.Tensor, points_P2: torch.Tensor,
     return image_BP2.unflatten(1, cells), seen_BP.to(image_BP2.dtype).unflatten(1, cells)[:, None]
 
 
-def lay_out(images_BCHW: torch.Tensor, places_BXY2: torch.Tensor, seen_B1XY: torch.Tensor) -> torch.Tensor:
+def warp_to_bev(images_BCHW: torch.Tensor, places_BXY2: torch.Tensor, seen_B1XY: torch.Tensor) -> torch.Tensor:
     """What images show at places of ground_places, (B, C, X, Y); zero where they do not show it."""
     return F.grid_sample(images_BCHW, places_BXY2, align_corners=False) * seen_B1XY
 
@@ -102,7 +102,7 @@ class GroundView(nn.Module):
     def forward(self, images_B3HW: torch.Tensor, places_BXY2: torch.Tensor,
                 seen_B1XY: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images in -1 ... 1 -> features (B, F, X/2, Y/2) and the coarsest stage as tokens (B, T, channels[-1])."""
-        laid_out = lay_out(images_B3HW, places_BXY2, seen_B1XY)
+        laid_out = warp_to_bev(images_B3HW, places_BXY2, seen_B1XY)
         x = torch.cat([laid_out, seen_B1XY], dim=1).contiguous(memory_format=torch.channels_last)
         stages = self.stack(x)
         features = self.lateral[-1](stages[-1])

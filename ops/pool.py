@@ -1,4 +1,4 @@
-"""Worker processes for work of one link: fresh interpreters that end with the process that started them. Not the work.
+"""Worker processes for work of one asset: fresh interpreters that end with the process that started them. Not the work.
 
 Forking a process that holds threads of zarr or torch can hang, so each worker starts anew. A worker whose parent was
 killed ends at once: else it would go on writing to folders that the next run has taken over.

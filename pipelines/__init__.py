@@ -3,7 +3,7 @@
 import os
 
 # Read when torch, OpenMP, Dagster or the hub client are first imported, so they stand before every other import.
-os.environ.setdefault("OMP_NUM_THREADS", "1")                  # processes share the work; see LaunchConfig.threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")                  # processes share the work; see ComputeConfig.threads
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")             # idle threads sleep; spinning ones cost the other core
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")

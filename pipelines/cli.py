@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.environment import Places, places_from
+from pipelines.environment import RunTarget, run_target
 from storage.errors import ConfigError, LatentVLAError
-from storage.lake import LINKS, Lake
+from storage.lake import ASSET_NAMES, Lake
 
 if TYPE_CHECKING:
-    from assets.chain.chain import Chain
+    from assets.chain.pipeline import PipelineResource
 
 PAGES = Path("pages")       # where `show` draws when it is not told where: the index finds the logs' pages beside it
 Verb = Callable[[argparse.Namespace], int]
@@ -42,23 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the chain; links whose artefact is current are left as they are."""
-    from pipelines.commands.run import open_instance, require_possible, run_chain
+    """Run the pipeline; assets whose artefact is current are left as they are."""
+    from pipelines.commands.run import open_instance, require_possible, run_pipeline
     from pipelines.commands.status import told
 
-    chain = _chain(options)
-    require_possible(chain)
+    pipeline = _pipeline(options)
+    require_possible(pipeline)
     with open_instance() as instance:
-        summary = run_chain(chain, options.until, instance, verbose=options.verbose)
-    print(told(chain, summary, options.until))
+        summary = run_pipeline(pipeline, options.until, instance, verbose=options.verbose)
+    print(told(pipeline, summary, options.until))
     return 1 if summary.failed else 0
 
 
 def status(options: argparse.Namespace) -> int:
-    """Each link: current, stale or missing; and the logs in quarantine."""
+    """Each asset: current, stale or missing; and the logs in quarantine."""
     from pipelines.commands.status import status_text
 
-    print(status_text(_chain(options)))
+    print(status_text(_pipeline(options)))
     return 0
 
 
@@ -71,10 +71,10 @@ def config(options: argparse.Namespace) -> int:
 
 
 def logs(options: argparse.Namespace) -> int:
-    """List the logs of the chain, with their split and their place in the chain."""
+    """List the logs of the pipeline, with their split and their place in the pipeline."""
     from pipelines.commands.status import logs_text
 
-    print(logs_text(_chain(options)))
+    print(logs_text(_pipeline(options)))
     return 0
 
 
@@ -111,9 +111,9 @@ def score(options: argparse.Namespace) -> int:
 
 def ablate(options: argparse.Namespace) -> int:
     """Train the method and the method without each of its parts over several seeds, and print what each part is worth."""
-    from pipelines.commands.ablate import ablate_chain
+    from pipelines.commands.ablate import ablate_pipeline
 
-    print(ablate_chain(_chain(options), options.seeds, options.variants))
+    print(ablate_pipeline(_pipeline(options), options.seeds, options.variants))
     return 0
 
 
@@ -141,7 +141,7 @@ def predict(options: argparse.Namespace) -> int:
     """Plan with the student for one image: prints eight poses [x m, y m, yaw rad], one each 0.5 s, seen from the car."""
     from ops.student.predict import predict_file
 
-    plan = predict_file(options.model or _lake(options).link("student"), options.image, speed_mps=options.speed,
+    plan = predict_file(options.model or _lake(options).asset("student"), options.image, speed_mps=options.speed,
                         acceleration_mps2=options.acceleration, command=options.command)
     print(json.dumps([[round(float(value), 3) for value in pose] for pose in plan]))
     return 0
@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     made = verb(run)
-    made.add_argument("--until", default=LINKS[-1], help=f"last link to make: {' | '.join(LINKS)}")
+    made.add_argument("--until", default=ASSET_NAMES[-1], help=f"last asset to make: {' | '.join(ASSET_NAMES)}")
     made.add_argument("--verbose", action="store_true", help="show Dagster's own log")
     for function in (status, logs, config):
         verb(function)
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, default=5, help="how many seeds, from the run's own on")
     made.add_argument("--variants", default="", help="names with commas between, such as average_pool; default: all")
     made = verb(lineage)
-    made.add_argument("name", help="a link, such as student, or link/log_id")
+    made.add_argument("name", help="a asset, such as student, or asset/log_id")
     made.add_argument("--every-log", action="store_true", help="name every log")
     made = verb(sql)
     made.add_argument("query", help="for example: select split, count(*) from trajectories group by split")
@@ -196,14 +196,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _places(options: argparse.Namespace) -> Places:
-    return places_from(scale=options.scale, source=options.source, raw=options.raw, lake=options.lake)
+def _places(options: argparse.Namespace) -> RunTarget:
+    return run_target(scale=options.scale, source=options.source, raw=options.raw, lake=options.lake)
 
 
-def _chain(options: argparse.Namespace) -> "Chain":
-    from pipelines.resources import chain_at
+def _pipeline(options: argparse.Namespace) -> "PipelineResource":
+    from pipelines.resources import pipeline_for
 
-    return chain_at(_places(options))
+    return pipeline_for(_places(options))
 
 
 def _lake(options: argparse.Namespace) -> Lake:

@@ -1,30 +1,30 @@
-"""Everything Dagster knows of this project: assets, checks, jobs, schedules, sensors and the chain they work on."""
+"""Everything Dagster knows of this project: assets, checks, jobs, schedules, sensors and the pipeline they work on."""
 
 import dagster as dg
 
 from assets import codebook, evaluation, frames, raw_logs, relabeled, report, student, trajectories, vla
-from assets.chain.chain import Chain
+from assets.chain.pipeline import PipelineResource
 from pipelines.console_log import brief_logger
 from pipelines.jobs import JOBS
-from pipelines.resources import chain_at
+from pipelines.resources import pipeline_for
 from pipelines.schedules import SCHEDULES
 from pipelines.sensors import SENSORS
 
 MODULES = [raw_logs, frames, trajectories, codebook, relabeled, vla, student, evaluation, report]
 
 
-def definitions(chain: Chain) -> dg.Definitions:
-    """The definitions that work on this chain."""
+def definitions(pipeline: PipelineResource) -> dg.Definitions:
+    """The definitions that work on this pipeline."""
     return dg.Definitions(
         assets=dg.load_assets_from_modules(MODULES),
         asset_checks=dg.load_asset_checks_from_modules(MODULES),
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,
-        resources={"chain": chain},
+        resources={"pipeline": pipeline},
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},
         executor=dg.in_process_executor,    # one process: torch loads once, and training has the machine for itself
     )
 
 
-defs = definitions(chain_at())              # what the UI and `dagster` work on: the environment's choice
+defs = definitions(pipeline_for())              # what the UI and `dagster` work on: the environment's choice

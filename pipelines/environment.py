@@ -1,4 +1,4 @@
-"""The one place where it is decided which chain a run works on, from the command line or from the environment.
+"""The one place where it is decided which pipeline a run works on, from the command line or from the environment.
 
 LATENTVLA_SCALE    smoke | embedded (default) | navsim
 LATENTVLA_SOURCE   openscene (default) | nuscenes | kitti_raw
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Which chain is meant. Plain strings; Dagster is not needed to read it."""
+class RunTarget:
+    """Which pipeline is meant. Plain strings; Dagster is not needed to read it."""
 
     scale: str
     source: str
@@ -21,11 +21,11 @@ class Places:
     lake: str
 
 
-def places_from(environment: Mapping[str, str] = os.environ, *, scale: str | None = None, source: str | None = None,
-                raw: str | None = None, lake: str | None = None) -> Places:
-    """The chain that these choices mean; what is not given comes from the environment, then from the defaults."""
+def run_target(environment: Mapping[str, str] = os.environ, *, scale: str | None = None, source: str | None = None,
+                raw: str | None = None, lake: str | None = None) -> RunTarget:
+    """The pipeline that these choices mean; what is not given comes from the environment, then from the defaults."""
     scale = scale or environment.get("LATENTVLA_SCALE") or "embedded"
     source = source or environment.get("LATENTVLA_SOURCE") or "openscene"
     raw = raw or environment.get("LATENTVLA_RAW") or ""
     default = f"lake/{source}-{scale}" if raw else f"lake/{scale}"
-    return Places(scale, source, raw, lake or environment.get("LATENTVLA_LAKE") or default)
+    return RunTarget(scale, source, raw, lake or environment.get("LATENTVLA_LAKE") or default)

@@ -1,6 +1,6 @@
 """The one dial: a scale is a function that returns the whole configuration of a run. No value is changed anywhere else.
 
-smoke      the whole chain in under 90 seconds: tests, and a first look
+smoke      the whole pipeline in under 90 seconds: tests, and a first look
 embedded   the default: a world big enough to learn from, at most ten minutes on two cores
 navsim     real OpenScene logs on eight GPUs, with the published weights in local folders
 """
@@ -26,27 +26,27 @@ from ops.latent_actions.relabel import RelabelConfig
 from ops.pdm.score_rows import ScenesConfig
 from ops.planners.fit_planner import ImitationConfig
 from ops.planners.recipe import PlannerRecipe
-from ops.planners.scored_plans import JudgingConfig
+from ops.planners.scored_proposals import ProposalScoringConfig
 from ops.planners.training_arrays import RowChoice
 from ops.report.report import ReportConfig
 from ops.student.distill import StudentConfig
 from ops.synthesize.town_b import TownBConfig
 from ops.synthesize.world import WorldConfig
 from ops.training.fit import FitConfig
-from ops.training.launch import LaunchConfig
+from ops.training.launch import ComputeConfig
 from ops.vla.finetune import VlaConfig
 from storage.errors import unknown_name
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """The configuration of every link; the fields are named after the links."""
+    """The configuration of every asset; the fields are named after the assets."""
 
     scale: str
-    seed: int = 0                           # of the run; each link derives its own generators from it
+    seed: int = 0                           # of the run; each asset derives its own generators from it
     processes: int = 2                      # for work that is done log by log
     retrain_after_logs: int = 20            # new logs since the last codebook that ask for retraining
-    where: LaunchConfig = field(default_factory=LaunchConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     world: WorldConfig | None = None        # None: real logs only
     frames: FrameConfig = field(default_factory=FrameConfig)
     trajectories: ExtractConfig = field(default_factory=ExtractConfig)
@@ -82,9 +82,9 @@ def embedded() -> Preset:
 
 
 def smoke() -> Preset:
-    """Every link does its real work, on as little and for as short as it can; the figures mean nothing."""
+    """Every asset does its real work, on as little and for as short as it can; the figures mean nothing."""
     return Preset(
-        scale="smoke", retrain_after_logs=3, where=LaunchConfig(at_once=1),     # a process takes longer to start than to train
+        scale="smoke", retrain_after_logs=3, compute=ComputeConfig(at_once=1),     # a process takes longer to start than to train
         world=WorldConfig(train_logs=6, val_logs=1, test_logs=2, seconds=12.0, event_rate=0.0),   # too short for events
         codebook=CodebookConfig(
             model=LatentActionConfig(image_hw=(32, 48), environment_quantizer=QuantizerConfig(warmup_steps=8),
@@ -94,7 +94,7 @@ def smoke() -> Preset:
             vlm=VlmConfig(hidden=64, layers=2, vision_layers=1, vision_hidden=64), vlm_fit=_few(12, 1.5e-3, batch=8),
             recipe=PlannerRecipe(planner=PlannerConfig(
                 channels=(16, 32), width=48, blocks=1, ground=GroundConfig(cell_m=1.5, channels=(16, 32), features=24)),
-                fit=_few(40), judging=JudgingConfig(others=4, bent=1, like_rows=20)),
+                fit=_few(40), proposal_scoring=ProposalScoringConfig(num_retrieved=4, num_perturbed=1, neighbor_window=20)),
             ego_fit=_few(150), val_rows=16),
         student=StudentConfig(int8=False, check_rows=16, val_rows=16, latency_calls=6),
         evaluation=EvaluationConfig(stride=3, interval=IntervalConfig(resamples=200), zero_shot=ZeroShotConfig(
@@ -105,12 +105,12 @@ def smoke() -> Preset:
 def navsim() -> Preset:
     """Real logs on eight GPUs: DINOv2's features under the codes, Qwen2.5-VL-3B with low-rank adapters.
 
-    The two folders of weights are read from LATENTVLA_DINOV2 and LATENTVLA_QWEN; without them the links that need them
+    The two folders of weights are read from LATENTVLA_DINOV2 and LATENTVLA_QWEN; without them the assets that need them
     say so. With LATENTVLA_NUSCENES, a folder of nuScenes, the evaluation also drives its val scenes, zero shot.
     """
     return Preset(
         scale="navsim", processes=16, retrain_after_logs=200,
-        where=LaunchConfig(num_workers=8, use_gpu=True, threads=4),
+        compute=ComputeConfig(num_workers=8, use_gpu=True, threads=4),
         frames=FrameConfig(max_width=640),
         codebook=CodebookConfig(
             model=LatentActionConfig(image_hw=(112, 196), observation="features",
@@ -128,7 +128,7 @@ def navsim() -> Preset:
                                       proposals=32, ground=GroundConfig(cell_m=0.5, side_m=24.0, far_m=59.0,
                                                                         channels=(96, 192, 384), features=128)),
                 fit=FitConfig(steps=60_000, batch=256, learning_rate=3e-4, autocast="bfloat16"),
-                judging=JudgingConfig(others=24, bent=7, like_rows=5000)),
+                proposal_scoring=ProposalScoringConfig(num_retrieved=24, num_perturbed=7, neighbor_window=5000)),
             ego_fit=FitConfig(steps=20_000, batch=1024)),
         evaluation=EvaluationConfig(scenes=ScenesConfig(processes=16), zero_shot=_nuscenes()))
 

@@ -1,11 +1,11 @@
-"""The resources of the definitions: the chain with the preset of its scale. Which chain: pipelines/environment.py."""
+"""The resources of the definitions: the pipeline with the preset of its scale. Which pipeline: pipelines/environment.py."""
 
-from assets.chain.chain import Chain, Preset
-from pipelines.environment import Places, places_from
+from assets.chain.pipeline import PipelineResource, Preset
+from pipelines.environment import RunTarget, run_target
 
 
-class PresetChain(Chain):
-    """A chain whose configuration is the preset of its scale."""
+class PresetPipeline(PipelineResource):
+    """A pipeline whose configuration is the preset of its scale."""
 
     def preset(self) -> Preset:
         """See pipelines/presets.py, which is imported when a run needs it: it loads torch."""
@@ -14,7 +14,7 @@ class PresetChain(Chain):
         return preset(self.scale)   # type: ignore[return-value]   # frozen, which the protocol cannot say
 
 
-def chain_at(places: Places | None = None) -> PresetChain:
-    """The chain at these places; by default those of the environment."""
-    places = places or places_from()
-    return PresetChain(scale=places.scale, source=places.source, raw=places.raw, lake_root=places.lake)
+def pipeline_for(places: RunTarget | None = None) -> PresetPipeline:
+    """The pipeline at these places; by default those of the environment."""
+    places = places or run_target()
+    return PresetPipeline(scale=places.scale, source=places.source, raw=places.raw, lake_root=places.lake)

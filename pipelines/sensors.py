@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 import dagster as dg
 
 from assets.chain.asset_specs import needs_work, new_logs_since_codebook
-from assets.chain.chain import Chain, RawLogs
 from assets.chain.per_log import LOGS, PARTITIONS, range_tags
+from assets.chain.pipeline import PipelineResource, RawLogs
 from pipelines.jobs import ingest, training
 from storage.artifact import digest
 
@@ -22,14 +22,14 @@ UNDER_WAY = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.Dag
 @dg.sensor(job=ingest, minimum_interval_seconds=LOOK_EVERY_S, default_status=dg.DefaultSensorStatus.STOPPED,
            description="Looks into the raw folder for logs that are new or whose bytes changed, and ingests just those. Off "
                        "until it is turned on here.")
-def new_logs(context: dg.SensorEvaluationContext, chain: Chain) -> dg.SensorResult | dg.SkipReason:
+def new_logs(context: dg.SensorEvaluationContext, pipeline: PipelineResource) -> dg.SensorResult | dg.SkipReason:
     """Find logs in the raw folder that are new or whose bytes changed, and ingest just those."""
     if context.instance.get_runs_count(dg.RunsFilter(job_name=ingest.name, statuses=UNDER_WAY)):
         return dg.SkipReason("an ingest run is under way")
-    logs = RawLogs(chain)
-    todo = [log for log in logs.refs if needs_work(chain, logs, log)]
+    logs = RawLogs(pipeline)
+    todo = [log for log in logs.refs if needs_work(pipeline, logs, log)]
     if not todo:
-        return dg.SkipReason(f"all {len(logs.refs)} logs in {chain.raw_folder} are ingested or in quarantine")
+        return dg.SkipReason(f"all {len(logs.refs)} logs in {pipeline.raw_folder} are ingested or in quarantine")
     known = list(context.instance.get_dynamic_partitions(PARTITIONS))
     fresh = [log for log in todo if log not in known]
     return dg.SensorResult(
@@ -52,9 +52,9 @@ def neighbours(todo: Collection[str], order: Sequence[str]) -> list[list[str]]:
 @dg.sensor(job=training, minimum_interval_seconds=LOOK_EVERY_S, default_status=dg.DefaultSensorStatus.STOPPED,
            description="Asks for retraining when enough logs were ingested since the codebook was learned. Off until it is "
                        "turned on here.")
-def enough_new_logs(chain: Chain) -> dg.RunRequest | dg.SkipReason:
+def enough_new_logs(pipeline: PipelineResource) -> dg.RunRequest | dg.SkipReason:
     """Ask for retraining when enough logs were ingested since the codebook was learned."""
-    fresh, enough = new_logs_since_codebook(chain), chain.preset().retrain_after_logs
+    fresh, enough = new_logs_since_codebook(pipeline), pipeline.preset().retrain_after_logs
     if fresh is None:
         return dg.SkipReason("there is no codebook yet: run the training job once")
     if len(fresh) < enough:

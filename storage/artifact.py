@@ -1,6 +1,6 @@
 """An artefact: a directory that is written aside and appears whole, with `lineage.json` in it. Not what is inside.
 
-`<lake>/<name>` is a symbolic link to `<lake>/.versions/<name>-<version>`; swapping the link is atomic, so a reader sees
+`<lake>/<name>` is a symbolic asset to `<lake>/.versions/<name>-<version>`; swapping the asset is atomic, so a reader sees
 the old artefact or the new one, never half of one, and a killed run leaves only an unfinished directory that the next
 run removes.
 """
@@ -34,7 +34,7 @@ class Lineage:
     asset: str                      # asset key, with the log for artefacts of one log: "frames/<log_id>"
     version: str                    # version_of(...) below
     parents: dict[str, str]         # name of each input artefact -> its version
-    config: dict[str, Any]          # the configuration of this link alone
+    config: dict[str, Any]          # the configuration of this asset alone
     code_version: str               # code_version_of(...) of the modules that did the work
     seed: int | None = None
     created_utc: str = ""           # filled in when written
@@ -119,10 +119,10 @@ def write_artifact(path: Path, lineage: Lineage) -> Iterator[Path]:
         shutil.rmtree(discarded, ignore_errors=True)
         os.replace(final, discarded)
     os.replace(aside, final)
-    link = versions / f"{path.name}.link-{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(".versions") / final.name)
-    os.replace(link, path)
+    asset = versions / f"{path.name}.asset-{os.getpid()}"
+    asset.unlink(missing_ok=True)
+    asset.symlink_to(Path(".versions") / final.name)
+    os.replace(asset, path)
     for old in versions.glob(f"{escape(path.name)}-*"):
         if old != final and len(old.name) == len(final.name):
             shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The rows of many logs as arrays in memory: what a training or an evaluation link reads. Not a batch sampler.
+"""The rows of many logs as arrays in memory: what a training or an evaluation asset reads. Not a batch sampler.
 
 Rows are ordered by (log_id, frame_index). Legend: N rows, H x W pixels, 19 camera numbers, 4 history steps, 8 future
 steps, 12 codes.
@@ -87,7 +87,7 @@ def read_rows(lake: Lake, split: str | None = None, *, relabeled: bool = False,
               log_ids: Sequence[str] | None = None) -> pa.Table:
     """The rows of read_dataset as a table, ordered by (log_id, frame_index). Raises ArtifactError without logs."""
     if relabeled:
-        table = pq.read_table(lake.link("relabeled") / "relabeled.parquet")
+        table = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
     else:
         logs = log_ids if log_ids is not None else lake.log_ids("trajectories")
         if not logs:

@@ -42,7 +42,7 @@ class SourceError(LatentVLAError):
 
 
 class ArtifactError(LatentVLAError):
-    """An artefact of an earlier link is missing, of another version, damaged, or failed its checks."""
+    """An artefact of an earlier asset is missing, of another version, damaged, or failed its checks."""
 
 
 class ConfigError(LatentVLAError):

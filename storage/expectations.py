@@ -26,7 +26,7 @@ class Rule:
 
     name: str                       # also the name of the Dagster check
     description: str                # what a person should read in the UI
-    blocking: bool                  # True: a failure stops the links that would train on the table
+    blocking: bool                  # True: a failure stops the assets that would train on the table
     expectation: str                # class name in great_expectations.expectations
     arguments: dict[str, Any]
 
@@ -190,12 +190,12 @@ def _result(rule: Rule, found: Any, frame: "pd.DataFrame") -> RuleResult:
 
 
 def _data_docs(found: Any) -> str:
-    """Great Expectations' own page without its links to the internet, and with a small style in their place."""
+    """Great Expectations' own page without its assets to the internet, and with a small style in their place."""
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
     page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(found))
-    for outside in (r"<script[^>]*src=[\"']https?://.*?</script>", r"<(link|img)[^>]*https?://[^>]*>",
+    for outside in (r"<script[^>]*src=[\"']https?://.*?</script>", r"<(asset|img)[^>]*https?://[^>]*>",
                     r"<footer.*?</footer>"):
         page = re.sub(outside, "", page, flags=re.S)
     page = re.sub(r"https?://[^\"')\s<]+", "#", page)

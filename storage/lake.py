@@ -5,26 +5,26 @@ from pathlib import Path
 
 from storage.artifact import LINEAGE_FILE
 
-LINKS = ("raw_logs", "frames", "trajectories", "codebook", "relabeled", "vla", "student", "evaluation", "report")
-PER_LOG_LINKS = ("raw_logs", "frames", "trajectories")
+ASSET_NAMES = ("raw_logs", "frames", "trajectories", "codebook", "relabeled", "vla", "student", "evaluation", "report")
+PER_LOG_ASSETS = ("raw_logs", "frames", "trajectories")
 
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """One folder that holds every artefact of one chain: `<root>/<link>` or `<root>/<link>/<log_id>`."""
+    """One folder that holds every artefact of one pipeline: `<root>/<asset>` or `<root>/<asset>/<log_id>`."""
 
     root: Path
 
-    def link(self, name: str) -> Path:
-        """Folder of an unpartitioned link: codebook, relabeled, vla, student, evaluation, report."""
+    def asset(self, name: str) -> Path:
+        """Folder of an unpartitioned asset: codebook, relabeled, vla, student, evaluation, report."""
         return self.root / name
 
     def log(self, name: str, log_id: str) -> Path:
-        """Folder of one log in a link that has one artefact a log: raw_logs, frames, trajectories."""
+        """Folder of one log in a asset that has one artefact a log: raw_logs, frames, trajectories."""
         return self.root / name / log_id
 
     def log_ids(self, name: str) -> list[str]:
-        """Logs with a finished artefact in this link, sorted."""
+        """Logs with a finished artefact in this asset, sorted."""
         folder = self.root / name
         return sorted(path.parent.name for path in folder.glob(f"*/{LINEAGE_FILE}")) if folder.exists() else []
 

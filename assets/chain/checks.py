@@ -1,6 +1,6 @@
 """What the checks of several assets share: results for Dagster, and the record beside the artefact.
 
-Dagster's blocking checks stop only their own run. The record stays with the artefact, so a training link that runs
+Dagster's blocking checks stop only their own run. The record stays with the artefact, so a training asset that runs
 another day refuses inputs whose blocking checks failed.
 """
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.chain.chain import Chain
 from assets.chain.metadata import rounded
+from assets.chain.pipeline import PipelineResource
 from storage.artifact import read_checks, record_checks
 
 
@@ -21,19 +21,19 @@ def result(asset: str, name: str, passed: bool, blocking: bool, metadata: Mappin
                                severity=severity)
 
 
-def per_log_results(chain: Chain, link: str, log_ids: Iterable[str],
+def per_log_results(pipeline: PipelineResource, asset: str, log_ids: Iterable[str],
                     failed: Mapping[str, tuple[bool, set[str]]]) -> Iterator[dg.AssetCheckResult]:
     """Results of checks {name: (blocking, logs that failed)}; the blocking ones are recorded beside each log."""
     log_ids = list(log_ids)
     for log in log_ids:
-        record(chain, link, log, {name: log not in logs for name, (blocking, logs) in failed.items() if blocking})
+        record(pipeline, asset, log, {name: log not in logs for name, (blocking, logs) in failed.items() if blocking})
     for name, (blocking, logs) in failed.items():
-        yield result(link, name, not logs, blocking, {"logs": len(log_ids), "failed logs": sorted(logs)[:20]})
+        yield result(asset, name, not logs, blocking, {"logs": len(log_ids), "failed logs": sorted(logs)[:20]})
 
 
-def record(chain: Chain, link: str, log_id: str | None, outcome: Mapping[str, bool]) -> None:
+def record(pipeline: PipelineResource, asset: str, log_id: str | None, outcome: Mapping[str, bool]) -> None:
     """Keep the outcome of blocking checks beside an artefact; nothing is written when it is known already."""
-    path = chain.lake.link(link) if log_id is None else chain.lake.log(link, log_id)
+    path = pipeline.lake.asset(asset) if log_id is None else pipeline.lake.log(asset, log_id)
     known = read_checks(path)
     if any(known.get(name) != passed for name, passed in outcome.items()):
         record_checks(path, outcome)

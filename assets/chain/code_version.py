@@ -9,7 +9,7 @@ from storage.artifact import code_version_of
 ROOT = Path(__file__).parents[2]
 OUR_PACKAGES = ("assets", "models", "ops", "storage")
 # Code that carries bytes but cannot change what an artefact holds; a change here makes nothing stale.
-PLUMBING = ("storage/errors.py", "storage/artifact.py", "storage/lake.py", "storage/catalogue.py", "ops/training/launch.py",
+CODE_VERSION_EXCLUDES = ("storage/errors.py", "storage/artifact.py", "storage/lake.py", "storage/catalogue.py", "ops/training/launch.py",
             "ops/ingest/each_log.py", "ops/ingest/quarantine.py")
 
 
@@ -24,7 +24,7 @@ def modules_of(modules: tuple[str, ...]) -> list[str]:
     seen: set[Path] = set()
     while pending:
         file = pending.pop()
-        if file in seen or str(file.relative_to(ROOT)) in PLUMBING:
+        if file in seen or str(file.relative_to(ROOT)) in CODE_VERSION_EXCLUDES:
             continue
         seen.add(file)
         pending += [module for name in _imported(file) for module in _files_of_module(name)]

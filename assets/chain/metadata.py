@@ -103,7 +103,7 @@ def rounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
             math.isfinite(value) else value for name, value in metadata.items()}
 
 
-def file_link(file: Path) -> dg.PathMetadataValue:
+def file_path(file: Path) -> dg.PathMetadataValue:
     """A file of the lake."""
     return dg.MetadataValue.path(str(file.absolute()))
 

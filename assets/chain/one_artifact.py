@@ -1,4 +1,4 @@
-"""What the unpartitioned links share: see whether there is work, open the artefact, follow the training, tell Dagster.
+"""What the unpartitioned assets share: see whether there is work, open the artefact, follow the training, tell Dagster.
 
 The work itself stands in each asset's own file.
 """
@@ -12,37 +12,37 @@ from typing import Any
 
 import dagster as dg
 
-from assets.chain.asset_specs import LINKS, plan_link, require_capabilities, usable_logs
-from assets.chain.chain import Ask, Chain
+from assets.chain.asset_specs import ASSET_SPECS, asset_lineage, require_capabilities, usable_logs
 from assets.chain.metadata import rounded
+from assets.chain.pipeline import MaterializeConfig, PipelineResource
 from storage.artifact import Lineage, is_current, read_lineage, require_checks, write_artifact
-from storage.lake import PER_LOG_LINKS
+from storage.lake import PER_LOG_ASSETS
 
 HISTORY_POLL_S = 2.0        # how often new metrics of a running training are looked for
 LOG_EVERY_S = 10.0          # a line of metrics appears in the event log at most this often
 
 
-class Making:
-    """One materialization of an unpartitioned link."""
+class Materialization:
+    """One materialization of an unpartitioned asset."""
 
-    def __init__(self, context: dg.AssetExecutionContext, chain: Chain, link: str, ask: Ask) -> None:
-        """Raises ConfigError if the logs cannot carry this link, ArtifactError for an input that is missing or bad."""
-        self.context, self.lake, self.link = context, chain.lake, link
-        require_capabilities(chain, link)
-        for dep in LINKS[link].deps:
-            logs = usable_logs(chain, LINKS[link].splits) if dep in PER_LOG_LINKS else []
-            for path in [self.lake.log(dep, log) for log in logs] or [self.lake.link(dep)]:
+    def __init__(self, context: dg.AssetExecutionContext, pipeline: PipelineResource, asset: str, config: MaterializeConfig) -> None:
+        """Raises ConfigError if the logs cannot carry this asset, ArtifactError for an input that is missing or bad."""
+        self.context, self.lake, self.asset = context, pipeline.lake, asset
+        require_capabilities(pipeline, asset)
+        for dep in ASSET_SPECS[asset].deps:
+            logs = usable_logs(pipeline, ASSET_SPECS[asset].splits) if dep in PER_LOG_ASSETS else []
+            for path in [self.lake.log(dep, log) for log in logs] or [self.lake.asset(dep)]:
                 require_checks(path)
-        self.lineage: Lineage = plan_link(chain, link)
-        self.path = self.lake.link(link)
-        self.needed = ask.force or not is_current(self.path, self.lineage.version)
+        self.lineage: Lineage = asset_lineage(pipeline, asset)
+        self.path = self.lake.asset(asset)
+        self.needed = config.force or not is_current(self.path, self.lineage.version)
         if not self.needed:
-            context.log.info(f"{link} is current (version {self.lineage.version}): nothing to do")
+            context.log.info(f"{asset} is current (version {self.lineage.version}): nothing to do")
 
     @property
     def run_name(self) -> str:
         """Name of the training run. It carries the version, because the same name resumes."""
-        return f"{self.link}-{self.lineage.version}"
+        return f"{self.asset}-{self.lineage.version}"
 
     @contextmanager
     def artifact(self) -> Iterator[Path]:
@@ -61,7 +61,7 @@ class Making:
         return dg.MaterializeResult(data_version=dg.DataVersion(made.version), metadata={
             "version": made.version, "seconds of work": made.seconds, "made": made.created_utc,
             "folder": dg.MetadataValue.path(str(self.path.absolute())),
-            "lineage": dg.MetadataValue.md(f"```\nlatentvla lineage {self.link}\n```"), **rounded(metadata)})
+            "lineage": dg.MetadataValue.md(f"```\nlatentvla lineage {self.asset}\n```"), **rounded(metadata)})
 
 
 @contextmanager

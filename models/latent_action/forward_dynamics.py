@@ -25,19 +25,19 @@ class DynamicsConfig:
     direct: bool = False        # True: paint the second observation without moving the first (for comparison)
 
 
-def strided(channels: int, width: int, halvings: int) -> nn.Sequential:
-    """Convolutions that halve the grid `halvings` times, widths doubling up to `width`; a 1x1 projection for none."""
-    if not halvings:
+def strided(channels: int, width: int, downsamples: int) -> nn.Sequential:
+    """Convolutions that halve the grid `downsamples` times, widths doubling up to `width`; a 1x1 projection for none."""
+    if not downsamples:
         return nn.Sequential(nn.Conv2d(channels, width, 1), nn.GELU())
-    widths = [channels, *(min(width, max(16, 8 * round(width / 2 ** (halvings - 1 - step) / 8)))
-                          for step in range(halvings))]
+    widths = [channels, *(min(width, max(16, 8 * round(width / 2 ** (downsamples - 1 - step) / 8)))
+                          for step in range(downsamples))]
     layers = [(nn.Conv2d(a, b, 3, 2, 1), nn.GELU()) for a, b in pairwise(widths)]
     return nn.Sequential(*(layer for pair in layers for layer in pair))
 
 
-def coarse(grid_hw: tuple[int, int], halvings: int) -> tuple[int, int]:
-    """The grid after `halvings` of the convolutions above."""
-    return math.ceil(grid_hw[0] / 2**halvings), math.ceil(grid_hw[1] / 2**halvings)
+def coarse(grid_hw: tuple[int, int], downsamples: int) -> tuple[int, int]:
+    """The grid after `downsamples` of the convolutions above."""
+    return math.ceil(grid_hw[0] / 2**downsamples), math.ceil(grid_hw[1] / 2**downsamples)
 
 
 class Stage(nn.Module):
@@ -48,18 +48,18 @@ class Stage(nn.Module):
     1980), so a few fields reach far, and the weights get their gradient from every cell.
     """
 
-    def __init__(self, channels: int, grid_hw: tuple[int, int], halvings: int, condition: int,
+    def __init__(self, channels: int, grid_hw: tuple[int, int], downsamples: int, condition: int,
                  config: DynamicsConfig) -> None:
         super().__init__()
         self.config = config
-        width, cells_hw = config.width, coarse(grid_hw, halvings)
-        self.trunk = strided(channels, width, halvings)
+        width, cells_hw = config.width, coarse(grid_hw, downsamples)
+        self.trunk = strided(channels, width, downsamples)
         self.place = nn.Parameter(0.02 * torch.randn(1, width, *cells_hw))
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.modulate = nn.Linear(condition, 2 * width)
         self.paint = nn.Conv2d(width, width, 3, padding=1)
         if config.direct:
-            self.block = 2**halvings
+            self.block = 2**downsamples
             self.repaint = nn.Conv2d(width, channels * self.block**2, 1)
         else:
             self.fields = nn.Conv2d(width, 2 * config.fields, 1)

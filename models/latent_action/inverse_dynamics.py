@@ -26,12 +26,12 @@ class EncoderConfig:
 class PairEncoder(nn.Module):
     """Match the two observations place by place, then read the action off the matches."""
 
-    def __init__(self, channels: int, grid_hw: tuple[int, int], halvings: int, out: int, config: EncoderConfig) -> None:
+    def __init__(self, channels: int, grid_hw: tuple[int, int], downsamples: int, out: int, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.look = strided(channels, config.match_width, halvings)[:-1]    # no activation: signs matter when matching
+        self.look = strided(channels, config.match_width, downsamples)[:-1]    # no activation: signs matter when matching
         shifts = (2 * config.reach_h + 1) * (2 * config.reach_w + 1)
-        cells_hw = coarse(grid_hw, halvings + 2)
+        cells_hw = coarse(grid_hw, downsamples + 2)
         self.sharpness = nn.Parameter(torch.tensor(10.0).log())
         self.read = strided(shifts + config.match_width, config.width, 2)
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(config.width * cells_hw[0] * cells_hw[1], config.hidden),

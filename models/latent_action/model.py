@@ -86,7 +86,7 @@ class EnvironmentPhase(nn.Module):
         self.register_buffer("condition_std", torch.ones(CONDITION))
         self.motion = nn.Sequential(nn.Linear(CONDITION, 64), nn.GELU(), nn.Linear(64, config.motion))
         self.move = ego_stage(config, observe)
-        self.encoder = PairEncoder(observe.channels, observe.grid_hw, observe.halvings_to_match, tokens,
+        self.encoder = PairEncoder(observe.channels, observe.grid_hw, observe.match_downsamples, tokens,
                                    config.environment_encoder)
         self.quantizer = Quantizer(quantizer)
         self.change = environment_stage(config, observe)
@@ -123,9 +123,9 @@ class EgoPhase(nn.Module):
         quantizer = config.ego_quantizer
         tokens = quantizer.tokens * quantizer.code_dim
         self.sweep = MotionSweep(config.sweep) if config.sweep is not None else None
-        self.tell = (nn.Sequential(nn.BatchNorm1d(SWEPT, affine=False), nn.Linear(SWEPT, 64), nn.GELU(), nn.Linear(64, tokens))
+        self.sweep_head = (nn.Sequential(nn.BatchNorm1d(SWEPT, affine=False), nn.Linear(SWEPT, 64), nn.GELU(), nn.Linear(64, tokens))
                      if config.sweep is not None else None)
-        self.encoder = PairEncoder(observe.channels, observe.grid_hw, observe.halvings_to_match, tokens, config.encoder)
+        self.encoder = PairEncoder(observe.channels, observe.grid_hw, observe.match_downsamples, tokens, config.encoder)
         self.quantizer = Quantizer(quantizer)
         self.motion = nn.Sequential(nn.Linear(tokens, 64), nn.GELU(), nn.Linear(64, config.motion))
         self.move = ego_stage(config, observe)
@@ -140,10 +140,10 @@ class EgoPhase(nn.Module):
 
     def encode(self, first_BCHW: Tensor, second_BCHW: Tensor, camera_BN: Tensor) -> Quantized:
         """Ego codes of pairs of observations and their camera's numbers (B, 19), see storage.dataset.camera_numbers."""
-        if self.sweep is None or self.tell is None:
+        if self.sweep is None or self.sweep_head is None:
             return self.quantizer(self.encoder(first_BCHW, second_BCHW))
         swept_B3 = self.sweep(first_BCHW, second_BCHW, camera_BN)
-        return self.quantizer(self.encoder(first_BCHW, second_BCHW) + self.tell(swept_B3))
+        return self.quantizer(self.encoder(first_BCHW, second_BCHW) + self.sweep_head(swept_B3))
 
     def predict(self, first_BCHW: Tensor, ego_BKD: Tensor, environment_BKD: Tensor | None) -> Prediction:
         """The second observation from the first and both codes' values."""
@@ -203,11 +203,11 @@ class LatentActionModel(nn.Module):
 
 def ego_stage(config: LatentActionConfig, observe: Pixels | PatchFeatures) -> Stage:
     """The stage that moves a frame as the ego moved."""
-    return Stage(observe.channels, observe.grid_hw, observe.halvings_to_move, config.motion, config.move)
+    return Stage(observe.channels, observe.grid_hw, observe.motion_downsamples, config.motion, config.move)
 
 
 def environment_stage(config: LatentActionConfig, observe: Pixels | PatchFeatures) -> Stage:
     """The stage that changes a moved frame by what else happened."""
     quantizer = config.environment_quantizer
-    return Stage(observe.channels, observe.grid_hw, observe.halvings_to_move, quantizer.tokens * quantizer.code_dim,
+    return Stage(observe.channels, observe.grid_hw, observe.motion_downsamples, quantizer.tokens * quantizer.code_dim,
                  config.change)

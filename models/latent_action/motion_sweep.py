@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.ground_view import ground_places, lay_out
+from models.ground_view import ground_places, warp_to_bev
 
 SWEPT = 3                   # numbers that the sweep says of a pair
 _BLUR_CELLS = 5             # side of the window in which brightness is normalised
@@ -106,7 +106,7 @@ class MotionSweep(nn.Module):
     def _lay(self, grey_B2HW: Tensor, camera_BN: Tensor) -> Tensor:
         """Locally normalised brightness of both images on the ground, (B, 2, X, Y); 0 where the camera does not show it."""
         places_BXY2, seen_B1XY = ground_places(camera_BN, self.points_P2, self.map_XY)
-        grey_B2XY = lay_out(grey_B2HW, places_BXY2, seen_B1XY)
+        grey_B2XY = warp_to_bev(grey_B2HW, places_BXY2, seen_B1XY)
         weight_B1XY = _blur(seen_B1XY).clamp(min=0.01)
         centred_B2XY = (grey_B2XY - _blur(grey_B2XY) / weight_B1XY) * seen_B1XY
         return centred_B2XY / ((_blur(centred_B2XY.square()) / weight_B1XY).sqrt() + _FLAT)

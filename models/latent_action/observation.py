@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Pixels(nn.Module):
     """Pixels as they are, in [0, 1]."""
 
-    channels, halvings_to_match, halvings_to_move = 3, 2, 3     # strides 4 and 8 down to the grids of match and motion
+    channels, match_downsamples, motion_downsamples = 3, 2, 3     # strides 4 and 8 down to the grids of match and motion
 
     def __init__(self, image_hw: tuple[int, int]) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Pixels(nn.Module):
 class PatchFeatures(nn.Module):
     """Patch tokens of a vision model from a local folder (DINOv2 and its kin), frozen; never part of a checkpoint."""
 
-    halvings_to_match, halvings_to_move = 0, 0                  # a patch is a cell already
+    match_downsamples, motion_downsamples = 0, 0                  # a patch is a cell already
     mean: Tensor
     std: Tensor
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models.planners.planner import PLAN_STEPS, STATUS_WIDTH, straight_on
+from models.planners.planner import PLAN_STEPS, STATUS_WIDTH, constant_velocity_anchor
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +34,4 @@ class EgoMlp(nn.Module):
     def forward(self, status_B8: torch.Tensor) -> torch.Tensor:
         """Plans (B, 8, 3) in the ego frame: m, m, rad."""
         offsets_B83 = self.layers(status_B8 * self.status_scale_8).unflatten(-1, (PLAN_STEPS, 3)) * self.scale_83
-        return straight_on(status_B8) + offsets_B83
+        return constant_velocity_anchor(status_B8) + offsets_B83

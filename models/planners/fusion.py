@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.planners.attention import Attention, SwiGLU
-from models.planners.planner import Planner, PlannerConfig, Proposals, Scene
+from models.planners.planner import PlannerConfig, PlannerNet, Proposals, SceneFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,15 @@ class VlmFusion(nn.Module):
         return self.norm(torch.cat([visual_BQD, self.action_pool(action_BSC, visual_BQD)], dim=1))
 
 
-class FusedPlanner(nn.Module):
+class FusedPlannerNet(nn.Module):
     """The host planner with the VLM's pooled hidden states as its second memory."""
 
     def __init__(self, config: PlannerConfig, fusion: FusionConfig) -> None:
         super().__init__()
         assert config.second_memory and config.width == fusion.width, "the planner reads the fusion's memory tokens"
-        self.planner, self.fusion, self.fusion_config = Planner(config), VlmFusion(fusion), fusion
+        self.planner, self.fusion, self.fusion_config = PlannerNet(config), VlmFusion(fusion), fusion
 
     def forward(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor, visual_BVC: torch.Tensor,
-                action_BSC: torch.Tensor) -> tuple[Proposals, Scene]:
+                action_BSC: torch.Tensor) -> tuple[Proposals, SceneFeatures]:
         """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8), and the VLM's hidden states."""
         return self.planner(images_BHW3, camera_BN, status_B8, self.fusion(visual_BVC, action_BSC))

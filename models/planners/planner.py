@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from models.conv_stack import ConvStack
 from models.ground_view import CAMERA_NUMBERS, GroundConfig, GroundView
 from models.planners.attention import Attention, DecoderBlock, SwiGLU
-from models.planners.plan_look import PLAN_UNITS, PlanLook
+from models.planners.plan_feature_sampler import PLAN_UNITS, PlanFeatureSampler
 
 PLAN_STEPS, STEP_S = 8, 0.5
 STATUS_WIDTH = 8                                            # vx, vy, ax, ay, one-hot command
 SUBSCORES = ("nc", "dac", "ttc", "ep", "comfort")           # what the score head predicts, in this order
-_DRAFT_WEIGHT = 0.3                                         # of the loss of plans that a later block still mends
+_AUX_LAYER_WEIGHT = 0.3                                         # of the loss of plans that a later block still mends
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class PlannerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class SceneFeatures:
     """What the planner sees of a batch."""
 
     tokens_BTD: torch.Tensor        # the image's grid, the ground's grid, the ego status last
@@ -58,11 +58,11 @@ class Proposals:
 
     plans_BK83: torch.Tensor        # m, m, rad in the ego frame
     mode_logits_BK: torch.Tensor    # how likely a human would take it
-    drafts: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()     # plans and logits of the blocks before the last
-    companions_BED: torch.Tensor | None = None      # what the queries beside them came to
+    aux_layer_outputs: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()     # plans and logits of the blocks before the last
+    aux_BED: torch.Tensor | None = None      # what the queries beside them came to
 
 
-def straight_on(status_B8: torch.Tensor) -> torch.Tensor:
+def constant_velocity_anchor(status_B8: torch.Tensor) -> torch.Tensor:
     """Plans (B, 8, 3) of driving straight on at the present forward speed: the anchor of every learned plan."""
     times_8 = torch.arange(1, PLAN_STEPS + 1, device=status_B8.device) * STEP_S
     x_B8 = status_B8[:, :1] * times_8
@@ -71,7 +71,7 @@ def straight_on(status_B8: torch.Tensor) -> torch.Tensor:
 
 def offset_scale(status_N8: torch.Tensor, future_N83: torch.Tensor) -> tuple[tuple[float, float, float], ...]:
     """Root mean square offset of the recorded futures from the anchor, for each step and axis (at least 0.02)."""
-    scale_83 = (future_N83 - straight_on(status_N8)).square().mean(dim=0).sqrt().clamp(min=0.02)
+    scale_83 = (future_N83 - constant_velocity_anchor(status_N8)).square().mean(dim=0).sqrt().clamp(min=0.02)
     return tuple(tuple(round(float(value), 4) for value in row) for row in scale_83)     # type: ignore[misc]
 
 
@@ -81,23 +81,23 @@ class ScoreHead(nn.Module):
     def __init__(self, config: PlannerConfig) -> None:
         super().__init__()
         self.embed = nn.Linear(3 * PLAN_STEPS, config.width)
-        self.look = PlanLook(config.ground, config.width, PLAN_STEPS)
+        self.sampler = PlanFeatureSampler(config.ground, config.width, PLAN_STEPS)
         self.status = nn.Linear(config.width, config.width)
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(2))
         self.attention = Attention(config.width, config.heads)
         self.feed_forward = SwiGLU(config.width)
         self.out = nn.Linear(config.width, len(SUBSCORES))
 
-    def forward(self, plans_BK83: torch.Tensor, scene: Scene) -> torch.Tensor:
+    def forward(self, plans_BK83: torch.Tensor, scene: SceneFeatures) -> torch.Tensor:
         """Logits (B, K, R)."""
         x = self.embed((plans_BK83 * plans_BK83.new_tensor(PLAN_UNITS)).flatten(-2)) + self.status(scene.tokens_BTD[:, -1:])
-        x = x + self.look(scene.ground_BFXY, plans_BK83)
+        x = x + self.sampler(scene.ground_BFXY, plans_BK83)
         x = x + self.attention(self.norms[0](x), scene.tokens_BTD)
         return self.out(x + self.feed_forward(self.norms[1](x)))
 
 
-class Planner(nn.Module):
-    """Scene and proposals; with `second_memory`, its blocks also attend to memory tokens given from outside."""
+class PlannerNet(nn.Module):
+    """Scene features and proposals; with `second_memory`, its blocks also attend to memory tokens given from outside."""
 
     scale_83: torch.Tensor
     status_scale_8: torch.Tensor
@@ -116,7 +116,7 @@ class Planner(nn.Module):
         self.queries_KD = nn.Parameter(torch.randn(config.proposals, config.width))
         self.blocks = nn.ModuleList(DecoderBlock(config.width, config.heads, config.dropout, config.second_memory)
                                     for _ in range(config.blocks))
-        self.looks = nn.ModuleList(PlanLook(config.ground, config.width, PLAN_STEPS) for _ in range(config.blocks - 1))
+        self.samplers = nn.ModuleList(PlanFeatureSampler(config.ground, config.width, PLAN_STEPS) for _ in range(config.blocks - 1))
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(config.blocks))
         self.to_plan = nn.ModuleList(
             nn.Sequential(nn.Linear(config.width, 2 * config.width), nn.ReLU(),
@@ -126,32 +126,32 @@ class Planner(nn.Module):
         self.register_buffer("scale_83", torch.tensor(config.offset_scale), persistent=False)
         self.register_buffer("status_scale_8", torch.tensor([0.1, 1.0, 0.5, 0.5, 1, 1, 1, 1]), persistent=False)
 
-    def scene(self, images_BHW3: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor], status_B8: torch.Tensor) -> Scene:
+    def scene(self, images_BHW3: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor], status_B8: torch.Tensor) -> SceneFeatures:
         """What is seen: tokens (B, T, D) and features on the ground; `places` are self.ground.places of the cameras."""
         images_B3HW = images_BHW3.permute(0, 3, 1, 2).float() / 127.5 - 1.0     # strides of channels_last: faster on the CPU
         grid_BTC = self.backbone(F.avg_pool2d(images_B3HW, 2))[-1].flatten(2).transpose(1, 2)
         ground_BFXY, coarse_BTC = self.ground(images_B3HW, *places)
         seen_BTD = torch.cat([self.to_tokens[0](grid_BTC), self.to_tokens[1](coarse_BTC)], dim=1) + self.place_TD
         status_B1D = self.status(status_B8 * self.status_scale_8)[:, None]
-        return Scene(self.scene_norm(torch.cat([seen_BTD, status_B1D], dim=1)), ground_BFXY)
+        return SceneFeatures(self.scene_norm(torch.cat([seen_BTD, status_B1D], dim=1)), ground_BFXY)
 
-    def propose(self, scene: Scene, status_B8: torch.Tensor, memory_BMD: torch.Tensor | None = None,
-                companions_ED: torch.Tensor | None = None, heard: bool = True) -> Proposals:
+    def propose(self, scene: SceneFeatures, status_B8: torch.Tensor, memory_BMD: torch.Tensor | None = None,
+                aux_queries_ED: torch.Tensor | None = None, return_aux: bool = True) -> Proposals:
         """Proposals from the scene, ego status, and the second memory where the planner has one.
 
-        `companions_ED` are queries that stand beside the proposals' and propose nothing: all look at each other. Where they
-        are not `heard`, what they come to in the last block is not worked out.
+        `aux_queries_ED` are queries that stand beside the proposals' and propose nothing: all look at each other. Where they
+        are not `return_aux`, what they come to in the last block is not worked out.
         """
         count = len(self.queries_KD)
-        queries_QD = self.queries_KD if companions_ED is None else torch.cat([self.queries_KD, companions_ED])
+        queries_QD = self.queries_KD if aux_queries_ED is None else torch.cat([self.queries_KD, aux_queries_ED])
         x_BQD = queries_QD + scene.tokens_BTD[:, -1:]
-        plans_BK83, said = straight_on(status_B8)[:, None], []
+        plans_BK83, said = constant_velocity_anchor(status_B8)[:, None], []
         for number, block in enumerate(self.blocks):
             if number:
-                mended_BKD = x_BQD[:, :count] + self.looks[number - 1](scene.ground_BFXY, plans_BK83)
+                mended_BKD = x_BQD[:, :count] + self.samplers[number - 1](scene.ground_BFXY, plans_BK83)
                 x_BQD = torch.cat([mended_BKD, x_BQD[:, count:]], dim=1)
             last = number + 1 == len(self.blocks)
-            x_BQD = block(x_BQD, scene.tokens_BTD, memory_BMD, keep=count if last and not heard else None)
+            x_BQD = block(x_BQD, scene.tokens_BTD, memory_BMD, keep=count if last and not return_aux else None)
             normed_BKD = self.norms[number](x_BQD[:, :count])
             offsets_BK83 = self.to_plan[number](normed_BKD).unflatten(-1, (PLAN_STEPS, 3)) * self.scale_83
             said.append((plans_BK83 + offsets_BK83, self.to_mode(normed_BKD)[..., 0]))
@@ -159,18 +159,18 @@ class Planner(nn.Module):
         return Proposals(*said[-1], tuple(said[:-1]), x_BQD[:, count:])
 
     def forward(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor,
-                memory_BMD: torch.Tensor | None = None) -> tuple[Proposals, Scene]:
+                memory_BMD: torch.Tensor | None = None) -> tuple[Proposals, SceneFeatures]:
         """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8): vx, vy, ax, ay in SI units and the
         one-hot command."""
         scene = self.scene(images_BHW3, self.ground.places(camera_BN), status_B8)
         return self.propose(scene, status_B8, memory_BMD), scene
 
-    def choose(self, found: Proposals, scene: Scene) -> torch.Tensor:
+    def choose(self, found: Proposals, scene: SceneFeatures) -> torch.Tensor:
         """The best plan (B, 8, 3): mode, and where a scorer was trained the PDM score composed from its sub-scores."""
-        merit_BK = found.mode_logits_BK.log_softmax(dim=-1).clamp(min=-9.2)
+        selection_logits_BK = found.mode_logits_BK.log_softmax(dim=-1).clamp(min=-9.2)
         if self.config.score_weight > 0:
-            merit_BK = merit_BK + self.config.score_weight * compose_log_score(self.scorer(found.plans_BK83, scene))
-        best_B = merit_BK.argmax(dim=-1)
+            selection_logits_BK = selection_logits_BK + self.config.score_weight * compose_log_score(self.scorer(found.plans_BK83, scene))
+        best_B = selection_logits_BK.argmax(dim=-1)
         return found.plans_BK83.gather(1, best_B[:, None, None, None].expand(-1, 1, PLAN_STEPS, 3))[:, 0]
 
 
@@ -182,10 +182,10 @@ def compose_log_score(logits_BKR: torch.Tensor) -> torch.Tensor:
 
 
 def plan_loss(found: Proposals, future_B83: torch.Tensor, scale_83: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of a batch, drafts included, and the displacement error in m of its nearest proposals."""
+    """Loss of a batch, aux_layer_outputs included, and the displacement error in m of its nearest proposals."""
     loss, ade = _proposal_loss(found.plans_BK83, found.mode_logits_BK, future_B83, scale_83)
-    for plans_BK83, mode_logits_BK in found.drafts:
-        loss = loss + _DRAFT_WEIGHT * _proposal_loss(plans_BK83, mode_logits_BK, future_B83, scale_83)[0]
+    for plans_BK83, mode_logits_BK in found.aux_layer_outputs:
+        loss = loss + _AUX_LAYER_WEIGHT * _proposal_loss(plans_BK83, mode_logits_BK, future_B83, scale_83)[0]
     return loss, ade
 
 

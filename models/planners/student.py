@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.planners.planner import Planner, PlannerConfig, Proposals, Scene
+from models.planners.planner import PlannerConfig, PlannerNet, Proposals, SceneFeatures
 
 CODE_SLOTS, CODE_COUNT = 12, 16
 
@@ -29,18 +29,18 @@ class StudentOutput:
     """Proposals, and what the imitating queries say."""
 
     found: Proposals
-    scene: Scene
+    scene: SceneFeatures
     code_logits_BSK: torch.Tensor
     memory_BMD: torch.Tensor        # imitates the teacher's pooled features
 
 
-class StudentPlanner(nn.Module):
+class StudentNet(nn.Module):
     """Planner whose proposals stand beside queries that imitate the VLM."""
 
     def __init__(self, config: PlannerConfig, imitator: ImitatorConfig) -> None:
         super().__init__()
         assert not config.second_memory, "the student reads no memory from outside"
-        self.planner, self.imitator_config = Planner(config), imitator
+        self.planner, self.imitator_config = PlannerNet(config), imitator
         self.queries_ED = nn.Parameter(torch.randn(CODE_SLOTS + imitator.memory_tokens, config.width))
         self.norm = nn.LayerNorm(config.width)
         self.to_codes = nn.Linear(config.width, CODE_COUNT)
@@ -49,9 +49,9 @@ class StudentPlanner(nn.Module):
     def forward(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor) -> StudentOutput:
         """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8)."""
         scene = self.planner.scene(images_BHW3, self.planner.ground.places(camera_BN), status_B8)
-        found = self.planner.propose(scene, status_B8, companions_ED=self.queries_ED)
-        assert found.companions_BED is not None
-        slots_BSD, pooled_BMD = self.norm(found.companions_BED).split([CODE_SLOTS, self.imitator_config.memory_tokens], dim=1)
+        found = self.planner.propose(scene, status_B8, aux_queries_ED=self.queries_ED)
+        assert found.aux_BED is not None
+        slots_BSD, pooled_BMD = self.norm(found.aux_BED).split([CODE_SLOTS, self.imitator_config.memory_tokens], dim=1)
         return StudentOutput(found, scene, self.to_codes(slots_BSD), self.to_memory(pooled_BMD))
 
     def plan(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor) -> torch.Tensor:
@@ -62,7 +62,7 @@ class StudentPlanner(nn.Module):
                          status_B8: torch.Tensor) -> torch.Tensor:
         """The chosen plan, where planner.ground.places of the cameras are at hand."""
         scene = self.planner.scene(images_BHW3, places, status_B8)
-        found = self.planner.propose(scene, status_B8, companions_ED=self.queries_ED, heard=False)
+        found = self.planner.propose(scene, status_B8, aux_queries_ED=self.queries_ED, return_aux=False)
         return self.planner.choose(found, scene)
 
 

@@ -18,9 +18,9 @@ from ops.ablation.table import AblationTables, seed_cube, tables_of
 from ops.ablation.vary_vla import open_varied, vary_vla
 from ops.evaluation.evaluate import EvaluationConfig, Planner, evaluate
 from ops.evaluation.planners import open_planner
-from ops.planners.scored_plans import ScorePlans
+from ops.planners.scored_proposals import ScorePlans
 from ops.student.distill import StudentConfig, distill
-from ops.training.launch import LaunchConfig
+from ops.training.launch import ComputeConfig
 from ops.vla.finetune import VlaConfig, finetune
 from storage.artifact import CHECKS_FILE, LINEAGE_FILE, Lineage, is_current, plan, write_artifact
 from storage.dataset import FrameSet
@@ -76,15 +76,15 @@ class AblationConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class AblationData:
     """What all runs learn from and are scored on. Rows are read when the first step asks for them."""
 
     lake: Lake
     training: Callable[[], tuple[FrameSet, FrameSet]]       # train and val
     test: Callable[[], FrameSet]
     score_plans: ScorePlans | None                          # of training scenes; see ops.finetune.finetune
-    where: LaunchConfig
-    made: Mapping[tuple[str, int], Path] = field(default_factory=dict)     # (run, seed) that the chain has made already
+    compute: ComputeConfig
+    made: Mapping[tuple[str, int], Path] = field(default_factory=dict)     # (run, seed) that the pipeline has made already
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def choose_variants(names: Sequence[str]) -> tuple[str, ...]:
 def plan_steps(lake: Lake, config: AblationConfig, parents: Mapping[str, str], code: Mapping[str, str]) -> list[Step]:
     """Every artefact that the ablation needs, in an order in which they can be made: seed after seed.
 
-    `parents` are the versions of the rows, as of the chain's `vla`. `code` holds the versions of the code of `vla`,
+    `parents` are the versions of the rows, as of the pipeline's `vla`. `code` holds the versions of the code of `vla`,
     `student`, `varied` (ops/ablation/vary_vla.py) and `evaluation`.
     """
     steps = []
@@ -143,18 +143,18 @@ def unfinished(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if not is_current(step.path, step.lineage.version)]
 
 
-def make_steps(steps: Sequence[Step], config: AblationConfig, ground: Ground, tell: Callable[[str], None]) -> None:
+def make_steps(steps: Sequence[Step], config: AblationConfig, data: AblationData, tell: Callable[[str], None]) -> None:
     """Make these steps one after the other; each appears whole, so that a killed call loses at most the one at work."""
     for number, step in enumerate(steps, 1):
         start = time.monotonic()
         with write_artifact(step.path, step.lineage) as out:
             if step.scores:
-                _score(step, config, ground, out)
-            elif (step.run, step.seed) in ground.made:
-                shutil.copytree(ground.made[step.run, step.seed], out, dirs_exist_ok=True,
+                _score(step, config, data, out)
+            elif (step.run, step.seed) in data.made:
+                shutil.copytree(data.made[step.run, step.seed], out, dirs_exist_ok=True,
                                 ignore=shutil.ignore_patterns(LINEAGE_FILE, CHECKS_FILE))
             else:
-                _train(step, config, ground, out)
+                _train(step, config, data, out)
         tell(f"  {number:3d} of {len(steps)}  seed {step.seed}  {step.run + (', scores' if step.scores else ''):<27}"
              f"{time.monotonic() - start:8.1f} s")
 
@@ -176,11 +176,11 @@ def scores_folder(lake: Lake, run: str, seed: int) -> Path:
     return lake.root / "ablation" / "scores" / run / str(seed)
 
 
-def _train(step: Step, config: AblationConfig, ground: Ground, out: Path) -> None:
-    train, val = ground.training()
-    vla = run_folder(ground.lake, "vla", step.seed)
+def _train(step: Step, config: AblationConfig, data: AblationData, out: Path) -> None:
+    train, val = data.training()
+    vla = run_folder(data.lake, "vla", step.seed)
     shared: dict[str, Any] = {
-        "score_plans": ground.score_plans, "where": ground.where, "runs": ground.lake.runs, "seed": step.seed,
+        "score_plans": data.score_plans, "compute": data.compute, "runs": data.lake.runs, "seed": step.seed,
         "name": f"ablation-{step.run}-{step.seed}-{step.lineage.version}"}
     if step.run == "vla":
         finetune(train, val, out, config.vla, **shared)
@@ -190,10 +190,10 @@ def _train(step: Step, config: AblationConfig, ground: Ground, out: Path) -> Non
         vary_vla(train, vla, out, varied(step.run, config.vla), **shared)
 
 
-def _score(step: Step, config: AblationConfig, ground: Ground, out: Path) -> None:
-    folder, vla = run_folder(ground.lake, step.run, step.seed), run_folder(ground.lake, "vla", step.seed)
+def _score(step: Step, config: AblationConfig, data: AblationData, out: Path) -> None:
+    folder, vla = run_folder(data.lake, step.run, step.seed), run_folder(data.lake, "vla", step.seed)
     names = [name for name, variant in VARIANTS.items() if variant.run == step.run]
     whole = step.run in ("vla", "student")
     planners: dict[str, Planner] = {
         name: open_planner(name, vla, folder) if whole else open_varied(folder, vla) for name in names}
-    evaluate(ground.test(), planners, ground.lake, out, config.scoring, seeds=dict.fromkeys(planners, step.seed))
+    evaluate(data.test(), planners, data.lake, out, config.scoring, seeds=dict.fromkeys(planners, step.seed))

@@ -18,41 +18,41 @@ import torch
 from models.vlm import ActionVlm
 from ops.planners.checkpoint import load_planner
 from ops.planners.recipe import fused_parts, planner_arrays, planner_job, read_recipe
-from ops.planners.scored_plans import ScorePlans
+from ops.planners.scored_proposals import ScorePlans
 from ops.planners.training_arrays import planner_frames
-from ops.training.launch import LaunchConfig
-from ops.training.runs import RunPlace
+from ops.training.launch import ComputeConfig
+from ops.training.runs import TrainingRuns
 from ops.vla.finetune import VlaConfig
 from ops.vla.planner import VlaPlanner, open_vla
-from ops.vla.teacher import judged_plans
-from ops.vla.vlm import read_vlm_apart
+from ops.vla.teacher import scored_proposals_for
+from ops.vla.vlm import run_vlm_in_processes
 from storage.dataset import FrameSet
 
 PART = "planner"
 
 
 def vary_vla(train: FrameSet, vla: Path, out: Path, config: VlaConfig, *, score_plans: ScorePlans | None,
-             where: LaunchConfig, runs: Path, name: str, seed: int) -> Any:
+             compute: ComputeConfig, runs: Path, name: str, seed: int) -> Any:
     """Fill `out` with the planner of a changed VLA and return it; `vla` is the unchanged one of the same seed and rows.
 
     Two parts of `config` can differ from what made `vla`: `fusion`, and `vlm_fit` with zero steps, which leaves the VLM
     as it is before it learns codes (new, or with its published weights). The other arguments are those of
     ops.finetune.finetune. Raises ArtifactError if `vla` is missing or unfinished.
     """
-    torch.set_num_threads(where.threads)
-    place = RunPlace(where, runs, name, seed)
+    torch.set_num_threads(compute.threads)
+    training = TrainingRuns(compute, runs, name, seed)
     recipe, _ = read_recipe(vla)
     frames, flipped = planner_frames(train, recipe.rows)
     if config.vlm_fit.steps == 0:
         torch.manual_seed(seed)
         ActionVlm.build(config.vlm).save(out / "vlm")
-    readings = read_vlm_apart(_vlm_folder(out, vla), frames.images, frames.status, where)
-    judged = judged_plans(vla, train, frames, flipped, score_plans, recipe.judging, seed)
-    arrays = replace(planner_arrays(frames, recipe.planner, judged), visual=readings.visual, action=readings.action)
-    arrays.save(place.arrays(PART))
-    parts = fused_parts(recipe.planner, config.fusion, readings.visual.shape[-1])
-    place.launch_all([planner_job(PART, "fused_planner", parts, out / PART, recipe, place)])
-    place.finish((PART,), out / "history")
+    vlm_outputs = run_vlm_in_processes(_vlm_folder(out, vla), frames.images, frames.status, compute)
+    scored = scored_proposals_for(vla, train, frames, flipped, score_plans, recipe.proposal_scoring, seed)
+    arrays = replace(planner_arrays(frames, recipe.planner, scored), visual=vlm_outputs.visual, action=vlm_outputs.action)
+    arrays.save(training.arrays(PART))
+    parts = fused_parts(recipe.planner, config.fusion, vlm_outputs.visual.shape[-1])
+    training.launch_all([planner_job(PART, "fused_planner", parts, out / PART, recipe, training)])
+    training.finish((PART,), out / "history")
     return load_planner(out / PART, "fused_planner")
 
 

@@ -1,7 +1,7 @@
 """nuScenes' open-loop L2 error and collision rate in both conventions in use, each by its name. Not a closed-loop
 score.
 
-Published tables mix two readings of "at k seconds" and differ by a factor of nearly two. Both are computed here from
+Published tables mix two vlm_outputs of "at k seconds" and differ by a factor of nearly two. Both are computed here from
 the same plans:
   at      the error at the pose k s ahead, and a collision of that pose alone (UniAD); poses without a recorded human
           pose are masked out one by one

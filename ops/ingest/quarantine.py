@@ -1,4 +1,4 @@
-"""Logs that could not be read: set aside with their reason, tried again when their bytes change. Not a data check.
+"""Logs that could not be read: quarantined with their reason, tried again when their bytes change. Not a data check.
 
 One JSON file a log under `<lake>/quarantine/`, written aside and renamed.
 """
@@ -14,18 +14,18 @@ from storage.lake import Lake
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRecord:
-    """Why a log is set aside."""
+    """Why a log is quarantined."""
 
     log_id: str
-    link: str               # the link that failed: raw_logs | frames | trajectories
+    asset: str               # the asset that failed: raw_logs | frames | trajectories
     reason: str             # the whole message of the error
     fingerprint: str        # of the log's bytes when it failed
     since_utc: str
 
 
-def quarantine(lake: Lake, log_id: str, link: str, error: LatentVLAError, fingerprint: str) -> QuarantineRecord:
+def quarantine(lake: Lake, log_id: str, asset: str, error: LatentVLAError, fingerprint: str) -> QuarantineRecord:
     """Set a log aside; returns the record that was written."""
-    record = QuarantineRecord(log_id, link, str(error), fingerprint, datetime.now(UTC).isoformat(timespec="seconds"))
+    record = QuarantineRecord(log_id, asset, str(error), fingerprint, datetime.now(UTC).isoformat(timespec="seconds"))
     lake.quarantine.mkdir(parents=True, exist_ok=True)
     aside = lake.quarantine / f".{log_id}.{os.getpid()}"
     aside.write_text(json.dumps(asdict(record), indent=1))

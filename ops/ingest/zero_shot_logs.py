@@ -18,7 +18,7 @@ from storage.errors import SourceError
 from storage.lake import Lake
 from storage.sources import open_source
 
-SET_ASIDE_FILE = "set_aside.json"       # log -> why it could not be read
+QUARANTINED_FILE = "quarantined.json"       # log -> why it could not be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ZeroShotLogsConfig:
 
 
 
-def plan_zero_shot_logs(config: ZeroShotLogsConfig, code_version: str) -> Lineage:
+def zero_shot_logs_lineage(config: ZeroShotLogsConfig, code_version: str) -> Lineage:
     """The lineage that the artefact will have; for real data it covers names, sizes and dates of the tables and maps.
 
     Raises SourceError if the folder of real data holds no tables.
@@ -52,7 +52,7 @@ def plan_zero_shot_logs(config: ZeroShotLogsConfig, code_version: str) -> Lineag
 def make_zero_shot_logs(path: Path, lineage: Lineage, config: ZeroShotLogsConfig, processes: int = 1) -> None:
     """Make the artefact `path`: `raw/` (town B only), and `frames/` and `trajectories/` of each log of the test split.
 
-    A real log that cannot be read is left out, with its reason in `set_aside.json`; one of town B stops the work.
+    A real log that cannot be read is left out, with its reason in `quarantined.json`; one of town B stops the work.
     """
     with write_artifact(path, lineage) as out:
         raw = Path(config.nuscenes) if config.nuscenes else out / "raw"
@@ -69,16 +69,16 @@ def make_zero_shot_logs(path: Path, lineage: Lineage, config: ZeroShotLogsConfig
         if len(failed) == len(logs):
             raise SourceError("no log of the test split can be read", where=raw, found="; ".join([*failed.values()][:1]),
                               expected="scenes of the val split with front images", do="correct the folder, or leave it out")
-        (out / SET_ASIDE_FILE).write_text(json.dumps(failed, indent=1))
+        (out / QUARANTINED_FILE).write_text(json.dumps(failed, indent=1))
 
 
 def zero_shot_log_ids(path: Path) -> tuple[list[str], dict[str, str]]:
     """Logs of a finished artefact that can be driven, and those left out with their reasons."""
-    failed = json.loads((path / SET_ASIDE_FILE).read_text())
+    failed = json.loads((path / QUARANTINED_FILE).read_text())
     return [log for log in Lake(path).log_ids("trajectories") if log not in failed], failed
 
 
 def _read_log(raw: Path, lake: Lake, log_id: str, config: ZeroShotLogsConfig, whole: Lineage) -> None:
-    for link, verb, settings in (("frames", decode, config.frames), ("trajectories", extract, config.trajectories)):
-        lineage = plan(f"{link}/{log_id}", {"zero_shot": whole.version}, settings, whole.code_version)
-        make_from_raw_log(verb, "nuscenes", raw, log_id, settings, lake.log(link, log_id), lineage)
+    for asset, verb, settings in (("frames", decode, config.frames), ("trajectories", extract, config.trajectories)):
+        lineage = plan(f"{asset}/{log_id}", {"zero_shot": whole.version}, settings, whole.code_version)
+        make_from_raw_log(verb, "nuscenes", raw, log_id, settings, lake.log(asset, log_id), lineage)

@@ -20,8 +20,8 @@ from ops.latent_actions.frame_pairs import frame_pairs
 from ops.latent_actions.health import CodebookHealth, measure_health
 from ops.latent_actions.pictures import draw_codes, draw_predictions
 from ops.training.fit import FitConfig
-from ops.training.launch import HISTORY_FILE, LaunchConfig
-from ops.training.runs import RunPlace
+from ops.training.launch import HISTORY_FILE, ComputeConfig
+from ops.training.runs import TrainingRuns
 from storage.checkpoint import load_checkpoint, save_checkpoint
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
@@ -57,7 +57,7 @@ class CodebookConfig:
         return self.model.ego_quantizer.tokens
 
 
-def learn_actions(train: FrameSet, heldout: FrameSet, out: Path, config: CodebookConfig, *, where: LaunchConfig,
+def learn_actions(train: FrameSet, heldout: FrameSet, out: Path, config: CodebookConfig, *, compute: ComputeConfig,
                   runs: Path, name: str, seed: int) -> CodebookHealth:
     """Learn a codebook from `train`, judge it on `heldout`, and fill `out`. A killed run of this name goes on.
 
@@ -66,19 +66,19 @@ def learn_actions(train: FrameSet, heldout: FrameSet, out: Path, config: Codeboo
     _check(config)
     pairs = frame_pairs(train, config.gap_s, config.image_hw, "training")
     unseen = frame_pairs(heldout, config.gap_s, config.image_hw, "held-out")
-    place = RunPlace(where, runs, name, seed)
-    arrays = place.arrays("ego").absolute()
+    training = TrainingRuns(compute, runs, name, seed)
+    arrays = training.arrays("ego").absolute()
     pairs.save(arrays)
     plain = {"pairs": str(arrays), "model": asdict(config.model), "gap_s": config.gap_s,
              "start": str(arrays / "environment")}
     parts = []
     if config.model.environment == "frozen":
         fit = asdict(config.environment)
-        place.launch("environment", environment_loop, plain | {"out": plain["start"], "fit": fit})
+        training.launch("environment", environment_loop, plain | {"out": plain["start"], "fit": fit})
         parts.append("environment")
-    place.launch("ego", ego_loop, plain | {"out": str(arrays / "model"), "fit": asdict(config.ego)})
+    training.launch("ego", ego_loop, plain | {"out": str(arrays / "model"), "fit": asdict(config.ego)})
     parts.append("ego")
-    torch.set_num_threads(where.threads)
+    torch.set_num_threads(compute.threads)
     model = read_codebook(arrays / "model")[0]
     health = measure_health(model, pairs, unseen)
     if health.road_seen is not None and health.road_seen < _ROAD_SEEN:

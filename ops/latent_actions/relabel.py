@@ -59,7 +59,7 @@ def relabel(rows: FrameSet, table: pa.Table, codebook: Path, codebook_version: s
                               ((rows.images, 0), (rows.images, 1), (rows.camera, 0)))).cpu()
                for part in np.split(pairs, range(config.batch, len(pairs), config.batch)) if len(part)]
     codes_PK = torch.cat(encoded).numpy() if encoded else np.zeros((0, tokens), dtype=np.int64)
-    codes, valid = chain(pairs, codes_PK, len(rows), CODES_PER_ROW // tokens)
+    codes, valid = chain_codes(pairs, codes_PK, len(rows), CODES_PER_ROW // tokens)
     labelled = {"codes": _lists(codes.astype(np.int8)), "codes_valid": _lists(valid),
                 "codebook_version": pa.array([codebook_version] * len(rows), pa.string())}
     for name, column in labelled.items():
@@ -68,7 +68,7 @@ def relabel(rows: FrameSet, table: pa.Table, codebook: Path, codebook_version: s
     return RelabelSummary(len(rows), int(valid.all(axis=1).sum()), len(pairs))
 
 
-def chain(pairs: np.ndarray, codes_PK: np.ndarray, rows: int, transitions: int) -> tuple[np.ndarray, np.ndarray]:
+def chain_codes(pairs: np.ndarray, codes_PK: np.ndarray, rows: int, transitions: int) -> tuple[np.ndarray, np.ndarray]:
     """Codes of the `transitions` that follow each row, (N, R * K), and where they exist.
 
     A pair's codes serve every row from which it is reached: the second transition of one row is the first of another.

@@ -1,6 +1,6 @@
 """The index page over all logs of a lake: one row a log, filtered by split and event. Not a log's own page.
 
-It works for every source, and for logs that came only part of the way: what no link has said of a log stays empty.
+It works for every source, and for logs that came only part of the way: what no asset has said of a log stays empty.
 """
 
 import shlex
@@ -39,13 +39,13 @@ class LogEntry:
     events: dict[str, float] = field(default_factory=dict)  # tag -> seconds in which it is active
     middle: int | None = None                               # frame_index of the image in the middle of the log
     has: Capabilities | None = None
-    aside: QuarantineRecord | None = None                   # why it is set aside
+    aside: QuarantineRecord | None = None                   # why it is quarantined
 
     @property
     def filter_tags(self) -> list[tuple[str, str]]:
         """The (group, word) pairs by which a person can choose this log."""
         events = [("event", tag.replace(" ", "_")) for tag in self.events or ("none",)]
-        return [("split", self.split or "unknown"), *events, ("state", "set_aside" if self.aside else "readable")]
+        return [("split", self.split or "unknown"), *events, ("state", "quarantined" if self.aside else "readable")]
 
 
 def show_index(lake: Lake, file: Path) -> Path:
@@ -98,7 +98,7 @@ def _page(lake: Lake, entries: list[LogEntry], file: Path) -> Page:
              Tile("mean speed", f"{3.6 * metres / max(seconds, 1e-9):.0f} km/h", "standing included"),
              Tile("with an event", str(eventful), f"{100 * eventful / len(entries):.0f} % of the logs")]
     if aside:
-        tiles.append(Tile("set aside", str(aside), "each with its reason", "#b3261e"))
+        tiles.append(Tile("quarantined", str(aside), "each with its reason", "#b3261e"))
     command = f"latentvla show --pages --lake {_path(lake.root)} --out {_path(file)}"
     return Page("Logs", f"Every log of {lake.root.absolute()}.", [
         Section("logs", "Every log", [Table(HEAD, [_row(lake, entry, file.parent) for entry in entries])],
@@ -130,7 +130,7 @@ def _row(lake: Lake, entry: LogEntry, pages: Path) -> Row:
     last = Cell("", left=True, badges=badges)
     if entry.aside is not None:
         first, _, more = entry.aside.reason.partition("\n")
-        last = Cell(first, left=True, badges=[*badges, Badge(f"set aside at {entry.aside.link}", "bad")],
+        last = Cell(first, left=True, badges=[*badges, Badge(f"quarantined at {entry.aside.asset}", "bad")],
                     fold=("where, and what to do", more) if more else ("", ""))
     return Row([name, Cell("", picture=_thumbnail(lake, entry)), Cell(entry.split), *numbers,
                 Cell(_holds(entry.has, entry.location), left=True), last],

@@ -47,7 +47,7 @@ class LogView:
 def read_log(lake: Lake, log_id: str) -> LogView:
     """Tables, codes and plans of a log.
 
-    Raises ConfigError, with the nearest name, if it does not exist, and ArtifactError if it is set aside or none is made.
+    Raises ConfigError, with the nearest name, if it does not exist, and ArtifactError if it is quarantined or none is made.
     """
     known = lake.log_ids("trajectories")
     if log_id not in known and (record := quarantined(lake).get(log_id)) is not None:
@@ -60,14 +60,14 @@ def read_log(lake: Lake, log_id: str) -> LogView:
         raise unknown_name("log", log_id, known)
     rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")
     mine = pc.field("log_id") == log_id
-    codes, relabeled = None, lake.link("relabeled") / "relabeled.parquet"
+    codes, relabeled = None, lake.asset("relabeled") / "relabeled.parquet"
     if relabeled.exists():
         table = pq.read_table(relabeled, columns=["frame_index", "codes", "codes_valid"],
                               filters=mine).sort_by("frame_index")
         if len(table) == len(rows):
             flat, valid = (np.stack(table[name].to_numpy(zero_copy_only=False)) for name in ("codes", "codes_valid"))
             codes = np.where(valid, flat, -1).astype(int)
-    plans, file = {}, lake.link("evaluation") / "plans.parquet"
+    plans, file = {}, lake.asset("evaluation") / "plans.parquet"
     if file.exists():
         for item in pq.read_table(file, schema=PLANS, filters=mine).to_pylist():
             plans[item["frame_index"], item["planner"]] = np.reshape(item["plan_xyyaw"], (-1, 3))

@@ -9,22 +9,22 @@ from torch import nn
 
 from models.ground_view import GroundConfig
 from models.planners.ego_mlp import EgoMlp, EgoMlpConfig
-from models.planners.fusion import FusedPlanner, FusionConfig
-from models.planners.planner import Planner, PlannerConfig
-from models.planners.student import ImitatorConfig, StudentPlanner
+from models.planners.fusion import FusedPlannerNet, FusionConfig
+from models.planners.planner import PlannerConfig, PlannerNet
+from models.planners.student import ImitatorConfig, StudentNet
 from storage.checkpoint import load_checkpoint, save_checkpoint
 
-AnyPlanner = Planner | FusedPlanner | StudentPlanner | EgoMlp
+AnyPlanner = PlannerNet | FusedPlannerNet | StudentNet | EgoMlp
 
 
 def save_planner(folder: Path, model: AnyPlanner) -> None:
     """Write config.json and model.safetensors; the configuration's parts carry the names of their dataclasses."""
     parts: dict[str, Any]
-    if isinstance(model, FusedPlanner):
+    if isinstance(model, FusedPlannerNet):
         kind, parts = "fused_planner", {"planner": model.planner.config, "fusion": model.fusion_config}
-    elif isinstance(model, StudentPlanner):
+    elif isinstance(model, StudentNet):
         kind, parts = "student", {"planner": model.planner.config, "imitator": model.imitator_config}
-    elif isinstance(model, Planner):
+    elif isinstance(model, PlannerNet):
         kind, parts = "planner", {"planner": model.config}
     else:
         kind, parts = "ego_mlp", {"ego_mlp": model.config}
@@ -47,10 +47,10 @@ def load_planner(folder: Path, kind: str) -> Any:
 def build_planner(kind: str, parts: Mapping[str, Any]) -> AnyPlanner:
     """A fresh network from its configurations by name: planner, fusion, imitator, ego_mlp."""
     if kind == "fused_planner":
-        return FusedPlanner(parts["planner"], parts["fusion"])
+        return FusedPlannerNet(parts["planner"], parts["fusion"])
     if kind == "student":
-        return StudentPlanner(parts["planner"], parts["imitator"])
-    return Planner(parts["planner"]) if kind == "planner" else EgoMlp(parts["ego_mlp"])
+        return StudentNet(parts["planner"], parts["imitator"])
+    return PlannerNet(parts["planner"]) if kind == "planner" else EgoMlp(parts["ego_mlp"])
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -58,10 +58,10 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def host(model: nn.Module) -> Planner:
+def host(model: nn.Module) -> PlannerNet:
     """The host planner inside a planner that has one."""
-    inner = model if isinstance(model, Planner) else model.planner
-    assert isinstance(inner, Planner)
+    inner = model if isinstance(model, PlannerNet) else model.planner
+    assert isinstance(inner, PlannerNet)
     return inner
 
 

@@ -1,6 +1,6 @@
 """Train a planner: alone, with the VLM's memory, as the student with or without its teacher, or the blind baseline.
 
-Its score head learns along with it, from judged plans (ops/planners/scored_plans.py), so that what the plans meet shapes what the planner
+Its score head learns along with it, from judged plans (ops/planners/scored_proposals.py), so that what the plans meet shapes what the planner
 sees. All planners share data, seed and recipe; only their own part differs.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from models.planners.ego_mlp import EgoMlp
-from models.planners.planner import Proposals, Scene, plan_loss, score_loss
+from models.planners.planner import Proposals, SceneFeatures, plan_loss, score_loss
 from models.planners.student import imitation_loss
 from ops.planners.checkpoint import AnyPlanner, build_planner, host, save_planner
 from ops.planners.training_arrays import TrainingArrays
@@ -37,17 +37,17 @@ def planner_loop(config: dict[str, Any]) -> dict[str, Any]:
     """Training loop of every planner; writes its checkpoint.
 
     `config`: kind and parts (of build_planner), arrays and out (folders), fit (FitConfig), seed, imitation
-    (ImitationConfig, of students only), judging (JudgingConfig). Without judged plans among the arrays the score head
+    (ImitationConfig, of students only), proposal_scoring (ProposalScoringConfig). Without judged plans among the arrays the score head
     learns nothing and does not weigh in.
     """
     session = Session(config)
     torch.manual_seed(config["seed"])
     model = build_planner(config["kind"], config["parts"])
-    arrays, judging = TrainingArrays.open(Path(config["arrays"])), config["judging"]
+    arrays, proposal_scoring = TrainingArrays.open(Path(config["arrays"])), config["proposal_scoring"]
     if not isinstance(model, EgoMlp):
-        planner, judged = host(model), arrays.subscores is not None
-        planner.scorer.requires_grad_(judged)
-        planner.config = replace(planner.config, score_weight=judging.weight if judged else 0.0)
+        planner, scored = host(model), arrays.subscores is not None
+        planner.scorer.requires_grad_(scored)
+        planner.config = replace(planner.config, score_weight=proposal_scoring.weight if scored else 0.0)
     loss = {"ego_mlp": _ego_loss, "planner": _planner_loss, "fused_planner": _fused_loss, "student": _student_loss}
 
     def loss_of(wrapped: nn.Module, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
@@ -57,8 +57,8 @@ def planner_loop(config: dict[str, Any]) -> dict[str, Any]:
 
         parts = loss[config["kind"]](wrapped, model, take, config["imitation"])
         if arrays.subscores is not None and parts.scene is not None:
-            wrong = score_loss(host(model).scorer(take("judged"), parts.scene), take("subscores"))
-            return parts.loss + judging.loss_weight * wrong, parts.metrics | {"score_loss": float(wrong.detach())}
+            wrong = score_loss(host(model).scorer(take("scored"), parts.scene), take("subscores"))
+            return parts.loss + proposal_scoring.loss_weight * wrong, parts.metrics | {"score_loss": float(wrong.detach())}
         return parts.loss, parts.metrics
 
     fit(session, model, loss_of, len(arrays), config["fit"], config["seed"])
@@ -73,7 +73,7 @@ class _Parts:
 
     loss: torch.Tensor
     metrics: dict[str, float]
-    scene: Scene | None = None
+    scene: SceneFeatures | None = None
 
 
 def _ego_loss(wrapped: nn.Module, model: Any, take: Take, _: Any) -> _Parts:
@@ -91,7 +91,7 @@ def _fused_loss(wrapped: nn.Module, model: AnyPlanner, take: Take, _: Any) -> _P
     return _plan_parts(wrapped(*map(take, ("images", "camera", "status", "visual", "action"))), model, take)
 
 
-def _plan_parts(said: tuple[Proposals, Scene], model: AnyPlanner, take: Take) -> _Parts:
+def _plan_parts(said: tuple[Proposals, SceneFeatures], model: AnyPlanner, take: Take) -> _Parts:
     found, scene = said
     loss, ade = plan_loss(found, take("future"), host(model).scale_83)
     return _Parts(loss, {"best_ade_m": float(ade)}, scene)

@@ -1,4 +1,4 @@
-"""Displacement errors and PDM score of trained planners on a few held-out rows, for the report of a training link.
+"""Displacement errors and PDM score of trained planners on a few held-out rows, for the report of a training asset.
 
 Not the evaluation: that scores every planner on every scene of the test split.
 Legend: N rows, P planners.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ops.planners.scored_plans import ScorePlans
+from ops.planners.scored_proposals import ScorePlans
 from storage.dataset import FrameSet
 
 

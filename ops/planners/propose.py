@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from models.planners.ego_mlp import EgoMlp
-from models.planners.fusion import FusedPlanner
-from models.planners.student import StudentPlanner
+from models.planners.fusion import FusedPlannerNet
+from models.planners.student import StudentNet
 from ops.planners.checkpoint import AnyPlanner
 from ops.planners.training_arrays import TrainingArrays
 
@@ -26,9 +26,9 @@ def plan_rows(model: AnyPlanner, arrays: TrainingArrays, batch: int = 64) -> np.
     for first in range(0, len(arrays), batch):
         rows = slice(first, first + batch)
         inputs = [take(name, rows) for name in ("images", "camera", "status")]
-        if isinstance(model, StudentPlanner):
+        if isinstance(model, StudentNet):
             chosen = model.plan(*inputs)
-        elif isinstance(model, FusedPlanner):
+        elif isinstance(model, FusedPlannerNet):
             chosen = model.planner.choose(*model(*inputs, take("visual", rows), take("action", rows)))
         else:
             chosen = model.choose(*model(*inputs))

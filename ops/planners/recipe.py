@@ -11,10 +11,10 @@ from models.planners.fusion import FusionConfig
 from models.planners.planner import PlannerConfig
 from ops.planners.checkpoint import load_planner
 from ops.planners.fit_planner import ImitationConfig, planner_loop
-from ops.planners.scored_plans import Judged, JudgingConfig
+from ops.planners.scored_proposals import ProposalScoringConfig, ScoredProposals
 from ops.planners.training_arrays import RowChoice, TrainingArrays
 from ops.training.fit import FitConfig
-from ops.training.runs import RunPlace, TrainingJob
+from ops.training.runs import TrainingJob, TrainingRuns
 from storage.camera import fit_images
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError, ConfigError
@@ -26,7 +26,7 @@ class PlannerRecipe:
 
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=500, batch=32))
-    judging: JudgingConfig = field(default_factory=JudgingConfig)
+    proposal_scoring: ProposalScoringConfig = field(default_factory=ProposalScoringConfig)
     rows: RowChoice = field(default_factory=RowChoice)
 
 
@@ -43,11 +43,11 @@ def read_recipe(vla: Path) -> tuple[PlannerRecipe, tuple[int, int]]:
     recipe = config["recipe"]
     planner = replace(load_planner(vla / "planner_alone", "planner").config, score_weight=0.0)
     height, width = config["image_hw"]
-    return PlannerRecipe(planner, FitConfig(**recipe["fit"]), JudgingConfig(**recipe["judging"]),
+    return PlannerRecipe(planner, FitConfig(**recipe["fit"]), ProposalScoringConfig(**recipe["proposal_scoring"]),
                          RowChoice(**recipe["rows"])), (height, width)
 
 
-def planner_arrays(frames: FrameSet, planner: PlannerConfig, judged: Judged | None = None) -> TrainingArrays:
+def planner_arrays(frames: FrameSet, planner: PlannerConfig, scored: ScoredProposals | None = None) -> TrainingArrays:
     """What every planner learns from, at its own image size.
 
     Raises ConfigError if that size shows another part of the images than `frames` hold: their calibration would be wrong.
@@ -56,7 +56,7 @@ def planner_arrays(frames: FrameSet, planner: PlannerConfig, judged: Judged | No
     if len(frames) and height * frames.images.shape[2] != width * frames.images.shape[1]:
         raise ConfigError("the planner's images have another aspect ratio than the VLM's", found=planner.image_hw,
                           expected=f"the ratio of {frames.images.shape[1:3]}", do="change PlannerConfig.image_hw")
-    plans, subscores = (None, None) if judged is None else (judged.plans, judged.subscores)
+    plans, subscores = (None, None) if scored is None else (scored.plans, scored.subscores)
     return TrainingArrays(frames.status, frames.future, fit_images(frames.images, planner.image_hw), frames.camera, plans,
                           subscores)
 
@@ -67,12 +67,12 @@ def fused_parts(planner: PlannerConfig, fusion: FusionConfig, vlm_width: int) ->
             "fusion": replace(fusion, vlm_width=vlm_width, width=planner.width)}
 
 
-def planner_job(part: str, kind: str, parts: dict[str, Any], out: Path, recipe: PlannerRecipe, place: RunPlace,
+def planner_job(part: str, kind: str, parts: dict[str, Any], out: Path, recipe: PlannerRecipe, training: TrainingRuns,
                 fit: FitConfig | None = None, imitation: ImitationConfig | None = None) -> TrainingJob:
-    """The training of planner `part` on the arrays in `place.arrays("planner")`; it writes the planner to `out`.
+    """The training of planner `part` on the arrays in `training.arrays("planner")`; it writes the planner to `out`.
 
     `kind` and `parts` are those of build_planner; `fit` is the recipe's unless it is given.
     """
-    return TrainingJob(part, planner_loop, {"kind": kind, "parts": parts, "arrays": str(place.arrays("planner")),
+    return TrainingJob(part, planner_loop, {"kind": kind, "parts": parts, "arrays": str(training.arrays("planner")),
                                             "out": str(out), "fit": fit or recipe.fit, "imitation": imitation,
-                                            "judging": recipe.judging})
+                                            "proposal_scoring": recipe.proposal_scoring})

@@ -35,7 +35,7 @@ class TrainingArrays:
     future: np.ndarray                          # (N, 8, 3) float32
     images: np.ndarray | None = None            # (N, H, W, 3) uint8
     camera: np.ndarray | None = None            # (N, 19) float32, FrameSet.camera
-    judged: np.ndarray | None = None            # (N, J, 8, 3) float32, plans of which the PDM score is known
+    scored: np.ndarray | None = None            # (N, J, 8, 3) float32, plans of which the PDM score is known
     subscores: np.ndarray | None = None         # (N, J, R) float32 their sub-scores, NaN where they cannot be scored
     codes: np.ndarray | None = None             # (N, 12) int64
     codes_valid: np.ndarray | None = None       # (N, 12) bool
@@ -68,7 +68,7 @@ class TrainingArrays:
 
 
 def plannable_rows(frames: FrameSet) -> np.ndarray:
-    """Row numbers with an image and a whole recorded future: what a planner can be trained and judged on."""
+    """Row numbers with an image and a whole recorded future: what a planner can be trained and scored on."""
     return np.flatnonzero(frames.has_image & frames.future_valid.all(axis=1))
 
 

@@ -1,5 +1,5 @@
-"""The report's section on what each part of the method is worth over several seeds. Not the ablation, which is no link of the
-chain: `latentvla ablate` makes it when asked.
+"""The report's section on what each part of the method is worth over several seeds. Not the ablation, which is no asset of the
+pipeline: `latentvla ablate` makes it when asked.
 """
 
 from typing import Any
@@ -18,13 +18,13 @@ _MAKE = "make it: latentvla ablate --seeds 5"
 
 
 def ablation_section(lake: Lake) -> Section | str:
-    """The ablation's two tables; or why they are not shown: never made, or made from other rows than those of the chain."""
+    """The ablation's two tables; or why they are not shown: never made, or made from other rows than those of the pipeline."""
     folder = lake.root / "ablation"
     if not (folder / "differences.parquet").exists():
         return f"What each part is worth over several seeds: not measured yet; {_MAKE}"
     learned_from = {read_lineage(run).parents.get("relabeled") for run in (folder / "vla").glob("[0-9]*")}
-    if learned_from != {read_lineage(lake.link("relabeled")).version}:
-        return f"What each part is worth over several seeds: measured on other rows than those of this chain; {_MAKE}"
+    if learned_from != {read_lineage(lake.asset("relabeled")).version}:
+        return f"What each part is worth over several seeds: measured on other rows than those of this pipeline; {_MAKE}"
     planners, differences = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("planners", "differences"))
     columns = [(subset, measure) for subset in SUBSETS for measure in MEASURES]
     head = [f"{MEASURES[measure].replace(',', '')}, {SUBSETS[subset]}" for subset, measure in columns]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ops.drawing.page import Page, Paragraph, Section, render_page
 from ops.report.ablation import ablation_section
-from ops.report.findings import Findings, read_findings
+from ops.report.results import EvaluationResults, read_results
 from ops.report.scenes import SceneChoice, scene_sections
 from ops.report.scores import (
     latency_section,
@@ -46,7 +46,7 @@ class ReportSummary:
 
 def draw(lake: Lake, out: Path, config: ReportConfig) -> ReportSummary:
     """Write `out/report.html`, one file that opens offline. Raises ArtifactError if there is no evaluation."""
-    found = read_findings(lake.link("evaluation"))
+    found = read_results(lake.asset("evaluation"))
     scenes, pictures = scene_sections(lake, found, config.scenes)
     made: list[Section | str | None] = [
         score_section(found), verdict_section(found), ablation_section(lake), rare_section(found), sight_section(found),
@@ -64,14 +64,14 @@ def draw(lake: Lake, out: Path, config: ReportConfig) -> ReportSummary:
     return ReportSummary(file, file.stat().st_size, pictures, left_out)
 
 
-def _subtitle(found: Findings) -> str:
+def _subtitle(found: EvaluationResults) -> str:
     return (f"{found.metric_version}, {found.split} split: {found.n_scored} of {found.n_expected} scenes scored, from "
-            f"{found.n_logs} logs that no training link has seen. {len(found.planners)} planners, each on the same "
+            f"{found.n_logs} logs that no training asset has seen. {len(found.planners)} planners, each on the same "
             "scenes.")
 
 
 def _footer(lake: Lake) -> str:
-    folder = lake.link("evaluation")
+    folder = lake.asset("evaluation")
     if not (folder / LINEAGE_FILE).exists():
         return "Made by latentvla. One file, no network."
     lineage = read_lineage(folder)

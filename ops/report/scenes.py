@@ -13,7 +13,7 @@ from ops.drawing.page import Badge, Block, Gallery, Paragraph, Picture, Section,
 from ops.drawing.scene import scene_figure, scene_legend
 from ops.drawing.scene_view import SceneView, read_scene_view
 from ops.evaluation.summarize import ScoreCube, score_cube
-from ops.report.findings import Findings
+from ops.report.results import EvaluationResults
 from storage.lake import Lake
 
 _FAILURES = (("nc", "at-fault collision"), ("dac", "leaves the drivable area"), ("ttc", "time to collision too short"),
@@ -33,7 +33,7 @@ class SceneChoice:
     dpi: int = 125
 
 
-def scene_sections(lake: Lake, found: Findings, choice: SceneChoice) -> tuple[list[Section | str], int]:
+def scene_sections(lake: Lake, found: EvaluationResults, choice: SceneChoice) -> tuple[list[Section | str], int]:
     """The sections 'worst' and 'best' and how many scenes they show; a sentence where nothing can be shown."""
     judged = choice.judged if choice.judged in found.planners else next(
         (name for name in found.planners if name not in choice.paths), found.planners[0])
@@ -102,7 +102,7 @@ def scene_picture(view: SceneView, paths: Mapping[str, np.ndarray], cube: ScoreC
                    f"{view.log_id}, frame {view.frame_index}", badges, caption)
 
 
-def _plans_of(found: Findings) -> dict[tuple[str, int, str], np.ndarray]:
+def _plans_of(found: EvaluationResults) -> dict[tuple[str, int, str], np.ndarray]:
     flat = found.plans["plan_xyyaw"].combine_chunks().flatten().to_numpy().reshape(len(found.plans), -1, 3)
     keys = zip(found.plans["log_id"].to_pylist(), found.plans["frame_index"].to_pylist(),
                found.plans["planner"].to_pylist(),

@@ -10,7 +10,7 @@ from ops.drawing.charts import difference_chart, interval_chart, planner_colour
 from ops.drawing.names import GROUPS, OURS, grouped, label
 from ops.drawing.page import Block, Cell, Chart, Paragraph, Row, Section, Table, Tile
 from ops.evaluation.intervals import Interval
-from ops.report.findings import Findings, percent
+from ops.report.results import EvaluationResults, percent
 
 _PARTS = (("nc", "NC"), ("dac", "DAC"), ("ttc", "TTC"), ("ep", "EP"), ("comfort", "C"), ("ddc", "DDC"))
 _PARTS_V2 = (("nc_v2", "NC"), ("dac_v2", "DAC"), ("ddc_v2", "DDC"), ("tlc_v2", "TLC"), ("ep_v2", "EP"),
@@ -19,7 +19,7 @@ _PARTS_V2 = (("nc_v2", "NC"), ("dac_v2", "DAC"), ("ddc_v2", "DDC"), ("tlc_v2", "
 _DISTANCES = (("ade_m", 2), ("fde_m", 2), ("lateral_m", 2), ("progress_m", 1))      # measure, digits
 
 
-def score_section(found: Findings) -> Section:
+def score_section(found: EvaluationResults) -> Section:
     """The tables of all planners and the chart beside them."""
     groups = grouped(found.planners)
     means = [item.mean for title, names in groups if title != "References" for name in names
@@ -59,7 +59,7 @@ def score_section(found: Findings) -> Section:
     return Section("scores", "Scores", blocks, lead)
 
 
-def verdict_section(found: Findings) -> Section:
+def verdict_section(found: EvaluationResults) -> Section:
     """What can be said of the planners that were learnt, with paired differences."""
     pairs = dict.fromkeys(zip(found.differences["planner"].to_pylist(), found.differences["control"].to_pylist(),
                               strict=True))
@@ -78,7 +78,7 @@ def verdict_section(found: Findings) -> Section:
                          verdict(item.low, item.high),
                          _signed(item), _signed(rare), Cell(signed(ade.mean, 2)) if ade else Cell("–")]))
     if not rows:
-        return Section("findings", "Findings", [Paragraph("No planner of this evaluation has its control beside it.")])
+        return Section("findings", "EvaluationResults", [Paragraph("No planner of this evaluation has its control beside it.")])
     chart = Chart(Markup(difference_chart(bars, label="difference in PDMS on the same scenes")),
                   "Right of the line the first planner is better. Grey: the 95 % interval over logs holds zero.")
     if not any_rare:
@@ -90,7 +90,7 @@ def verdict_section(found: Findings) -> Section:
                    "Taken scene by scene on the same scenes, so that easy and hard ones cancel out.")
 
 
-def rare_section(found: Findings) -> Section | None:
+def rare_section(found: EvaluationResults) -> Section | None:
     """Scores apart on the scenes with a rare event; None if there is none."""
     subsets = sorted({name for name in found.summary["subset"].to_pylist() if name.startswith("tag:")})
     if not subsets:
@@ -108,7 +108,7 @@ def rare_section(found: Findings) -> Section | None:
                    "4 s that are judged. Here a planner must look.")
 
 
-def sight_section(found: Findings) -> Section | None:
+def sight_section(found: EvaluationResults) -> Section | None:
     """The same planners with blank and with shuffled images; None if that was not tried."""
     own = [name for name in found.planners if f"{name}_blank" in found.planners]
     if not own:
@@ -124,7 +124,7 @@ def sight_section(found: Findings) -> Section | None:
         "PDMS. A planner that scores as well without its images drives by its speed and its command alone.")])
 
 
-def latency_section(found: Findings) -> Section | None:
+def latency_section(found: EvaluationResults) -> Section | None:
     """Time of one plan and size of each network; None if nothing was timed."""
     if not len(found.latency):
         return None
@@ -144,7 +144,7 @@ def latency_section(found: Findings) -> Section | None:
         "The student runs in ONNX Runtime, as it would in a car; the other networks run in PyTorch.")])
 
 
-def unscored_section(found: Findings) -> Section | None:
+def unscored_section(found: EvaluationResults) -> Section | None:
     """Scenes without a score and why; None if there are none."""
     if not found.unscored:
         return None
@@ -155,7 +155,7 @@ def unscored_section(found: Findings) -> Section | None:
     return Section("unscored", "Scenes that could not be scored", [Table(["scene", "planner", "reason"], rows, more)])
 
 
-def tiles(found: Findings) -> list[Tile]:
+def tiles(found: EvaluationResults) -> list[Tile]:
     """The numbers at the top."""
     blind = [(item.mean, name) for name in GROUPS[0][1] if (item := found.mean(name))]
     names = ["student", "vla", *([max(blind)[1]] if blind else []), "human"]

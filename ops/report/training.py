@@ -17,7 +17,7 @@ from markupsafe import Markup
 from ops.drawing.charts import code_chart, curves_chart
 from ops.drawing.page import Block, Cell, Chart, Paragraph, Row, Section, Table, file_image
 from storage.artifact import LINEAGE_FILE, Lineage, read_lineage
-from storage.lake import LINKS, PER_LOG_LINKS, Lake
+from storage.lake import ASSET_NAMES, PER_LOG_ASSETS, Lake
 
 _TOKENS, _TRANSITIONS = 4, 3
 _MAX_CURVES = 6             # of one model; the rest is in its history file
@@ -34,7 +34,7 @@ _PICTURES = {               # captions of the pictures that a codebook keeps
 
 def codes_section(lake: Lake) -> Section | str:
     """How often each code is used, and the pictures the codebook keeps of what its codes do."""
-    file = lake.link("relabeled") / "relabeled.parquet"
+    file = lake.asset("relabeled") / "relabeled.parquet"
     if not file.exists():
         return "Latent actions: there is no relabeled artefact in this lake"
     table = pq.read_table(file, columns=["codes", "codes_valid"])
@@ -49,19 +49,19 @@ def codes_section(lake: Lake) -> Section | str:
     blocks: list[Block] = [Chart(Markup(code_chart(shares)), (
         f"Share of each code over {int(valid[:, 0].sum()):,} transitions, by token. Perplexity {text} of {size}; the "
         "dashed line is even use."), wide=True)]
-    for picture in sorted(lake.link("codebook").rglob("*.png"), reverse=True):
+    for picture in sorted(lake.asset("codebook").rglob("*.png"), reverse=True):
         name = picture.stem.replace("_", " ").capitalize()
         height, width = cv2.imread(str(picture)).shape[:2]
         long = width > 3 * height
         caption = _PICTURES.get(picture.stem, "") + (" Scroll sideways to see all." if long else "")
         blocks += [Paragraph(heading=name), Chart(file_image(picture, name), caption, wide=True, long=long)]
-    measures = _measures(lake.link("codebook") / "health.json")
+    measures = _measures(lake.asset("codebook") / "health.json")
     if measures:
         blocks.append(Table(
             ["measured on held-out logs", "value"], [Row([Cell(name), Cell(text)]) for name, text in measures],
             "R²: share of variance that a linear reading of the codes predicts. PSNR: of the foretold second frame.",
             folded="Health of the codebook"))
-    said = lake.link("vla") / "report.json"
+    said = lake.asset("vla") / "report.json"
     if said.exists():
         blocks.append(_said_codes(json.loads(said.read_text())["codes"]))
     return Section("codes", "Latent actions", blocks, "A latent action is what the codebook needs to know, beside one "
@@ -84,14 +84,14 @@ def curves_section(lake: Lake) -> Section | str:
     """Training curves of every artefact that keeps a history: of each run the loss and the most telling other
     metric."""
     blocks: list[Block] = []
-    for link in ("codebook", "vla", "student"):
+    for asset in ("codebook", "vla", "student"):
         panels: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-        for file in history_files(lake.link(link)):
+        for file in history_files(lake.asset(asset)):
             run = _words(file.stem.removeprefix("history").strip("_-"))
             curves = read_curves(file)
             panels |= {f"{run}: {_words(name)}".removeprefix(": "): curves[name] for name in list(curves)[:2]}
         if panels:
-            blocks += [Paragraph(heading=_words(link)), Chart(Markup(curves_chart(panels)), wide=True)]
+            blocks += [Paragraph(heading=_words(asset)), Chart(Markup(curves_chart(panels)), wide=True)]
     lead = "By training step; of each run its loss and one more metric. The whole histories lie beside the checkpoints."
     return Section("training", "Training", blocks, lead) if blocks else "Training curves: no artefact keeps a history"
 
@@ -133,18 +133,18 @@ def _words(name: str) -> str:
 def lineage_section(lake: Lake) -> Section | str:
     """Version, parents, seed and time of every artefact."""
     rows = []
-    for link in LINKS:
-        lineages = _lineages(lake, link)
+    for asset in ASSET_NAMES:
+        lineages = _lineages(lake, asset)
         if not lineages:
             continue
         first = lineages[0]
-        count = f"{len(lineages)} logs" if link in PER_LOG_LINKS else "1"
+        count = f"{len(lineages)} logs" if asset in PER_LOG_ASSETS else "1"
         parents: dict[str, list[str]] = {}
         for name, version in first.parents.items():
             parents.setdefault(name.split("/")[0], []).append(version)
         told = ", ".join(f"{name} of {len(versions)} logs" if len(versions) > 1 else f"{name} {versions[0][:8]}"
                          for name, versions in parents.items())
-        rows.append(Row([Cell(link), Cell(count), Cell(first.version if len(lineages) == 1 else f"{first.version} …"),
+        rows.append(Row([Cell(asset), Cell(count), Cell(first.version if len(lineages) == 1 else f"{first.version} …"),
                          Cell(first.code_version[:8]), Cell("–" if first.seed is None else str(first.seed)),
                          Cell(f"{sum(item.seconds for item in lineages):.1f}"),
                          Cell(max(item.created_utc for item in lineages).replace("T", " ").replace("+00:00", "")),
@@ -157,8 +157,8 @@ def lineage_section(lake: Lake) -> Section | str:
         "and its seed. The command 'latentvla lineage student' prints the whole tree.")])
 
 
-def _lineages(lake: Lake, link: str) -> list[Lineage]:
-    folders = [lake.log(link, log) for log in lake.log_ids(link)] if link in PER_LOG_LINKS else [lake.link(link)]
+def _lineages(lake: Lake, asset: str) -> list[Lineage]:
+    folders = [lake.log(asset, log) for log in lake.log_ids(asset)] if asset in PER_LOG_ASSETS else [lake.asset(asset)]
     return [read_lineage(folder) for folder in folders if (folder / LINEAGE_FILE).exists()]
 
 

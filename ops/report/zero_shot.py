@@ -3,11 +3,11 @@
 from ops.drawing.names import grouped
 from ops.drawing.page import Cell, Paragraph, Section, Table
 from ops.evaluation.open_loop import CONVENTIONS, HORIZONS_S
-from ops.report.findings import Findings
+from ops.report.results import EvaluationResults
 from ops.report.scores import group_rows
 
 
-def zero_shot_section(found: Findings) -> Section | None:
+def zero_shot_section(found: EvaluationResults) -> Section | None:
     """L2 and collisions in the town that was never trained on, in both conventions; None if that was not tried."""
     if found.zero_shot is None or not len(found.zero_shot):
         return None
@@ -36,7 +36,7 @@ def zero_shot_section(found: Findings) -> Section | None:
             "those that count for L2 at 3 s, those that count for hits, and all.")]
     return Section("zero-shot", "Another town, never trained on", blocks,
                    "Open-loop L2 and collision rate on logs in nuScenes' format (the embedded town B, or nuScenes where its "
-                   "folder was given). Published tables use two readings of 'at k seconds' that differ by almost a factor of "
+                   "folder was given). Published tables use two vlm_outputs of 'at k seconds' that differ by almost a factor of "
                    "two; both stand here by name. 'At' masks out each pose without a recorded human pose; 'up to' takes only "
                    "rows whose 3 s are complete. Poses where the human's own box touches another count in no collision rate; "
                    "boxes are turned by the planned heading. Turning: the human is 2 m or more to a side after 3 s.")

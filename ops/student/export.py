@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from models.planners.deploy import fold
-from models.planners.student import StudentPlanner
+from models.planners.student import StudentNet
 from ops.planners.training_arrays import TrainingArrays
 from ops.student.predict import CALIBRATION, RUNTIMES, open_session
 from storage.errors import ArtifactError
@@ -42,7 +42,7 @@ class ExportReport:
 class _Places(nn.Module):
     """Where a camera's image shows the ground."""
 
-    def __init__(self, student: StudentPlanner) -> None:
+    def __init__(self, student: StudentNet) -> None:
         super().__init__()
         self.ground = student.planner.ground
 
@@ -53,7 +53,7 @@ class _Places(nn.Module):
 class _Deployed(nn.Module):
     """The student's graph as it is deployed: arrays in, the chosen plan out."""
 
-    def __init__(self, student: StudentPlanner) -> None:
+    def __init__(self, student: StudentNet) -> None:
         super().__init__()
         self.student = student
 
@@ -61,7 +61,7 @@ class _Deployed(nn.Module):
         return self.student.plan_from_places(images, (places, seen), status)
 
 
-def export(student: StudentPlanner, rows: TrainingArrays, out: Path, *, int8: bool) -> ExportReport:
+def export(student: StudentNet, rows: TrainingArrays, out: Path, *, int8: bool) -> ExportReport:
     """Write `calibration.onnx`, `student.onnx`, and with `int8` `student_int8.onnx`, to `out`.
 
     `rows` are training rows with images at the student's size, to check it on and to calibrate the 8 bits with.

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from ops.synthesize.film.camera import Camera
-from ops.synthesize.film.film import film, weather
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.props import parked_cars
+from ops.synthesize.film.render_log import render_log, weather
 from ops.synthesize.town.town import TownConfig, build_town
 from ops.synthesize.traffic.expert import DriveConfig, drive
 from ops.synthesize.writers.nuscenes import Scene, write_data_set
@@ -77,4 +77,4 @@ def _scenes(config: TownBConfig, names: list[str], camera: Camera) -> Iterator[S
         recording = drive(town, parked, wish, rng)
         start_us = _FIRST_DAY_US + 900_000_000 * number
         time_us = start_us + np.round(recording.time_s * 1e6).astype(np.int64) + rng.integers(-400, 400, len(recording.time_s))
-        yield Scene(name, recording, film(town, recording, [camera], PALETTE, weather(rng), rng), time_us)
+        yield Scene(name, recording, render_log(town, recording, [camera], PALETTE, weather(rng), rng), time_us)

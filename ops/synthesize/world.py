@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from ops.synthesize.film.camera import Camera
-from ops.synthesize.film.film import film, weather
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.props import parked_cars
 from ops.synthesize.film.render import Light
+from ops.synthesize.film.render_log import render_log, weather
 from ops.synthesize.town.town import Town, TownConfig, build_town
 from ops.synthesize.traffic.expert import SHORTEST_EVENT_S, DriveConfig, drive
 from ops.synthesize.traffic.recording import Recording
@@ -102,7 +102,7 @@ def synthesize_log(raw: Path, config: WorldConfig, log_id: str) -> None:
     """
     cv2.setNumThreads(1)
     log, split = drive_log(config, log_id), log_id.split("-")[1]
-    images = film(log.town, log.recording, log.cameras, PALETTE, log.light, log.rng)
+    images = render_log(log.town, log.recording, log.cameras, PALETTE, log.light, log.rng)
     start_us = _FIRST_DAY_US + 900_000_000 * (1000 * SPLITS.index(split) + _number(log_id))
     write_map(raw, log.town)
     write_log(raw, split, log_id, log.town, log.recording, log.cameras, images, start_us, log.jitter_us)

@@ -1,4 +1,4 @@
-"""Which rows a training link learns from and which it is judged by while it learns. The test split is neither."""
+"""Which rows a training asset learns from and which it is judged by while it learns. The test split is neither."""
 
 from collections.abc import Sequence
 

@@ -33,7 +33,7 @@ _RAY_ENVIRONMENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class LaunchConfig:
+class ComputeConfig:
     """Where training runs."""
 
     num_workers: int = 0            # 0: in this process; N: that many Ray Train workers
@@ -45,29 +45,29 @@ class LaunchConfig:
 
 
 def launch(loop: Callable[[dict[str, Any]], dict[str, Any]], config: dict[str, Any], *, name: str, runs: Path,
-           where: LaunchConfig) -> dict[str, Any]:
+           compute: ComputeConfig) -> dict[str, Any]:
     """Run `loop(config)` and return what rank 0 returned. A run that was killed goes on from its last checkpoint."""
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    if where.num_workers == 0:
+    if compute.num_workers == 0:
         logging.getLogger("ray.train").setLevel(logging.WARNING)    # it announces local mode before every run
     runs = runs.absolute()
     runs.mkdir(parents=True, exist_ok=True)
-    if where.num_workers > 0 and not ray.is_initialized():
-        if where.address in (None, "local"):
-            ray.init(address="local", num_cpus=max(os.cpu_count() or 1, where.num_workers + 1), include_dashboard=False,
+    if compute.num_workers > 0 and not ray.is_initialized():
+        if compute.address in (None, "local"):
+            ray.init(address="local", num_cpus=max(os.cpu_count() or 1, compute.num_workers + 1), include_dashboard=False,
                      log_to_driver=True)
         else:
-            ray.init(address=where.address)
+            ray.init(address=compute.address)
     trainer = TorchTrainer(
         cast(Any, loop),                # Ray's annotation knows no loop that returns something
-        train_loop_config=config | {"_run": str(runs / name), "_threads": where.threads, "_local": where.num_workers == 0},
-        scaling_config=ScalingConfig(num_workers=where.num_workers, use_gpu=where.use_gpu),
+        train_loop_config=config | {"_run": str(runs / name), "_threads": compute.threads, "_local": compute.num_workers == 0},
+        scaling_config=ScalingConfig(num_workers=compute.num_workers, use_gpu=compute.use_gpu),
         run_config=RunConfig(name=name, storage_path=str(runs), checkpoint_config=CheckpointConfig(num_to_keep=2),
-                             failure_config=FailureConfig(max_failures=where.max_failures)))
+                             failure_config=FailureConfig(max_failures=compute.max_failures)))
     result: Any = trainer.fit()
     returned = result.return_value
     return returned[0] if isinstance(returned, list) else returned

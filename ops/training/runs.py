@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.pool import worker_pool
-from ops.training.launch import LaunchConfig, forget, launch, read_history
+from ops.training.launch import ComputeConfig, forget, launch, read_history
 
 Loop = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -25,24 +25,24 @@ class TrainingJob:
 
 
 @dataclass(frozen=True, slots=True)
-class RunPlace:
+class TrainingRuns:
     """Where the training runs of one artefact keep their checkpoints, and what seeds them."""
 
-    where: LaunchConfig
+    compute: ComputeConfig
     runs: Path                      # folder of unfinished runs
     name: str                       # carries the hash of all that decides the result; each run adds its part's name
     seed: int
 
     def launch(self, part: str, loop: Loop, config: dict[str, Any]) -> dict[str, Any]:
         """Run one training loop; the same place and part go on after a kill."""
-        return launch(loop, config | {"seed": self.seed}, name=f"{self.name}-{part}", runs=self.runs, where=self.where)
+        return launch(loop, config | {"seed": self.seed}, name=f"{self.name}-{part}", runs=self.runs, compute=self.compute)
 
     def launch_all(self, jobs: Sequence[TrainingJob]) -> None:
         """Run loops that do not need each other: side by side where this machine trains them, in turn on Ray's workers.
 
-        The weights are the same either way: every loop has its own seeds, and `where.threads` threads.
+        The weights are the same either way: every loop has its own seeds, and `compute.threads` threads.
         """
-        together = 1 if self.where.num_workers else min(self.where.at_once, len(jobs))
+        together = 1 if self.compute.num_workers else min(self.compute.at_once, len(jobs))
         if together == 1:
             for job in jobs:
                 self.launch(job.part, job.loop, job.config)
@@ -71,7 +71,7 @@ class RunPlace:
 
 
 class Clock:
-    """Wall time of the parts of a link, one after the other."""
+    """Wall time of the parts of a asset, one after the other."""
 
     def __init__(self) -> None:
         self.laps: tuple[tuple[str, float], ...] = ()

@@ -29,14 +29,14 @@ from ops.planners.checkpoint import count_parameters, load_planner
 from ops.planners.measure import PlannerFigures, measure_planners
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import PlannerRecipe, fused_parts, planner_arrays, planner_job
-from ops.planners.scored_plans import ScorePlans, judge
+from ops.planners.scored_proposals import ScorePlans, score_proposals
 from ops.planners.training_arrays import TrainingArrays, plannable_rows, planner_frames, spread
 from ops.training.fit import FitConfig
-from ops.training.launch import LaunchConfig
-from ops.training.runs import Clock, RunPlace, TrainingJob
+from ops.training.launch import ComputeConfig
+from ops.training.runs import Clock, TrainingJob, TrainingRuns
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
-from ops.vla.teacher import Teacher
-from ops.vla.vlm import open_vlm, read_vlm, read_vlm_apart, vlm_loop
+from ops.vla.teacher import TeacherTargets
+from ops.vla.vlm import open_vlm, run_vlm, run_vlm_in_processes, vlm_loop
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
@@ -66,13 +66,13 @@ class VlaReport:
     val_rows: int
     codes: CodeAccuracy                         # of the VLM's own decoding against the recorded codes
     planners: tuple[PlannerFigures, ...]        # the rules, the controls, and the VLA
-    judged_by: str                              # "pdm_score", or "displacement" where no map gives sub-scores
+    scored_by: str                              # "pdm_score", or "displacement" where no map gives sub-scores
     vlm_parameters: int
     seconds: tuple[tuple[str, float], ...]      # wall time of each part
 
 
 def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, score_plans: ScorePlans | None,
-             where: LaunchConfig, runs: Path, name: str, seed: int) -> VlaReport:
+             compute: ComputeConfig, runs: Path, name: str, seed: int) -> VlaReport:
     """Fill `out` with the VLA and its controls.
 
     `train` and `val` are all relabeled rows of their splits, with images at `config.image_hw`. `name` names the
@@ -80,30 +80,30 @@ def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, sc
     `score_plans` gives the PDM sub-scores of proposals; None where there is no map: plans are then judged by how near
     they would come to the human's. Raises ArtifactError if the rows carry no codes or no whole futures.
     """
-    torch.set_num_threads(where.threads)
-    place, clock = RunPlace(where, runs, name, seed), Clock()
+    torch.set_num_threads(compute.threads)
+    training, clock = TrainingRuns(compute, runs, name, seed), Clock()
     frames, flipped = planner_frames(train, config.recipe.rows)
-    judged = judge(train, frames, flipped, score_plans, config.recipe.judging, seed)
-    arrays = planner_arrays(frames, config.recipe.planner, judged)
-    arrays.save(place.arrays("planner"))
+    scored = score_proposals(train, frames, flipped, score_plans, config.recipe.proposal_scoring, seed)
+    arrays = planner_arrays(frames, config.recipe.planner, scored)
+    arrays.save(training.arrays("planner"))
     clock.lap("judged plans")
-    vlm_rows, vlm_job = _vlm_job(train, out, config, place)
+    vlm_rows, vlm_job = _vlm_job(train, out, config, training)
     ego, alone = _ego_and_alone(config, frames)
-    place.launch_all([vlm_job, alone.job(out, place), ego.job(out, place)])
+    training.launch_all([vlm_job, alone.job(out, training), ego.job(out, training)])
     clock.lap("vlm, planner_alone and ego_status_mlp")
 
-    readings = read_vlm_apart(out / "vlm", frames.images, frames.status, place.where)
-    arrays = replace(arrays, visual=readings.visual, action=readings.action)
-    arrays.save(place.arrays("planner"))
-    clock.lap("read_vlm")
-    fused = _fused(config, alone, readings.visual.shape[-1])
-    place.launch_all([fused.job(out, place)])
+    vlm_outputs = run_vlm_in_processes(out / "vlm", frames.images, frames.status, training.compute)
+    arrays = replace(arrays, visual=vlm_outputs.visual, action=vlm_outputs.action)
+    arrays.save(training.arrays("planner"))
+    clock.lap("run_vlm")
+    fused = _fused(config, alone, vlm_outputs.visual.shape[-1])
+    training.launch_all([fused.job(out, training)])
     clock.lap("planner")
 
     made = {planner.part: load_planner(out / planner.part, planner.kind) for planner in (ego, alone, fused)}
-    Teacher.say(made["planner"], readings, frames, flipped).save(out / "teacher")
-    if judged is not None:
-        judged.save(out / "teacher")
+    TeacherTargets.predict(made["planner"], vlm_outputs, frames, flipped).save(out / "teacher")
+    if scored is not None:
+        scored.save(out / "teacher")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
 
     vlm = open_vlm(out / "vlm")
@@ -111,10 +111,10 @@ def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, sc
     codes, planners = _measure(measured, train, vlm, made, config, score_plans)
     clock.lap("measure")
     report = VlaReport(vlm_rows, len(frames), len(measured), codes, planners,
-                       "displacement" if judged is None else "pdm_score",
+                       "displacement" if scored is None else "pdm_score",
                        count_parameters(vlm), clock.laps)
     (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
-    place.finish(PARTS, out / "history")
+    training.finish(PARTS, out / "history")
     return report
 
 
@@ -132,20 +132,20 @@ class _Planner:
     recipe: PlannerRecipe
     fit: FitConfig | None = None        # None: the recipe's
 
-    def job(self, out: Path, place: RunPlace) -> TrainingJob:
+    def job(self, out: Path, training: TrainingRuns) -> TrainingJob:
         """Its training, into a folder of its name in `out`."""
-        return planner_job(self.part, self.kind, self.parts, out / self.part, self.recipe, place, self.fit)
+        return planner_job(self.part, self.kind, self.parts, out / self.part, self.recipe, training, self.fit)
 
 
-def _vlm_job(train: FrameSet, out: Path, config: VlaConfig, place: RunPlace) -> tuple[int, TrainingJob]:
+def _vlm_job(train: FrameSet, out: Path, config: VlaConfig, training: TrainingRuns) -> tuple[int, TrainingJob]:
     """How many rows the VLM learns from, and its training."""
     rows = np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
     if not len(rows):
         raise ArtifactError("there is nothing for the VLM to learn", expected="rows with codes and an image",
                             found=f"none among {len(train)} rows", do="make them: latentvla run --until relabeled")
     TrainingArrays(train.status[rows], train.future[rows], train.images[rows], codes=train.codes[rows],
-                   codes_valid=train.codes_valid[rows]).save(place.arrays("vlm"))
-    return len(rows), TrainingJob("vlm", vlm_loop, {"arrays": str(place.arrays("vlm")), "out": str(out / "vlm"),
+                   codes_valid=train.codes_valid[rows]).save(training.arrays("vlm"))
+    return len(rows), TrainingJob("vlm", vlm_loop, {"arrays": str(training.arrays("vlm")), "out": str(out / "vlm"),
                                                     "vlm": config.vlm, "fit": config.vlm_fit})
 
 
@@ -168,13 +168,13 @@ def _fused(config: VlaConfig, alone: _Planner, vlm_width: int) -> _Planner:
 
 def _measure(rows: FrameSet, train: FrameSet, vlm: ActionVlm, made: dict[str, Any], config: VlaConfig,
              score_plans: ScorePlans | None) -> tuple[CodeAccuracy, tuple[PlannerFigures, ...]]:
-    readings = read_vlm(vlm, rows.images, rows.status)
-    arrays = replace(planner_arrays(rows, config.recipe.planner), visual=readings.visual, action=readings.action)
+    vlm_outputs = run_vlm(vlm, rows.images, rows.status)
+    arrays = replace(planner_arrays(rows, config.recipe.planner), visual=vlm_outputs.visual, action=vlm_outputs.action)
     plans = {rule.__name__: rule(rows) for rule in (baselines.human, baselines.stopped, baselines.constant_velocity,
                                                     baselines.constant_turn_rate)}
     names = {"planner": "vla"}
     plans |= {names.get(part, part): plan_rows(model, arrays) for part, model in made.items()}
     parameters = {names.get(part, part): count_parameters(model) for part, model in made.items()}
     parameters["vla"] += count_parameters(vlm)
-    codes = code_accuracy(readings.code_logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid)
+    codes = code_accuracy(vlm_outputs.code_logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid)
     return codes, measure_planners(rows, plans, parameters, score_plans)

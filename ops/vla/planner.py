@@ -10,7 +10,7 @@ from models.vlm import ActionVlm
 from ops.planners.checkpoint import count_parameters, host, load_planner
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import planner_arrays, read_recipe
-from ops.vla.vlm import open_vlm, read_vlm
+from ops.vla.vlm import open_vlm, run_vlm
 from storage.camera import fit_images
 from storage.dataset import FrameSet
 
@@ -31,7 +31,7 @@ class VlaPlanner:
         return np.concatenate(out) if out else np.zeros((0, 8, 3))
 
     def _plan(self, rows: FrameSet) -> np.ndarray:
-        said = read_vlm(self.vlm, fit_images(rows.images, self.image_hw), rows.status, self.batch)
+        said = run_vlm(self.vlm, fit_images(rows.images, self.image_hw), rows.status, self.batch)
         arrays = planner_arrays(rows, host(self.model).config)
         return plan_rows(self.model, replace(arrays, visual=said.visual, action=said.action))
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.planners.fusion import FusedPlanner
-from ops.planners.scored_plans import Judged, JudgingConfig, ScorePlans, judge, require_rows
-from ops.vla.vlm import VlmReadings
+from models.planners.fusion import FusedPlannerNet
+from ops.planners.scored_proposals import ProposalScoringConfig, ScoredProposals, ScorePlans, require_rows, score_proposals
+from ops.vla.vlm import VlmOutputs
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
 
 @dataclass(frozen=True, slots=True)
-class Teacher:
+class TeacherTargets:
     """One row a training row of the planners, in their order."""
 
     log_id: np.ndarray          # (N,) str
@@ -29,11 +29,11 @@ class Teacher:
 
     @classmethod
     @torch.no_grad()
-    def say(cls, model: FusedPlanner, readings: VlmReadings, frames: FrameSet, mirrored: np.ndarray) -> "Teacher":
+    def predict(cls, model: FusedPlannerNet, vlm_outputs: VlmOutputs, frames: FrameSet, mirrored: np.ndarray) -> "TeacherTargets":
         """Pool the VLM's hidden states of `frames` by the trained fusion module."""
-        streams = (torch.from_numpy(readings.visual).split(512), torch.from_numpy(readings.action).split(512))
+        streams = (torch.from_numpy(vlm_outputs.visual).split(512), torch.from_numpy(vlm_outputs.action).split(512))
         memory = [model.fusion(visual.float(), action.float()) for visual, action in zip(*streams, strict=True)]
-        return cls(frames.log_id.astype(str), frames.frame_index, mirrored, readings.code_logits,
+        return cls(frames.log_id.astype(str), frames.frame_index, mirrored, vlm_outputs.code_logits,
                    torch.cat(memory).numpy().astype(np.float16))
 
     def save(self, folder: Path) -> None:
@@ -42,7 +42,7 @@ class Teacher:
         np.savez(folder / "teacher.npz", **{item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod
-    def open(cls, folder: Path) -> "Teacher":
+    def open(cls, folder: Path) -> "TeacherTargets":
         """Read `teacher.npz`. Raises ArtifactError if it is not there."""
         file = folder / "teacher.npz"
         if not file.exists():
@@ -53,28 +53,28 @@ class Teacher:
 
     def covers(self, frames: FrameSet, mirrored: np.ndarray) -> bool:
         """True if these are the teacher's words on exactly these rows."""
-        return len(self.log_id) == len(frames) and self.starts(frames, mirrored)
+        return len(self.log_id) == len(frames) and self.match_first_rows_of(frames, mirrored)
 
-    def starts(self, frames: FrameSet, mirrored: np.ndarray) -> bool:
+    def match_first_rows_of(self, frames: FrameSet, mirrored: np.ndarray) -> bool:
         """True if these are the teacher's words on the first of these rows."""
         count = len(self.log_id)
         return (bool(np.array_equal(self.log_id, frames.log_id[:count].astype(str)))
                 and bool(np.array_equal(self.frame_index, frames.frame_index[:count]))
                 and bool(np.array_equal(self.mirrored, mirrored[:count])))
 
-    def followed_by(self, other: "Teacher") -> "Teacher":
+    def concatenated(self, other: "TeacherTargets") -> "TeacherTargets":
         """Its rows and then the other's."""
-        return Teacher(*(np.concatenate([getattr(self, item.name), getattr(other, item.name)]) for item in fields(Teacher)))
+        return TeacherTargets(*(np.concatenate([getattr(self, item.name), getattr(other, item.name)]) for item in fields(TeacherTargets)))
 
 
-def judged_plans(vla: Path, train: FrameSet, frames: FrameSet, mirrored: np.ndarray, score_plans: ScorePlans | None,
-                 config: JudgingConfig, seed: int) -> Judged | None:
+def scored_proposals_for(vla: Path, train: FrameSet, frames: FrameSet, mirrored: np.ndarray, score_plans: ScorePlans | None,
+                 config: ProposalScoringConfig, seed: int) -> ScoredProposals | None:
     """The judged plans of the planners' rows `frames`: those of the finished `vla` if it was made from the same rows or from
-    the same rows without their mirror images, else judged anew, as ops.judge.judge does."""
-    kept, own = Teacher.open(vla / "teacher"), int((~mirrored).sum())
+    the same rows without their mirror images, else scored anew, as ops.judge.judge does."""
+    kept, own = TeacherTargets.open(vla / "teacher"), int((~mirrored).sum())
     known = len(kept.log_id)
-    if known not in (own, len(frames)) or not kept.starts(frames, mirrored):
-        return judge(train, frames, mirrored, score_plans, config, seed)
-    judged = Judged.open(vla / "teacher")
-    require_rows(judged, known, vla / "teacher")
-    return judged if judged is None or known == len(frames) else judged.with_mirror_images()
+    if known not in (own, len(frames)) or not kept.match_first_rows_of(frames, mirrored):
+        return score_proposals(train, frames, mirrored, score_plans, config, seed)
+    scored = ScoredProposals.open(vla / "teacher")
+    require_rows(scored, known, vla / "teacher")
+    return scored if scored is None or known == len(frames) else scored.with_mirror_images()

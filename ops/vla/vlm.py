@@ -21,14 +21,14 @@ from models.vlm_inputs import VlmInputs, prompts
 from ops.planners.training_arrays import TrainingArrays
 from ops.pool import worker_pool
 from ops.training.fit import FitConfig, fit
-from ops.training.launch import LaunchConfig, Session
+from ops.training.launch import ComputeConfig, Session
 from storage.errors import ConfigError
 
 _ROWS_A_PROCESS = 500       # a process takes as long to start as the small model to read this many rows
 
 
 @dataclass(frozen=True, slots=True)
-class VlmReadings:
+class VlmOutputs:
     """What the frozen VLM says about N rows, from its own greedy decoding."""
 
     codes: np.ndarray           # (N, S) int64
@@ -87,7 +87,7 @@ def open_vlm(folder: Path, device: str | None = None) -> ActionVlm:
     return ActionVlm.from_pretrained(folder, dtype="auto").to(place).requires_grad_(False).eval()
 
 
-def read_vlm(vlm: ActionVlm, images: np.ndarray, status: np.ndarray, batch: int = 32) -> VlmReadings:
+def run_vlm(vlm: ActionVlm, images: np.ndarray, status: np.ndarray, batch: int = 32) -> VlmOutputs:
     """Decode N rows greedily: image and prompt once, then one step a code. Each batch leaves the VLM's device at once."""
     vlm.eval()
     kinds = {"codes_BS": np.int64, "logits_BSK": np.float16, "action_BSD": np.float16, "visual_BVD": np.float16}
@@ -99,23 +99,23 @@ def read_vlm(vlm: ActionVlm, images: np.ndarray, status: np.ndarray, batch: int 
             if name not in read:
                 read[name] = np.empty((len(images), *values.shape[1:]), kind)
             read[name][rows] = values
-    return VlmReadings(*(read[name] for name in kinds))
+    return VlmOutputs(*(read[name] for name in kinds))
 
 
-def read_vlm_apart(folder: Path, images: np.ndarray, status: np.ndarray, where: LaunchConfig) -> VlmReadings:
+def run_vlm_in_processes(folder: Path, images: np.ndarray, status: np.ndarray, compute: ComputeConfig) -> VlmOutputs:
     """What the finished VLM in `folder` says about N rows; many rows on a machine without a GPU are shared out."""
-    shares = 1 if torch.cuda.is_available() else min(where.at_once, len(images) // _ROWS_A_PROCESS)
+    shares = 1 if torch.cuda.is_available() else min(compute.at_once, len(images) // _ROWS_A_PROCESS)
     if shares <= 1:
-        return read_vlm(open_vlm(folder), images, status)
-    read = partial(_read_share, folder, where.threads)
+        return run_vlm(open_vlm(folder), images, status)
+    read = partial(_read_share, folder, compute.threads)
     with worker_pool(shares) as pool:
         parts = list(pool.map(read, np.array_split(images, shares), np.array_split(status, shares)))
-    return VlmReadings(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(VlmReadings)))
+    return VlmOutputs(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(VlmOutputs)))
 
 
-def _read_share(folder: Path, threads: int, images: np.ndarray, status: np.ndarray) -> VlmReadings:
+def _read_share(folder: Path, threads: int, images: np.ndarray, status: np.ndarray) -> VlmOutputs:
     torch.set_num_threads(threads)
-    return read_vlm(open_vlm(folder), images, status)
+    return run_vlm(open_vlm(folder), images, status)
 
 
 def _batches(rows: int, batch: int) -> Iterator[slice]:

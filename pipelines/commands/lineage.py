@@ -5,17 +5,17 @@ from pathlib import Path
 
 from storage.artifact import Lineage, read_lineage
 from storage.errors import ArtifactError, unknown_name
-from storage.lake import LINKS, Lake
+from storage.lake import ASSET_NAMES, Lake
 
 
 def lineage_text(lake: Lake, name: str, *, every_log: bool = False) -> str:
-    """The lineage of `name` (a link, or link/log_id) up to the raw logs, indented; logs are counted unless asked for.
+    """The lineage of `name` (a asset, or asset/log_id) up to the raw logs, indented; logs are counted unless asked for.
 
-    Raises ConfigError for a name that is no link and ArtifactError if the artefact does not exist.
+    Raises ConfigError for a name that is no asset and ArtifactError if the artefact does not exist.
     """
-    link = name.split("/")[0]
-    if link not in LINKS:
-        raise unknown_name("link", link, LINKS)
+    asset = name.split("/")[0]
+    if asset not in ASSET_NAMES:
+        raise unknown_name("asset", asset, ASSET_NAMES)
     lines: list[str] = []
     _walk(lake, name, None, 0, lines, set(), every_log)
     return "\n".join(lines)
@@ -40,21 +40,21 @@ def _walk(lake: Lake, name: str, wanted: str | None, depth: int, lines: list[str
     lines.extend(f"{indent}    {line}" for line in _facts(made))
     by_log: dict[str, dict[str, str]] = defaultdict(dict)
     for parent, version in made.parents.items():
-        link, _, log = parent.partition("/")
+        asset, _, log = parent.partition("/")
         if not log and (lake.root / parent).exists():
             _walk(lake, parent, version, depth + 1, lines, told, every_log)
         else:
-            by_log[link][log] = version
-    for link, logs in by_log.items():
+            by_log[asset][log] = version
+    for asset, logs in by_log.items():
         if every_log or "/" in name:
             for log, version in logs.items():
-                path = f"{link}/{log}" if log else link
+                path = f"{asset}/{log}" if log else asset
                 if (lake.root / path).exists():
                     _walk(lake, path, version, depth + 1, lines, told, every_log)
                 else:
                     lines.append(f"{indent}  {path} {version}")
         else:
-            lines.extend(f"{indent}  {line}" for line in _summary_of_logs(lake, link, logs))
+            lines.extend(f"{indent}  {line}" for line in _summary_of_logs(lake, asset, logs))
 
 
 def _facts(made: Lineage) -> list[str]:
@@ -65,14 +65,14 @@ def _facts(made: Lineage) -> list[str]:
     return facts + ([f"config {config}"] if config else [])
 
 
-def _summary_of_logs(lake: Lake, link: str, logs: dict[str, str]) -> list[str]:
-    """One line for the logs of a link, then what they were made from in turn."""
+def _summary_of_logs(lake: Lake, asset: str, logs: dict[str, str]) -> list[str]:
+    """One line for the logs of a asset, then what they were made from in turn."""
     names = sorted(logs)
-    there = {log: read_lineage(lake.log(link, log)) for log in names if (lake.log(link, log) / "lineage.json").exists()}
+    there = {log: read_lineage(lake.log(asset, log)) for log in names if (lake.log(asset, log) / "lineage.json").exists()}
     other = [log for log, made in there.items() if made.version != logs[log]]
     gone = [log for log in names if log not in there]
     notes = [f"{len(other)} are newer now" if other else "", f"{len(gone)} are gone" if gone else ""]
-    line = f"{link}: {len(names)} logs, {names[0]} ... {names[-1]}" + "".join(f"; {note}" for note in notes if note)
+    line = f"{asset}: {len(names)} logs, {names[0]} ... {names[-1]}" + "".join(f"; {note}" for note in notes if note)
     lines = [line]
     if there:
         lines += [f"    {fact}" for fact in _facts(next(iter(there.values())))[1:]]

@@ -1,6 +1,6 @@
-"""Run the chain through Dagster in this process: what is not current is made, the rest is left, and the time is told.
+"""Run the pipeline through Dagster in this process: what is not current is made, the rest is left, and the time is told.
 
-Not the work: every link is a Dagster asset, and the runs stand in the instance's history for the UI to show.
+Not the work: every asset is a Dagster asset, and the runs stand in the instance's history for the UI to show.
 """
 
 import fcntl
@@ -14,49 +14,57 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.chain.asset_specs import LINKS, does_not_apply, is_done, missing_capabilities, needs_work, plan_link, usable_logs
-from assets.chain.chain import Chain, RawLogs
+from assets.chain.asset_specs import (
+    ASSET_SPECS,
+    asset_lineage,
+    does_not_apply,
+    is_done,
+    missing_capabilities,
+    needs_work,
+    usable_logs,
+)
 from assets.chain.per_log import PARTITIONS, range_tags
+from assets.chain.pipeline import PipelineResource, RawLogs
 from pipelines.definitions import definitions
 from storage.errors import ConfigError, unknown_name
-from storage.lake import PER_LOG_LINKS
+from storage.lake import PER_LOG_ASSETS
 
 
 @dataclass(slots=True)
 class RunSummary:
     """What one call did."""
 
-    worked: dict[str, float] = field(default_factory=dict)      # link -> seconds, of those that were made
+    worked: dict[str, float] = field(default_factory=dict)      # asset -> seconds, of those that were made
     failed: list[str] = field(default_factory=list)             # steps that failed, with their error
-    ends_at: str = ""                                           # why the chain ends before `until`, "" if it does not
+    ends_at: str = ""                                           # why the pipeline ends before `until`, "" if it does not
     seconds: float = 0.0
     peak_mb: float = 0.0                                        # of this process and its children together
 
 
-def require_possible(chain: Chain) -> None:
+def require_possible(pipeline: PipelineResource) -> None:
     """Raise ConfigError for a scale or source that does not exist, or that has no logs without a raw folder.
 
     Asked before the lake or Dagster's history is touched, so that a mistake leaves nothing behind.
     """
-    RawLogs(chain)
+    RawLogs(pipeline)
 
 
-def run_chain(chain: Chain, until: str, instance: dg.DagsterInstance, *, verbose: bool = False) -> RunSummary:
-    """Bring every link up to `until` to its current version. Raises ConfigError for a link that does not exist."""
-    if until not in LINKS:
-        raise unknown_name("link", until, LINKS)
+def run_pipeline(pipeline: PipelineResource, until: str, instance: dg.DagsterInstance, *, verbose: bool = False) -> RunSummary:
+    """Bring every asset up to `until` to its current version. Raises ConfigError for a asset that does not exist."""
+    if until not in ASSET_SPECS:
+        raise unknown_name("asset", until, ASSET_SPECS)
     summary, start = RunSummary(), time.monotonic()
-    links = list(LINKS)[:list(LINKS).index(until) + 1]
-    with only_run(chain), peak_memory(summary):
-        _ingest(chain, [link for link in links if link in PER_LOG_LINKS], instance, summary, verbose)
+    assets = list(ASSET_SPECS)[:list(ASSET_SPECS).index(until) + 1]
+    with only_run(pipeline), peak_memory(summary):
+        _ingest(pipeline, [asset for asset in assets if asset in PER_LOG_ASSETS], instance, summary, verbose)
         if not summary.failed:
-            _train(chain, [link for link in links if link not in PER_LOG_LINKS], instance, summary, verbose)
+            _train(pipeline, [asset for asset in assets if asset not in PER_LOG_ASSETS], instance, summary, verbose)
     summary.seconds = time.monotonic() - start
     return summary
 
 
 def sync_partitions(instance: dg.DagsterInstance, log_ids: list[str]) -> None:
-    """Make the instance's set of logs that of the chain."""
+    """Make the instance's set of logs that of the pipeline."""
     known = instance.get_dynamic_partitions(PARTITIONS)
     for gone in set(known) - set(log_ids):
         instance.delete_dynamic_partition(PARTITIONS, gone)
@@ -73,44 +81,44 @@ def open_instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.from_config(str(Path.cwd()))
 
 
-def _ingest(chain: Chain, links: list[str], instance: dg.DagsterInstance, summary: RunSummary, verbose: bool) -> None:
-    logs = RawLogs(chain)
+def _ingest(pipeline: PipelineResource, assets: list[str], instance: dg.DagsterInstance, summary: RunSummary, verbose: bool) -> None:
+    logs = RawLogs(pipeline)
     sync_partitions(instance, logs.ids)
-    todo = {log for log in logs.ids if needs_work(chain, logs, log, links)}
+    todo = {log for log in logs.ids if needs_work(pipeline, logs, log, assets)}
     if todo:
         order = list(instance.get_dynamic_partitions(PARTITIONS))
         places = [place for place, log in enumerate(order) if log in todo]
-        _execute("ingest", links, instance, summary, chain, verbose, range_tags(order[places[0]:places[-1] + 1]))
+        _execute("ingest", assets, instance, summary, pipeline, verbose, range_tags(order[places[0]:places[-1] + 1]))
 
 
-def _train(chain: Chain, links: list[str], instance: dg.DagsterInstance, summary: RunSummary, verbose: bool) -> None:
-    if not links:
+def _train(pipeline: PipelineResource, assets: list[str], instance: dg.DagsterInstance, summary: RunSummary, verbose: bool) -> None:
+    if not assets:
         return
     known: dict[str, str] = {}
     stale = []
-    for link in links:
-        missing = missing_capabilities(chain.lake, link, usable_logs(chain))
+    for asset in assets:
+        missing = missing_capabilities(pipeline.lake, asset, usable_logs(pipeline))
         if missing:
-            summary.ends_at = str(does_not_apply(chain, link, missing))
+            summary.ends_at = str(does_not_apply(pipeline, asset, missing))
             break
-        lineage = plan_link(chain, link, known)
-        known[link] = lineage.version
-        if not is_done(chain.lake.link(link), link, lineage.version):
-            stale.append(link)
+        lineage = asset_lineage(pipeline, asset, known)
+        known[asset] = lineage.version
+        if not is_done(pipeline.lake.asset(asset), asset, lineage.version):
+            stale.append(asset)
     if stale:
-        _execute("training", stale, instance, summary, chain, verbose, {})
+        _execute("training", stale, instance, summary, pipeline, verbose, {})
 
 
-def _execute(job: str, links: list[str], instance: dg.DagsterInstance, summary: RunSummary, chain: Chain, verbose: bool,
+def _execute(job: str, assets: list[str], instance: dg.DagsterInstance, summary: RunSummary, pipeline: PipelineResource, verbose: bool,
              tags: dict[str, str]) -> None:
-    result = definitions(chain).resolve_job_def(job).execute_in_process(
-        instance=instance, asset_selection=[dg.AssetKey(link) for link in links], raise_on_error=False,
-        tags={**tags, "latentvla/lake": chain.lake_root},
+    result = definitions(pipeline).resolve_job_def(job).execute_in_process(
+        instance=instance, asset_selection=[dg.AssetKey(asset) for asset in assets], raise_on_error=False,
+        tags={**tags, "latentvla/lake": pipeline.lake_root},
         run_config={"loggers": {"console" if verbose else "brief": {}}})
     for step in instance.get_run_step_stats(result.run_id):
         if step.start_time and step.end_time:
-            link = step.step_key.removesuffix("_checks")
-            summary.worked[link] = summary.worked.get(link, 0.0) + step.end_time - step.start_time
+            asset = step.step_key.removesuffix("_checks")
+            summary.worked[asset] = summary.worked.get(asset, 0.0) + step.end_time - step.start_time
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
@@ -121,14 +129,14 @@ def _execute(job: str, links: list[str], instance: dg.DagsterInstance, summary: 
 
 
 @contextmanager
-def only_run(chain: Chain) -> Iterator[None]:
+def only_run(pipeline: PipelineResource) -> Iterator[None]:
     """Hold the lake's lock, which the system takes back when the process ends, however it ends."""
-    chain.lake.root.mkdir(parents=True, exist_ok=True)
-    with (chain.lake.root / ".lock").open("w") as file:
+    pipeline.lake.root.mkdir(parents=True, exist_ok=True)
+    with (pipeline.lake.root / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError("another run is at work on this lake", where=chain.lake.root,
+            raise ConfigError("another run is at work on this lake", where=pipeline.lake.root,
                               do="wait for it, or choose another lake with --lake") from error
         yield
 

@@ -1,4 +1,4 @@
-"""What the command line prints: the summary of a run, the state of a chain, tables. Plain text; nothing is computed."""
+"""What the command line prints: the summary of a run, the state of a pipeline, tables. Plain text; nothing is computed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from storage.artifact import is_current, read_lineage
 from storage.errors import ArtifactError
-from storage.lake import PER_LOG_LINKS, Lake
+from storage.lake import PER_LOG_ASSETS, Lake
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from assets.chain.chain import Chain
+    from assets.chain.pipeline import PipelineResource
     from pipelines.commands.run import RunSummary
 
 SCORE_COLUMNS = ("pdms", "nc", "dac", "ddc", "ttc", "ep", "comfort", "epdms", "ade_m", "fde_m")
 AS_RECORDED = ("ade_m", "fde_m")        # in metres; the others are shares and are printed times 100
 
 
-def told(chain: "Chain", summary: "RunSummary", until: str) -> str:
+def told(pipeline: "PipelineResource", summary: "RunSummary", until: str) -> str:
     """What a run did, where the time went, and what came of it."""
-    from assets.chain.asset_specs import LINKS
+    from assets.chain.asset_specs import ASSET_SPECS
 
     if summary.failed:
         return "\n".join([f"\nfailed after {summary.seconds:.0f} s:", *(f"  {line}" for line in summary.failed),
@@ -28,19 +28,19 @@ def told(chain: "Chain", summary: "RunSummary", until: str) -> str:
     lines = [""]
     if summary.worked:
         whole = sum(summary.worked.values())
-        lines += [f"  {link:<14}{seconds:8.1f} s {100 * seconds / whole:5.0f} %"
-                  for link in LINKS if (seconds := summary.worked.get(link))]
+        lines += [f"  {asset:<14}{seconds:8.1f} s {100 * seconds / whole:5.0f} %"
+                  for asset in ASSET_SPECS if (seconds := summary.worked.get(asset))]
         lines.append(f"  {'together':<14}{summary.seconds:8.1f} s        peak memory {summary.peak_mb / 1024:.2f} GB")
     else:
-        lines.append(f"nothing to do: every link up to '{until}' is current ({summary.seconds:.1f} s)")
+        lines.append(f"nothing to do: every asset up to '{until}' is current ({summary.seconds:.1f} s)")
     lines += [f"  in quarantine: {log} ({record.reason.splitlines()[0]})"
-              for log, record in _quarantined(chain.lake).items()]
+              for log, record in _quarantined(pipeline.lake).items()]
     if summary.ends_at:
         return "\n".join([*lines, "", summary.ends_at])
     if until in ("evaluation", "report"):
-        lines += ["", score_text(chain.lake), *zero_shot_lines(chain.lake)]
+        lines += ["", score_text(pipeline.lake), *zero_shot_lines(pipeline.lake)]
     if until == "report":
-        lines += ["", f"report: {(chain.lake.link('report') / 'report.html').absolute()}"]
+        lines += ["", f"report: {(pipeline.lake.asset('report') / 'report.html').absolute()}"]
     return "\n".join(lines)
 
 
@@ -48,7 +48,7 @@ def score_text(lake: Lake) -> str:
     """The score table of the evaluation: one row a planner, best first. Raises ArtifactError if there is none."""
     import pyarrow.parquet as pq
 
-    file = lake.link("evaluation") / "summary.parquet"
+    file = lake.asset("evaluation") / "summary.parquet"
     if not file.exists():
         raise ArtifactError("there is no evaluation in this lake", where=lake.root, expected=file,
                             do="make it: latentvla run --until evaluation")
@@ -68,7 +68,7 @@ def zero_shot_lines(lake: Lake) -> list[str]:
     """The open-loop table of the place where nothing was trained, if the evaluation drove there."""
     from ops.evaluation.open_loop import open_loop_rows, read_open_loop
 
-    table = read_open_loop(lake.link("evaluation"))
+    table = read_open_loop(lake.asset("evaluation"))
     if table is None:
         return []
     rows = [{name: value if isinstance(value, (str, int)) else "-" if value is None else f"{value:.2f}"
@@ -77,54 +77,54 @@ def zero_shot_lines(lake: Lake) -> list[str]:
             "@k is the error at k s (as UniAD reports), <=k the mean up to k s (as ST-P3 and VAD report)", rows_text(rows)]
 
 
-def status_text(chain: "Chain") -> str:
-    """Each link of the chain: how much of it is current, and which logs are in quarantine."""
-    from assets.chain.asset_specs import LINKS, missing_capabilities, plan_link, plan_log, usable_logs
-    from assets.chain.chain import RawLogs
+def status_text(pipeline: "PipelineResource") -> str:
+    """Each asset of the pipeline: how much of it is current, and which logs are in quarantine."""
+    from assets.chain.asset_specs import ASSET_SPECS, asset_lineage, log_lineage, missing_capabilities, usable_logs
+    from assets.chain.pipeline import RawLogs
 
-    logs, lake = RawLogs(chain), chain.lake
-    lines = [f"scale {chain.scale}, {chain.source} logs in {chain.raw_folder}, lake {lake.root}"]
+    logs, lake = RawLogs(pipeline), pipeline.lake
+    lines = [f"scale {pipeline.scale}, {pipeline.source} logs in {pipeline.raw_folder}, lake {lake.root}"]
     known: dict[str, str] = {}
-    for link in LINKS:
-        if link in PER_LOG_LINKS:
-            there = [log for log in logs.ids if (lake.log(link, log) / "lineage.json").exists()]
+    for asset in ASSET_SPECS:
+        if asset in PER_LOG_ASSETS:
+            there = [log for log in logs.ids if (lake.log(asset, log) / "lineage.json").exists()]
             current = [log for log in there
-                       if is_current(lake.log(link, log), plan_log(chain, logs, link, log).version)]
-            lines.append(f"  {link:<14}{len(current)} of {len(logs.ids)} logs current"
+                       if is_current(lake.log(asset, log), log_lineage(pipeline, logs, asset, log).version)]
+            lines.append(f"  {asset:<14}{len(current)} of {len(logs.ids)} logs current"
                          + (f", {len(there) - len(current)} stale" if len(there) > len(current) else ""))
             continue
         try:
-            missing = missing_capabilities(lake, link, usable_logs(chain))
+            missing = missing_capabilities(lake, asset, usable_logs(pipeline))
             if missing:
-                lines.append(f"  {link:<14}does not apply: the logs have no {' and no '.join(missing)}")
+                lines.append(f"  {asset:<14}does not apply: the logs have no {' and no '.join(missing)}")
                 continue
-            known[link] = plan_link(chain, link, known).version
+            known[asset] = asset_lineage(pipeline, asset, known).version
         except ArtifactError:
-            lines.append(f"  {link:<14}missing")
+            lines.append(f"  {asset:<14}missing")
             continue
-        path = lake.link(link)
+        path = lake.asset(asset)
         there_is = (path / "lineage.json").exists()
-        state = "current" if is_current(path, known[link]) else "stale" if there_is else "missing"
+        state = "current" if is_current(path, known[asset]) else "stale" if there_is else "missing"
         made = f", {read_lineage(path).version}, made {read_lineage(path).created_utc}" if there_is else ""
-        lines.append(f"  {link:<14}{state}{made}")
+        lines.append(f"  {asset:<14}{state}{made}")
     return "\n".join([*lines, *(f"  in quarantine: {log}\n    {record.reason}".replace("\n", "\n    ")
                                 for log, record in _quarantined(lake).items())])
 
 
-def logs_text(chain: "Chain") -> str:
+def logs_text(pipeline: "PipelineResource") -> str:
     """One line a log: its split, and how far it has come."""
-    from assets.chain.chain import RawLogs
+    from assets.chain.pipeline import RawLogs
     from ops.ingest.inventory import read_inventory
 
-    logs, lake, aside = RawLogs(chain), chain.lake, _quarantined(chain.lake)
+    logs, lake, aside = RawLogs(pipeline), pipeline.lake, _quarantined(pipeline.lake)
     rows = []
     for log in logs.ids:
         there = (lake.log("raw_logs", log) / "lineage.json").exists()
         item = read_inventory(lake.log("raw_logs", log)) if there else None
-        made = [link for link in PER_LOG_LINKS if (lake.log(link, log) / "lineage.json").exists()]
+        made = [asset for asset in PER_LOG_ASSETS if (lake.log(asset, log) / "lineage.json").exists()]
         rows.append({"log": log, "split": item.split if item else "?", "images": item.images if item else "",
                      "MB": f"{item.bytes / 1e6:.1f}" if item else "",
-                     "until": f"quarantine at {aside[log].link}" if log in aside else made[-1] if made else "raw"})
+                     "until": f"quarantine at {aside[log].asset}" if log in aside else made[-1] if made else "raw"})
     return rows_text(rows)
 
 

@@ -17,7 +17,7 @@ from storage.trajectory_table import Category, MapLayer
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a log holds; later links say clearly why they do not apply where something is missing."""
+    """What a log holds; later assets say clearly why they do not apply where something is missing."""
 
     cameras: tuple[str, ...]        # names; the first is the front camera
     agents: bool                    # boxes of other road users

@@ -74,7 +74,7 @@ def _clock_notes(camera_us: np.ndarray, oxts_us: np.ndarray) -> list[str]:
 
 
 def _oxts(folder: Path, lines: int) -> np.ndarray:
-    """(n, 30) odometry readings in the order of their files."""
+    """(n, 30) odometry vlm_outputs in the order of their files."""
     files = sorted((folder / "oxts" / "data").glob("*.txt"))
     if len(files) != lines or lines < 2:
         raise SourceError("the odometry is incomplete", where=folder / "oxts", do="copy the drive again",
@@ -89,7 +89,7 @@ def _oxts(folder: Path, lines: int) -> np.ndarray:
 
 
 def _rear_axle(oxts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (n, 3) and motion (n, 4) of the rear axle from readings of the unit beside it.
+    """Poses (n, 3) and motion (n, 4) of the rear axle from vlm_outputs of the unit beside it.
 
     Position by the Mercator projection with the scale of the first latitude, as the data set's devkit defines it.
     """

@@ -17,7 +17,7 @@ from storage.sources.contract import Agents, Capabilities, Lights, LogRef, MapOb
 from storage.sources.images import image_size
 from storage.sources.kitti_odometry import CAMERAS, REAR_AXLE_IN_IMU, read_drive_frames, read_timestamps_us
 from storage.sources.kitti_tracklets import read_tracklets
-from storage.sources.soundness import damage_explained, require_logs, require_sound
+from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 from storage.trajectory_table import Command
 
 
@@ -31,12 +31,12 @@ class KittiLog:
     capabilities: Capabilities
     folder: Path                    # <date>/<date>_drive_<number>_sync
 
-    @damage_explained
+    @wrap_parse_errors
     def cameras(self) -> tuple[Camera, ...]:
         """Rectified pinhole cameras."""
         return tuple(_camera(self.folder, name) for name in self.capabilities.cameras)
 
-    @damage_explained
+    @wrap_parse_errors
     def images(self, camera: str) -> Iterator[RawImage]:
         """The images that exist and have a pose, in frame order; the number in the file name is the frame."""
         posed = set(read_drive_frames(self.folder).index.tolist())
@@ -44,23 +44,23 @@ class KittiLog:
         return iter([RawImage(index, camera, int(time_us[index]), file)
                      for index, file in sorted(_image_files(self.folder, camera).items()) if index in posed])
 
-    @damage_explained
+    @wrap_parse_errors
     def signals(self) -> Signals:
-        """Poses, velocities and accelerations at the camera's time stamps, interpolated between odometry readings."""
+        """Poses, velocities and accelerations at the camera's time stamps, interpolated between odometry vlm_outputs."""
         frames = read_drive_frames(self.folder)
         rows = len(frames.index)
         has_image = np.isin(frames.index, list(_image_files(self.folder, self.capabilities.cameras[0])))
         notes = frames.notes
         if not has_image.all():
             notes = (*notes, f"{int((~has_image).sum())} of {rows} frames have a pose but no image")
-        return require_sound(Signals(
+        return validate_signals(Signals(
             frame_index=frames.index, timestamp_us=frames.timestamp_us, pose_world=frames.pose_world,
             velocity_ego=frames.motion[:, :2], acceleration_ego=frames.motion[:, 2:],
             command=np.full(rows, Command.UNKNOWN, np.int8), has_image=has_image,
             route_roadblock_ids=[[] for _ in range(rows)], tags=[[] for _ in range(rows)], notes=notes),
             self.log_id, self.folder / "oxts")
 
-    @damage_explained
+    @wrap_parse_errors
     def agents(self) -> Agents:
         """Boxes of the tracklets, if the drive has any; their velocity comes from neighbouring frames."""
         frames = read_drive_frames(self.folder)
@@ -68,12 +68,12 @@ class KittiLog:
         return read_tracklets(self.folder / "tracklet_labels.xml", velodyne_to_ego, frames.index,
                               frames.timestamp_us * 1e-6, frames.pose_world)
 
-    @damage_explained
+    @wrap_parse_errors
     def lights(self) -> Lights:
         """None: the format has no traffic lights."""
         return Lights(np.zeros(0, np.int32), np.zeros(0, dtype=object), np.zeros(0, dtype=bool))
 
-    @damage_explained
+    @wrap_parse_errors
     def map_objects(self) -> list[MapObject]:
         """None: the format has no map."""
         return []
@@ -93,7 +93,7 @@ class KittiRawSource:
                        tuple(file for name in CAMERAS for _, file in sorted(_image_files(folder, name).items())))
                 for log_id, folder in self._drives().items()]
 
-    @damage_explained
+    @wrap_parse_errors
     def open(self, log_id: str) -> KittiLog:
         """A handle on one drive."""
         drives = self._drives()

@@ -29,7 +29,7 @@ from storage.sources.nuscenes_tables import (
 )
 from storage.sources.rotations import rotation_of_quaternion, wrapped, yaw_of_quaternion
 from storage.sources.route_command import commands_of_route
-from storage.sources.soundness import damage_explained, require_logs, require_sound
+from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 from storage.trajectory_table import Command
 
 VERSIONS = ("v1.0-trainval", "v1.0-test", "v1.0-mini")      # the first that is there is read, else any other v*
@@ -51,14 +51,14 @@ class NuScenesLog:
     version: str
     notes: tuple[str, ...]
 
-    @damage_explained
+    @wrap_parse_errors
     def cameras(self) -> tuple[Camera, ...]:
         """Calibration from the first sample."""
         tables = open_tables(self.raw, self.version)
         first = samples_of(tables, self.log_id)[0]["data"]
         return tuple(_camera(tables, first[name], next(self.images(name))) for name in self.capabilities.cameras)
 
-    @damage_explained
+    @wrap_parse_errors
     def images(self, camera: str) -> Iterator[RawImage]:
         """The samples' images that exist, in order, each with its camera's own time stamp."""
         tables = open_tables(self.raw, self.version)
@@ -68,7 +68,7 @@ class NuScenesLog:
         return iter([RawImage(index, camera, times[index], file)
                      for index, file in _image_files(tables, self.raw, self.log_id, camera).items()])
 
-    @damage_explained
+    @wrap_parse_errors
     def signals(self) -> Signals:
         """Poses at the samples' lidar sweeps; motion from the CAN bus, or from the past poses without it."""
         tables = open_tables(self.raw, self.version)
@@ -80,14 +80,14 @@ class NuScenesLog:
         with_image = {image.frame_index for image in self.images(FRONT)}
         route = can_bus(self.raw, self.log_id, "route")
         command = commands_of_route(pose_world, np.array(route)) if route else np.full(len(poses), Command.UNKNOWN)
-        return require_sound(Signals(
+        return validate_signals(Signals(
             frame_index=np.arange(len(poses), dtype=np.int32), timestamp_us=time_us, pose_world=pose_world,
             velocity_ego=motion[:, :2], acceleration_ego=motion[:, 2:], command=command.astype(np.int8),
             has_image=np.array([index in with_image for index in range(len(poses))]),
             route_roadblock_ids=[[] for _ in poses], tags=[[] for _ in poses], notes=(*self.notes, note)),
             self.log_id, self.raw / self.version)
 
-    @damage_explained
+    @wrap_parse_errors
     def agents(self) -> Agents:
         """Annotated boxes; an object that was seen only once has velocity zero, as the devkit knows none."""
         tables = open_tables(self.raw, self.version)
@@ -107,12 +107,12 @@ class NuScenesLog:
             yaw_rad=wrapped(yaw_of_quaternion(turn)), velocity_world=np.nan_to_num(velocity),
             size_lwh=size_wlh[:, [1, 0, 2]])
 
-    @damage_explained
+    @wrap_parse_errors
     def lights(self) -> Lights:
         """None: the format has no states of traffic lights."""
         return Lights(np.zeros(0, np.int32), np.zeros(0, dtype=object), np.zeros(0, dtype=bool))
 
-    @damage_explained
+    @wrap_parse_errors
     def map_objects(self) -> list[MapObject]:
         """The map expansion of the scene's town; empty without it."""
         return list(read_nuscenes_map(self.raw, self.location)) if self.capabilities.map else []
@@ -151,7 +151,7 @@ class NuScenesSource:
                                (*shared, *(file for file in own if file.exists())), images))
         return refs
 
-    @damage_explained
+    @wrap_parse_errors
     def open(self, log_id: str) -> NuScenesLog:
         """A handle on one scene."""
         version = self._version()

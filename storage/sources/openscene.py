@@ -23,7 +23,7 @@ from storage.sources.images import image_size
 from storage.sources.nuplan_map import read_nuplan_map
 from storage.sources.openscene_frames import agents_of, command_of, lidar_to_ego_of, read_log_frames
 from storage.sources.rotations import yaw_of_quaternion
-from storage.sources.soundness import damage_explained, require_logs, require_sound
+from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 from storage.trajectory_table import Command
 
 FRONT = "CAM_F0"
@@ -47,19 +47,19 @@ class OpenSceneLog:
     map_file: Path | None
     notes: tuple[str, ...]
 
-    @damage_explained
+    @wrap_parse_errors
     def cameras(self) -> tuple[Camera, ...]:
         """Calibration from the first frame; a log's cameras do not move."""
         frames = read_log_frames(self.file)
         return tuple(_camera(self, name, frames[0]) for name in self.capabilities.cameras)
 
-    @damage_explained
+    @wrap_parse_errors
     def images(self, camera: str) -> Iterator[RawImage]:
         """The images that exist, in frame order."""
         files = enumerate(zip(read_log_frames(self.file), self._image_files(camera), strict=True))
         return iter([RawImage(index, camera, int(frame["timestamp"]), file) for index, (frame, file) in files if file])
 
-    @damage_explained
+    @wrap_parse_errors
     def signals(self) -> Signals:
         """Ego signals, checked. Raises SourceError for NaN, jumps, or time that goes back."""
         frames = read_log_frames(self.file)
@@ -72,7 +72,7 @@ class OpenSceneLog:
         notes = self.notes
         if not has_image.all():
             notes = (*notes, f"{int((~has_image).sum())} of {len(frames)} frames have no front image")
-        return require_sound(Signals(
+        return validate_signals(Signals(
             frame_index=np.arange(len(frames), dtype=np.int32),
             timestamp_us=np.array([frame["timestamp"] for frame in frames], dtype=np.int64),
             pose_world=np.column_stack([column("ego2global_translation", 3)[:, :2],
@@ -84,12 +84,12 @@ class OpenSceneLog:
             tags=[[str(item) for item in frame.get("tags", ())] for frame in frames], notes=notes),
             self.log_id, self.file)
 
-    @damage_explained
+    @wrap_parse_errors
     def agents(self) -> Agents:
         """Boxes of all frames, moved from each frame's ego frame to the world."""
         return agents_of(read_log_frames(self.file), self.file)
 
-    @damage_explained
+    @wrap_parse_errors
     def lights(self) -> Lights:
         """States of the traffic lights; all but red count as not red."""
         states = [(index, str(connector), bool(red)) for index, frame in enumerate(read_log_frames(self.file))
@@ -97,7 +97,7 @@ class OpenSceneLog:
         index, connector, red = zip(*states, strict=True) if states else ((), (), ())
         return Lights(np.array(index, np.int32), np.array(connector, dtype=object), np.array(red, dtype=bool))
 
-    @damage_explained
+    @wrap_parse_errors
     def map_objects(self) -> list[MapObject]:
         """The whole map of the log's town; empty if the log has none."""
         return list(read_nuplan_map(self.map_file)) if self.map_file else []
@@ -127,7 +127,7 @@ class OpenSceneSource:
         return [LogRef(log_id, _split_of(file), (file, *maps), self._images_of(file))
                 for log_id, file in sorted(found.items())]
 
-    @damage_explained
+    @wrap_parse_errors
     def open(self, log_id: str) -> OpenSceneLog:
         """A handle on one log; reads its pickle once to learn what it holds."""
         found = self._index_files()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,7 @@ from models.vlm import ActionVlm
 from ops.ablation import ablate
 from ops.ablation.ablate import (
     AblationConfig,
-    Ground,
+    AblationData,
     ablation_tables,
     choose_variants,
     make_steps,
@@ -31,7 +32,7 @@ from ops.evaluation.intervals import IntervalConfig
 from ops.pdm.score_rows import ScenesConfig
 from ops.planners.checkpoint import load_planner
 from ops.report.ablation import ablation_section
-from ops.training.launch import LaunchConfig
+from ops.training.launch import ComputeConfig
 from ops.vla.finetune import finetune
 from pipelines.cli import main
 from storage.artifact import Lineage, plan, read_lineage, write_artifact
@@ -42,7 +43,7 @@ from storage.metrics_table import SCORES, read_metrics
 from tests.worlds.tiny_lake import write_tiny_lake
 from tests.worlds.tiny_vla import HEIGHT, STUDENT, VLA, WIDTH, near_the_human, tiny_frames
 
-HERE = LaunchConfig(threads=1, at_once=1)
+HERE = ComputeConfig(threads=1, at_once=1)
 INTERVAL = IntervalConfig(resamples=400)
 CODE = dict.fromkeys(("vla", "student", "varied", "evaluation"), "c0de")
 CONFIG = AblationConfig(choose_variants(()), (0,), VLA, replace(STUDENT, int8=False),
@@ -175,18 +176,18 @@ def test_without_latent_training_the_vlm_is_the_one_that_training_would_have_beg
 
 
 @pytest.fixture
-def ground(vla: Path, tmp_path: Path) -> Ground:
-    """A lake with scenes to score, tiny rows to learn from, and a chain that has made its vla."""
+def data(vla: Path, tmp_path: Path) -> AblationData:
+    """A lake with scenes to score, tiny rows to learn from, and a pipeline that has made its vla."""
     lake = write_tiny_lake(tmp_path / "lake")
-    return Ground(lake, training, cache(lambda: read_dataset(lake, "test", size_hw=(HEIGHT, WIDTH))), near_the_human, HERE,
+    return AblationData(lake, training, cache(lambda: read_dataset(lake, "test", size_hw=(HEIGHT, WIDTH))), near_the_human, HERE,
                   {("vla", 0): vla})
 
 
-def todo_of(ground: Ground, config: AblationConfig, **parents: str) -> list:
-    return unfinished(plan_steps(ground.lake, config, parents or {"relabeled": "1"}, CODE))
+def todo_of(data: AblationData, config: AblationConfig, **parents: str) -> list:
+    return unfinished(plan_steps(data.lake, config, parents or {"relabeled": "1"}, CODE))
 
 
-def test_a_killed_ablation_goes_on_and_makes_nothing_twice(ground, monkeypatch):
+def test_a_killed_ablation_goes_on_and_makes_nothing_twice(data, monkeypatch):
     calls: list[str] = []
 
     def counted(name, killed=False):
@@ -206,40 +207,40 @@ def test_a_killed_ablation_goes_on_and_makes_nothing_twice(ground, monkeypatch):
     real = counted("vary_vla", killed=True)
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        make_steps(todo_of(ground, CONFIG), CONFIG, ground, told.append)
-    assert calls == ["evaluate", "distill", "evaluate", "vary_vla"] and len(told) == 4      # the vla is the chain's own
-    assert [(step.run, step.scores) for step in todo_of(ground, CONFIG)] == [
+        make_steps(todo_of(data, CONFIG), CONFIG, data, told.append)
+    assert calls == ["evaluate", "distill", "evaluate", "vary_vla"] and len(told) == 4      # the vla is the pipeline's own
+    assert [(step.run, step.scores) for step in todo_of(data, CONFIG)] == [
         (run, scores) for run in ("no_latent_training", "average_pool") for scores in (False, True)]
 
     monkeypatch.setattr(ablate, "vary_vla", real)
     counted("vary_vla")
     calls.clear()
-    make_steps(todo_of(ground, CONFIG), CONFIG, ground, told.append)
-    assert calls == ["vary_vla", "evaluate"] * 2 and not todo_of(ground, CONFIG)
-    assert len(todo_of(ground, CONFIG, relabeled="2")) == 8                     # other rows: all of it anew
+    make_steps(todo_of(data, CONFIG), CONFIG, data, told.append)
+    assert calls == ["vary_vla", "evaluate"] * 2 and not todo_of(data, CONFIG)
+    assert len(todo_of(data, CONFIG, relabeled="2")) == 8                     # other rows: all of it anew
     other = replace(CONFIG, evaluation=replace(CONFIG.evaluation, stride=2))
-    assert [step.scores for step in todo_of(ground, other)] == [True] * 4       # another stride trains nothing
+    assert [step.scores for step in todo_of(data, other)] == [True] * 4       # another stride trains nothing
 
-    lineage = read_lineage(ground.lake.root / "ablation" / "average_pool" / "0")
+    lineage = read_lineage(data.lake.root / "ablation" / "average_pool" / "0")
     assert lineage.seed == 0 and lineage.config["fusion"]["pool"] == "average"
     assert set(lineage.parents) == {"relabeled", "ablation/vla/0"}
-    tables = ablation_tables(ground.lake, CONFIG)
-    assert tables.planners.filter(pa.compute.field("subset") == "all")["planner"].to_pylist() == [*CONFIG.variants] * 2
+    tables = ablation_tables(data.lake, CONFIG)
+    assert tables.planners.filter(pc.field("subset") == "all")["planner"].to_pylist() == [*CONFIG.variants] * 2
     assert len({row["mean"] for row in tables.planners.to_pylist() if (row["subset"], row["measure"]) == ("all", "ade_m")}) == 7
 
 
-def test_a_seed_that_the_chain_has_not_made_is_trained_and_scored_with_its_name(vla, ground):
+def test_a_seed_that_the_chain_has_not_made_is_trained_and_scored_with_its_name(vla, data):
     config = replace(CONFIG, variants=("vla", "planner_alone"), seeds=(0, 7))
-    make_steps(todo_of(ground, config), config, ground, lambda _: None)
-    root = ground.lake.root / "ablation"
+    make_steps(todo_of(data, config), config, data, lambda _: None)
+    root = data.lake.root / "ablation"
     weights = [(root / "vla" / seed / "planner" / "model.safetensors").read_bytes() for seed in "07"]
     assert weights[0] != weights[1] and weights[0] == (vla / "planner" / "model.safetensors").read_bytes()
     table = read_metrics(root / "scores" / "vla" / "7", "scores")
     assert set(zip(table["planner"].to_pylist(), table["seed"].to_pylist(), strict=True)) == {
         ("human", None), ("pdm_closed", None), ("vla", 7), ("planner_alone", 7), ("ego_status_mlp", 7)}
     assert json.loads((root / "vla" / "7" / "lineage.json").read_text())["seed"] == 7
-    assert not list((ground.lake.runs).iterdir())
-    tables = ablation_tables(ground.lake, config)
+    assert not list((data.lake.runs).iterdir())
+    tables = ablation_tables(data.lake, config)
     assert tables.differences["control"].to_pylist() == ["planner_alone"] * 4 and tables.differences["seeds"][0].as_py() == 2
 
 

@@ -1,6 +1,6 @@
 """What the README and the docs tell a person to type is understood by the programs named, and every place exists.
 
-Commands are parsed, not run: what they do stands in test_cli.py, test_chain.py and test_real_drive.py.
+Commands are parsed, not run: what they do stands in test_cli.py, test_whole_pipeline.py and test_real_drive.py.
 """
 
 import re
@@ -15,7 +15,7 @@ import pytest
 from pipelines.cli import _parser, main
 from pipelines.dagster_cli import defaults_for
 from pipelines.presets import PRESETS
-from storage.lake import LINKS
+from storage.lake import ASSET_NAMES
 from storage.sources import SOURCES
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_every_latentvla_line_of_readme_and_docs_is_understood(page, line, capsy
         except SystemExit:
             pytest.fail(f"{page}: {shlex.join(words)}: {capsys.readouterr().err}")
         assert options.verb.__name__ == words[1]
-        for name, known in (("scale", PRESETS), ("source", SOURCES), ("until", LINKS)):
+        for name, known in (("scale", PRESETS), ("source", SOURCES), ("until", ASSET_NAMES)):
             value = getattr(options, name, None)
             assert value is None or value in known or value in MADE_UP[f"--{name}"], f"{page}: {line}"
 

@@ -7,18 +7,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from assets.chain.asset_specs import LINKS
+from assets.chain.asset_specs import ASSET_SPECS
 from assets.chain.code_version import modules_of
 from ops.evaluation.evaluate import EvaluationConfig, ZeroShotConfig
 from ops.evaluation.open_loop import OPEN_LOOP, OpenLoopConfig, open_loop_rows, read_open_loop
 from ops.evaluation.zero_shot import zero_shot, zero_shot_of_artifact
 from ops.ingest.inventory import read_inventory
 from ops.ingest.zero_shot_logs import (
-    SET_ASIDE_FILE,
+    QUARANTINED_FILE,
     ZeroShotLogsConfig,
     make_zero_shot_logs,
-    plan_zero_shot_logs,
     zero_shot_log_ids,
+    zero_shot_logs_lineage,
 )
 from ops.synthesize.town_b import TownBConfig
 from pipelines.commands.status import zero_shot_lines
@@ -49,14 +49,14 @@ class Bright:
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("lake") / "zero_shot"
-    make_zero_shot_logs(path, plan_zero_shot_logs(LOGS, "code"), LOGS)
+    make_zero_shot_logs(path, zero_shot_logs_lineage(LOGS, "code"), LOGS)
     return path
 
 
 def test_town_b_becomes_a_lake_of_its_own_with_lineage(artifact):
     logs, failed = zero_shot_log_ids(artifact)
     assert logs == ["scene-9001", "scene-9002"] and failed == {}
-    assert read_lineage(artifact).version == plan_zero_shot_logs(LOGS, "code").version
+    assert read_lineage(artifact).version == zero_shot_logs_lineage(LOGS, "code").version
     inner = read_lineage(Lake(artifact).log("trajectories", logs[0]))
     assert inner.parents == {"zero_shot": read_lineage(artifact).version}
     rows = read_dataset(Lake(artifact), "test", size_hw=(18, 32), log_ids=logs)
@@ -64,14 +64,14 @@ def test_town_b_becomes_a_lake_of_its_own_with_lineage(artifact):
     assert set(rows.command.tolist()) <= {Command.LEFT, Command.STRAIGHT, Command.RIGHT}
     assert frame_info(Lake(artifact).log("frames", logs[0])).cameras[0].camera.name == "CAM_FRONT"
     with pytest.raises(ArtifactError):
-        read_inventory(Lake(artifact).log("raw_logs", logs[0]))         # it is no part of the chain that training reads
+        read_inventory(Lake(artifact).log("raw_logs", logs[0]))         # it is no part of the pipeline that training reads
 
 
 def test_the_version_of_the_logs_follows_from_their_configuration_and_from_the_code():
-    version = plan_zero_shot_logs(LOGS, "code").version
-    assert plan_zero_shot_logs(replace(LOGS, town=replace(LOGS.town, seed=5)), "code").version != version
-    assert plan_zero_shot_logs(LOGS, "other code").version != version
-    assert plan_zero_shot_logs(LOGS, "code").version == version
+    version = zero_shot_logs_lineage(LOGS, "code").version
+    assert zero_shot_logs_lineage(replace(LOGS, town=replace(LOGS.town, seed=5)), "code").version != version
+    assert zero_shot_logs_lineage(LOGS, "other code").version != version
+    assert zero_shot_logs_lineage(LOGS, "code").version == version
 
 
 def test_planners_are_driven_there_with_own_blank_and_shuffled_images(artifact, tmp_path):
@@ -123,17 +123,17 @@ def test_real_nuscenes_data_takes_the_place_of_town_b_and_a_scene_that_cannot_be
     write_scene(raw)
     (raw / VERSION / "splits.json").write_text(f'{{"test": ["{SCENE}"]}}')
     config = ZeroShotLogsConfig(nuscenes=str(raw))
-    lineage = plan_zero_shot_logs(config, "code")
+    lineage = zero_shot_logs_lineage(config, "code")
     make_zero_shot_logs(tmp_path / "zero_shot", lineage, config)
     assert zero_shot_log_ids(tmp_path / "zero_shot") == ([SCENE], {}) and not (tmp_path / "zero_shot" / "raw").exists()
     (raw / "can_bus" / f"{SCENE}_route.json").write_text("[[0,")
-    broken = plan_zero_shot_logs(config, "code")
+    broken = zero_shot_logs_lineage(config, "code")
     assert broken.version != lineage.version                            # other bytes, other logs
     with pytest.raises(SourceError, match=r"no log of the test split can be read[\s\S]*CAN bus file"):
         make_zero_shot_logs(tmp_path / "zero_shot", broken, config)
-    assert read_lineage(tmp_path / "zero_shot").version == lineage.version and (tmp_path / "zero_shot" / SET_ASIDE_FILE).exists()
+    assert read_lineage(tmp_path / "zero_shot").version == lineage.version and (tmp_path / "zero_shot" / QUARANTINED_FILE).exists()
     with pytest.raises(SourceError, match="no nuScenes tables"):
-        plan_zero_shot_logs(ZeroShotLogsConfig(nuscenes=str(tmp_path / "nowhere")), "code")
+        zero_shot_logs_lineage(ZeroShotLogsConfig(nuscenes=str(tmp_path / "nowhere")), "code")
 
 
 def test_smoke_and_embedded_drive_town_b_and_navsim_drives_nuscenes_where_its_folder_is_given(monkeypatch):
@@ -148,9 +148,9 @@ def test_smoke_and_embedded_drive_town_b_and_navsim_drives_nuscenes_where_its_fo
 
 def test_the_evaluation_answers_for_the_code_of_town_b_and_no_training_link_knows_it():
     town_b = "ops/synthesize/town_b.py"
-    assert {town_b, "ops/evaluation/zero_shot.py", "ops/evaluation/open_loop.py"} <= set(modules_of(LINKS["evaluation"].code))
-    for link in ("raw_logs", "frames", "trajectories", "codebook", "relabeled", "vla", "student"):
-        assert town_b not in modules_of(LINKS[link].code), link
+    assert {town_b, "ops/evaluation/zero_shot.py", "ops/evaluation/open_loop.py"} <= set(modules_of(ASSET_SPECS["evaluation"].code))
+    for asset in ("raw_logs", "frames", "trajectories", "codebook", "relabeled", "vla", "student"):
+        assert town_b not in modules_of(ASSET_SPECS[asset].code), asset
 
 
 def test_the_ego_box_is_that_of_the_public_planning_code():

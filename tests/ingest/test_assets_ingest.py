@@ -1,4 +1,4 @@
-"""Ingest through Dagster: log by log, nothing twice, a broken log set aside, data versions that tell what is stale."""
+"""Ingest through Dagster: log by log, nothing twice, a broken log quarantined, data versions that tell what is stale."""
 
 import shutil
 
@@ -7,75 +7,75 @@ import pytest
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from assets.chain.asset_specs import needs_work, usable_logs
-from assets.chain.chain import RawLogs
+from assets.chain.pipeline import RawLogs
 from ops.ingest.quarantine import quarantined
 from storage.artifact import read_checks, read_lineage
-from storage.lake import PER_LOG_LINKS
-from tests.worlds.tiny_chain import checks_of, ingest, tiny_chain
+from storage.lake import PER_LOG_ASSETS
+from tests.worlds.tiny_pipeline import checks_of, ingest, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A lake with the tiny world ingested once, and the run that did it."""
-    chain = tiny_chain(tmp_path_factory.mktemp("made") / "lake")
+    pipeline = tiny_pipeline(tmp_path_factory.mktemp("made") / "lake")
     with dg.DagsterInstance.ephemeral() as instance:
-        yield chain, instance, ingest(chain, instance)
+        yield pipeline, instance, ingest(pipeline, instance)
 
 
 @pytest.fixture
 def own_logs(made, tmp_path):
-    """A chain over a copy of the tiny world's raw files, as somebody's own logs."""
+    """A pipeline over a copy of the tiny world's raw files, as somebody's own logs."""
     shutil.copytree(made[0].raw_folder, tmp_path / "raw")
-    return tiny_chain(tmp_path / "lake", raw=tmp_path / "raw")
+    return tiny_pipeline(tmp_path / "lake", raw=tmp_path / "raw")
 
 
-def materialized(instance: dg.DagsterInstance, link: str, log: str) -> dg.AssetMaterialization:
+def materialized(instance: dg.DagsterInstance, asset: str, log: str) -> dg.AssetMaterialization:
     """The latest materialization of one log's artefact."""
-    records = instance.fetch_materializations(dg.AssetRecordsFilter(dg.AssetKey(link), asset_partitions=[log]), limit=1)
+    records = instance.fetch_materializations(dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[log]), limit=1)
     return records.records[0].asset_materialization
 
 
 def test_every_log_is_ingested_and_passes_its_checks(made):
-    chain, _, result = made
+    pipeline, _, result = made
     assert result.success
     assert set(checks_of(result).values()) == {True}, checks_of(result)
-    for link in PER_LOG_LINKS:
-        assert chain.lake.log_ids(link) == RawLogs(chain).ids
+    for asset in PER_LOG_ASSETS:
+        assert pipeline.lake.log_ids(asset) == RawLogs(pipeline).ids
 
 
 def test_the_data_version_of_a_log_is_that_of_its_artefact(made):
-    chain, instance, _ = made
-    for link in PER_LOG_LINKS:
-        for log in RawLogs(chain).ids:
-            tags = materialized(instance, link, log).tags
-            assert tags[DATA_VERSION_TAG] == read_lineage(chain.lake.log(link, log)).version
+    pipeline, instance, _ = made
+    for asset in PER_LOG_ASSETS:
+        for log in RawLogs(pipeline).ids:
+            tags = materialized(instance, asset, log).tags
+            assert tags[DATA_VERSION_TAG] == read_lineage(pipeline.lake.log(asset, log)).version
 
 
 def test_lineage_of_a_log_leads_to_its_raw_log(made):
-    chain = made[0]
-    log = RawLogs(chain).ids[0]
-    tables = read_lineage(chain.lake.log("trajectories", log))
-    images = read_lineage(chain.lake.log("frames", log))
-    raw = read_lineage(chain.lake.log("raw_logs", log))
+    pipeline = made[0]
+    log = RawLogs(pipeline).ids[0]
+    tables = read_lineage(pipeline.lake.log("trajectories", log))
+    images = read_lineage(pipeline.lake.log("frames", log))
+    raw = read_lineage(pipeline.lake.log("raw_logs", log))
     assert tables.parents == {f"raw_logs/{log}": raw.version, f"frames/{log}": images.version}
     assert images.parents == {f"raw_logs/{log}": raw.version}
 
 
 def test_a_log_that_did_not_change_is_not_ingested_again(made):
-    chain, instance, _ = made
-    before = {link: read_lineage(chain.lake.log(link, log)).created_utc for link in PER_LOG_LINKS
-              for log in RawLogs(chain).ids}
-    assert not any(needs_work(chain, RawLogs(chain), log) for log in RawLogs(chain).ids)
-    result = ingest(chain, instance)
+    pipeline, instance, _ = made
+    before = {asset: read_lineage(pipeline.lake.log(asset, log)).created_utc for asset in PER_LOG_ASSETS
+              for log in RawLogs(pipeline).ids}
+    assert not any(needs_work(pipeline, RawLogs(pipeline), log) for log in RawLogs(pipeline).ids)
+    result = ingest(pipeline, instance)
     assert result.success
     assert {item.metadata["logs made"].value for item in materializations_with(result, "logs made")} == {0}
-    assert before == {link: read_lineage(chain.lake.log(link, log)).created_utc for link in PER_LOG_LINKS
-                      for log in RawLogs(chain).ids}
+    assert before == {asset: read_lineage(pipeline.lake.log(asset, log)).created_utc for asset in PER_LOG_ASSETS
+                      for log in RawLogs(pipeline).ids}
 
 
 def test_every_materialization_has_a_picture_or_a_table(made):
     found = {item.asset_key.to_user_string(): item.metadata for item in materializations_with(made[2], "logs made")}
-    assert set(found) == set(PER_LOG_LINKS)
+    assert set(found) == set(PER_LOG_ASSETS)
     for metadata in found.values():
         assert any(isinstance(value, dg.TableMetadataValue) or "data:image/" in str(value.value)
                    for value in metadata.values())
@@ -83,12 +83,12 @@ def test_every_materialization_has_a_picture_or_a_table(made):
 
 
 def test_the_catalogue_shows_the_run_as_a_whole_and_of_each_log_its_own_row(made):
-    chain, instance, _ = made
-    for link in PER_LOG_LINKS:
-        latest = instance.get_latest_materialization_event(dg.AssetKey(link)).asset_materialization
+    pipeline, instance, _ = made
+    for asset in PER_LOG_ASSETS:
+        latest = instance.get_latest_materialization_event(dg.AssetKey(asset)).asset_materialization
         assert "logs made" in latest.metadata       # the asset's page shows the latest event
-        for log in RawLogs(chain).ids:
-            row = materialized(instance, link, log).metadata["this log"].records[0].data
+        for log in RawLogs(pipeline).ids:
+            row = materialized(instance, asset, log).metadata["this log"].records[0].data
             assert row["log_id"] == log and len(row) > 2
 
 
@@ -102,7 +102,7 @@ def test_a_truncated_image_sets_its_log_aside_and_the_others_go_on(own_logs):
         assert result.success
         assert own_logs.lake.log_ids("trajectories") == good == usable_logs(own_logs)
         record = quarantined(own_logs.lake)[broken]
-        assert record.link == "frames" and image.name in record.reason
+        assert record.asset == "frames" and image.name in record.reason
         assert checks_of(result)["logs_are_readable"] is False
         observed = [event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"]
         assert {event.partition for event in observed} == {broken}
@@ -133,20 +133,20 @@ def test_rows_that_break_a_blocking_rule_are_named_and_recorded_beside_their_log
     import pyarrow.parquet as pq
 
     shutil.copytree(made[0].lake.root, tmp_path / "lake", symlinks=True)
-    chain = tiny_chain(tmp_path / "lake")
-    bad, *good = RawLogs(chain).ids
-    file = chain.lake.log("trajectories", bad) / "trajectories.parquet"
+    pipeline = tiny_pipeline(tmp_path / "lake")
+    bad, *good = RawLogs(pipeline).ids
+    file = pipeline.lake.log("trajectories", bad) / "trajectories.parquet"
     table = pq.read_table(file)
     speed = pc.add(table["vx_mps"], 500.0)
     column = table.schema.get_field_index("vx_mps")
     pq.write_table(table.set_column(column, pa.field("vx_mps", pa.float64(), False), speed), file)
     with dg.DagsterInstance.ephemeral() as instance:
-        result = ingest(chain, instance)
+        result = ingest(pipeline, instance)
     assert not result.success
     failed = next(item for item in result.get_asset_check_evaluations() if item.check_name == "speed_in_range")
     assert failed.metadata["failed rows"].records[0].data["row"].startswith(bad)
-    assert read_checks(chain.lake.log("trajectories", bad))["speed_in_range"] is False
-    assert all(read_checks(chain.lake.log("trajectories", log))["speed_in_range"] for log in good)
+    assert read_checks(pipeline.lake.log("trajectories", bad))["speed_in_range"] is False
+    assert all(read_checks(pipeline.lake.log("trajectories", log))["speed_in_range"] for log in good)
 
 
 def materializations_with(result: dg.ExecuteInProcessResult, name: str) -> list[dg.AssetMaterialization]:
@@ -163,21 +163,21 @@ def test_only_what_was_made_from_a_changed_log_is_stale_in_the_ui(own_logs):
     with dg.DagsterInstance.ephemeral() as instance:
         ingest(own_logs, instance)
         changed, *others = RawLogs(own_logs).ids
-        assert {stale(instance, link, log) for link in PER_LOG_LINKS for log in (changed, *others)} == {False}
+        assert {stale(instance, asset, log) for asset in PER_LOG_ASSETS for log in (changed, *others)} == {False}
         images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
         images[2].write_bytes(images[3].read_bytes())
-        ingest(own_logs, instance, [changed], links=("raw_logs",))
+        ingest(own_logs, instance, [changed], assets=("raw_logs",))
         assert stale(instance, "frames", changed) and stale(instance, "trajectories", changed)
-        assert not any(stale(instance, link, log) for link in PER_LOG_LINKS for log in others)
+        assert not any(stale(instance, asset, log) for asset in PER_LOG_ASSETS for log in others)
 
 
-def stale(instance: dg.DagsterInstance, link: str, log: str) -> bool:
+def stale(instance: dg.DagsterInstance, asset: str, log: str) -> bool:
     """Whether Dagster would mark this log's artefact as out of date."""
     from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
     from dagster._core.loader import LoadingContextForTest
 
-    from tests.worlds.tiny_chain import MODULES
+    from tests.worlds.tiny_pipeline import MODULES
 
-    graph = dg.Definitions(assets=dg.load_assets_from_modules(MODULES), resources={"chain": None}).resolve_asset_graph()
+    graph = dg.Definitions(assets=dg.load_assets_from_modules(MODULES), resources={"pipeline": None}).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
-    return resolver.get_status(dg.AssetKey(link), log) is StaleStatus.STALE
+    return resolver.get_status(dg.AssetKey(asset), log) is StaleStatus.STALE

@@ -1,4 +1,4 @@
-"""The real KITTI drive through the chain: as far as video and odometry carry it, and the sentence that says why.
+"""The real KITTI drive through the pipeline: as far as video and odometry carry it, and the sentence that says why.
 
 The drive is no part of the repository (56 MB, CC BY-NC-SA 3.0); where it is not beside the checkout these tests skip and
 say so. Each of its traps also has a test on a made drive, in test_source_kitti_raw.py.
@@ -43,9 +43,9 @@ def test_a_real_drive_goes_as_far_as_it_can_and_says_why_it_ends(tmp_path, capsy
         f"  where: kitti_raw logs in {KITTI}",
         "  expected: map, command",
         "  found: images, ego motion, agents",
-        "  what to do: the chain of such logs ends at 'relabeled'")))
-    assert not any(lake.link(link).exists() for link in ("vla", "student", "evaluation", "report"))
-    rows = pq.read_table(lake.link("relabeled") / "relabeled.parquet")
+        "  what to do: the pipeline of such logs ends at 'relabeled'")))
+    assert not any(lake.asset(asset).exists() for asset in ("vla", "student", "evaluation", "report"))
+    rows = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
     assert len(rows) == 154 and np.array(rows["codes_valid"].to_pylist()).all(axis=1).sum() > 100
     notes = read_summary(lake.log("frames", DRIVE))["notes"]
     assert list(frame_info(lake.log("frames", DRIVE)).notes) == notes

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.code_agreement import agreement, changed_share, fit_reading, other_pairs
-from benchmarks.retake import film_again, filmed, without_traffic
+from benchmarks.rerender import film_again, filmed, without_traffic
 from models.latent_action.model import LatentActionConfig, LatentActionModel
 from ops.latent_actions.frame_pairs import frame_pairs
 from ops.latent_actions.health import codes_of_pairs

@@ -13,12 +13,12 @@ from ops.latent_actions.health import CodebookHealth
 from ops.latent_actions.learn_actions import CodebookConfig, learn_actions
 from ops.training import launch
 from ops.training.fit import FitConfig
-from ops.training.launch import LaunchConfig
+from ops.training.launch import ComputeConfig
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
 from tests.worlds.ground_world import drive
 
-ONE = LaunchConfig(threads=1)
+ONE = ComputeConfig(threads=1)
 
 
 def recipe(environment_steps: int, ego_steps: int, **changes) -> CodebookConfig:
@@ -33,7 +33,7 @@ def recipe(environment_steps: int, ego_steps: int, **changes) -> CodebookConfig:
 def learn(train: FrameSet, heldout: FrameSet, folder: Path, config: CodebookConfig) -> CodebookHealth:
     out = folder / "codebook"
     out.mkdir(parents=True, exist_ok=True)
-    return learn_actions(train, heldout, out, config, where=ONE, runs=folder / "runs", name="codebook-test", seed=0)
+    return learn_actions(train, heldout, out, config, compute=ONE, runs=folder / "runs", name="codebook-test", seed=0)
 
 
 def test_codes_carry_the_motion_of_the_ego_and_environment_codes_do_not(tmp_path):
@@ -101,7 +101,7 @@ def test_another_seed_gives_other_codes_and_the_same_seed_the_same(tmp_path):
     for run, seed in enumerate((0, 0, 1)):
         out = tmp_path / str(run)
         out.mkdir()
-        learn_actions(train, heldout, out, config, where=ONE, runs=tmp_path / f"runs{run}", name="x", seed=seed)
+        learn_actions(train, heldout, out, config, compute=ONE, runs=tmp_path / f"runs{run}", name="x", seed=seed)
         weights.append((out / "model.safetensors").read_bytes())
     assert weights[0] == weights[1] != weights[2]
 

@@ -11,7 +11,7 @@ import torch
 from models.latent_action.model import LatentActionConfig, LatentActionModel
 from models.latent_action.quantizer import QuantizerConfig
 from ops.latent_actions.fit_actions import KIND
-from ops.latent_actions.relabel import RelabelConfig, chain, relabel
+from ops.latent_actions.relabel import RelabelConfig, chain_codes, relabel
 from storage.checkpoint import save_checkpoint
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
@@ -105,7 +105,7 @@ def test_rows_without_any_pair_keep_all_their_rows(codebook, tmp_path):
 
 def test_a_chain_stops_where_a_transition_is_missing():
     pairs, codes = np.array([[0, 1], [1, 2], [3, 4]]), np.array([[5], [6], [7]])
-    got, valid = chain(pairs, codes, 5, 3)
+    got, valid = chain_codes(pairs, codes, 5, 3)
     assert got.tolist() == [[5, 6, 0], [6, 0, 0], [0, 0, 0], [7, 0, 0], [0, 0, 0]]
     assert np.array_equal(valid, got > 0)
 

@@ -26,7 +26,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """Three logs, and a fourth that is set aside and has nothing else."""
+    """Three logs, and a fourth that is quarantined and has nothing else."""
     lake = write_tiny_lake(tmp_path_factory.mktemp("lake"))
     quarantine(lake, "log-x", "frames", SourceError("an image is <cut>", where="x.jpg", do="copy it again"), "bytes")
     return lake
@@ -40,9 +40,9 @@ def test_logs_of_every_source_are_listed_and_drawn(name: str, tmp_path: Path) ->
     take_inventory(name, raw, ref, lake.log("raw_logs", ref.log_id), plan(f"raw_logs/{ref.log_id}", {}, {}, "c"))
     pages = tmp_path / "pages"
     assert "draw its page" not in show_index(lake, pages / "index.html").read_text()     # nothing is there to draw yet
-    for link, verb, config in (("frames", decode, FrameConfig()), ("trajectories", extract, ExtractConfig())):
-        make_from_raw_log(verb, name, raw, ref.log_id, config, lake.log(link, ref.log_id),
-                          plan(f"{link}/{ref.log_id}", {}, {}, "c"))
+    for asset, verb, config in (("frames", decode, FrameConfig()), ("trajectories", extract, ExtractConfig())):
+        make_from_raw_log(verb, name, raw, ref.log_id, config, lake.log(asset, ref.log_id),
+                          plan(f"{asset}/{ref.log_id}", {}, {}, "c"))
     text = show_index(lake, pages / "index.html").read_text()
     assert f"{ref.log_id}</td>" in text or f"{ref.log_id}<details" in text
     assert text.count("data:image/jpeg") == 1 and f"latentvla show {ref.log_id} --lake" in text
@@ -63,8 +63,8 @@ def test_each_log_has_its_split_length_speed_and_events(lake: Lake, tmp_path: Pa
 
 def test_a_log_that_is_set_aside_stands_in_the_index_with_its_reason(lake: Lake, tmp_path: Path) -> None:
     text = show_index(lake, tmp_path / "index.html").read_text()
-    row = next(part for part in text.split("<tr") if "set aside at frames" in part)
-    assert "an image is &lt;cut&gt;" in row and "copy it again" in row and "state=set_aside" in row
+    row = next(part for part in text.split("<tr") if "quarantined at frames" in part)
+    assert "an image is &lt;cut&gt;" in row and "copy it again" in row and "state=quarantined" in row
     with pytest.raises(ArtifactError, match=r"'log-x' is in quarantine[\s\S]*copy it again"):
         show_log(lake, "log-x", tmp_path / "x.html", ShowConfig())
     assert read_entry(lake, "log-x", quarantined(lake)["log-x"]).seconds is None
@@ -84,7 +84,7 @@ document.body.dataset.counts = counts.join(" ");
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to press the buttons of the page")
 def test_the_filters_work_together_and_without_a_network(lake: Lake, tmp_path: Path) -> None:
     left = {(): 4, ("split=test",): 2, ("event=cut_in",): 1, ("split=train", "event=cut_in"): 0,
-            ("split=test", "event=none"): 1, ("split=train", "split=test"): 2, ("state=set_aside",): 1}
+            ("split=test", "event=none"): 1, ("split=train", "split=test"): 2, ("state=quarantined",): 1}
     file = show_index(lake, tmp_path / "index.html")
     script = PRESSED % json.dumps([*left])
     file.write_text(file.read_text().replace("</body>", f"<script>{script}</script></body>"))

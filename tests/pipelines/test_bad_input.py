@@ -1,6 +1,6 @@
-"""Every kind of broken log in one raw folder: each is set aside with its reason, and the sound one goes on.
+"""Every kind of broken log in one raw folder: each is quarantined with its reason, and the sound one goes on.
 
-What a person can mistype (a folder, a scale, a source, a link) stands in test_cli.py; checkpoints in test_checkpoint.py
+What a person can mistype (a folder, a scale, a source, a asset) stands in test_cli.py; checkpoints in test_checkpoint.py
 and test_export.py.
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from assets.chain.asset_specs import needs_work, usable_logs
-from assets.chain.chain import Chain, RawLogs
+from assets.chain.pipeline import PipelineResource, RawLogs
 from ops.ingest.quarantine import QuarantineRecord, quarantined
 from pipelines.cli import main
 from storage.errors import SourceError
 from storage.sources import SOURCES
 from tests.worlds import tiny_openscene as tiny
-from tests.worlds.tiny_chain import checks_of, ingest, tiny_chain
+from tests.worlds.tiny_pipeline import checks_of, ingest, tiny_pipeline
 
 SOUND = "log_sound"
 LONG_AGO_US = 1_500_000_000_000_000
@@ -36,9 +36,9 @@ CUT_FRAME = 3
 
 @dataclass(frozen=True)
 class Reason:
-    """What a person must be told of a log that is set aside: a part of each line of the message."""
+    """What a person must be told of a log that is quarantined: a part of each line of the message."""
 
-    link: str           # at which it is set aside
+    asset: str           # at which it is quarantined
     what: str
     where: str          # after the name of the log
     expected: str
@@ -75,8 +75,8 @@ class Evil:
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """A chain over a raw folder with one sound log and one of every broken kind, ingested once."""
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> PipelineResource:
+    """A pipeline over a raw folder with one sound log and one of every broken kind, ingested once."""
     folder = tmp_path_factory.mktemp("bad")
     raw = folder / "raw"
     for log in (SOUND, *EXPECTED):
@@ -90,23 +90,23 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         elif log == "log_cut":
             image = raw / "sensor_blobs" / "train" / frames[CUT_FRAME]["cams"]["CAM_F0"]["data_path"]
             image.write_bytes(image.read_bytes()[:-200])
-    chain = tiny_chain(folder / "lake", raw=raw)
+    pipeline = tiny_pipeline(folder / "lake", raw=raw)
     with dg.DagsterInstance.ephemeral() as instance:
-        result = ingest(chain, instance)
+        result = ingest(pipeline, instance)
         assert result.success and checks_of(result)["logs_are_readable"] is False
-    return chain
+    return pipeline
 
 
 @pytest.fixture(scope="module")
-def records(chain: Chain) -> dict[str, QuarantineRecord]:
-    return quarantined(chain.lake)
+def records(pipeline: PipelineResource) -> dict[str, QuarantineRecord]:
+    return quarantined(pipeline.lake)
 
 
-def test_only_the_broken_logs_are_set_aside_and_the_sound_one_goes_on(chain: Chain,
+def test_only_the_broken_logs_are_set_aside_and_the_sound_one_goes_on(pipeline: PipelineResource,
                                                                       records: dict[str, QuarantineRecord]) -> None:
     assert set(records) == set(EXPECTED)
-    assert usable_logs(chain) == chain.lake.log_ids("trajectories") == [SOUND]
-    assert not any(needs_work(chain, RawLogs(chain), log) for log in RawLogs(chain).ids)    # the same bytes fail again
+    assert usable_logs(pipeline) == pipeline.lake.log_ids("trajectories") == [SOUND]
+    assert not any(needs_work(pipeline, RawLogs(pipeline), log) for log in RawLogs(pipeline).ids)    # the same bytes fail again
 
 
 @pytest.mark.parametrize("log", EXPECTED)
@@ -115,21 +115,21 @@ def test_the_reason_says_what_is_wrong_where_and_what_to_do(records: dict[str, Q
     what, *lines = record.reason.split("\n")
     said = dict(line.strip().split(": ", 1) for line in lines)
     assert list(said) == ["where", "expected", "found", "what to do"], record.reason
-    assert record.link == wanted.link and wanted.what in what
+    assert record.asset == wanted.asset and wanted.what in what
     assert said["where"].startswith(f"log {log}") and wanted.where in said["where"], record.reason
     assert wanted.expected in said["expected"] and wanted.found in said["found"], record.reason
     assert wanted.do in said["what to do"], record.reason
 
 
-def test_a_pickle_with_code_in_it_is_never_run(chain: Chain) -> None:
-    assert not (chain.lake.root.parent / "it_ran").exists()
+def test_a_pickle_with_code_in_it_is_never_run(pipeline: PipelineResource) -> None:
+    assert not (pipeline.lake.root.parent / "it_ran").exists()
 
 
-def test_a_person_sees_every_reason_on_the_index_page(chain: Chain, tmp_path: Path) -> None:
+def test_a_person_sees_every_reason_on_the_index_page(pipeline: PipelineResource, tmp_path: Path) -> None:
     index = tmp_path / "index.html"
-    assert main(["show", "--lake", str(chain.lake.root), "--out", str(index)]) == 0
+    assert main(["show", "--lake", str(pipeline.lake.root), "--out", str(index)]) == 0
     text = index.read_text()
-    assert all(f"set aside at {reason.link}" in text and reason.what in text for reason in EXPECTED.values())
+    assert all(f"quarantined at {reason.asset}" in text and reason.what in text for reason in EXPECTED.values())
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -10,13 +10,13 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from assets.chain.chain import RawLogs
+from assets.chain.pipeline import RawLogs
 from ops.student.predict import Student
 from pipelines.cli import main
 from pipelines.commands.lineage import logs_behind
-from pipelines.environment import places_from
+from pipelines.environment import run_target
 from storage.artifact import plan, read_lineage, write_artifact
-from tests.worlds.tiny_chain import ingest, tiny_chain
+from tests.worlds.tiny_pipeline import ingest, tiny_pipeline
 from tests.worlds.tiny_vla import made
 
 BIN = Path(sys.executable).parent
@@ -25,15 +25,15 @@ BIN = Path(sys.executable).parent
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
     """A lake with the tiny world, and a codebook and a student that name what they were made from."""
-    chain = tiny_chain(tmp_path_factory.mktemp("cli") / "lake")
+    pipeline = tiny_pipeline(tmp_path_factory.mktemp("cli") / "lake")
     with dg.DagsterInstance.ephemeral() as instance:
-        assert ingest(chain, instance).success
-    lake = chain.lake
-    tables = {f"trajectories/{log}": read_lineage(lake.log("trajectories", log)).version for log in RawLogs(chain).ids}
-    with write_artifact(lake.link("codebook"), plan("codebook", tables, {"num_codes": 16}, "c0de", seed=3)):
+        assert ingest(pipeline, instance).success
+    lake = pipeline.lake
+    tables = {f"trajectories/{log}": read_lineage(lake.log("trajectories", log)).version for log in RawLogs(pipeline).ids}
+    with write_artifact(lake.asset("codebook"), plan("codebook", tables, {"num_codes": 16}, "c0de", seed=3)):
         pass
-    parents = {"codebook": read_lineage(lake.link("codebook")).version}
-    with write_artifact(lake.link("student"), plan("student", parents, {"steps": 5}, "c0de", seed=3)):
+    parents = {"codebook": read_lineage(lake.asset("codebook")).version}
+    with write_artifact(lake.asset("student"), plan("student", parents, {"steps": 5}, "c0de", seed=3)):
         pass
     return lake
 
@@ -61,8 +61,8 @@ def test_lineage_names_every_log_when_asked(lake, capsys):
 
 
 def test_lineage_says_when_what_an_artefact_was_made_from_is_no_longer_there(lake, capsys):
-    version = read_lineage(lake.link("codebook")).version
-    with write_artifact(lake.link("codebook"), plan("codebook", {}, {"num_codes": 32}, "c0de", seed=3)):
+    version = read_lineage(lake.asset("codebook")).version
+    with write_artifact(lake.asset("codebook"), plan("codebook", {}, {"num_codes": 32}, "c0de", seed=3)):
         pass
     _, out, _ = say(capsys, "lineage", "student", "--lake", str(lake.root))
     assert f"used version {version}; there is a newer one" in out
@@ -139,10 +139,10 @@ def test_config_prints_the_whole_preset(capsys):
 
 
 def test_the_command_line_overrules_the_environment_and_the_environment_the_defaults():
-    assert places_from({}).lake == "lake/embedded"
+    assert run_target({}).lake == "lake/embedded"
     environment = {"LATENTVLA_SCALE": "smoke", "LATENTVLA_RAW": "/logs", "LATENTVLA_SOURCE": "kitti_raw"}
-    assert places_from(environment).lake == "lake/kitti_raw-smoke"
-    assert places_from(environment, scale="embedded", lake="here").lake == "here"
+    assert run_target(environment).lake == "lake/kitti_raw-smoke"
+    assert run_target(environment, scale="embedded", lake="here").lake == "here"
 
 
 def test_a_reader_that_has_seen_enough_gets_no_stack_trace(lake):

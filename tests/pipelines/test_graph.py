@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.chain.asset_specs import LINKS
+from assets.chain.asset_specs import ASSET_SPECS
 from pipelines.definitions import defs
 from storage import lake
 from storage.trajectory_table import MEANING, RELABELED
@@ -25,7 +25,7 @@ def graph() -> dict:
     """What the snapshot holds."""
     nodes = defs.resolve_asset_graph()
     assets = {}
-    for key in sorted(nodes.get_all_asset_keys(), key=lambda key: list(LINKS).index(key.to_user_string())):
+    for key in sorted(nodes.get_all_asset_keys(), key=lambda key: list(ASSET_SPECS).index(key.to_user_string())):
         node = nodes.get(key)
         assets[key.to_user_string()] = {
             "deps": sorted(parent.to_user_string() for parent in node.parent_keys), "group": node.group_name,
@@ -53,15 +53,15 @@ def test_every_column_that_the_catalogue_shows_has_a_meaning():
 
 
 def test_the_assets_are_exactly_the_nine_links_of_the_lake():
-    assert tuple(graph()["assets"]) == lake.LINKS == tuple(LINKS)
+    assert tuple(graph()["assets"]) == lake.ASSET_SPECS == tuple(ASSET_SPECS)
 
 
 def test_dependencies_of_the_assets_are_those_from_which_lineage_is_made():
     for name, node in graph()["assets"].items():
-        assert set(LINKS[name].deps) <= set(node["deps"]), name
+        assert set(ASSET_SPECS[name].deps) <= set(node["deps"]), name
 
 
-@pytest.mark.parametrize("key", LINKS)
+@pytest.mark.parametrize("key", ASSET_SPECS)
 def test_a_person_can_read_what_an_asset_is(key):
     spec = next(spec for spec in defs.resolve_all_asset_specs() if spec.key == dg.AssetKey(key))
     assert len(spec.description or "") > 100

@@ -6,33 +6,33 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.chain.chain import RawLogs
 from assets.chain.per_log import PARTITIONS
+from assets.chain.pipeline import RawLogs
 from pipelines.schedules import SCHEDULES, retraining
 from pipelines.sensors import SENSORS, enough_new_logs, neighbours, new_logs
 from storage.artifact import plan, write_artifact
-from tests.worlds.tiny_chain import TINY, ingest, tiny_chain
+from tests.worlds.tiny_pipeline import TINY, ingest, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """The raw files of the tiny world."""
-    chain = tiny_chain(tmp_path_factory.mktemp("world") / "lake")
+    pipeline = tiny_pipeline(tmp_path_factory.mktemp("world") / "lake")
     with dg.DagsterInstance.ephemeral() as instance:
-        ingest(chain, instance, links=("raw_logs",))
-    return chain.raw_folder
+        ingest(pipeline, instance, assets=("raw_logs",))
+    return pipeline.raw_folder
 
 
 @pytest.fixture
-def chain(tmp_path, world):
+def pipeline(tmp_path, world):
     """Somebody's own logs in a raw folder of their own, not ingested yet."""
     shutil.copytree(world, tmp_path / "raw")
-    return tiny_chain(tmp_path / "lake", raw=tmp_path / "raw")
+    return tiny_pipeline(tmp_path / "lake", raw=tmp_path / "raw")
 
 
-def look(chain, instance):
+def look(pipeline, instance):
     """What the sensor answers, after its partitions were added as the daemon does."""
-    found = new_logs(dg.build_sensor_context(instance=instance, resources={"chain": chain}))
+    found = new_logs(dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}))
     for request in getattr(found, "dynamic_partitions_requests", None) or []:
         instance.add_dynamic_partitions(PARTITIONS, list(request.partition_keys))
     return found
@@ -44,28 +44,28 @@ def ranges(found) -> list[tuple[str, str]]:
             for request in found.run_requests]
 
 
-def test_all_logs_of_a_new_folder_are_ingested_in_one_run(chain):
+def test_all_logs_of_a_new_folder_are_ingested_in_one_run(pipeline):
     with dg.DagsterInstance.ephemeral() as instance:
-        found, ids = look(chain, instance), RawLogs(chain).ids
+        found, ids = look(pipeline, instance), RawLogs(pipeline).ids
         assert ranges(found) == [(ids[0], ids[-1])]
         assert list(instance.get_dynamic_partitions(PARTITIONS)) == ids
 
 
-def test_a_log_that_is_dropped_in_later_is_ingested_alone(chain, tmp_path):
-    late = RawLogs(chain).ids[0]
-    file = next(chain.raw_folder.rglob(f"{late}.pkl"))
+def test_a_log_that_is_dropped_in_later_is_ingested_alone(pipeline, tmp_path):
+    late = RawLogs(pipeline).ids[0]
+    file = next(pipeline.raw_folder.rglob(f"{late}.pkl"))
     kept = file.rename(tmp_path / "late.pkl")
     with dg.DagsterInstance.ephemeral() as instance:
-        look(chain, instance)
-        assert ingest(chain, instance).success
-        assert isinstance(look(chain, instance), dg.SkipReason)
+        look(pipeline, instance)
+        assert ingest(pipeline, instance).success
+        assert isinstance(look(pipeline, instance), dg.SkipReason)
         kept.rename(file)
-        assert ranges(look(chain, instance)) == [(late, late)]
+        assert ranges(look(pipeline, instance)) == [(late, late)]
 
 
-def test_a_log_is_asked_for_once_as_long_as_its_bytes_stay(chain):
+def test_a_log_is_asked_for_once_as_long_as_its_bytes_stay(pipeline):
     with dg.DagsterInstance.ephemeral() as instance:
-        keys = [{request.run_key for request in look(chain, instance).run_requests} for _ in range(2)]
+        keys = [{request.run_key for request in look(pipeline, instance).run_requests} for _ in range(2)]
     assert len(keys[0]) == 1 and keys[0] == keys[1]     # Dagster starts one run a key
 
 
@@ -74,16 +74,16 @@ def test_logs_between_others_that_are_done_are_asked_for_in_runs_of_neighbours()
     assert neighbours({"a"}, ["a"]) == [["a"]] and neighbours(set(), ["a"]) == []
 
 
-def test_retraining_is_asked_for_when_enough_logs_arrived_since_the_codebook(chain):
+def test_retraining_is_asked_for_when_enough_logs_arrived_since_the_codebook(pipeline):
     with dg.DagsterInstance.ephemeral() as instance:
-        ingest(chain, instance)
-    assert isinstance(enough_new_logs(chain=chain), dg.SkipReason)      # there is no codebook to be behind
-    ids = RawLogs(chain).ids
+        ingest(pipeline, instance)
+    assert isinstance(enough_new_logs(pipeline=pipeline), dg.SkipReason)      # there is no codebook to be behind
+    ids = RawLogs(pipeline).ids
     for seen, asked in ((ids, False), (ids[:-1], False), (ids[:-TINY.retrain_after_logs], True)):
         parents = {f"trajectories/{log}": "0" for log in seen}
-        with write_artifact(chain.lake.link("codebook"), plan("codebook", parents, {}, "0")):
+        with write_artifact(pipeline.lake.asset("codebook"), plan("codebook", parents, {}, "0")):
             pass
-        assert isinstance(enough_new_logs(chain=chain), dg.RunRequest) is asked
+        assert isinstance(enough_new_logs(pipeline=pipeline), dg.RunRequest) is asked
 
 
 def test_retraining_stands_in_the_calendar():

@@ -11,26 +11,26 @@ import torch
 
 from models.ground_view import GroundConfig, GroundView, project_ground, sample_ground
 from models.planners.ego_mlp import EgoMlp, EgoMlpConfig
-from models.planners.fusion import FusedPlanner, FusionConfig, VlmFusion
+from models.planners.fusion import FusedPlannerNet, FusionConfig, VlmFusion
 from models.planners.planner import (
     SUBSCORES,
     Planner,
     Proposals,
     compose_log_score,
+    constant_velocity_anchor,
     offset_scale,
     plan_loss,
     score_loss,
-    straight_on,
 )
 from ops.planners.checkpoint import load_planner, save_planner
 from ops.planners.fit_planner import planner_loop
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import planner_arrays
-from ops.planners.scored_plans import Judged, JudgingConfig, draw_plans, judge
+from ops.planners.scored_proposals import ProposalScoringConfig, ScoredProposals, draw_plans, score_proposals
 from ops.planners.training_arrays import RowChoice, TrainingArrays, mirrored, planner_frames
 from ops.training.fit import FitConfig, batch_rows, fit, learning_rate_factor
 from ops.training.launch import LaunchConfig
-from ops.training.runs import RunPlace
+from ops.training.runs import TrainingRuns
 from storage.camera import camera_numbers
 from storage.errors import ArtifactError, ConfigError
 from tests.worlds.tiny_vla import CAMERA, SMALL_PLANNER, near_the_human, tiny_frames
@@ -74,7 +74,7 @@ def test_a_planner_proposes_plans_and_chooses_one_of_them():
     images, camera, status, _ = batch_of(5)
     planner = Planner(SMALL_PLANNER).eval()
     found, scene = planner(images, camera, status)
-    assert found.plans_BK83.shape == (5, 3, 8, 3) and found.mode_logits_BK.shape == (5, 3) and len(found.drafts) == 1
+    assert found.plans_BK83.shape == (5, 3, 8, 3) and found.mode_logits_BK.shape == (5, 3) and len(found.aux_layer_outputs) == 1
     assert scene.tokens_BTD.shape == (5, 2 * 4 + 7 * 6 + 1, 16) and scene.ground_BFXY.shape == (5, 8, 7, 6)
     assert planner.scorer(found.plans_BK83, scene).shape == (5, 3, len(SUBSCORES))
     chosen = planner.choose(found, scene)
@@ -83,7 +83,7 @@ def test_a_planner_proposes_plans_and_chooses_one_of_them():
 
 
 def test_the_anchor_is_straight_on_at_the_present_speed():
-    plan = straight_on(torch.tensor([[4.0, 1.0, 2.0, 0.0, 0, 1, 0, 0]]))[0]
+    plan = constant_velocity_anchor(torch.tensor([[4.0, 1.0, 2.0, 0.0, 0, 1, 0, 0]]))[0]
     assert plan[:, 0].tolist() == [2, 4, 6, 8, 10, 12, 14, 16] and not plan[:, 1:].any()
 
 
@@ -194,7 +194,7 @@ def test_every_trained_number_gets_a_gradient(kind):
         model = planner = Planner(SMALL_PLANNER)
         found, scene = model(images, camera, status)
     else:
-        model = FusedPlanner(replace(SMALL_PLANNER, second_memory=True), FUSION)
+        model = FusedPlannerNet(replace(SMALL_PLANNER, second_memory=True), FUSION)
         found, scene = model(images, camera, status, torch.randn(4, 7, 12), torch.randn(4, 12, 12))
         planner = model.planner
     loss = plan_loss(found, future, planner.scale_83)[0] + planner.scorer(found.plans_BK83, scene).sum()
@@ -215,7 +215,7 @@ def test_the_planner_overfits_eight_rows():
     fit(Here(), planner, loss_of, 8, FitConfig(steps=120, batch=8, learning_rate=1e-2, weight_decay=0.0), seed=0)
     with torch.no_grad():
         error = (planner.choose(*planner(images, camera, status)) - future)[..., :2].norm(dim=-1).mean()
-    assert error < 0.1 * (straight_on(status) - future)[..., :2].norm(dim=-1).mean()
+    assert error < 0.1 * (constant_velocity_anchor(status) - future)[..., :2].norm(dim=-1).mean()
 
 
 @pytest.mark.parametrize("kind", ["planner", "fused_planner", "ego_mlp"])
@@ -226,7 +226,7 @@ def test_it_saves_and_loads_the_same_bits(kind, tmp_path):
     model = {
         "planner": lambda: Planner(sizes),
         "ego_mlp": lambda: EgoMlp(EgoMlpConfig(hidden=8, offset_scale=scale)),
-        "fused_planner": lambda: FusedPlanner(replace(sizes, second_memory=True), FUSION),
+        "fused_planner": lambda: FusedPlannerNet(replace(sizes, second_memory=True), FUSION),
     }[kind]().eval()
     frames = tiny_frames(1, 4)
     streams = {"visual": np.ones((4, 7, 12), np.float16), "action": np.ones((4, 12, 12), np.float16)}
@@ -265,19 +265,19 @@ def test_planners_learn_only_from_rows_with_an_image_and_a_whole_future():
 def test_only_scenes_are_judged_and_a_mirrored_row_has_the_mirrored_plans():
     frames = tiny_frames(1, 20)
     both, flipped = planner_frames(frames, RowChoice(mirror=True))
-    config = JudgingConfig(others=3, bent=2, like_rows=4)
-    judged = judge(frames, both, flipped, near_the_human, config, seed=0)
-    assert judged.plans.shape == (40, 6, 8, 3) and judged.subscores.shape == (40, 6, len(SUBSCORES))
-    scored = np.isfinite(judged.subscores).all(axis=(1, 2))
+    config = ProposalScoringConfig(num_retrieved=3, num_perturbed=2, neighbor_window=4)
+    scored = score_proposals(frames, both, flipped, near_the_human, config, seed=0)
+    assert scored.plans.shape == (40, 6, 8, 3) and scored.subscores.shape == (40, 6, len(SUBSCORES))
+    scored = np.isfinite(scored.subscores).all(axis=(1, 2))
     assert np.flatnonzero(scored).tolist() == [*range(4, 10), *range(24, 30)]   # 3 before, 10 after; the first is not scored
-    assert np.array_equal(judged.plans[20:, :, :, 1], -judged.plans[:20, :, :, 1])
-    assert np.array_equal(judged.plans[:20, -1], frames.future) and np.allclose(judged.subscores[4:10, -1], 1.0)
-    assert judge(frames, both, flipped, None, config, seed=0) is None
+    assert np.array_equal(scored.plans[20:, :, :, 1], -scored.plans[:20, :, :, 1])
+    assert np.array_equal(scored.plans[:20, -1], frames.future) and np.allclose(scored.subscores[4:10, -1], 1.0)
+    assert score_proposals(frames, both, flipped, None, config, seed=0) is None
 
 
 def test_judged_plans_start_at_the_rows_own_speed_and_are_drawn_from_the_seed():
     frames = tiny_frames(1, 20)
-    config = JudgingConfig(others=8, bent=4, like_rows=3)
+    config = ProposalScoringConfig(num_retrieved=8, num_perturbed=4, neighbor_window=3)
     plans = draw_plans(frames, config, np.random.default_rng(1))
     along = plans[:, :8, 0, 0] - 0.5 * frames.velocity[:, :1]
     assert np.abs(along).max() < 0.2 and len(np.unique(plans[5, :, -1, 1].round(3))) > 4
@@ -287,21 +287,21 @@ def test_judged_plans_start_at_the_rows_own_speed_and_are_drawn_from_the_seed():
 def test_a_score_head_learns_the_sub_scores_of_its_judged_plans(tmp_path):
     frames = tiny_frames(1, 30)
     whole, flipped = planner_frames(frames, RowChoice())
-    judged = judge(frames, whole, flipped, near_the_human, JudgingConfig(others=6, bent=3, like_rows=20), seed=0)
-    place = RunPlace(LaunchConfig(threads=1), tmp_path / "runs", "judged", 0)
-    planner_arrays(whole, SMALL_PLANNER, judged).save(place.arrays("planner"))
-    config = {"kind": "planner", "parts": {"planner": SMALL_PLANNER}, "arrays": str(place.arrays("planner")),
+    scored = score_proposals(frames, whole, flipped, near_the_human, ProposalScoringConfig(num_retrieved=6, num_perturbed=3, neighbor_window=20), seed=0)
+    training = TrainingRuns(LaunchConfig(threads=1), tmp_path / "runs", "scored", 0)
+    planner_arrays(whole, SMALL_PLANNER, scored).save(training.arrays("planner"))
+    config = {"kind": "planner", "parts": {"planner": SMALL_PLANNER}, "arrays": str(training.arrays("planner")),
               "fit": FitConfig(steps=150, batch=16, learning_rate=1e-2), "imitation": None,
-              "judging": JudgingConfig(weight=2.0), "out": str(tmp_path / "out")}
-    place.launch("planner", planner_loop, config)
+              "proposal_scoring": ProposalScoringConfig(weight=2.0), "out": str(tmp_path / "out")}
+    training.launch("planner", planner_loop, config)
     planner = load_planner(tmp_path / "out", "planner")
     arrays = planner_arrays(whole, SMALL_PLANNER)
     with torch.no_grad():
         images, camera, status = map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status))
         scene = planner.scene(images, planner.ground.places(camera), status)
-        said = planner.scorer(torch.from_numpy(judged.plans), scene).sigmoid().numpy()
-    valid = np.isfinite(judged.subscores)
-    target = judged.subscores[valid]
+        said = planner.scorer(torch.from_numpy(scored.plans), scene).sigmoid().numpy()
+    valid = np.isfinite(scored.subscores)
+    target = scored.subscores[valid]
     assert planner.config.score_weight == 2.0
     assert np.abs(said[valid] - target).mean() < 0.6 * np.abs(target - target.mean()).mean()
 
@@ -311,14 +311,14 @@ def test_a_scorer_that_scores_nothing_is_an_error():
     whole, flipped = planner_frames(frames, RowChoice())
     for scores in (lambda rows, plans: np.full((*plans.shape[:2], 6), np.nan), lambda rows, plans: np.ones((2, 3, 6))):
         with pytest.raises(ConfigError, match="no usable sub-scores"):
-            judge(frames, whole, flipped, scores, JudgingConfig(), 0)
+            score_proposals(frames, whole, flipped, scores, ProposalScoringConfig(), 0)
 
 
 def test_judged_plans_are_kept_and_found_again(tmp_path):
-    assert Judged.open(tmp_path) is None
+    assert ScoredProposals.open(tmp_path) is None
     plans, subscores = np.ones((2, 3, 8, 3), np.float32), np.full((2, 3, 5), np.nan, np.float32)
-    Judged(plans, subscores).save(tmp_path)
-    assert np.array_equal(Judged.open(tmp_path).plans, plans)
+    ScoredProposals(plans, subscores).save(tmp_path)
+    assert np.array_equal(ScoredProposals.open(tmp_path).plans, plans)
 
 
 def test_images_of_another_shape_than_the_vlms_are_refused():
@@ -381,21 +381,21 @@ def test_a_loss_that_is_no_number_stops_the_run():
 
 def test_a_finished_run_is_not_run_again(tmp_path):
     frames = tiny_frames(1, 12)
-    place = RunPlace(LaunchConfig(threads=1), tmp_path / "runs", "once", 0)
-    arrays_of(frames).save(place.arrays("planner"))
+    training = TrainingRuns(LaunchConfig(threads=1), tmp_path / "runs", "once", 0)
+    arrays_of(frames).save(training.arrays("planner"))
     config = {
         "kind": "planner",
         "parts": {"planner": SMALL_PLANNER},
-        "arrays": str(place.arrays("planner")),
+        "arrays": str(training.arrays("planner")),
         "fit": FitConfig(steps=3, batch=4, report_every=1),
         "imitation": None,
-        "judging": JudgingConfig(),
+        "proposal_scoring": ProposalScoringConfig(),
     }
     for out in ("first", "second"):
-        place.launch("planner_alone", planner_loop, config | {"out": str(tmp_path / out)})
+        training.launch("planner_alone", planner_loop, config | {"out": str(tmp_path / out)})
     history = (tmp_path / "runs" / "once-planner_alone" / "history.jsonl").read_text().splitlines()
     assert len(history) == 3
     first, second = (load_planner(tmp_path / out, "planner") for out in ("first", "second"))
     assert np.array_equal(plan_rows(first, arrays_of(frames)), plan_rows(second, arrays_of(frames)))
-    place.finish(("planner_alone", "planner"), tmp_path / "history")
+    training.finish(("planner_alone", "planner"), tmp_path / "history")
     assert not list((tmp_path / "runs").iterdir()) and Path(tmp_path / "history" / "planner_alone.jsonl").exists()

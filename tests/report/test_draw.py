@@ -58,7 +58,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
          "threads": 1}
         for name, p50 in (("vla", 40.0), ("student", 2.0))], LATENCY)
     tags = [list(items) for items in scenes.tags]
-    write_evaluation(lake.link("evaluation"), scenes, PLANNERS[:-1], plans, scored, tags, EvaluationConfig(),
+    write_evaluation(lake.asset("evaluation"), scenes, PLANNERS[:-1], plans, scored, tags, EvaluationConfig(),
                      latency=latency)
     return lake
 
@@ -72,7 +72,7 @@ def test_the_report_is_one_file_that_asks_nothing_of_a_network(lake: Lake, tmp_p
 
 
 @pytest.mark.parametrize(("piece", "found"), [
-    ('<img src="https://a.b/c.png">', "https://a.b/c.png"), ("<link rel=stylesheet href=//a.b/c.css>", "//a.b/c.css"),
+    ('<img src="https://a.b/c.png">', "https://a.b/c.png"), ("<asset rel=stylesheet href=//a.b/c.css>", "//a.b/c.css"),
     ("<img srcset='big.png 2x'>", "big.png 2x"), ('<object data="a.svg"></object>', "a.svg"),
     ('<style>@import "https://a.b/c.css";</style>', "https://a.b/c.css"), ("<style>@import url(c.css);</style>", "c.css"),
     ("<p style=\"background: url('c.png')\">", "c.png"),
@@ -100,7 +100,7 @@ def test_the_report_says_how_many_scenes_were_scored_and_why_one_was_not(lake: L
 
 
 def test_the_worst_scene_is_the_one_where_the_student_collides(lake: Lake, tmp_path: Path) -> None:
-    cube = score_cube(read_metrics(lake.link("evaluation"), "scores"))
+    cube = score_cube(read_metrics(lake.asset("evaluation"), "scores"))
     worst, best = choose_scenes(cube, "student", 2, 2)
     assert (cube.log_id[worst[0]], cube.frame_index[worst[0]]) == ("log-a", 3)
     assert len({*cube.log_id[worst]}) == len(worst) == len(best) == 2      # one a log
@@ -197,17 +197,17 @@ def test_the_codebook_shows_its_codes_its_pictures_and_its_health(lake: Lake, tm
     columns = {"codes": codes, "codes_valid": np.ones_like(codes, bool)}
     for name, values in columns.items():
         table = table.append_column(name, pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 12))
-    other.link("relabeled").mkdir(parents=True)
+    other.asset("relabeled").mkdir(parents=True)
     table = table.append_column("codebook_version", pa.array(["v"] * len(table)))
-    write_table(table, other.link("relabeled") / "relabeled.parquet", RELABELED)
-    other.link("codebook").mkdir()
-    (other.link("codebook") / "health.json").write_text(
+    write_table(table, other.asset("relabeled") / "relabeled.parquet", RELABELED)
+    other.asset("codebook").mkdir()
+    (other.asset("codebook") / "health.json").write_text(
         json.dumps({"speed_r2": 0.8123, "acceleration_r2": None, "per_token": [1.5, 2]}))
-    cv2.imwrite(str(other.link("codebook") / "what_each_code_does.png"), np.zeros((8, 8, 3), np.uint8))
-    other.link("vla").mkdir()
+    cv2.imwrite(str(other.asset("codebook") / "what_each_code_does.png"), np.zeros((8, 8, 3), np.uint8))
+    other.asset("vla").mkdir()
     by_slot = {"accuracy_by_slot": [0.5] * 11 + [0.91], "majority_accuracy_by_slot": [0.25] * 12,
                "calibration_error_by_slot": [0.07] * 12}
-    (other.link("vla") / "report.json").write_text(
+    (other.asset("vla") / "report.json").write_text(
         json.dumps({"codes": {"rows": 30, "accuracy": 0.53, "majority_accuracy": 0.25, **by_slot}}))
     section = codes_section(other)
     assert isinstance(section, Section)

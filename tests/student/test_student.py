@@ -14,15 +14,15 @@ from models.planners.student import ImitatorConfig, StudentOutput, StudentPlanne
 from ops.planners.checkpoint import load_planner, save_planner
 from ops.planners.fit_planner import ImitationConfig, without_teacher
 from ops.planners.recipe import read_recipe
-from ops.planners.scored_plans import Judged
+from ops.planners.scored_proposals import ScoredProposals
 from ops.planners.training_arrays import planner_frames
 from ops.student.distill import teacher_of
-from ops.training.launch import LaunchConfig
+from ops.training.launch import ComputeConfig
 from ops.vla.code_accuracy import calibration_error, code_accuracy
 from ops.vla.finetune import finetune
 from ops.vla.planner import open_vla
-from ops.vla.teacher import Teacher, judged_plans
-from ops.vla.vlm import read_vlm_apart
+from ops.vla.teacher import TeacherTargets, scored_proposals_for
+from ops.vla.vlm import run_vlm_in_processes
 from storage.errors import ArtifactError
 from tests.worlds.tiny_vla import RECIPE, SMALL_PLANNER, VLA, made, near_the_human, tiny_frames
 
@@ -138,7 +138,7 @@ def test_the_artefacts_hold_what_they_promise():
         "ego_status_mlp/config.json",
         "teacher/teacher.npz",
         "history/vlm.jsonl",
-        "teacher/judged.npz",
+        "teacher/scored_proposals.npz",
         "history/planner.jsonl",
         "config.json",
         "report.json",
@@ -159,7 +159,7 @@ def test_the_artefacts_hold_what_they_promise():
 
 def test_the_reports_measure_the_val_split():
     report, student = made().vla_report, made().student_report
-    assert report.val_rows == student.val_rows == 10 and report.judged_by == student.judged_by == "pdm_score"
+    assert report.val_rows == student.val_rows == 10 and report.scored_by == student.scored_by == "pdm_score"
     assert report.vlm_rows == 48 and report.train_rows == 96  # each row and its mirror image
     assert [item.planner for item in report.planners] == [
         "human",
@@ -197,7 +197,7 @@ def test_the_students_recipe_is_the_planners(tmp_path):
 
 def test_the_teachers_words_are_kept_for_exactly_the_planners_rows():
     frames, flipped = planner_frames(made().train, RECIPE.rows)
-    teacher = Teacher.open(made().vla / "teacher")
+    teacher = TeacherTargets.open(made().vla / "teacher")
     assert teacher.covers(frames, flipped) and teacher.code_logits.shape == (96, 12, 16)
     assert not teacher.covers(frames, ~flipped) and not teacher.covers(frames.take(np.arange(95)), flipped[:95])
 
@@ -205,8 +205,8 @@ def test_the_teachers_words_are_kept_for_exactly_the_planners_rows():
 def test_other_rows_than_the_teachers_are_read_anew_and_say_the_same():
     frames, flipped = planner_frames(made().train, RECIPE.rows)
     fewer = np.arange(5, 96, 9)
-    kept = Teacher.open(made().vla / "teacher")
-    anew = teacher_of(made().vla, open_vla(made().vla), frames.take(fewer), flipped[fewer], LaunchConfig(threads=1))
+    kept = TeacherTargets.open(made().vla / "teacher")
+    anew = teacher_of(made().vla, open_vla(made().vla), frames.take(fewer), flipped[fewer], ComputeConfig(threads=1))
     assert anew.covers(frames.take(fewer), flipped[fewer])
     assert np.allclose(anew.code_logits, kept.code_logits[fewer], atol=2e-3)
     assert np.allclose(anew.memory, kept.memory[fewer], atol=1e-2)
@@ -214,20 +214,20 @@ def test_other_rows_than_the_teachers_are_read_anew_and_say_the_same():
 
 def test_a_student_of_mirrored_rows_keeps_the_teachers_words_and_asks_for_the_mirror_images_alone(tmp_path, monkeypatch):
     frames, flipped = planner_frames(made().train, RECIPE.rows)
-    whole, judged, own = Teacher.open(made().vla / "teacher"), Judged.open(made().vla / "teacher"), np.flatnonzero(~flipped)
+    whole, scored, own = TeacherTargets.open(made().vla / "teacher"), ScoredProposals.open(made().vla / "teacher"), np.flatnonzero(~flipped)
     vla = tmp_path / "vla"
     shutil.copytree(made().vla, vla)
-    kept = Teacher(*(getattr(whole, item.name)[own] for item in fields(Teacher)))
+    kept = TeacherTargets(*(getattr(whole, item.name)[own] for item in fields(TeacherTargets)))
     kept.save(vla / "teacher")
-    Judged(judged.plans[own], judged.subscores[own]).save(vla / "teacher")
+    ScoredProposals(scored.plans[own], scored.subscores[own]).save(vla / "teacher")
     asked = []
-    monkeypatch.setattr("ops.student.distill.read_vlm_apart", lambda folder, images, *rest: asked.append(len(images)) or read_vlm_apart(
+    monkeypatch.setattr("ops.student.distill.run_vlm_in_processes", lambda folder, images, *rest: asked.append(len(images)) or run_vlm_in_processes(
         folder, images, *rest))
-    said = teacher_of(vla, open_vla(vla), frames, flipped, LaunchConfig(threads=1))
+    said = teacher_of(vla, open_vla(vla), frames, flipped, ComputeConfig(threads=1))
     assert asked == [flipped.sum()] and said.covers(frames, flipped)
     assert np.array_equal(said.memory[own], kept.memory) and np.allclose(said.code_logits, whole.code_logits, atol=2e-3)
-    plans = judged_plans(vla, made().train, frames, flipped, None, RECIPE.judging, 0)
-    assert np.array_equal(plans.plans, judged.plans) and np.array_equal(plans.subscores, judged.subscores, equal_nan=True)
+    plans = scored_proposals_for(vla, made().train, frames, flipped, None, RECIPE.proposal_scoring, 0)
+    assert np.array_equal(plans.plans, scored.plans) and np.array_equal(plans.subscores, scored.subscores, equal_nan=True)
 
 
 def test_a_split_without_codes_is_refused(tmp_path):
@@ -240,7 +240,7 @@ def test_a_split_without_codes_is_refused(tmp_path):
             tmp_path,
             VLA,
             score_plans=near_the_human,
-            where=LaunchConfig(threads=1),
+            compute=ComputeConfig(threads=1),
             runs=tmp_path / "runs",
             name="none",
             seed=0,

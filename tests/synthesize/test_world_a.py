@@ -13,8 +13,8 @@ import pytest
 from shapely.geometry import Polygon
 
 from ops.synthesize.film.ground import Palette
+from ops.synthesize.film.mesh_batch import make_mesh_batch
 from ops.synthesize.film.props import parked_cars, place_props
-from ops.synthesize.film.soup import make_soup
 from ops.synthesize.town.town import TownConfig, build_town
 from ops.synthesize.traffic.events import EventKind
 from ops.synthesize.traffic.expert import EAST_SHARE, SHORTEST_EVENT_S, DriveConfig, drive, is_east
@@ -215,4 +215,4 @@ def test_a_camera_that_cannot_be_is_refused(cameras, message):
 def test_a_street_with_nothing_near_can_be_drawn():
     things = place_props(TownConfig(seed=WORLD.seed), Palette())
     nothing = things.take(np.zeros(len(things.model), bool))
-    assert len(make_soup(nothing).corners) == 0
+    assert len(make_mesh_batch(nothing).corners) == 0

@@ -13,8 +13,8 @@ from models.vlm import ActionVlm, VlmConfig
 from ops.latent_actions.learn_actions import learn_actions, read_codebook
 from ops.planners.training_arrays import TrainingArrays
 from ops.training.fit import FitConfig
-from ops.training.launch import LaunchConfig, Session, launch
-from ops.training.runs import RunPlace, TrainingJob
+from ops.training.launch import ComputeConfig, Session, launch
+from ops.training.runs import TrainingJob, TrainingRuns
 from tests.latent_actions.test_learn_actions import recipe
 from tests.worlds.ground_world import drive
 from tests.worlds.tiny_vla import SMALL_VLM, tiny_frames
@@ -38,7 +38,7 @@ def no_ray_left_behind():
 def test_real_workers_train_a_codebook_through_the_same_loop(num_workers, tmp_path, no_ray_left_behind):
     out = tmp_path / "codebook"
     out.mkdir()
-    health = learn_actions(drive(4, seed=1), drive(2, seed=2), out, recipe(8, 12), where=LaunchConfig(num_workers, threads=1),
+    health = learn_actions(drive(4, seed=1), drive(2, seed=2), out, recipe(8, 12), compute=ComputeConfig(num_workers, threads=1),
                            runs=tmp_path / "runs", name="codebook-workers", seed=0)
     rows = [json.loads(line) for line in (out / "history_ego.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(2, 13, 2))
@@ -68,14 +68,14 @@ def counting_loop(config: dict) -> dict:
 
 def test_a_worker_that_dies_is_started_again_from_the_last_checkpoint(tmp_path, no_ray_left_behind):
     found = launch(counting_loop, {"deaths": 1}, name="dies", runs=tmp_path,
-                   where=LaunchConfig(num_workers=1, max_failures=1, threads=1))
+                   compute=ComputeConfig(num_workers=1, max_failures=1, threads=1))
     assert found == {"began_at": 4, "ended_at": 10, "world": 1}
 
 
 def test_a_worker_that_dies_more_often_than_allowed_ends_the_run(tmp_path, no_ray_left_behind):
     with pytest.raises(Exception, match=r"(?i)worker|died|exit"):
         launch(counting_loop, {"deaths": 2}, name="dies", runs=tmp_path,
-               where=replace(LaunchConfig(num_workers=1, threads=1), max_failures=0))
+               compute=replace(ComputeConfig(num_workers=1, threads=1), max_failures=0))
 
 
 def mortal_vlm_loop(config: dict) -> dict:
@@ -114,7 +114,7 @@ def test_two_workers_train_adapters_of_one_vlm_and_a_lost_worker_changes_no_bit(
     for name, die_after in (("whole", None), ("lost", 4)):
         config = {"arrays": str(tmp_path / "arrays"), "out": str(tmp_path / name), "vlm": vlm, "fit": fit, "seed": 0,
                   "die_after": die_after}
-        launch(mortal_vlm_loop, config, name=name, runs=tmp_path / "runs", where=LaunchConfig(num_workers=2, max_failures=1))
+        launch(mortal_vlm_loop, config, name=name, runs=tmp_path / "runs", compute=ComputeConfig(num_workers=2, max_failures=1))
         made[name] = load_file(tmp_path / name / "model.safetensors")
     assert (tmp_path / "runs" / "lost" / "died").exists()
     assert made["whole"].keys() == made["lost"].keys()
@@ -130,16 +130,16 @@ def test_two_workers_train_adapters_of_one_vlm_and_a_lost_worker_changes_no_bit(
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_trainings_side_by_side_give_what_they_give_in_turn(at_once, tmp_path):
-    place = RunPlace(LaunchConfig(at_once=at_once), tmp_path, "two", seed=3)
-    place.launch_all([TrainingJob(part, writing_loop, {"out": str(tmp_path / part)}) for part in ("left", "right")])
+    training = TrainingRuns(ComputeConfig(at_once=at_once), tmp_path, "two", seed=3)
+    training.launch_all([TrainingJob(part, writing_loop, {"out": str(tmp_path / part)}) for part in ("left", "right")])
     found = [(tmp_path / part).read_text() for part in ("left", "right")]
     assert found[0] == found[1] == "0.0043"
 
 
 def test_an_error_in_one_of_several_trainings_is_raised(tmp_path):
-    place = RunPlace(LaunchConfig(at_once=2), tmp_path, "two", seed=3)
+    training = TrainingRuns(ComputeConfig(at_once=2), tmp_path, "two", seed=3)
     with pytest.raises(Exception, match="no_such_folder"):
-        place.launch_all([TrainingJob("left", writing_loop, {"out": str(tmp_path / "left")}),
+        training.launch_all([TrainingJob("left", writing_loop, {"out": str(tmp_path / "left")}),
                           TrainingJob("right", writing_loop, {"out": str(tmp_path / "no_such_folder" / "x")})])
 
 

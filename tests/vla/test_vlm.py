@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer, LogitsProce
 from models.vlm import ActionVlm, VlmConfig
 from models.vlm_inputs import CODE_COUNT, VlmInputs, VlmProcessor, prompts, rope_positions
 from ops.training.fit import FitConfig, fit
-from ops.vla.vlm import code_loss, read_vlm, vlm_inputs
+from ops.vla.vlm import code_loss, run_vlm, vlm_inputs
 from storage.errors import ConfigError
 from tests.worlds.tiny_vla import SMALL_VLM, tiny_frames
 
@@ -162,8 +162,8 @@ def test_a_frozen_vision_tower_keeps_nothing_for_a_backward_pass(inputs, tmp_pat
 
 def test_rows_do_not_touch_each_other(vlm):
     frames = tiny_frames(1, 5)
-    together = read_vlm(vlm, frames.images, frames.status, batch=5)
-    alone = read_vlm(vlm, frames.images[2:3], frames.status[2:3])
+    together = run_vlm(vlm, frames.images, frames.status, batch=5)
+    alone = run_vlm(vlm, frames.images[2:3], frames.status[2:3])
     assert np.allclose(together.visual[2], alone.visual[0], atol=1e-2)
     assert np.array_equal(together.codes[2], alone.codes[0])
 
@@ -300,7 +300,7 @@ def test_it_overfits_eight_rows():
         )
 
     fit(session, vlm, loss_of, 8, FitConfig(steps=100, batch=8, learning_rate=1e-2, weight_decay=0.0), seed=0)
-    assert np.array_equal(read_vlm(vlm, frames.images, frames.status).codes, codes.numpy())
+    assert np.array_equal(run_vlm(vlm, frames.images, frames.status).codes, codes.numpy())
 
 
 def test_codes_that_do_not_exist_do_not_count():

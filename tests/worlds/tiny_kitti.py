@@ -45,7 +45,7 @@ def _stamp(time_s: float) -> str:
 
 
 def _oxts(time_s: np.ndarray) -> np.ndarray:
-    """(n, 30) readings of the unit: place by the Mercator projection, motion by the rigid body."""
+    """(n, 30) vlm_outputs of the unit: place by the Mercator projection, motion by the rigid body."""
     pose = rear_axle_pose(time_s)
     lever_x, lever_y = UNIT_IN_REAR_AXLE
     cos, sin = np.cos(pose[:, 2]), np.sin(pose[:, 2])

@@ -32,10 +32,10 @@ def write_tiny_lake(root: Path) -> Lake:
     """Write the logs' frames and tables; each artefact gets a lineage file as the pipeline would."""
     lake = Lake(root)
     for log_id, (split, speed) in LOGS.items():
-        for link in ("frames", "trajectories"):
-            folder = lake.log(link, log_id)
+        for asset in ("frames", "trajectories"):
+            folder = lake.log(asset, log_id)
             folder.mkdir(parents=True)
-            (folder / "lineage.json").write_text(json.dumps(asdict(Lineage(f"{link}/{log_id}", "0", {}, {}, "0"))))
+            (folder / "lineage.json").write_text(json.dumps(asdict(Lineage(f"{asset}/{log_id}", "0", {}, {}, "0"))))
         along = speed * 0.5 * np.arange(FRAMES) + 20.0
         index = np.arange(FRAMES, dtype=np.int32)
         write_frames(lake.log("frames", log_id), log_id, [CameraFrames(

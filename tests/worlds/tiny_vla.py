@@ -16,11 +16,11 @@ from models.planners.fusion import FusionConfig
 from models.planners.planner import PlannerConfig
 from models.vlm import VlmConfig
 from ops.planners.recipe import PlannerRecipe
-from ops.planners.scored_plans import JudgingConfig
+from ops.planners.scored_proposals import ProposalScoringConfig
 from ops.planners.training_arrays import RowChoice
 from ops.student.distill import StudentConfig, StudentReport, distill
 from ops.training.fit import FitConfig
-from ops.training.launch import LaunchConfig
+from ops.training.launch import ComputeConfig
 from ops.vla.finetune import VlaConfig, VlaReport, finetune
 from storage.camera import Camera, camera_numbers
 from storage.dataset import FrameSet
@@ -36,7 +36,7 @@ RECIPE = PlannerRecipe(
     planner=SMALL_PLANNER,
     fit=FitConfig(steps=6, batch=8, report_every=2),
     rows=RowChoice(mirror=True),
-    judging=JudgingConfig(others=2, bent=2, like_rows=5),
+    proposal_scoring=ProposalScoringConfig(num_retrieved=2, num_perturbed=2, neighbor_window=5),
 )
 VLA = VlaConfig(
     image_hw=(HEIGHT, WIDTH),
@@ -110,7 +110,7 @@ def near_the_human(rows: FrameSet, plans_NK83: np.ndarray) -> np.ndarray:
 def made() -> Made:
     """A VLA and a student, trained for a few steps."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-vla-"))
-    train, val, here = tiny_frames(), tiny_frames(1, seed=1, prefix="val"), LaunchConfig(threads=1)
+    train, val, here = tiny_frames(), tiny_frames(1, seed=1, prefix="val"), ComputeConfig(threads=1)
     for name in ("vla", "student"):
         (folder / name).mkdir()
     vla = finetune(
@@ -119,7 +119,7 @@ def made() -> Made:
         folder / "vla",
         VLA,
         score_plans=near_the_human,
-        where=here,
+        compute=here,
         runs=folder / "runs",
         name="vla-test",
         seed=0,
@@ -131,7 +131,7 @@ def made() -> Made:
         folder / "student",
         STUDENT,
         score_plans=near_the_human,
-        where=here,
+        compute=here,
         runs=folder / "runs",
         name="student-test",
         seed=0,

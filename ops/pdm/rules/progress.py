@@ -1,4 +1,4 @@
-"""Places along the centreline: progress, and keeping to the lane. Not how progress is normalised: see aggregate.py.
+"""RunTarget along the centreline: progress, and keeping to the lane. Not how progress is normalised: see aggregate.py.
 
 Source: PDM_SPEC 1.7 (navsim pdm_scorer.py `_calculate_progress`, `_calculate_lane_keeping`; GEOS LengthIndexOfPoint).
 """

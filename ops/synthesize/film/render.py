@@ -12,8 +12,8 @@ import numpy as np
 
 from ops.synthesize.film.camera import Camera
 from ops.synthesize.film.ground import METRES_PER_PIXEL, Ground
+from ops.synthesize.film.mesh_batch import MeshBatch, make_mesh_batch, pick
 from ops.synthesize.film.props import Things
-from ops.synthesize.film.soup import Soup, make_soup, pick
 
 NEAR_M = 0.2
 CASTERS = ("sedan", "hatchback", "van", "truck", "person", "cyclist", "tree", "post", "cone")    # have a shadow
@@ -48,7 +48,7 @@ class Casters:
 class Renderer:
     """A camera in a town under a light; `render` gives one frame."""
 
-    def __init__(self, camera: Camera, ground: Ground, static: Soup, casters: Casters, light: Light, seed: int) -> None:
+    def __init__(self, camera: Camera, ground: Ground, static: MeshBatch, casters: Casters, light: Light, seed: int) -> None:
         self.camera, self.ground, self.light = camera, ground, light
         self.sun = np.array(light.sun, np.float32)
         self.tint, self.horizon = np.array(light.tint, np.float32), np.array(light.horizon, np.float32)
@@ -63,7 +63,7 @@ class Renderer:
         self._turn = camera.to_ego[:3, :3].astype(np.float32)
         self._eye = camera.to_ego[:3, 3]
 
-    def render(self, ego: np.ndarray, moving: list[Soup], casters: Casters) -> np.ndarray:
+    def render(self, ego: np.ndarray, moving: list[MeshBatch], casters: Casters) -> np.ndarray:
         """Image (H, W, 3) uint8 RGB from the ego pose (3,) with what moves and its shadows."""
         image = np.empty((self.camera.height, self.camera.width, 3), np.uint8)
         cos, sin = np.cos(ego[2]), np.sin(ego[2])
@@ -72,36 +72,36 @@ class Renderer:
         turn = (to_world @ self._turn).astype(np.float32)               # camera frame -> world
         self._draw_sky(image, ego)
         self._draw_ground(image, ego, [self.casters, casters], eye, turn)
-        self._draw_quads(image, [self._seen(soup, eye, turn) for soup in (self.static, *map(self._lit, moving))])
+        self._draw_quads(image, [self._seen(batch, eye, turn) for batch in (self.static, *map(self._lit, moving))])
         return image
 
-    def _lit(self, soup: Soup) -> Soup:
-        """The soup with its colours as they look under the light, without haze."""
-        sunny = np.maximum(soup.normal @ self.sun, 0.0)
+    def _lit(self, batch: MeshBatch) -> MeshBatch:
+        """The batch with its colours as they look under the light, without haze."""
+        sunny = np.maximum(batch.normal @ self.sun, 0.0)
         brightness = (self.light.ambient + self.light.direct * sunny)[:, None] * self.tint
-        return replace(soup, colour=np.where(soup.luminous[:, None], soup.colour, soup.colour * brightness))
+        return replace(batch, colour=np.where(batch.luminous[:, None], batch.colour, batch.colour * brightness))
 
-    def _seen(self, soup: Soup, eye: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _seen(self, batch: MeshBatch, eye: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Camera-frame corners (m, 4, 3), hazy colours (m, 3) and distances (m,) of the quads that face the camera."""
-        away_x, away_y = soup.place[:, 0] - eye[0], soup.place[:, 1] - eye[1]
+        away_x, away_y = batch.place[:, 0] - eye[0], batch.place[:, 1] - eye[1]
         distance = np.sqrt(away_x * away_x + away_y * away_y)
         ahead = away_x * turn[0, 2] + away_y * turn[1, 2]
         side = np.abs(away_x * turn[0, 0] + away_y * turn[1, 0])
         wide = 0.53 / self.camera.focal_share                           # tangent of half the view, and a little
-        chosen = np.flatnonzero((distance < soup.reach_m) & (ahead > -soup.radius_m)
-                                & (side < np.maximum(ahead, 0) * wide + 2.0 + 1.8 * soup.radius_m))
-        rows, which = pick(soup, chosen)
+        chosen = np.flatnonzero((distance < batch.reach_m) & (ahead > -batch.radius_m)
+                                & (side < np.maximum(ahead, 0) * wide + 2.0 + 1.8 * batch.radius_m))
+        rows, which = pick(batch, chosen)
         distance = distance[chosen][which]
-        keep = distance < soup.detail_m[rows]
+        keep = distance < batch.detail_m[rows]
         rows, distance = rows[keep], distance[keep]
-        toward = soup.corners[rows, 0] - eye
-        normal = soup.normal[rows]
+        toward = batch.corners[rows, 0] - eye
+        normal = batch.normal[rows]
         keep = toward[:, 0] * normal[:, 0] + toward[:, 1] * normal[:, 1] + toward[:, 2] * normal[:, 2] < 0
         rows, distance = rows[keep], distance[keep]
         clear = np.exp(-distance / self.light.haze_m)
-        clear = np.where(soup.luminous[rows], np.sqrt(clear), clear)[:, None]
-        corners = ((soup.corners[rows] - eye).reshape(-1, 3) @ turn).reshape(-1, 4, 3)
-        return corners, soup.colour[rows] * clear + self.horizon * (1 - clear), distance
+        clear = np.where(batch.luminous[rows], np.sqrt(clear), clear)[:, None]
+        corners = ((batch.corners[rows] - eye).reshape(-1, 3) @ turn).reshape(-1, 4, 3)
+        return corners, batch.colour[rows] * clear + self.horizon * (1 - clear), distance
 
     def _draw_quads(self, image: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
         corners, colour, distance = (np.concatenate([part[i] for part in parts]) for i in range(3))
@@ -239,4 +239,4 @@ def _round_noise(rng: np.random.Generator, shape: tuple[int, int], size: tuple[i
     return wide[:, margin:margin + size[1]]
 
 
-__all__ = ["Casters", "Light", "Renderer", "make_casters", "make_soup"]
+__all__ = ["Casters", "Light", "Renderer", "make_casters", "make_mesh_batch"]

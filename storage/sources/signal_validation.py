@@ -18,7 +18,7 @@ JUMP_SLACK_M = 5.0      # a pose may lie this much farther from its predecessor 
 GAP_US = 1_500_000      # after a longer gap the speeds at its ends say nothing about the way between
 
 
-def require_sound(signals: Signals, log_id: str, file: Path) -> Signals:
+def validate_signals(signals: Signals, log_id: str, file: Path) -> Signals:
     """Return `signals` if they could be real, else raise SourceError naming the log and the first bad frame."""
     def refuse(rows: np.ndarray, what: str, expected: str, found: np.ndarray, do: str) -> None:
         if rows.any():
@@ -60,7 +60,7 @@ def require_logs(raw: Path, paths: Iterable[Path], layout: str) -> list[Path]:
     return found
 
 
-def damage_explained(method: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_parse_errors(method: Callable[..., Any]) -> Callable[..., Any]:
     """A reader's method that answers fields of another shape or kind than its format has with SourceError.
 
     Raw logs are foreign data: whatever is wrong in one must set that log aside and not stop the others.

@@ -1,21 +1,21 @@
-"""A chain with a world of a few short logs, for tests of ingest. Its preset has only what ingest reads."""
+"""A pipeline with a world of a few short logs, for tests of ingest. Its preset has only what ingest reads."""
 
 from dataclasses import dataclass, field
 
 import dagster as dg
 
 from assets import frames, raw_logs, trajectories
-from assets.chain.chain import Chain, RawLogs
 from assets.chain.per_log import LOGS, range_tags
+from assets.chain.pipeline import PipelineResource, RawLogs
 from ops.ingest.decode import FrameConfig
 from ops.ingest.extract import ExtractConfig
 from ops.synthesize.world import WorldConfig
-from storage.lake import PER_LOG_LINKS
+from storage.lake import PER_LOG_ASSETS
 
 
 @dataclass(frozen=True)
 class TinyPreset:
-    """What the links of ingest read of a preset."""
+    """What the assets of ingest read of a preset."""
 
     scale: str = "tiny"
     seed: int = 0
@@ -30,8 +30,8 @@ class TinyPreset:
 TINY = TinyPreset()
 
 
-class TinyChain(Chain):
-    """A chain with TinyPreset."""
+class TinyPipeline(PipelineResource):
+    """A pipeline with TinyPreset."""
 
     def preset(self):
         """Only for ingest."""
@@ -41,18 +41,18 @@ class TinyChain(Chain):
 MODULES = [raw_logs, frames, trajectories]
 
 
-def tiny_chain(lake, source="openscene", raw="") -> TinyChain:
-    """A chain over a lake in a test's folder; without `raw`, the tiny embedded world."""
-    return TinyChain(scale="tiny", source=source, raw=str(raw), lake_root=str(lake))
+def tiny_pipeline(lake, source="openscene", raw="") -> TinyPipeline:
+    """A pipeline over a lake in a test's folder; without `raw`, the tiny embedded world."""
+    return TinyPipeline(scale="tiny", source=source, raw=str(raw), lake_root=str(lake))
 
 
-def ingest(chain: Chain, instance: dg.DagsterInstance, log_ids=None, links=PER_LOG_LINKS) -> dg.ExecuteInProcessResult:
-    """Run links of ingest over some logs of the chain (default: all) as one run."""
+def ingest(pipeline: PipelineResource, instance: dg.DagsterInstance, log_ids=None, assets=PER_LOG_ASSETS) -> dg.ExecuteInProcessResult:
+    """Run assets of ingest over some logs of the pipeline (default: all) as one run."""
     definitions = dg.Definitions(
-        assets=dg.load_assets_from_modules(MODULES), resources={"chain": chain}, executor=dg.in_process_executor,
+        assets=dg.load_assets_from_modules(MODULES), resources={"pipeline": pipeline}, executor=dg.in_process_executor,
         asset_checks=dg.load_asset_checks_from_modules(MODULES),
-        jobs=[dg.define_asset_job("tiny", selection=dg.AssetSelection.assets(*links))])
-    log_ids = log_ids or RawLogs(chain).ids
+        jobs=[dg.define_asset_job("tiny", selection=dg.AssetSelection.assets(*assets))])
+    log_ids = log_ids or RawLogs(pipeline).ids
     instance.add_dynamic_partitions(LOGS.name, [log for log in log_ids if log not in
                                                 instance.get_dynamic_partitions(LOGS.name)])
     return definitions.resolve_job_def("tiny").execute_in_process(

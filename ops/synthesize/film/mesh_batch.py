@@ -34,7 +34,7 @@ _IS_LUMINOUS = np.isin(np.arange(ROLES), LUMINOUS)
 
 
 @dataclass(frozen=True, slots=True)
-class Soup:
+class MeshBatch:
     """Quads of n things; quads of one thing lie together and later ones are drawn over earlier ones."""
 
     corners: np.ndarray         # (m, 4, 3) float32 world
@@ -48,7 +48,7 @@ class Soup:
     reach_m: np.ndarray         # (n,) float32 drawn only when nearer
 
 
-def make_soup(things: Things, stride: np.ndarray | None = None) -> Soup:
+def make_mesh_batch(things: Things, stride: np.ndarray | None = None) -> MeshBatch:
     """Expand things; `stride` (n,) in [-1, 1] swings the limbs of walkers."""
     model = np.array([_INDEX[name] for name in things.model], int)      # int also where nothing is near
     size = things.size_m.astype(np.float32)
@@ -65,26 +65,26 @@ def make_soup(things: Things, stride: np.ndarray | None = None) -> Soup:
     corners[..., 1] = local[..., 0] * sin + local[..., 1] * cos + foot[:, 1:2]
     corners[..., 2] = local[..., 2] + foot[:, 2:]
     role = _ROLE[model][used]
-    return Soup(corners, _normals(corners), things.colour[thing, role].astype(np.float32), _IS_LUMINOUS[role],
+    return MeshBatch(corners, _normals(corners), things.colour[thing, role].astype(np.float32), _IS_LUMINOUS[role],
                 _DETAIL[model][used], np.concatenate([[0], np.cumsum(used.sum(axis=1))]),
                 things.position[:, :2].astype(np.float32), 0.75 * size[:, :2].max(axis=1), _REACH[model])
 
 
-def join_soups(soups: list[Soup]) -> Soup:
+def join_soups(soups: list[MeshBatch]) -> MeshBatch:
     """All of several, in order."""
-    fields = [np.concatenate([getattr(soup, name) for soup in soups]) for name in Soup.__slots__]
-    starts = np.cumsum([0, *(soup.first[-1] for soup in soups[:-1])])
-    ends = [soup.first[1:] + start for soup, start in zip(soups, starts, strict=True)]
-    fields[Soup.__slots__.index("first")] = np.concatenate([[0], *ends])
-    return Soup(*fields)
+    fields = [np.concatenate([getattr(batch, name) for batch in soups]) for name in MeshBatch.__slots__]
+    starts = np.cumsum([0, *(batch.first[-1] for batch in soups[:-1])])
+    ends = [batch.first[1:] + start for batch, start in zip(soups, starts, strict=True)]
+    fields[MeshBatch.__slots__.index("first")] = np.concatenate([[0], *ends])
+    return MeshBatch(*fields)
 
 
-def pick(soup: Soup, things: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pick(batch: MeshBatch, things: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows (m',) of the quads of the chosen things (indices), and for each the position in `things`."""
-    count = soup.first[things + 1] - soup.first[things]
+    count = batch.first[things + 1] - batch.first[things]
     which = np.repeat(np.arange(len(things)), count)
     begin = np.cumsum(count) - count
-    return np.arange(count.sum()) - begin[which] + soup.first[things][which], which
+    return np.arange(count.sum()) - begin[which] + batch.first[things][which], which
 
 
 def _normals(corners: np.ndarray) -> np.ndarray:

@@ -7,10 +7,10 @@ import numpy as np
 
 from ops.synthesize.film.camera import Camera
 from ops.synthesize.film.ground import Palette, paint_ground
+from ops.synthesize.film.mesh_batch import MeshBatch, make_mesh_batch
 from ops.synthesize.film.props import CAR_COLOURS, Things, colours, join_things, place_props
 from ops.synthesize.film.render import Casters, Light, Renderer, make_casters
 from ops.synthesize.film.shapes import VEHICLE_KINDS, Role
-from ops.synthesize.film.soup import Soup, make_soup
 from ops.synthesize.town.signals import AMBER, GREEN, RED
 from ops.synthesize.town.town import Town, TownConfig
 from ops.synthesize.traffic.events import CYCLIST, HAZARD
@@ -38,7 +38,7 @@ def weather(rng: np.random.Generator) -> Light:
     return Light("evening", sun, 0.56, 0.52, (1.0, 0.86, 0.68), (88, 108, 156), (244, 196, 148), 300.0, 0.40, True)
 
 
-def film(town: Town, recording: Recording, cameras: list[Camera], palette: Palette, light: Light,
+def render_log(town: Town, recording: Recording, cameras: list[Camera], palette: Palette, light: Light,
          rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
     """For each frame of the recording one image (H, W, 3) uint8 RGB a camera."""
     scenery, signals, casters = _still(town.config, palette)
@@ -59,7 +59,7 @@ def film(town: Town, recording: Recording, cameras: list[Camera], palette: Palet
         swing = np.concatenate([np.zeros(len(cars.model)), stride, np.zeros(len(lamps.model) + len(cones.model))])
         near = _near(things, here)
         things = things.take(near)
-        moving, shadows = [make_soup(things, swing[near])], make_casters(things)
+        moving, shadows = [make_mesh_batch(things, swing[near])], make_casters(things)
         yield tuple(renderer.render(recording.pose[frame, 0], moving, shadows) for renderer in renderers)
 
 
@@ -69,11 +69,11 @@ def _near(things: Things, here: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=2)
-def _still(config: TownConfig, palette: Palette) -> tuple[Soup, Things, Casters]:
+def _still(config: TownConfig, palette: Palette) -> tuple[MeshBatch, Things, Casters]:
     """What stands still as quads, the signals, and the shadows; kept for the process."""
     things = place_props(config, palette)
     is_signal = things.model == "signal"
-    return make_soup(things.take(~is_signal)), things.take(is_signal), make_casters(things)
+    return make_mesh_batch(things.take(~is_signal)), things.take(is_signal), make_casters(things)
 
 
 def _cars(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> Things:
@@ -128,4 +128,4 @@ def _lit_signals(signals: Things, rows: np.ndarray, states: np.ndarray) -> Thing
     return Things(signals.model, signals.position, signals.yaw_rad, signals.size_m, colour, signals.light)
 
 
-__all__ = ["film", "weather"]
+__all__ = ["render_log", "weather"]

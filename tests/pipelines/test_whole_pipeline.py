@@ -1,4 +1,4 @@
-"""The whole chain at scale smoke, as a person runs it: once for real, then what follows from it."""
+"""The whole pipeline at scale smoke, as a person runs it: once for real, then what follows from it."""
 
 import json
 import os
@@ -15,17 +15,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from assets.chain.asset_specs import LINKS
+from assets.chain.asset_specs import ASSET_SPECS
 from ops.report.offline import outside_of
 from pipelines.cli import main
 from pipelines.commands.lineage import logs_behind
 from pipelines.commands.run import open_instance
 from pipelines.definitions import definitions
-from pipelines.environment import Places
-from pipelines.resources import chain_at
+from pipelines.environment import RunTarget
+from pipelines.resources import pipeline_for
 from storage.artifact import read_checks, read_lineage, record_checks
 from storage.frame_store import frame_info, read_frames
-from storage.lake import PER_LOG_LINKS, Lake
+from storage.lake import PER_LOG_ASSETS, Lake
 from storage.trajectory_table import CODES_PER_ROW, read_table
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """The root of a checkout in which the chain has run once; the working directory of every test here."""
+    """The root of a checkout in which the pipeline has run once; the working directory of every test here."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
@@ -59,10 +59,10 @@ def run_ids(checkout) -> list[str]:
 
 
 def test_every_link_is_made_with_its_lineage_and_the_report_opens_offline(lake):
-    for link in LINKS:
-        if link not in PER_LOG_LINKS:
-            assert read_lineage(lake.link(link)).version
-    page = (lake.link("report") / "report.html").read_text()
+    for asset in ASSET_SPECS:
+        if asset not in PER_LOG_ASSETS:
+            assert read_lineage(lake.asset(asset)).version
+    page = (lake.asset("report") / "report.html").read_text()
     assert "student" in page and outside_of(page) == []
 
 
@@ -75,16 +75,16 @@ def test_a_second_run_does_no_work_and_says_so(checkout, capsys):
 
 
 def test_one_frame_can_be_followed_through_every_link(lake):
-    scores = pq.read_table(lake.link("evaluation") / "scores.parquet")
+    scores = pq.read_table(lake.asset("evaluation") / "scores.parquet")
     log, frame = scores["log_id"][0].as_py(), scores["frame_index"][0].as_py()
 
     info = frame_info(lake.log("frames", log)).cameras[0]
     table = read_table(lake.log("trajectories", log), "trajectories")
     row = table.filter(pc.field("frame_index") == frame).to_pylist()[0]
-    labelled = pq.read_table(lake.link("relabeled") / "relabeled.parquet", filters=[
+    labelled = pq.read_table(lake.asset("relabeled") / "relabeled.parquet", filters=[
         ("log_id", "=", log), ("frame_index", "=", frame)]).to_pylist()
     scored = scores.filter((pc.field("log_id") == log) & (pc.field("frame_index") == frame))
-    plans = pq.read_table(lake.link("evaluation") / "plans.parquet", filters=[
+    plans = pq.read_table(lake.asset("evaluation") / "plans.parquet", filters=[
         ("log_id", "=", log), ("frame_index", "=", frame)])
 
     image = read_frames(lake.log("frames", log), np.array([frame]))[0]
@@ -92,7 +92,7 @@ def test_one_frame_can_be_followed_through_every_link(lake):
     assert info.timestamp_us[list(info.frame_index).index(frame)] == row["timestamp_us"]
     assert len(labelled) == 1 and labelled[0]["x_m"] == row["x_m"]
     assert len(labelled[0]["codes"]) == CODES_PER_ROW and all(labelled[0]["codes_valid"])
-    assert labelled[0]["codebook_version"] == read_lineage(lake.link("codebook")).version
+    assert labelled[0]["codebook_version"] == read_lineage(lake.asset("codebook")).version
     assert {"human", "student", "vla", "planner_alone", "constant_velocity"} <= set(scored["planner"].to_pylist())
     human = plans.filter(pc.field("planner") == "human")["plan_xyyaw"][0].as_py()
     np.testing.assert_allclose(human, row["future_xyyaw"], atol=1e-5)
@@ -103,55 +103,55 @@ def test_the_student_descends_from_every_training_log(lake):
 
 
 def test_the_evaluation_also_drives_a_town_that_no_training_link_has_seen(lake):
-    table = pq.read_table(lake.link("evaluation") / "zero_shot.parquet")
+    table = pq.read_table(lake.asset("evaluation") / "zero_shot.parquet")
     assert {"stopped", "ego_status_mlp", "student", "student_blank", "vla_shuffled"} <= set(table["planner"].to_pylist())
-    assert read_lineage(lake.link("evaluation")).parents["zero_shot"] == read_lineage(lake.link("zero_shot")).version
-    other = Lake(lake.link("zero_shot")).log_ids("trajectories")
+    assert read_lineage(lake.asset("evaluation")).parents["zero_shot"] == read_lineage(lake.asset("zero_shot")).version
+    other = Lake(lake.asset("zero_shot")).log_ids("trajectories")
     assert other and not set(other) & set(lake.log_ids("trajectories"))
-    assert "zero_shot" not in read_lineage(lake.link("student")).parents
+    assert "zero_shot" not in read_lineage(lake.asset("student")).parents
 
 
 def test_the_data_version_of_each_asset_is_its_artefacts_and_nothing_is_stale(checkout, lake):
     from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
     from dagster._core.loader import LoadingContextForTest
 
-    graph = definitions(chain_at(Places("smoke", "openscene", "", "lake/smoke"))).resolve_asset_graph()
+    graph = definitions(pipeline_for(RunTarget("smoke", "openscene", "", "lake/smoke"))).resolve_asset_graph()
     with open_instance() as instance:
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
-        for link in LINKS:
-            if link in PER_LOG_LINKS:
+        for asset in ASSET_SPECS:
+            if asset in PER_LOG_ASSETS:
                 continue
-            record = instance.get_latest_data_version_record(dg.AssetKey(link))
-            assert record.asset_materialization.tags["dagster/data_version"] == read_lineage(lake.link(link)).version
-            assert resolver.get_status(dg.AssetKey(link)) is StaleStatus.FRESH, (
-                link, [cause.reason for cause in resolver.get_stale_causes(dg.AssetKey(link))])
+            record = instance.get_latest_data_version_record(dg.AssetKey(asset))
+            assert record.asset_materialization.tags["dagster/data_version"] == read_lineage(lake.asset(asset)).version
+            assert resolver.get_status(dg.AssetKey(asset)) is StaleStatus.FRESH, (
+                asset, [cause.reason for cause in resolver.get_stale_causes(dg.AssetKey(asset))])
 
 
 def test_every_asset_shows_a_picture_or_a_table_that_is_small(checkout):
     with open_instance() as instance:
-        for link in LINKS:
-            records = instance.fetch_materializations(dg.AssetKey(link), limit=100).records
+        for asset in ASSET_SPECS:
+            records = instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
             metadata = [value for record in records for value in record.asset_materialization.metadata.values()]
             shown = [value for value in metadata if isinstance(value, dg.TableMetadataValue)
                      or "data:image/" in str(value.value)]
-            assert shown, link
-            assert all(len(str(value.value)) < 100_200 for value in metadata), link
+            assert shown, asset
+            assert all(len(str(value.value)) < 100_200 for value in metadata), asset
 
 
 def test_dagster_materializes_the_student_in_the_words_of_its_manual(checkout, lake):
-    before = read_lineage(lake.link("student"))
+    before = read_lineage(lake.asset("student"))
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "LATENTVLA_SCALE": "smoke"}
     found = subprocess.run(["dagster", "asset", "materialize", "--select", "student"], cwd=checkout, env=environment,
                            capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr[-2000:]
     assert "student is current" in found.stderr + found.stdout
-    assert read_lineage(lake.link("student")) == before
+    assert read_lineage(lake.asset("student")) == before
 
 
 def test_a_training_link_refuses_inputs_whose_checks_failed_another_day(checkout, lake, capsys):
-    kept = read_checks(lake.link("relabeled"))
-    record_checks(lake.link("relabeled"), {"codes_in_range": False})
-    lineage = lake.link("student") / "lineage.json"
+    kept = read_checks(lake.asset("relabeled"))
+    record_checks(lake.asset("relabeled"), {"codes_in_range": False})
+    lineage = lake.asset("student") / "lineage.json"
     text = lineage.read_text()
     try:
         lineage.write_text(json.dumps(json.loads(text) | {"version": "0" * 16}))     # the student has to be made again
@@ -159,12 +159,12 @@ def test_a_training_link_refuses_inputs_whose_checks_failed_another_day(checkout
         assert "codes_in_range" in capsys.readouterr().out
     finally:
         lineage.write_text(text)
-        record_checks(lake.link("relabeled"), kept)
+        record_checks(lake.asset("relabeled"), kept)
 
 
 def test_a_run_killed_in_the_middle_of_the_codebook_goes_on_and_ends_in_the_same_codebook(checkout, lake, tmp_path):
     other = Lake(tmp_path / "lake")
-    for name in ("raw", *PER_LOG_LINKS):
+    for name in ("raw", *PER_LOG_ASSETS):
         shutil.copytree(lake.root / name, other.root / name, symlinks=True)
     words = [BIN / "latentvla", "run", "--scale", "smoke", "--lake", other.root, "--until", "codebook"]
     first = subprocess.Popen(words, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -172,14 +172,14 @@ def test_a_run_killed_in_the_middle_of_the_codebook_goes_on_and_ends_in_the_same
     kept = next(iter(wait_for(lambda: list(other.runs.glob("codebook-*-ego/state.pt")), first)))
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    assert not other.link("codebook").exists() and kept.exists()
+    assert not other.asset("codebook").exists() and kept.exists()
 
     second = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stdout
-    history = (other.link("codebook") / "history_ego.jsonl").read_text().splitlines()
+    history = (other.asset("codebook") / "history_ego.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in history]
     assert steps == sorted(set(steps))
-    whole, resumed = (item.link("codebook") / "model.safetensors" for item in (lake, other))
+    whole, resumed = (item.asset("codebook") / "model.safetensors" for item in (lake, other))
     assert resumed.read_bytes() == whole.read_bytes()
 
 

@@ -16,7 +16,7 @@ from storage.metrics_table import ZERO_SHOT_FILE, read_metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class EvaluationResults:
     """An evaluation read back."""
 
     metric_version: str
@@ -42,12 +42,12 @@ class Findings:
         return find(self.differences, planner=planner, control=control, measure=measure, subset=subset)
 
 
-def read_findings(folder: Path) -> Findings:
+def read_results(folder: Path) -> EvaluationResults:
     """Read what ops.evaluate wrote. Raises ArtifactError if the folder holds no evaluation."""
     tables = {name: read_metrics(folder, name) for name in ("scores", "plans", "summary", "differences", "latency")}
     head = json.loads((folder / "summary.json").read_text())
     zero_shot = folder / ZERO_SHOT_FILE
-    return Findings(
+    return EvaluationResults(
         metric_version=head["metric_version"], split=head["split"], n_expected=head["n_expected"],
         n_scored=head["n_scored"], n_logs=head["n_logs"],
         unscored=tuple((item["log_id"], item["frame_index"], item["planner"], item["reason"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ops.synthesize.film.film import film
+from ops.synthesize.film.render_log import render_log
 from ops.synthesize.traffic.recording import Recording
 from ops.synthesize.world import PALETTE, DrivenLog
 from storage.frame_store import CameraFrames, read_frames, write_frames
@@ -28,7 +28,7 @@ def without_traffic(recording: Recording) -> Recording:
 
 def film_again(log: DrivenLog, recording: Recording) -> Iterator[np.ndarray]:
     """Front images (H, W, 3) uint8 RGB of a recording under the log's light; all but traffic as in the log."""
-    for view, in film(log.town, recording, log.cameras[:1], PALETTE, log.light, deepcopy(log.rng)):
+    for view, in render_log(log.town, recording, log.cameras[:1], PALETTE, log.light, deepcopy(log.rng)):
         yield view
 
 

@@ -1,4 +1,4 @@
-"""One chain as the assets see it: its lake, its raw logs and the configuration of each link. Not how it is chosen.
+"""One pipeline as the assets see it: its lake, its raw logs and the configuration of each asset. Not how it is chosen.
 
 Which lake, source and scale a run gets is decided in one place, pipelines/resources.py.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ops.report.report import ReportConfig
     from ops.student.distill import StudentConfig
     from ops.synthesize.world import WorldConfig
-    from ops.training.launch import LaunchConfig
+    from ops.training.launch import ComputeConfig
     from ops.vla.finetune import VlaConfig
     from storage.sources.contract import LogRef, Source
 
@@ -33,13 +33,13 @@ WORLD_SOURCE = "openscene"      # the format in which the embedded world is writ
 
 
 class Preset(Protocol):
-    """The configuration of every link at one scale; pipelines/presets.py makes it."""
+    """The configuration of every asset at one scale; pipelines/presets.py makes it."""
 
     scale: str
-    seed: int                           # of the run; each link derives its own generators from it
+    seed: int                           # of the run; each asset derives its own generators from it
     processes: int                      # for work that is done log by log
     retrain_after_logs: int             # new logs since the last codebook that ask for retraining
-    where: "LaunchConfig"
+    compute: "ComputeConfig"
     world: "WorldConfig | None"         # None: real logs only
     frames: "FrameConfig"
     trajectories: "ExtractConfig"
@@ -51,7 +51,7 @@ class Preset(Protocol):
     report: "ReportConfig"
 
 
-class Chain(dg.ConfigurableResource):
+class PipelineResource(dg.ConfigurableResource):
     """What a run works on. `raw` empty means the embedded world, which is written in OpenScene's format."""
 
     scale: str
@@ -60,12 +60,12 @@ class Chain(dg.ConfigurableResource):
     lake_root: str
 
     def preset(self) -> Preset:
-        """The whole configuration of this chain's scale. Raises ConfigError for a scale that does not exist."""
+        """The whole configuration of this pipeline's scale. Raises ConfigError for a scale that does not exist."""
         raise NotImplementedError
 
     @property
     def lake(self) -> Lake:
-        """Where every artefact of this chain lies."""
+        """Where every artefact of this pipeline lies."""
         return Lake(Path(self.lake_root))
 
     @property
@@ -74,29 +74,29 @@ class Chain(dg.ConfigurableResource):
         return Path(self.raw) if self.raw else self.lake.root / "raw"
 
 
-class Ask(dg.Config):
+class MaterializeConfig(dg.Config):
     """What a person can ask of one materialization in the launchpad."""
 
     force: bool = False         # make the artefact again although its version is already there
 
 
 class RawLogs:
-    """The logs of a chain: those of the embedded world, those found in the raw folder, or both."""
+    """The logs of a pipeline: those of the embedded world, those found in the raw folder, or both."""
 
-    def __init__(self, chain: Chain) -> None:
-        self._chain = chain
-        preset = chain.preset()
-        if not chain.raw and preset.world is None:
-            raise ConfigError(f"scale '{chain.scale}' has no embedded world", expected="your own logs",
-                              do=f"latentvla run --scale {chain.scale} --source {chain.source} --raw PATH")
-        if chain.source not in SOURCES:
-            raise unknown_name("source", chain.source, SOURCES)
-        if not chain.raw and chain.source != WORLD_SOURCE:
+    def __init__(self, pipeline: PipelineResource) -> None:
+        self._pipeline = pipeline
+        preset = pipeline.preset()
+        if not pipeline.raw and preset.world is None:
+            raise ConfigError(f"scale '{pipeline.scale}' has no embedded world", expected="your own logs",
+                              do=f"latentvla run --scale {pipeline.scale} --source {pipeline.source} --raw PATH")
+        if pipeline.source not in SOURCES:
+            raise unknown_name("source", pipeline.source, SOURCES)
+        if not pipeline.raw and pipeline.source != WORLD_SOURCE:
             raise ConfigError(f"the embedded world is written as '{WORLD_SOURCE}', and nothing else is there to read",
-                              expected=f"--source {WORLD_SOURCE}, or a folder of {chain.source} logs",
-                              found=f"--source {chain.source} without --raw",
-                              do=f"latentvla run --scale {chain.scale} --source {chain.source} --raw PATH")
-        self.world = preset.world if not chain.raw else None
+                              expected=f"--source {WORLD_SOURCE}, or a folder of {pipeline.source} logs",
+                              found=f"--source {pipeline.source} without --raw",
+                              do=f"latentvla run --scale {pipeline.scale} --source {pipeline.source} --raw PATH")
+        self.world = preset.world if not pipeline.raw else None
 
     @cached_property
     def splits_of_world(self) -> dict[str, str]:
@@ -122,11 +122,11 @@ class RawLogs:
         """The source over the raw folder."""
         from storage.sources import open_source
 
-        return open_source(self._chain.source, self._chain.raw_folder)
+        return open_source(self._pipeline.source, self._pipeline.raw_folder)
 
     @cached_property
     def ids(self) -> list[str]:
-        """Every log of the chain, sorted. A log that another embedded world left behind does not count."""
+        """Every log of the pipeline, sorted. A log that another embedded world left behind does not count."""
         dropped_in = [log for log in self.refs if log not in self.splits_of_world and not self._was_synthesized(log)]
         return sorted({*self.splits_of_world, *dropped_in})
 
@@ -136,11 +136,11 @@ class RawLogs:
 
     def fingerprint(self, log_id: str) -> str:
         """Fingerprint of the log's bytes as they are now."""
-        return fingerprint_of(self.refs[log_id], self._chain.lake.log("raw_logs", log_id))
+        return fingerprint_of(self.refs[log_id], self._pipeline.lake.log("raw_logs", log_id))
 
     def is_intact(self, log_id: str) -> bool:
         """True if the log's files are those of its inventory."""
-        path = self._chain.lake.log("raw_logs", log_id)
+        path = self._pipeline.lake.log("raw_logs", log_id)
         if log_id not in self.refs or not (path / INVENTORY_FILE).exists():
             return False
         return self.fingerprint(log_id) == read_inventory(path).fingerprint
@@ -149,6 +149,6 @@ class RawLogs:
         if self.world is None:
             return False
         try:
-            return "town" in read_lineage(self._chain.lake.log("raw_logs", log_id)).config
+            return "town" in read_lineage(self._pipeline.lake.log("raw_logs", log_id)).config
         except ArtifactError:
             return False

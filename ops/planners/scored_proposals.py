@@ -21,48 +21,48 @@ from storage.errors import ArtifactError, ConfigError
 ScorePlans = Callable[[FrameSet, np.ndarray], np.ndarray]
 """(rows, plans (N, K, 8, 3)) -> (N, K, R or more), PDMS v1: nc, dac, ttc, ep, comfort, ...; NaN: cannot be scored."""
 
-JUDGED_FILE = "judged.npz"
+SCORED_PROPOSALS_FILE = "scored_proposals.npz"
 
 
 @dataclass(frozen=True, slots=True)
-class JudgingConfig:
-    """Which plans are judged, and what the judgement weighs."""
+class ProposalScoringConfig:
+    """Which plans are scored, and what the judgement weighs."""
 
-    others: int = 10            # a row: futures of rows at a like speed
-    bent: int = 5               # a row: its own future, turned by about 3 degrees and stretched by about 15 %
-    like_rows: int = 150        # how far from a row, in the order of speeds, the others are drawn
+    num_retrieved: int = 10            # a row: futures of rows at a like speed
+    num_perturbed: int = 5               # a row: its own future, turned by about 3 degrees and stretched by about 15 %
+    neighbor_window: int = 150        # how far from a row, in the order of speeds, the others are drawn
     loss_weight: float = 1.0    # of the sub-scores' cross-entropy in a planner's loss
     weight: float = 1.0         # of the log score against the log probability of the mode when a plan is chosen
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ScoredProposals:
     """The judged plans of the planners' rows, in their order."""
 
     plans: np.ndarray           # (N, J, 8, 3) float32
     subscores: np.ndarray       # (N, J, R) float32, NaN where a row is no scene
 
     def save(self, folder: Path) -> None:
-        """Write `judged.npz`."""
+        """Write `scored_proposals.npz`."""
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez(folder / JUDGED_FILE, plans=self.plans, subscores=self.subscores)
+        np.savez(folder / SCORED_PROPOSALS_FILE, plans=self.plans, subscores=self.subscores)
 
-    def with_mirror_images(self) -> "Judged":
+    def with_mirror_images(self) -> "ScoredProposals":
         """These rows and then their mirror images, whose plans are mirrored and score the same."""
-        return Judged(np.concatenate([self.plans, self.plans * MIRROR]), np.concatenate([self.subscores, self.subscores]))
+        return ScoredProposals(np.concatenate([self.plans, self.plans * MIRROR]), np.concatenate([self.subscores, self.subscores]))
 
     @classmethod
-    def open(cls, folder: Path) -> "Judged | None":
-        """Read `judged.npz`; None where nothing was judged, as without a map."""
-        file = folder / JUDGED_FILE
+    def open(cls, folder: Path) -> "ScoredProposals | None":
+        """Read `scored_proposals.npz`; None where nothing was scored, as without a map."""
+        file = folder / SCORED_PROPOSALS_FILE
         if not file.exists():
             return None
         with np.load(file, allow_pickle=False) as stored:
             return cls(stored["plans"], stored["subscores"])
 
 
-def judge(train: FrameSet, frames: FrameSet, mirrored: np.ndarray, score_plans: ScorePlans | None, config: JudgingConfig,
-          seed: int) -> Judged | None:
+def score_proposals(train: FrameSet, frames: FrameSet, mirrored: np.ndarray, score_plans: ScorePlans | None, config: ProposalScoringConfig,
+          seed: int) -> ScoredProposals | None:
     """Judge plans for `frames`, the rows of ops.training_arrays.planner_frames from the split `train`.
 
     A mirrored row has the mirrored plans of its original. None without a scorer, or where no row is a scene. Raises
@@ -84,11 +84,11 @@ def judge(train: FrameSet, frames: FrameSet, mirrored: np.ndarray, score_plans: 
                           do=f"return {', '.join(SUBSCORES)} for every plan of the rows that can be scored")
     subscores = np.full((*plans.shape[:2], len(SUBSCORES)), np.nan, dtype=np.float32)
     subscores[able] = found
-    judged = Judged(plans, subscores)
-    return judged.with_mirror_images() if mirrored.any() else judged
+    scored = ScoredProposals(plans, subscores)
+    return scored.with_mirror_images() if mirrored.any() else scored
 
 
-def draw_plans(rows: FrameSet, config: JudgingConfig, generator: np.random.Generator) -> np.ndarray:
+def draw_plans(rows: FrameSet, config: ProposalScoringConfig, generator: np.random.Generator) -> np.ndarray:
     """(N, J, 8, 3) float32: others' futures moved to the row's own speed, its own future bent, and that future itself."""
     count, own = len(rows), rows.future.astype(np.float64)
     times = STEP_S * np.arange(1, PLAN_STEPS + 1)
@@ -97,19 +97,19 @@ def draw_plans(rows: FrameSet, config: JudgingConfig, generator: np.random.Gener
     order = np.argsort(rows.velocity[:, 0], kind="stable")
     place = np.empty(count, dtype=int)
     place[order] = np.arange(count)
-    away = generator.integers(-config.like_rows, config.like_rows + 1, (count, config.others))
+    away = generator.integers(-config.neighbor_window, config.neighbor_window + 1, (count, config.num_retrieved))
     like = order[np.clip(place[:, None] + away, 0, count - 1)]
-    others = (own - straight)[like] + straight[:, None]
-    stretch, turn = generator.normal(1.0, 0.15, (count, config.bent, 1)), generator.normal(0.0, 0.05, (count, config.bent, 1))
+    retrieved = (own - straight)[like] + straight[:, None]
+    stretch, turn = generator.normal(1.0, 0.15, (count, config.num_perturbed, 1)), generator.normal(0.0, 0.05, (count, config.num_perturbed, 1))
     angle = turn * times / times[-1]
     x, y = stretch * own[:, None, :, 0], stretch * own[:, None, :, 1]
-    bent = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle),
+    perturbed = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle),
                      own[:, None, :, 2] + 2 * angle], axis=-1)
-    return np.concatenate([others, bent, own[:, None]], axis=1).astype(np.float32)
+    return np.concatenate([retrieved, perturbed, own[:, None]], axis=1).astype(np.float32)
 
 
-def require_rows(judged: Judged | None, count: int, where: Path) -> None:
+def require_rows(scored: ScoredProposals | None, count: int, where: Path) -> None:
     """Raise ArtifactError unless the judged plans are those of `count` rows."""
-    if judged is not None and len(judged.plans) != count:
+    if scored is not None and len(scored.plans) != count:
         raise ArtifactError("the judged plans are those of other rows", where=where, expected=f"{count} rows",
-                            found=len(judged.plans), do="make the vla again: latentvla run --until vla")
+                            found=len(scored.plans), do="make the vla again: latentvla run --until vla")
