@@ -15,24 +15,42 @@ from assets.trajectories import trajectories
 from assets.vla import vla
 
 
-@dg.asset(deps=[frames, trajectories, codebook, relabeled, vla, student, evaluation], group_name="evaluation",
-          kinds={"html"}, owners=["team:ml"], code_version=code_version("report"))
-def report(context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig) -> dg.MaterializeResult:
-    """One page: the score table, the best and the worst scenes with their plans, codes, training curves, lineage."""
-    materialization, preset = Materialization(context, pipeline, "report", config), pipeline.preset()
+@dg.asset(
+    deps=[frames, trajectories, codebook, relabeled, vla, student, evaluation],
+    group_name="evaluation",
+    kinds={"html"},
+    owners=["team:ml"],
+    code_version=code_version("report"),
+)
+def report(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+) -> dg.MaterializeResult:
+    """One page: the score table, the best and the worst scenes with their plans, codes, training
+    curves, lineage.
+    """
+    materialization, preset = (
+        Materialization(context, pipeline, "report", config),
+        pipeline.preset(),
+    )
     if materialization.needed:
         from ops.report.report import draw
 
         with materialization.artifact() as out:
             draw(pipeline.lake, out, preset.report)
     file = materialization.path / "report.html"
-    return materialization.result({"page": file_path(file), "MB": file.stat().st_size / 1e6, "scores": score_table(pipeline)})
+    return materialization.result(
+        {"page": file_path(file), "MB": file.stat().st_size / 1e6, "scores": score_table(pipeline)}
+    )
 
 
-@dg.asset_check(asset="report", description="The page loads no file outside itself, so it opens offline.")
+@dg.asset_check(
+    asset="report", description="The page loads no file outside itself, so it opens offline."
+)
 def opens_offline(pipeline: PipelineResource) -> dg.AssetCheckResult:
     """Look for anything the page would load from elsewhere."""
     from ops.report.offline import outside_of
 
     found = outside_of((pipeline.lake.asset("report") / "report.html").read_text())
-    return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"outside": found[:20]})
+    return dg.AssetCheckResult(
+        passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"outside": found[:20]}
+    )

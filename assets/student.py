@@ -1,4 +1,6 @@
-"""AssetSpec 7: the student, a small planner that has learned from the teacher and drives without it."""
+"""AssetSpec 7: the student, a small planner that has learned from the teacher and drives without
+it.
+"""
 
 import dagster as dg
 
@@ -12,27 +14,54 @@ from assets.relabeled import relabeled
 from assets.trajectories import trajectories
 from assets.vla import vla
 
-PARITY_M = 1e-3             # largest distance between a plan in PyTorch and in ONNX Runtime
-AGREEMENT = 0.5             # share of slots in which the student says the teacher's code
+PARITY_M = 1e-3  # largest distance between a plan in PyTorch and in ONNX Runtime
+AGREEMENT = 0.5  # share of slots in which the student says the teacher's code
 
 
-@dg.asset(deps=[frames, trajectories, relabeled, vla], group_name="training", kinds={"pytorch", "ray", "onnx"},
-          owners=["team:ml"], code_version=code_version("student"))
-def student(context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig) -> dg.MaterializeResult:
-    """The planner with a small transformer that imitates the teacher's codes and features, in place of the teacher.
+@dg.asset(
+    deps=[frames, trajectories, relabeled, vla],
+    group_name="training",
+    kinds={"pytorch", "ray", "onnx"},
+    owners=["team:ml"],
+    code_version=code_version("student"),
+)
+def student(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+) -> dg.MaterializeResult:
+    """The planner with a small transformer that imitates the teacher's codes and features, in place
+    of the teacher.
 
-    The folder holds the student in the Hugging Face layout and as ONNX, and the student without the teacher as control.
+    The folder holds the student in the Hugging Face layout and as ONNX, and the student without the
+    teacher as control.
     """
-    materialization, preset = Materialization(context, pipeline, "student", config), pipeline.preset()
+    materialization, preset = (
+        Materialization(context, pipeline, "student", config),
+        pipeline.preset(),
+    )
     if materialization.needed:
         from ops.pdm.score_rows import PlanScorer
         from ops.student.distill import distill
         from ops.training.heldout import train_and_heldout
 
-        train, heldout = train_and_heldout(pipeline.lake, usable_logs(pipeline), preset.vla.image_hw, relabeled=True)
-        with materialization.artifact() as out, PlanScorer(pipeline.lake, preset.processes) as score_plans:
-            distill(train, heldout, pipeline.lake.asset("vla"), out, preset.student, score_plans=score_plans,
-                    compute=preset.compute, runs=pipeline.lake.runs, name=materialization.run_name, seed=preset.seed)
+        train, heldout = train_and_heldout(
+            pipeline.lake, usable_logs(pipeline), preset.vla.image_hw, relabeled=True
+        )
+        with (
+            materialization.artifact() as out,
+            PlanScorer(pipeline.lake, preset.processes) as score_plans,
+        ):
+            distill(
+                train,
+                heldout,
+                pipeline.lake.asset("vla"),
+                out,
+                preset.student,
+                score_plans=score_plans,
+                compute=preset.compute,
+                runs=pipeline.lake.runs,
+                name=materialization.run_name,
+                seed=preset.seed,
+            )
     return materialization.result(student_metadata(pipeline))
 
 
@@ -42,25 +71,61 @@ def student_metadata(pipeline: PipelineResource) -> dict:
     return {"report": report_table(read_json(path / "report.json")), **training_pictures(path)}
 
 
-@dg.multi_asset_check(specs=[
-    dg.AssetCheckSpec("export_is_faithful", asset="student", blocking=True,
-                      description=f"ONNX Runtime gives the plans of PyTorch to within {1000 * PARITY_M:.0f} mm."),
-    dg.AssetCheckSpec("agrees_with_the_teacher", asset="student",
-                      description=f"It says the teacher's code in at least {AGREEMENT:.0%} of the slots."),
-    dg.AssetCheckSpec("faster_than_the_teacher", asset="student",
-                      description="One plan takes less time than the teacher's, measured in one run."),
-])
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(
+            "export_is_faithful",
+            asset="student",
+            blocking=True,
+            description=f"ONNX Runtime gives the plans of PyTorch to within {1000 * PARITY_M:.0f} mm.",
+        ),
+        dg.AssetCheckSpec(
+            "agrees_with_the_teacher",
+            asset="student",
+            description=f"It says the teacher's code in at least {AGREEMENT:.0%} of the slots.",
+        ),
+        dg.AssetCheckSpec(
+            "faster_than_the_teacher",
+            asset="student",
+            description="One plan takes less time than the teacher's, measured in one run.",
+        ),
+    ]
+)
 def student_checks(pipeline: PipelineResource):
     """What guards the student; latency and size stand in the metadata."""
     report = read_json(pipeline.lake.asset("student") / "report.json")
     export = report["export"]
     faithful = export["parity_m"] <= PARITY_M
     record(pipeline, "student", None, {"export_is_faithful": faithful})
-    yield result("student", "export_is_faithful", faithful, True, {
-        "largest difference, m": export["parity_m"], "MB": export["onnx_bytes"] / 1e6,
-        **({"MB in 8 bits": export["int8_bytes"] / 1e6} if export["int8_bytes"] else {})})
-    yield result("student", "agrees_with_the_teacher", report["code_agreement"] >= AGREEMENT, False, {
-        "agreement": report["code_agreement"], "KL, nats": report["code_kl_nats"],
-        "cosine of features": report["memory_cosine"]})
-    yield result("student", "faster_than_the_teacher", report["speed_up"] > 1, False, {
-        "times faster": report["speed_up"], **{f"{name} p50, ms": p50 for name, p50, _ in report["latency_ms"]}})
+    yield result(
+        "student",
+        "export_is_faithful",
+        faithful,
+        True,
+        {
+            "largest difference, m": export["parity_m"],
+            "MB": export["onnx_bytes"] / 1e6,
+            **({"MB in 8 bits": export["int8_bytes"] / 1e6} if export["int8_bytes"] else {}),
+        },
+    )
+    yield result(
+        "student",
+        "agrees_with_the_teacher",
+        report["code_agreement"] >= AGREEMENT,
+        False,
+        {
+            "agreement": report["code_agreement"],
+            "KL, nats": report["code_kl_nats"],
+            "cosine of features": report["memory_cosine"],
+        },
+    )
+    yield result(
+        "student",
+        "faster_than_the_teacher",
+        report["speed_up"] > 1,
+        False,
+        {
+            "times faster": report["speed_up"],
+            **{f"{name} p50, ms": p50 for name, p50, _ in report["latency_ms"]},
+        },
+    )

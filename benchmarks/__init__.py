@@ -1,1 +1,3 @@
-"""Measurements that are repeated by hand: speed and agreement with references. Not part of the package."""
+"""Measurements that are repeated by hand: speed and agreement with references. Not part of the
+package.
+"""

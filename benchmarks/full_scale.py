@@ -1,10 +1,13 @@
-"""What Qwen2.5-VL-3B takes: `python -m benchmarks.full_scale [--step] [--plan]`, on 8 GPUs of 80 GB to train. Not a training.
+"""What Qwen2.5-VL-3B takes: `python -m benchmarks.full_scale [--step] [--plan]`, on 8 GPUs of 80 GB
+to train. Not a training.
 
-The plan comes from our own code at the published shapes, built without memory (torch's meta device) as the preset `navsim`
-configures it: parameters and adapters are counted, what autograd keeps of the language model is added up tensor by tensor,
-and its multiplications are counted while a step runs without numbers. `--step` runs real steps with random weights on one
-GPU and compares. `--plan` times one plan on this machine's CPU: the VLM reading an image and saying its codes against the
-student of the same preset as it is deployed, random weights in both. Legend: B rows, L tokens a row, D hidden width.
+The plan comes from our own code at the published shapes, built without memory (torch's meta device)
+as the preset `navsim` configures it: parameters and adapters are counted, what autograd keeps of
+the language model is added up tensor by tensor, and its multiplications are counted while a step
+runs without numbers. `--step` runs real steps with random weights on one GPU and compares. `--plan`
+times one plan on this machine's CPU: the VLM reading an image and saying its codes against the
+student of the same preset as it is deployed, random weights in both. Legend: B rows, L tokens a
+row, D hidden width.
 """
 
 import argparse
@@ -33,10 +36,10 @@ from ops.vla.vlm import code_loss, run_vlm, vlm_inputs
 from pipelines.presets import preset
 
 GB = 1e9
-NAVTRAIN_ROWS = 103_288             # scenes of NAVSIM's training split
-PEAK_FLOPS = {"H100": 989e12, "A100": 312e12}      # dense bfloat16, from the data sheets
-UTILISATION = 0.35                  # assumed until measured: share of the peak that the model's own products reach
-OUTSIDE_GB = 2.5                    # assumed: CUDA context, NCCL, and the allocator's fragments
+NAVTRAIN_ROWS = 103_288  # scenes of NAVSIM's training split
+PEAK_FLOPS = {"H100": 989e12, "A100": 312e12}  # dense bfloat16, from the data sheets
+UTILISATION = 0.35  # assumed until measured: share of the peak that the model's own products reach
+OUTSIDE_GB = 2.5  # assumed: CUDA context, NCCL, and the allocator's fragments
 LIMIT_GB = 80.0
 
 
@@ -44,21 +47,45 @@ def published_3b() -> Qwen2_5_VLConfig:
     """The shapes of Qwen/Qwen2.5-VL-3B-Instruct, from its config.json."""
     return Qwen2_5_VLConfig(
         text_config=dict(
-            vocab_size=151_936, hidden_size=2048, intermediate_size=11_008, num_hidden_layers=36, num_attention_heads=16,
-            num_key_value_heads=2, max_position_embeddings=128_000, rms_norm_eps=1e-6, bos_token_id=151_643,
-            eos_token_id=151_645, rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[16, 24, 24])),
+            vocab_size=151_936,
+            hidden_size=2048,
+            intermediate_size=11_008,
+            num_hidden_layers=36,
+            num_attention_heads=16,
+            num_key_value_heads=2,
+            max_position_embeddings=128_000,
+            rms_norm_eps=1e-6,
+            bos_token_id=151_643,
+            eos_token_id=151_645,
+            rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[16, 24, 24]),
+        ),
         vision_config=dict(
-            depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, patch_size=14, spatial_merge_size=2,
-            temporal_patch_size=2, window_size=112, fullatt_block_indexes=[7, 15, 23, 31], out_hidden_size=2048),
-        tie_word_embeddings=True)
+            depth=32,
+            hidden_size=1280,
+            intermediate_size=3420,
+            num_heads=16,
+            patch_size=14,
+            spatial_merge_size=2,
+            temporal_patch_size=2,
+            window_size=112,
+            fullatt_block_indexes=[7, 15, 23, 31],
+            out_hidden_size=2048,
+        ),
+        tie_word_embeddings=True,
+    )
 
 
 def build(config: VlmConfig, device: str, shapes: Qwen2_5_VLConfig | None = None) -> ActionVlm:
-    """Our model at the published shapes, with random weights, or with none on the device `meta`; ready for training."""
+    """Our model at the published shapes, with random weights, or with none on the device `meta`;
+    ready for training.
+    """
     processor = VlmProcessor.build()
     with torch.device(device):
         model = Qwen2_5_VLForConditionalGeneration._from_config(
-            shapes or published_3b(), dtype=getattr(torch, config.dtype), attn_implementation=config.attention)
+            shapes or published_3b(),
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+        )
         return ActionVlm(model, processor).prepare(config)
 
 
@@ -69,17 +96,17 @@ class Plan:
     parameters: int
     vision_parameters: int
     trained: int
-    rows: int                       # of one GPU's step
-    visual_tokens: int              # of one row
-    tokens: int                     # of one row, with its codes
+    rows: int  # of one GPU's step
+    visual_tokens: int  # of one row
+    tokens: int  # of one row, with its codes
     weights_bytes: int
-    gradient_bytes: int             # with the buckets that DDP sends
+    gradient_bytes: int  # with the buckets that DDP sends
     optimizer_bytes: int
-    kept_bytes: int                 # activations kept for the backward pass, as configured
-    kept_all_bytes: int             # and without gradient checkpointing
-    vision_bytes: int               # the frozen tower's largest working set; nothing of it is kept
-    model_flops: float              # of a step without recomputation: forward and backward, vision forward only
-    done_flops: float               # with what checkpointing computes again
+    kept_bytes: int  # activations kept for the backward pass, as configured
+    kept_all_bytes: int  # and without gradient checkpointing
+    vision_bytes: int  # the frozen tower's largest working set; nothing of it is kept
+    model_flops: float  # of a step without recomputation: forward and backward, vision forward only
+    done_flops: float  # with what checkpointing computes again
     checkpoint_bytes: int
 
     @property
@@ -93,7 +120,11 @@ def plan(config: VlaConfig, gpus: int) -> Plan:
     """Count what a step of `config.vlm_fit` takes on each of `gpus`."""
     vlm = build(config.vlm, "meta")
     rows, (height, width) = config.vlm_fit.batch // gpus, config.image_hw
-    one = vlm.processor(torch.zeros(1, height, width, 3, dtype=torch.uint8), prompts(np.zeros((1, 8))), room=CODE_SLOTS)
+    one = vlm.processor(
+        torch.zeros(1, height, width, 3, dtype=torch.uint8),
+        prompts(np.zeros((1, 8))),
+        room=CODE_SLOTS,
+    )
     tokens, patches = one.input_ids_BL.shape[1] + CODE_SLOTS - 1, len(one.pixels)
     trained = [parameter for parameter in vlm.parameters() if parameter.requires_grad]
     trained_bytes = sum(parameter.nbytes for parameter in trained)
@@ -101,20 +132,31 @@ def plan(config: VlaConfig, gpus: int) -> Plan:
     layers = vlm.model.config.text_config.num_hidden_layers
     stream_bytes = rows * tokens * hidden * 2
     kept_all = kept_by_autograd(vlm, rows, tokens)
-    checkpointed = layers * stream_bytes + 2 * kept_all // layers       # the stream, and one layer with its gradients
+    checkpointed = (
+        layers * stream_bytes + 2 * kept_all // layers
+    )  # the stream, and one layer with its gradients
     forward, whole = counted_flops(vlm, rows, tokens)
     vision = rows * vision_flops(vlm, patches)
     tower = vlm.model.config.vision_config
     return Plan(
         parameters=sum(parameter.numel() for parameter in vlm.model.parameters()) - adapters(vlm),
-        vision_parameters=sum(parameter.numel() for parameter in vlm.model.model.visual.parameters()),
-        trained=sum(parameter.numel() for parameter in trained), rows=rows, tokens=tokens, visual_tokens=patches // 4,
-        weights_bytes=sum(parameter.nbytes for parameter in vlm.parameters()), gradient_bytes=2 * trained_bytes,
-        optimizer_bytes=2 * trained_bytes, kept_bytes=checkpointed if config.vlm.gradient_checkpointing else kept_all,
-        kept_all_bytes=kept_all, vision_bytes=rows * patches * 2 * (3 * tower.intermediate_size + 8 * tower.hidden_size),
+        vision_parameters=sum(
+            parameter.numel() for parameter in vlm.model.model.visual.parameters()
+        ),
+        trained=sum(parameter.numel() for parameter in trained),
+        rows=rows,
+        tokens=tokens,
+        visual_tokens=patches // 4,
+        weights_bytes=sum(parameter.nbytes for parameter in vlm.parameters()),
+        gradient_bytes=2 * trained_bytes,
+        optimizer_bytes=2 * trained_bytes,
+        kept_bytes=checkpointed if config.vlm.gradient_checkpointing else kept_all,
+        kept_all_bytes=kept_all,
+        vision_bytes=rows * patches * 2 * (3 * tower.intermediate_size + 8 * tower.hidden_size),
         model_flops=whole + vision,
         done_flops=whole + vision + (forward if config.vlm.gradient_checkpointing else 0.0),
-        checkpoint_bytes=3 * trained_bytes)
+        checkpoint_bytes=3 * trained_bytes,
+    )
 
 
 def adapters(vlm: ActionVlm) -> int:
@@ -123,9 +165,11 @@ def adapters(vlm: ActionVlm) -> int:
 
 
 def kept_by_autograd(vlm: ActionVlm, rows: int, tokens: int) -> int:
-    """Bytes of activations that the language model's forward pass keeps for its backward pass, without checkpointing.
+    """Bytes of activations that the language model's forward pass keeps for its backward pass,
+    without checkpointing.
 
-    Weights are not counted. Outside of autocast the adapters work in float32, so this is rather too much.
+    Weights are not counted. Outside of autocast the adapters work in float32, so this is rather too
+    much.
     """
     weights = {parameter.untyped_storage()._cdata for parameter in vlm.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -144,7 +188,9 @@ def kept_by_autograd(vlm: ActionVlm, rows: int, tokens: int) -> int:
 
 
 def counted_flops(vlm: ActionVlm, rows: int, tokens: int) -> tuple[float, float]:
-    """Floating-point operations of the language model: forward, and forward with backward, without recomputation."""
+    """Floating-point operations of the language model: forward, and forward with backward, without
+    recomputation.
+    """
     with FlopCounterMode(display=False) as forward:
         out = _language(vlm, rows, tokens)
     with FlopCounterMode(display=False) as backward:
@@ -153,31 +199,42 @@ def counted_flops(vlm: ActionVlm, rows: int, tokens: int) -> tuple[float, float]
 
 
 def vision_flops(vlm: ActionVlm, patches: int) -> float:
-    """Floating-point operations of the vision tower's forward pass on one image: products, and attention in windows."""
+    """Floating-point operations of the vision tower's forward pass on one image: products, and
+    attention in windows.
+    """
     tower, config = vlm.model.model.visual, vlm.model.config.vision_config
     merger = sum(parameter.numel() for parameter in tower.merger.parameters())
-    products = 2 * patches * (sum(parameter.numel() for parameter in tower.parameters()) - merger) + 2 * patches / 4 * merger
+    products = (
+        2 * patches * (sum(parameter.numel() for parameter in tower.parameters()) - merger)
+        + 2 * patches / 4 * merger
+    )
     whole = len(config.fullatt_block_indexes)
     window = (config.window_size // config.patch_size) ** 2
-    return products + 4 * patches * config.hidden_size * (whole * patches + (config.depth - whole) * window)
+    return products + 4 * patches * config.hidden_size * (
+        whole * patches + (config.depth - whole) * window
+    )
 
 
 def _language(vlm: ActionVlm, rows: int, tokens: int) -> torch.Tensor:
     """Last hidden states of the language model without numbers, checkpointing off."""
     language, dtype = vlm.model.model.language_model, vlm.model.dtype
-    language.eval()                 # checkpointing counts in training mode only; nothing else differs: no dropout
-    embeds = torch.empty(rows, tokens, vlm.model.config.text_config.hidden_size, device="meta", dtype=dtype)
+    language.eval()  # checkpointing counts in training mode only; nothing else differs: no dropout
+    embeds = torch.empty(
+        rows, tokens, vlm.model.config.text_config.hidden_size, device="meta", dtype=dtype
+    )
     places = torch.empty(3, rows, tokens, device="meta", dtype=torch.long)
-    return language(inputs_embeds=embeds.requires_grad_(), position_ids=places, use_cache=False).last_hidden_state
+    return language(
+        inputs_embeds=embeds.requires_grad_(), position_ids=places, use_cache=False
+    ).last_hidden_state
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """Measured training steps on one device."""
 
-    seconds: float                  # median of a step
+    seconds: float  # median of a step
     tokens_per_s: float
-    peak_gb: float | None           # None: not measured on a CPU
+    peak_gb: float | None  # None: not measured on a CPU
     loss: float
 
 
@@ -213,17 +270,23 @@ def measure_step(vlm: ActionVlm, rows: int, image_hw: tuple[int, int], steps: in
 class PlanTime:
     """One plan on the CPU, in seconds."""
 
-    vlm_s: float                    # Qwen2.5-VL: image and prompt read once, 12 codes said
-    student_s: float                # the exported student, whole
+    vlm_s: float  # Qwen2.5-VL: image and prompt read once, 12 codes said
+    student_s: float  # the exported student, whole
     student_parameters: int
 
 
-def measure_plan(vlm: ActionVlm, recipe: PlannerRecipe, image_hw: tuple[int, int], calls: int = 3) -> PlanTime:
-    """Median times of one plan: the VLM's reading (without the planner that follows it) and a student of `recipe`."""
+def measure_plan(
+    vlm: ActionVlm, recipe: PlannerRecipe, image_hw: tuple[int, int], calls: int = 3
+) -> PlanTime:
+    """Median times of one plan: the VLM's reading (without the planner that follows it) and a
+    student of `recipe`.
+    """
     generator = np.random.default_rng(0)
     images = generator.integers(0, 255, (1, *image_hw, 3), dtype=np.uint8)
     status = np.array([[8, 0, 0, 0, 0, 1, 0, 0]], np.float32)
-    student = StudentPlanner(replace(recipe.planner, score_weight=recipe.proposal_scoring.weight), ImitatorConfig()).eval()
+    student = StudentPlanner(
+        replace(recipe.planner, score_weight=recipe.proposal_scoring.weight), ImitatorConfig()
+    ).eval()
     camera = np.zeros((2, CAMERA_NUMBERS), np.float32)
     small = generator.integers(0, 255, (2, *recipe.planner.image_hw, 3), dtype=np.uint8)
     rows = TrainingArrays(np.repeat(status, 2, 0), np.zeros((2, 8, 3), np.float32), small, camera)
@@ -231,7 +294,9 @@ def measure_plan(vlm: ActionVlm, recipe: PlannerRecipe, image_hw: tuple[int, int
         export(student, rows, Path(folder), int8=False)
         runtime = OnnxRuntime(Path(folder) / ONNX_FILE, torch.get_num_threads())
         students = _seconds(lambda: runtime(small[:1], camera[:1], status), 10 * calls)
-    return PlanTime(_seconds(lambda: run_vlm(vlm, images, status), calls), students, count_parameters(student))
+    return PlanTime(
+        _seconds(lambda: run_vlm(vlm, images, status), calls), students, count_parameters(student)
+    )
 
 
 def _seconds(call: Callable[[], object], calls: int) -> float:
@@ -245,36 +310,63 @@ def _seconds(call: Callable[[], object], calls: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the plan; with --step also what one GPU really does; or, with --plan, only how long planning takes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print the plan; with --step also what one GPU really does; or, with --plan, only how long
+    planning takes.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--rows", type=int, default=NAVTRAIN_ROWS, help="training rows of an epoch")
-    parser.add_argument("--step", action="store_true", help="run real steps with random weights, if there is a GPU")
-    parser.add_argument("--plan", action="store_true", help="time one plan on the CPU: 8 GB of memory, some minutes")
+    parser.add_argument(
+        "--step", action="store_true", help="run real steps with random weights, if there is a GPU"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="time one plan on the CPU: 8 GB of memory, some minutes"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of --plan (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     config = preset("navsim").vla
     if chosen.plan:
         torch.set_num_threads(chosen.threads)
-        said = measure_plan(build(replace(config.vlm, lora_rank=0, gradient_checkpointing=False), "cpu"), config.recipe,
-                            config.image_hw)
-        print(f"one plan on this CPU, {chosen.threads} thread(s), images of {config.image_hw}: the VLM's reading "
-              f"{said.vlm_s:.2f} s, the student ({said.student_parameters / 1e6:.1f} M parameters, ONNX) "
-              f"{1e3 * said.student_s:.0f} ms, {said.vlm_s / said.student_s:.0f} times faster")
+        said = measure_plan(
+            build(replace(config.vlm, lora_rank=0, gradient_checkpointing=False), "cpu"),
+            config.recipe,
+            config.image_hw,
+        )
+        print(
+            f"one plan on this CPU, {chosen.threads} thread(s), images of {config.image_hw}: the VLM's reading "
+            f"{said.vlm_s:.2f} s, the student ({said.student_parameters / 1e6:.1f} M parameters, ONNX) "
+            f"{1e3 * said.student_s:.0f} ms, {said.vlm_s / said.student_s:.0f} times faster"
+        )
         return
     found = plan(config, chosen.gpus)
-    print("\n".join(f"{name:52} {value}" for name, value in table(found, config, chosen.gpus, chosen.rows)))
+    print(
+        "\n".join(
+            f"{name:52} {value}" for name, value in table(found, config, chosen.gpus, chosen.rows)
+        )
+    )
     if not chosen.step:
         return
     if not torch.cuda.is_available():
-        print("\nno real step: skipped, there is no GPU here. Everything above is calculated, nothing is measured.")
+        print(
+            "\nno real step: skipped, there is no GPU here. Everything above is calculated, nothing is measured."
+        )
         return
     step = measure_step(build(config.vlm, "cuda"), found.rows, config.image_hw)
     name = torch.cuda.get_device_name()
-    peak = next((flops for key, flops in PEAK_FLOPS.items() if key in name.replace("H200", "H100")), None)
-    use = f"{found.model_flops / step.seconds / peak:.1%} of the peak" if peak else "its peak is not known here"
-    print(f"\nmeasured on one {name}: {step.seconds:.3f} s a step, {step.tokens_per_s:,.0f} tokens/s, peak memory "
-          f"{step.peak_gb:.1f} GB, model-flops use {use}")
+    peak = next(
+        (flops for key, flops in PEAK_FLOPS.items() if key in name.replace("H200", "H100")), None
+    )
+    use = (
+        f"{found.model_flops / step.seconds / peak:.1%} of the peak"
+        if peak
+        else "its peak is not known here"
+    )
+    print(
+        f"\nmeasured on one {name}: {step.seconds:.3f} s a step, {step.tokens_per_s:,.0f} tokens/s, peak memory "
+        f"{step.peak_gb:.1f} GB, model-flops use {use}"
+    )
 
 
 def table(found: Plan, config: VlaConfig, gpus: int, rows: int) -> list[tuple[str, str]]:
@@ -282,28 +374,53 @@ def table(found: Plan, config: VlaConfig, gpus: int, rows: int) -> list[tuple[st
     fit, (height, width) = config.vlm_fit, config.image_hw
     hidden_gb = rows * (found.visual_tokens + CODE_SLOTS) * 2048 * 2 / GB
     out = [
-        ("parameters (of them vision tower)", f"{found.parameters / 1e9:.3f} B ({found.vision_parameters / 1e9:.3f} B)"),
-        (f"trained: adapters of rank {config.vlm.lora_rank}, action rows", f"{found.trained / 1e6:.1f} M"),
+        (
+            "parameters (of them vision tower)",
+            f"{found.parameters / 1e9:.3f} B ({found.vision_parameters / 1e9:.3f} B)",
+        ),
+        (
+            f"trained: adapters of rank {config.vlm.lora_rank}, action rows",
+            f"{found.trained / 1e6:.1f} M",
+        ),
         ("rows a step, all GPUs / one GPU", f"{fit.batch} / {found.rows}"),
-        (f"tokens a row at {height} x {width} (of them visual)", f"{found.tokens} ({found.visual_tokens})"),
+        (
+            f"tokens a row at {height} x {width} (of them visual)",
+            f"{found.tokens} ({found.visual_tokens})",
+        ),
         ("one GPU: weights", f"{found.weights_bytes / GB:.2f} GB"),
         ("one GPU: gradients and DDP's buckets", f"{found.gradient_bytes / GB:.2f} GB"),
         ("one GPU: optimiser", f"{found.optimizer_bytes / GB:.2f} GB"),
         ("one GPU: activations kept, with checkpointing", f"{found.kept_bytes / GB:.2f} GB"),
         ("one GPU: activations kept, without", f"{found.kept_all_bytes / GB:.2f} GB"),
         ("one GPU: expected peak (limit 80 GB)", f"{found.peak_gb:.1f} GB"),
-        ("one GPU's step: model / with recomputation", f"{found.model_flops / 1e12:.0f} / {found.done_flops / 1e12:.0f} TFLOP"),
-        ("steps an epoch / of the run", f"{rows / fit.batch:.0f} / {fit.steps} ({fit.steps * fit.batch / rows:.1f} epochs)"),
+        (
+            "one GPU's step: model / with recomputation",
+            f"{found.model_flops / 1e12:.0f} / {found.done_flops / 1e12:.0f} TFLOP",
+        ),
+        (
+            "steps an epoch / of the run",
+            f"{rows / fit.batch:.0f} / {fit.steps} ({fit.steps * fit.batch / rows:.1f} epochs)",
+        ),
     ]
     for name, peak in PEAK_FLOPS.items():
         seconds = found.done_flops / (UTILISATION * peak)
-        out.append((f"step on {name} at {UTILISATION:.0%} of {peak / 1e12:.0f} TFLOP/s (the run)",
-                    f"{seconds:.2f} s ({seconds * fit.steps / 3600:.1f} h)"))
-    return [*out, ("gradients sent a step and GPU", f"{found.gradient_bytes / 2 * 2 * (gpus - 1) / gpus / GB:.2f} GB"),
-            ("disk: one checkpoint (two are kept)", f"{found.checkpoint_bytes / GB:.2f} GB"),
-            ("disk: the finished model", f"{2 * found.parameters / GB:.2f} GB"),
-            ("host memory: images of all rows", f"{rows * height * width * 3 / GB:.0f} GB"),
-            ("host memory and disk: hidden states of all rows", f"{hidden_gb:.0f} GB")]
+        out.append(
+            (
+                f"step on {name} at {UTILISATION:.0%} of {peak / 1e12:.0f} TFLOP/s (the run)",
+                f"{seconds:.2f} s ({seconds * fit.steps / 3600:.1f} h)",
+            )
+        )
+    return [
+        *out,
+        (
+            "gradients sent a step and GPU",
+            f"{found.gradient_bytes / 2 * 2 * (gpus - 1) / gpus / GB:.2f} GB",
+        ),
+        ("disk: one checkpoint (two are kept)", f"{found.checkpoint_bytes / GB:.2f} GB"),
+        ("disk: the finished model", f"{2 * found.parameters / GB:.2f} GB"),
+        ("host memory: images of all rows", f"{rows * height * width * 3 / GB:.0f} GB"),
+        ("host memory and disk: hidden states of all rows", f"{hidden_gb:.0f} GB"),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What other engines take for the loops of the PDM score that matter: boxes against boxes, points in polygons, the tracker.
+"""What other engines take for the loops of the PDM score that matter: boxes against boxes, points
+in polygons, the tracker.
 
     python -m benchmarks.pdm_engines [CASES.npz]
 
-Each engine does the same work (asserted), on one core. The figures of the losers stand in docs/log.md.
-Legend: K plans, T = 41 states, A tracks, M polygons, P points, xp is numpy or torch.
+Each engine does the same work (asserted), on one core. The figures of the losers stand in
+docs/log.md. Legend: K plans, T = 41 states, A tracks, M polygons, P points, xp is numpy or torch.
 """
 
 import sys
@@ -22,7 +23,15 @@ from ops.pdm.rules.engine import kernel
 from ops.pdm.rules.geometry import box_gap
 from ops.pdm.rules.map_index import index_polygons
 from ops.pdm.rules.tracking import _SPEED_MATRIX, references
-from ops.pdm.rules.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, POSES, REAR_AXLE_TO_CENTER_M, STEP_S, STEPS, WHEEL_BASE_M
+from ops.pdm.rules.vehicle import (
+    HALF_LENGTH_M,
+    HALF_WIDTH_M,
+    POSES,
+    REAR_AXLE_TO_CENTER_M,
+    STEP_S,
+    STEPS,
+    WHEEL_BASE_M,
+)
 
 
 @kernel
@@ -32,10 +41,26 @@ def _touching(states, pose, facing, half):
     for k in range(states.shape[0]):
         for t in range(states.shape[1]):
             c, s = np.cos(states[k, t, 2]), np.sin(states[k, t, 2])
-            x, y = states[k, t, 0] + REAR_AXLE_TO_CENTER_M * c, states[k, t, 1] + REAR_AXLE_TO_CENTER_M * s
+            x, y = (
+                states[k, t, 0] + REAR_AXLE_TO_CENTER_M * c,
+                states[k, t, 1] + REAR_AXLE_TO_CENTER_M * s,
+            )
             for a in range(pose.shape[1]):
-                out[k, t, a] = box_gap(pose[t, a, 0] - x, pose[t, a, 1] - y, c, s, HALF_LENGTH_M, HALF_WIDTH_M,
-                                       facing[t, a, 0], facing[t, a, 1], half[a, 0], half[a, 1]) <= 0
+                out[k, t, a] = (
+                    box_gap(
+                        pose[t, a, 0] - x,
+                        pose[t, a, 1] - y,
+                        c,
+                        s,
+                        HALF_LENGTH_M,
+                        HALF_WIDTH_M,
+                        facing[t, a, 0],
+                        facing[t, a, 1],
+                        half[a, 0],
+                        half[a, 1],
+                    )
+                    <= 0
+                )
     return out
 
 
@@ -49,14 +74,24 @@ def touching(xp: Any, states: Any, pose: Any, facing: Any, half: Any) -> Any:
     apart = abs(dx * c + dy * s) > HALF_LENGTH_M + long * turn_c + wide * turn_s
     apart = apart | (abs(dy * c - dx * s) > HALF_WIDTH_M + long * turn_s + wide * turn_c)
     apart = apart | (abs(dx * c2 + dy * s2) > long + HALF_LENGTH_M * turn_c + HALF_WIDTH_M * turn_s)
-    return ~(apart | (abs(dy * c2 - dx * s2) > wide + HALF_LENGTH_M * turn_s + HALF_WIDTH_M * turn_c))
+    return ~(
+        apart | (abs(dy * c2 - dx * s2) > wide + HALF_LENGTH_M * turn_s + HALF_WIDTH_M * turn_c)
+    )
 
 
 def touching_shapely(corners: np.ndarray, track_corners: np.ndarray) -> int:
-    """Touching pairs by shapely: ego boxes (K, T, 4, 2) as polygons against a tree of each moment's tracks."""
+    """Touching pairs by shapely: ego boxes (K, T, 4, 2) as polygons against a tree of each moment's
+    tracks.
+    """
     ego = shapely.polygons(corners)
-    return sum(len(shapely.STRtree(shapely.polygons(track_corners[t])).query(ego[:, t], predicate="intersects")[0])
-               for t in range(len(track_corners)))
+    return sum(
+        len(
+            shapely.STRtree(shapely.polygons(track_corners[t])).query(
+                ego[:, t], predicate="intersects"
+            )[0]
+        )
+        for t in range(len(track_corners))
+    )
 
 
 def in_polygons(xp: Any, points: Any, rings: list[Any]) -> Any:
@@ -77,9 +112,13 @@ def in_polygons_shapely(points: np.ndarray, polygons: np.ndarray) -> list[np.nda
 
 
 def tracked(xp: Any, reference: Any, start: Any, matrix: Any) -> Any:
-    """The tracker on arrays over K plans, with a Python loop over time: (K, T, 4) x, y, heading, speed."""
+    """The tracker on arrays over K plans, with a Python loop over time: (K, T, 4) x, y, heading,
+    speed.
+    """
     step = reference[:, 1:, :2] - reference[:, :-1, :2]
-    speed = (xp.cos(reference[:, :-1, 2]) * step[..., 0] + xp.sin(reference[:, :-1, 2]) * step[..., 1]) @ matrix.T
+    speed = (
+        xp.cos(reference[:, :-1, 2]) * step[..., 0] + xp.sin(reference[:, :-1, 2]) * step[..., 1]
+    ) @ matrix.T
     turn = reference[:, 1:, 2] - reference[:, :-1, 2]
     weight, moment = (speed * STEP_S) ** 2, speed * STEP_S * xp.arctan2(xp.sin(turn), xp.cos(turn))
     for i in range(STEPS - 2, -1, -1):
@@ -102,11 +141,23 @@ def tracked(xp: Any, reference: Any, start: Any, matrix: Any) -> Any:
             add_lateral = add_lateral + pace * STEP_S * add_heading
             add_heading = add_heading + pace * STEP_S / WHEEL_BASE_M * STEP_S * (k - i)
             pace = pace + command * STEP_S
-        rate = -(add_lateral * lateral + 10 * add_heading * ahead) / (add_lateral**2 + 10 * add_heading**2 + 1)
-        command, rate = xp.where(stops, -0.5 * (v - goal), command), xp.where(stops, 0.0 * rate, rate)
-        x, y, yaw = x + v * xp.cos(yaw) * STEP_S, y + v * xp.sin(yaw) * STEP_S, yaw + v * xp.tan(steer) / WHEEL_BASE_M * STEP_S
+        rate = -(add_lateral * lateral + 10 * add_heading * ahead) / (
+            add_lateral**2 + 10 * add_heading**2 + 1
+        )
+        command, rate = (
+            xp.where(stops, -0.5 * (v - goal), command),
+            xp.where(stops, 0.0 * rate, rate),
+        )
+        x, y, yaw = (
+            x + v * xp.cos(yaw) * STEP_S,
+            y + v * xp.sin(yaw) * STEP_S,
+            yaw + v * xp.tan(steer) / WHEEL_BASE_M * STEP_S,
+        )
         acceleration = acceleration + (command - acceleration) / 3
-        v, steer = v + acceleration * STEP_S, xp.clip(steer + rate * STEP_S * 2 / 3, -np.pi / 3, np.pi / 3)
+        v, steer = (
+            v + acceleration * STEP_S,
+            xp.clip(steer + rate * STEP_S * 2 / 3, -np.pi / 3, np.pi / 3),
+        )
         states.append(xp.stack([x, y, yaw, v], -1))
     return xp.stack(states, 1)
 
@@ -118,37 +169,62 @@ def print_engines(prepared: PreparedScene, plans: int = PLANS) -> None:
     reference = references(plans_at(plans), scene.ego[:3], scene.time_us, 0.5)
     nowhere = index_polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(0, np.uint8))
     boxes = (states, traffic.pose[:POSES], traffic.facing[:POSES], traffic.half)
-    shift = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * [HALF_LENGTH_M, HALF_WIDTH_M] + [REAR_AXLE_TO_CENTER_M, 0.0]
+    shift = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * [HALF_LENGTH_M, HALF_WIDTH_M] + [
+        REAR_AXLE_TO_CENTER_M,
+        0.0,
+    ]
     c, s = np.cos(states[..., 2]), np.sin(states[..., 2])
     turn = np.stack([np.stack([c, s], -1), np.stack([-s, c], -1)], -2)
     corners = states[:, :, None, :2] + np.einsum("nd,ktde->ktne", shift, turn)
     points = np.ascontiguousarray(corners.reshape(-1, 2))
-    rings = [scene.map_xy[a:b] for a, b in zip(scene.map_start[:-1], scene.map_start[1:], strict=True)]
+    rings = [
+        scene.map_xy[a:b] for a, b in zip(scene.map_start[:-1], scene.map_start[1:], strict=True)
+    ]
     polygons = np.array([shapely.Polygon(ring) for ring in rings])
     shapely.prepare(polygons)
     tensors = [torch.from_numpy(np.ascontiguousarray(item)) for item in boxes]
     start, matrix = prepared.start, _SPEED_MATRIX
-    assert np.array_equal(_touching(*boxes), touching(np, *boxes)), "the engines must do the same work"
+    assert np.array_equal(_touching(*boxes), touching(np, *boxes)), (
+        "the engines must do the same work"
+    )
     apart_m = np.abs(tracked(np, reference, start, matrix)[..., :2] - states[..., :2]).max()
     assert apart_m < 1e-6, "the engines must do the same work"
 
     def look(by: Any) -> Callable[[], object]:
         return lambda: examine(states, prepared.history, by, prepared.line, traffic, "v1")
 
-    took = seconds({
-        "boxes: numba": lambda: _touching(*boxes), "boxes: numpy": lambda: touching(np, *boxes),
-        "boxes: torch": lambda: touching(torch, *tensors),
-        "boxes: shapely, a tree": lambda: touching_shapely(corners, traffic.corners[:POSES]),
-        "points: numba with slabs": look(prepared.polygons), "no polygons": look(nowhere),
-        "points: shapely, prepared": lambda: in_polygons_shapely(points, polygons),
-        "tracker: numba": lambda: prepared.track(reference), "tracker: numpy": lambda: tracked(np, reference, start, matrix),
-        "tracker: torch": lambda: tracked(torch, torch.from_numpy(reference), torch.from_numpy(start),
-                                          torch.from_numpy(matrix))})
+    took = seconds(
+        {
+            "boxes: numba": lambda: _touching(*boxes),
+            "boxes: numpy": lambda: touching(np, *boxes),
+            "boxes: torch": lambda: touching(torch, *tensors),
+            "boxes: shapely, a tree": lambda: touching_shapely(corners, traffic.corners[:POSES]),
+            "points: numba with slabs": look(prepared.polygons),
+            "no polygons": look(nowhere),
+            "points: shapely, prepared": lambda: in_polygons_shapely(points, polygons),
+            "tracker: numba": lambda: prepared.track(reference),
+            "tracker: numpy": lambda: tracked(np, reference, start, matrix),
+            "tracker: torch": lambda: tracked(
+                torch,
+                torch.from_numpy(reference),
+                torch.from_numpy(start),
+                torch.from_numpy(matrix),
+            ),
+        }
+    )
     took["points: numba with slabs"] -= took.pop("no polygons")
-    took |= seconds({"points: numpy": lambda: in_polygons(np, points, rings),
-                     "points: torch": lambda: in_polygons(torch, torch.from_numpy(points),
-                                                          [torch.from_numpy(ring) for ring in rings])}, rounds=1)
-    print(f"  {plans} plans, {traffic.pose.shape[1]} tracks, {len(rings)} polygons; trackers agree within {apart_m:.0e} m")
+    took |= seconds(
+        {
+            "points: numpy": lambda: in_polygons(np, points, rings),
+            "points: torch": lambda: in_polygons(
+                torch, torch.from_numpy(points), [torch.from_numpy(ring) for ring in rings]
+            ),
+        },
+        rounds=1,
+    )
+    print(
+        f"  {plans} plans, {traffic.pose.shape[1]} tracks, {len(rings)} polygons; trackers agree within {apart_m:.0e} m"
+    )
     for name, part in sorted(took.items()):
         print(f"  {name:32}{part / plans * 1e6:8.1f} us a plan")
 

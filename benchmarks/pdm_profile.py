@@ -1,9 +1,11 @@
-"""Where the time of the PDM score goes, stage by stage, and what the floor is. Not other engines: pdm_engines.py.
+"""Where the time of the PDM score goes, stage by stage, and what the floor is. Not other engines:
+pdm_engines.py.
 
     python -m benchmarks.pdm_profile [CASES.npz]
 
-Stages are the compiled functions of ops/pdm, each in a loop of its own over the plans; areas are timed by leaving the map
-out. The floor is what a plan needs whatever the index: interpolating and driving it, its boxes, its own motion. One core.
+Stages are the compiled functions of ops/pdm, each in a loop of its own over the plans; areas are
+timed by leaving the map out. The floor is what a plan needs whatever the index: interpolating and
+driving it, its boxes, its own motion. One core.
 """
 
 import sys
@@ -17,7 +19,13 @@ from benchmarks.reference_cases import cases_of, read_cases, read_scene
 from ops.pdm import PreparedScene, Version, prepare, score
 from ops.pdm.pipeline import examine
 from ops.pdm.rules.areas import swept_bounds
-from ops.pdm.rules.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
+from ops.pdm.rules.collisions import (
+    LOOK_AHEAD_STEPS,
+    no_at_fault_collision,
+    runs_red_light,
+    time_to_collision,
+    tracks_near,
+)
 from ops.pdm.rules.comfort import comfort_bounds, filters
 from ops.pdm.rules.engine import kernel
 from ops.pdm.rules.geometry import fill_ego_boxes
@@ -31,9 +39,13 @@ PLANS = 256
 FLOOR = ("10 Hz references", "tracker and bicycle", "boxes", "progress, lane keeping", "comfort")
 
 
-def seconds(works: dict[str, Callable[[], object]], at_least_s: float = 0.2, rounds: int = 6) -> dict[str, float]:
-    """Processor seconds of one call of each, over rounds in which they take turns; other work on the machine does not
-    count, but its clock may tick only every few milliseconds, so each turn takes `at_least_s`."""
+def seconds(
+    works: dict[str, Callable[[], object]], at_least_s: float = 0.2, rounds: int = 6
+) -> dict[str, float]:
+    """Processor seconds of one call of each, over rounds in which they take turns; other work on
+    the machine does not count, but its clock may tick only every few milliseconds, so each turn
+    takes `at_least_s`.
+    """
     spent, calls = dict.fromkeys(works, 0.0), dict.fromkeys(works, 0)
     for work in works.values():
         work()
@@ -59,9 +71,18 @@ def plans_at(count: int) -> np.ndarray:
 def crowded_road(tracks: int = 60) -> PreparedScene:
     """The road of the tests with many tracks beside and ahead of the ego."""
     rng = np.random.default_rng(1)
-    agents = tuple(Track(float(x), float(y), speed_mps=float(v)) for x, y, v in zip(
-        rng.uniform(-30.0, 90.0, tracks), rng.choice([3.5, 7.0, -6.0, 10.0], tracks), rng.uniform(0.0, 9.0, tracks), strict=True))
-    return prepare(road_scene(Road(agents=agents, intersection_x=(40.0, 60.0), light_x=(42.0, 58.0))))
+    agents = tuple(
+        Track(float(x), float(y), speed_mps=float(v))
+        for x, y, v in zip(
+            rng.uniform(-30.0, 90.0, tracks),
+            rng.choice([3.5, 7.0, -6.0, 10.0], tracks),
+            rng.uniform(0.0, 9.0, tracks),
+            strict=True,
+        )
+    )
+    return prepare(
+        road_scene(Road(agents=agents, intersection_x=(40.0, 60.0), light_x=(42.0, 58.0)))
+    )
 
 
 def profile_scenes(cases: Path | None) -> dict[str, PreparedScene]:
@@ -69,7 +90,10 @@ def profile_scenes(cases: Path | None) -> dict[str, PreparedScene]:
     scenes = {"road with 60 tracks": crowded_road()}
     if cases is not None:
         data = read_cases(cases)
-        busiest = max(range(int(data["n_scenes"])), key=lambda index: data[f"s{index:02d}/agents_key"].shape[1])
+        busiest = max(
+            range(int(data["n_scenes"])),
+            key=lambda index: data[f"s{index:02d}/agents_key"].shape[1],
+        )
         scenes[f"reference scene {busiest}"] = prepare(read_scene(data, busiest))
     return scenes
 
@@ -85,9 +109,11 @@ def _others(states, corners, facing, areas, traffic, ttc_states):
     found, tracks = 0.0, np.empty(len(traffic.radius), dtype=np.int64)
     for k in range(states.shape[0]):
         bounds = swept_bounds(corners[k])
-        near = tracks[:tracks_near(states[k], bounds, traffic, tracks)]
+        near = tracks[: tracks_near(states[k], bounds, traffic, tracks)]
         found += no_at_fault_collision(states[k], corners[k], facing[k], areas[k], traffic, near)[0]
-        found += time_to_collision(states[k], corners[k], facing[k], areas[k], traffic, near, ttc_states)[0]
+        found += time_to_collision(
+            states[k], corners[k], facing[k], areas[k], traffic, near, ttc_states
+        )[0]
         found += runs_red_light(corners[k], bounds, traffic)
     return found
 
@@ -113,7 +139,10 @@ def stage_times(prepared: PreparedScene, version: Version) -> dict[str, float]:
     """Seconds a plan of each stage, and of the whole call of `score` under "all"."""
     plans, scene, is_v2 = plans_at(PLANS), prepared.scene, version == "v2"
     traffic, polygons, line = prepared.reference(version).traffic, prepared.polygons, prepared.line
-    states, world = prepared.states_of(plans, 0.5), references(plans, scene.ego[:3], scene.time_us, 0.5)
+    states, world = (
+        prepared.states_of(plans, 0.5),
+        references(plans, scene.ego[:3], scene.time_us, 0.5),
+    )
     corners, facing = np.empty((PLANS, POSES, 5, 2)), np.empty((PLANS, POSES, 2))
     nowhere = index_polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(0, np.uint8))
     areas = examine(states, prepared.history, polygons, line, traffic, version).areas
@@ -122,14 +151,21 @@ def stage_times(prepared: PreparedScene, version: Version) -> dict[str, float]:
     by = filters(padded.shape[1], not is_v2)
     ttc_states = POSES - LOOK_AHEAD_STEPS[-1] if is_v2 else POSES
     _boxes(states, corners, facing)
-    took = seconds({
-        "10 Hz references": lambda: references(plans, scene.ego[:3], scene.time_us, 0.5),
-        "tracker and bicycle": lambda: prepared.track(world), "boxes": lambda: _boxes(states, corners, facing),
-        "areas": lambda: examine(states, prepared.history, polygons, line, traffic, version),
-        "no areas": lambda: examine(states, prepared.history, nowhere, line, traffic, version),
-        "collisions, TTC, lights": lambda: _others(states, corners, facing, areas, traffic, ttc_states),
-        "progress, lane keeping": lambda: _progress(corners, areas, line, is_v2),
-        "comfort": lambda: _comfort(padded, by, is_v2), "all": lambda: score(prepared, plans, version=version)})
+    took = seconds(
+        {
+            "10 Hz references": lambda: references(plans, scene.ego[:3], scene.time_us, 0.5),
+            "tracker and bicycle": lambda: prepared.track(world),
+            "boxes": lambda: _boxes(states, corners, facing),
+            "areas": lambda: examine(states, prepared.history, polygons, line, traffic, version),
+            "no areas": lambda: examine(states, prepared.history, nowhere, line, traffic, version),
+            "collisions, TTC, lights": lambda: _others(
+                states, corners, facing, areas, traffic, ttc_states
+            ),
+            "progress, lane keeping": lambda: _progress(corners, areas, line, is_v2),
+            "comfort": lambda: _comfort(padded, by, is_v2),
+            "all": lambda: score(prepared, plans, version=version),
+        }
+    )
     took["areas"] -= took.pop("no areas")
     return {name: part / PLANS for name, part in took.items()}
 
@@ -141,8 +177,10 @@ def print_stages(prepared: PreparedScene, version: Version) -> None:
     for name, part in took.items():
         print(f"  {version} {name:26}{part * 1e6:8.1f} us a plan{100 * part / took['all']:6.0f} %")
     floor = sum(took[name] for name in FLOOR)
-    print(f"  {version} floor {floor * 1e6:.1f} us: a score whose map, others and copies cost nothing would be "
-          f"{took['all'] / floor:.1f} times as fast")
+    print(
+        f"  {version} floor {floor * 1e6:.1f} us: a score whose map, others and copies cost nothing would be "
+        f"{took['all'] / floor:.1f} times as fast"
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -1,10 +1,12 @@
-"""Compares our PDM score with a file of reference cases, input by input, and measures its speed. Never fits anything.
+"""Compares our PDM score with a file of reference cases, input by input, and measures its speed.
+Never fits anything.
 
     python -m benchmarks.pdm_reference ../shared/pdm_reference/cases.npz
 
-Every case is scored from its inputs alone (scene and poses); the outputs in the file are only compared against. The
-layout is the one of ../shared/pdm_reference/README.md. Exits with 1 if anything differs: a discrete value at all, a
-score, a state or a progress by more than 1e-6, or a case that cannot be scored.
+Every case is scored from its inputs alone (scene and poses); the outputs in the file are only
+compared against. The layout is the one of ../shared/pdm_reference/README.md. Exits with 1 if
+anything differs: a discrete value at all, a score, a state or a progress by more than 1e-6, or a
+case that cannot be scored.
 """
 
 import re
@@ -28,8 +30,10 @@ from storage.errors import ConfigError, SourceError
 TOLERANCE = 1e-6
 _AREAS = [Area.MULTIPLE_LANES, Area.NON_DRIVABLE, Area.ONCOMING]
 _POSE = [State.X, State.Y, State.YAW]
-_SUBS = {"v1": ("nc", "dac", "ddc", "ep", "ttc", "comfort"),                    # columns of the file's `sub`
-         "v2": ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort")}
+_SUBS = {
+    "v1": ("nc", "dac", "ddc", "ep", "ttc", "comfort"),  # columns of the file's `sub`
+    "v2": ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort"),
+}
 _CANNOT = "cases that cannot be scored"
 _DISCRETE = {"nc", "dac", "ddc", "tlc", "ttc", "lk", "comfort"}
 
@@ -40,9 +44,17 @@ class Tally:
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], list[float]] = {}
 
-    def add(self, version: str, name: str, ours: object, theirs: object, tolerance: float = TOLERANCE,
-            yaw: bool = False) -> None:
-        """Compare one case; NaN equals NaN and infinity infinity, another shape differs by infinity.
+    def add(
+        self,
+        version: str,
+        name: str,
+        ours: object,
+        theirs: object,
+        tolerance: float = TOLERANCE,
+        yaw: bool = False,
+    ) -> None:
+        """Compare one case; NaN equals NaN and infinity infinity, another shape differs by
+        infinity.
 
         `yaw`: column State.YAW is an angle, so that -pi and pi are the same.
         """
@@ -72,14 +84,29 @@ class Tally:
             print(f"{version:8}{name:34}{int(cases):9d}{int(differ):8d}{worst:20.3g}")
 
 
-def compare_scene(tally: Tally, data: Cases, index: int, prepared: PreparedScene, version: Version) -> None:
+def compare_scene(
+    tally: Tally, data: Cases, index: int, prepared: PreparedScene, version: Version
+) -> None:
     """PDM-Closed and the observation of one scene."""
     key = f"s{index:02d}/{version}"
     closed = prepared.reference(version)
-    tally.add(version, "PDM-Closed poses", closed.poses, data[f"{key}/pdm_states"][:, _POSE], yaw=True)
-    tally.add(version, "PDM-Closed proposal scores", closed.proposal_scores, data[f"{key}/pdm_proposal_scores"])
-    tally.add(version, "PDM-Closed choice", closed.proposal_scores.argmax(), data[f"{key}/pdm_argmax"], 0.0)
-    present, pose, _ = interpolated(prepared.scene.agents[:KEY_FRAMES[version]])
+    tally.add(
+        version, "PDM-Closed poses", closed.poses, data[f"{key}/pdm_states"][:, _POSE], yaw=True
+    )
+    tally.add(
+        version,
+        "PDM-Closed proposal scores",
+        closed.proposal_scores,
+        data[f"{key}/pdm_proposal_scores"],
+    )
+    tally.add(
+        version,
+        "PDM-Closed choice",
+        closed.proposal_scores.argmax(),
+        data[f"{key}/pdm_argmax"],
+        0.0,
+    )
+    present, pose, _ = interpolated(prepared.scene.agents[: KEY_FRAMES[version]])
     theirs = data[f"{key}/agents_10hz"]
     tally.add(version, "tracks present at 10 Hz", present, theirs[..., 0], 0.0)
     there = present[..., None] & (theirs[..., :1] > 0)
@@ -87,7 +114,9 @@ def compare_scene(tally: Tally, data: Cases, index: int, prepared: PreparedScene
     tally.add(version, "tracks' poses at 10 Hz", np.where(there, pose, 0.0), theirs, yaw=True)
 
 
-def compare_case(tally: Tally, data: Cases, case: int, prepared: PreparedScene, dt_s: float, version: Version) -> None:
+def compare_case(
+    tally: Tally, data: Cases, case: int, prepared: PreparedScene, dt_s: float, version: Version
+) -> None:
     """Everything the file holds of one case in one version."""
     key, poses = f"c{case:03d}/{version}", data[f"c{case:03d}/poses"][None]
     plain = score(prepared, poses, version=version, dt_s=dt_s, human_penalty_filter=False)
@@ -99,22 +128,44 @@ def compare_case(tally: Tally, data: Cases, case: int, prepared: PreparedScene, 
     closed = prepared.reference(version)
     own = closed.simulated
     scene, parts = prepared.scene, own.parts[0]
-    ours = [resampled(closed.poses[None], scene.time_us)[0], references(poses, scene.ego[:3], scene.time_us, dt_s)[0]]
+    ours = [
+        resampled(closed.poses[None], scene.time_us)[0],
+        references(poses, scene.ego[:3], scene.time_us, dt_s)[0],
+    ]
     tally.add(version, "reference poses", ours, data[f"{key}/traj_states"][..., _POSE], yaw=True)
-    tally.add(version, "simulated states", [own.states[0], plain.states[0]], data[f"{key}/sim_states"], yaw=True)
+    tally.add(
+        version,
+        "simulated states",
+        [own.states[0], plain.states[0]],
+        data[f"{key}/sim_states"],
+        yaw=True,
+    )
     areas = [own.areas[0][:, _AREAS], plain.areas[0][:, _AREAS]]
     tally.add(version, "ego areas", areas, data[f"{key}/ego_areas"], 0.0)
-    tally.add(version, "raw progress", [parts[Part.PROGRESS_M], plain.progress_m[0]], data[f"{key}/progress_raw"])
+    tally.add(
+        version,
+        "raw progress",
+        [parts[Part.PROGRESS_M], plain.progress_m[0]],
+        data[f"{key}/progress_raw"],
+    )
     first = [parts[Part.COLLISION_STEP], _steps(plain.collision_time_s[0])]
     tally.add(version, "collision index", first, data[f"{key}/collision_idx"], 0.0)
     first = [parts[Part.TTC_STEP], _steps(plain.ttc_time_s[0])]
     tally.add(version, "ttc index", first, data[f"{key}/ttc_idx"], 0.0)
-    tally.add(version, "comfort bounds", [own.comfort[0], plain.comfort_parts[0]], data[f"{key}/comfort6"], 0.0)
+    tally.add(
+        version,
+        "comfort bounds",
+        [own.comfort[0], plain.comfort_parts[0]],
+        data[f"{key}/comfort6"],
+        0.0,
+    )
     if version == "v2":
         _compare_v2(tally, data, key, prepared, poses, dt_s)
 
 
-def _compare_v2(tally: Tally, data: Cases, key: str, prepared: PreparedScene, poses: np.ndarray, dt_s: float) -> None:
+def _compare_v2(
+    tally: Tally, data: Cases, key: str, prepared: PreparedScene, poses: np.ndarray, dt_s: float
+) -> None:
     closed = prepared.reference("v2")
     filtered = score(prepared, poses, version="v2", dt_s=dt_s)
     subs = filtered.sub_scores
@@ -141,8 +192,15 @@ def _steps(time_s: float) -> float:
 def compare_pairs(tally: Tally, data: Cases, index: int, prepared: PreparedScene) -> None:
     """Two-frame comfort of pairs of plans of one scene, the first taken as planned 0.5 s earlier."""
     for before, now, passed, *rms in data.get(f"s{index:02d}/v2/ec_pairs", ()):
-        states = [score(prepared, data[f"c{int(case):03d}/poses"][None], version="v2",
-                        dt_s=float(data["case_dt"][int(case)])).states[0] for case in (now, before)]
+        states = [
+            score(
+                prepared,
+                data[f"c{int(case):03d}/poses"][None],
+                version="v2",
+                dt_s=float(data["case_dt"][int(case)]),
+            ).states[0]
+            for case in (now, before)
+        ]
         ours, ours_rms = extended_comfort(states[0], states[1], 0.5)
         tally.add("v2", "ec", ours, passed, 0.0)
         tally.add("v2", "ec RMS differences", ours_rms, rms)
@@ -150,14 +208,24 @@ def compare_pairs(tally: Tally, data: Cases, index: int, prepared: PreparedScene
 
 def compare_stages(tally: Tally, data: Cases) -> None:
     """Two-stage aggregation."""
-    for key in sorted(name.removesuffix("/scores") for name in data if re.fullmatch(r"agg\d+/scores", name)):
+    for key in sorted(
+        name.removesuffix("/scores") for name in data if re.fullmatch(r"agg\d+/scores", name)
+    ):
         ends, scores = data[f"{key}/endpoints"], data[f"{key}/scores"]
-        weights = [second_stage_weights(end, data[f"{key}/{name}"]) for end, name in
-                   zip(ends, ("starts_now", "starts_prev"), strict=True)]
-        tally.add("v2", "second-stage weights", np.concatenate(weights),
-                  np.concatenate([data[f"{key}/weights_now"], data[f"{key}/weights_prev"]]))
+        weights = [
+            second_stage_weights(end, data[f"{key}/{name}"])
+            for end, name in zip(ends, ("starts_now", "starts_prev"), strict=True)
+        ]
+        tally.add(
+            "v2",
+            "second-stage weights",
+            np.concatenate(weights),
+            np.concatenate([data[f"{key}/weights_now"], data[f"{key}/weights_prev"]]),
+        )
         second = np.split(scores[2:], [len(weights[0])])
-        combined = two_stage_score(scores[0], scores[1], second[0], second[1], weights[0], weights[1])
+        combined = two_stage_score(
+            scores[0], scores[1], second[0], second[1], weights[0], weights[1]
+        )
         tally.add("v2", "two-stage scores", combined, data[f"{key}/combined_stage1_stage2"])
 
 

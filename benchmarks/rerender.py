@@ -1,4 +1,5 @@
-"""A driven log of the embedded world filmed as it was, or with nobody else on the street. Nothing is kept.
+"""A driven log of the embedded world filmed as it was, or with nobody else on the street. Nothing
+is kept.
 
 Legend: T frames, H x W pixels.
 """
@@ -19,25 +20,54 @@ from storage.sources import contract
 
 
 def without_traffic(recording: Recording) -> Recording:
-    """The same drive with no other vehicle, nobody on foot and no cone. Parked cars stay: they stand as houses do."""
-    alone = {name: getattr(recording, name)[:, :1] for name in ("pose", "speed_mps", "accel_mps2", "lateral_mps2", "blinker")}
+    """The same drive with no other vehicle, nobody on foot and no cone. Parked cars stay: they
+    stand as houses do.
+    """
+    alone = {
+        name: getattr(recording, name)[:, :1]
+        for name in ("pose", "speed_mps", "accel_mps2", "lateral_mps2", "blinker")
+    }
     nobody = {name: getattr(recording, name)[:, :0] for name in ("walker_xy", "walker_velocity")}
-    return replace(recording, **alone, **nobody, size_m=recording.size_m[:1], kind=recording.kind[:1],
-                   walker_yaw_rad=recording.walker_yaw_rad[:0], cone_pose=recording.cone_pose[:0])
+    return replace(
+        recording,
+        **alone,
+        **nobody,
+        size_m=recording.size_m[:1],
+        kind=recording.kind[:1],
+        walker_yaw_rad=recording.walker_yaw_rad[:0],
+        cone_pose=recording.cone_pose[:0],
+    )
 
 
 def film_again(log: DrivenLog, recording: Recording) -> Iterator[np.ndarray]:
-    """Front images (H, W, 3) uint8 RGB of a recording under the log's light; all but traffic as in the log."""
-    for view, in render_log(log.town, recording, log.cameras[:1], PALETTE, log.light, deepcopy(log.rng)):
+    """Front images (H, W, 3) uint8 RGB of a recording under the log's light; all but traffic as in
+    the log.
+    """
+    for (view,) in render_log(
+        log.town, recording, log.cameras[:1], PALETTE, log.light, deepcopy(log.rng)
+    ):
         yield view
 
 
 def filmed(log: DrivenLog, recording: Recording, size_hw: tuple[int, int]) -> np.ndarray:
-    """A film as read back from a frame store, (T, H, W, 3) uint8: cropped and resized as every image is. No JPEG."""
+    """A film as read back from a frame store, (T, H, W, 3) uint8: cropped and resized as every
+    image is. No JPEG.
+    """
     frames = np.arange(len(recording.time_s), dtype=np.int32)
     front = log.cameras[0]
     camera = contract.Camera(front.name, front.width, front.height, front.intrinsics, front.to_ego)
     with tempfile.TemporaryDirectory() as folder:
-        write_frames(Path(folder), "again", [CameraFrames(
-            camera, frames, np.round(recording.time_s * 1e6), film_again(log, recording), np.zeros(len(frames), bool))])
+        write_frames(
+            Path(folder),
+            "again",
+            [
+                CameraFrames(
+                    camera,
+                    frames,
+                    np.round(recording.time_s * 1e6),
+                    film_again(log, recording),
+                    np.zeros(len(frames), bool),
+                )
+            ],
+        )
         return read_frames(Path(folder), frames, size_hw=size_hw)

@@ -1,9 +1,11 @@
-"""What the teacher's words tell of the future: `python -m benchmarks.teacher_knowledge LAKE`. Not what imitating them is worth.
+"""What the teacher's words tell of the future: `python -m benchmarks.teacher_knowledge LAKE`. Not
+what imitating them is worth.
 
-A linear reading foretells the next 4 s from the ego status and what the VLA says of a row: its code distributions, or its
-pooled features. It is fitted on every train row of the planners and judged on rows of another split, beside the plans of the
-student's control, which no teacher has told anything. The recorded codes, which are the future's own, show how far such a
-reading can come. Legend: N rows, F features, T = 16 numbers of the 8 positions.
+A linear reading foretells the next 4 s from the ego status and what the VLA says of a row: its code
+distributions, or its pooled features. It is fitted on every train row of the planners and judged on
+rows of another split, beside the plans of the student's control, which no teacher has told
+anything. The recorded codes, which are the future's own, show how far such a reading can come.
+Legend: N rows, F features, T = 16 numbers of the 8 positions.
 """
 
 import argparse
@@ -35,7 +37,9 @@ PLANNERS = ("student_no_teacher", "planner_alone", "vla", "student")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("lake", type=Path, help="folder with relabeled, vla and student")
     parser.add_argument("--split", default="val", help="default: %(default)s")
     chosen = parser.parse_args(arguments)
@@ -43,30 +47,59 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lake = Lake(chosen.lake)
     vla, student = lake.asset("vla"), lake.asset("student")
     teacher = open_vla(vla)
-    train, rows = (read_dataset(lake, split, size_hw=teacher.image_hw, relabeled=True) for split in ("train", chosen.split))
-    train, rows = _told(planner_frames(train, read_recipe(vla)[0].rows)[0]), _told(rows.take(plannable_rows(rows)))
+    train, rows = (
+        read_dataset(lake, split, size_hw=teacher.image_hw, relabeled=True)
+        for split in ("train", chosen.split)
+    )
+    train, rows = (
+        _told(planner_frames(train, read_recipe(vla)[0].rows)[0]),
+        _told(rows.take(plannable_rows(rows))),
+    )
     known, asked = _features(teacher, train), _features(teacher, rows)
     plans = {name: open_planner(name, vla, student).plan(rows) for name in PLANNERS}
     control_N = error(plans["student_no_teacher"][..., :2], rows)
-    print(f"{len(train)} train rows, {len(rows)} rows of {len(np.unique(rows.log_id.astype(str)))} {chosen.split} logs")
+    print(
+        f"{len(train)} train rows, {len(rows)} rows of {len(np.unique(rows.log_id.astype(str)))} {chosen.split} logs"
+    )
     print(f"{'':<52}{'ADE, m':>8}{'less the control, m (95 % over logs)':>40}")
     for name in known:
-        _print(f"a reading of ego {name}", error(foretell(known[name], train, asked[name], rows), rows), control_N, rows)
+        _print(
+            f"a reading of ego {name}",
+            error(foretell(known[name], train, asked[name], rows), rows),
+            control_N,
+            rows,
+        )
     for name, of_it in plans.items():
         _print(f"the plans of {name}", error(of_it[..., :2], rows), control_N, rows)
 
 
-def foretell(known_NF: np.ndarray, train: FrameSet, asked_NF: np.ndarray, rows: FrameSet) -> np.ndarray:
-    """Positions (N, 8, 2) of `rows` by a reading fitted on `train`, its penalty chosen among folds of train logs."""
-    anchors = [constant_velocity_anchor(torch.from_numpy(frames.status)).numpy()[..., :2] for frames in (train, rows)]
+def foretell(
+    known_NF: np.ndarray, train: FrameSet, asked_NF: np.ndarray, rows: FrameSet
+) -> np.ndarray:
+    """Positions (N, 8, 2) of `rows` by a reading fitted on `train`, its penalty chosen among folds
+    of train logs.
+    """
+    anchors = [
+        constant_velocity_anchor(torch.from_numpy(frames.status)).numpy()[..., :2]
+        for frames in (train, rows)
+    ]
     target_NT = (train.future[..., :2] - anchors[0]).reshape(len(train), -1).astype(np.float64)
     mean, spread = known_NF.mean(0), np.maximum(known_NF.std(0), 1e-6)
     known_NF, asked_NF = (known_NF - mean) / spread, (asked_NF - mean) / spread
     fold_of_N = np.unique(train.log_id.astype(str), return_inverse=True)[1] % FOLDS
 
     def missed(penalty: float) -> float:
-        return sum(float(np.square(probe.Ridge(known_NF[fold_of_N != fold], target_NT[fold_of_N != fold], penalty)(
-            known_NF[fold_of_N == fold]) - target_NT[fold_of_N == fold]).sum()) for fold in range(FOLDS))
+        return sum(
+            float(
+                np.square(
+                    probe.Ridge(known_NF[fold_of_N != fold], target_NT[fold_of_N != fold], penalty)(
+                        known_NF[fold_of_N == fold]
+                    )
+                    - target_NT[fold_of_N == fold]
+                ).sum()
+            )
+            for fold in range(FOLDS)
+        )
 
     read_NT = probe.Ridge(known_NF, target_NT, min(PENALTIES, key=missed))(asked_NF)
     return anchors[1] + read_NT.reshape(len(rows), -1, 2)
@@ -85,16 +118,26 @@ def _features(teacher: VlaPlanner, rows: FrameSet) -> dict[str, np.ndarray]:
     says = run_vlm(teacher.vlm, fit_images(rows.images, teacher.image_hw), rows.status)
     pooled = TeacherTargets.predict(teacher.model, says, rows, np.zeros(len(rows), bool)).memory
     codes = softmax(says.code_logits.astype(np.float64), axis=-1)
-    parts = {"status": rows.status, "status and the VLM's codes": codes, "status and the VLA's pooled features": pooled,
-             "status and the recorded codes": probe.one_hot(rows.codes, CODE_COUNT)}
-    return {name: np.concatenate([rows.status, part.reshape(len(rows), -1)], axis=1).astype(np.float64)
-            for name, part in parts.items()}
+    parts = {
+        "status": rows.status,
+        "status and the VLM's codes": codes,
+        "status and the VLA's pooled features": pooled,
+        "status and the recorded codes": probe.one_hot(rows.codes, CODE_COUNT),
+    }
+    return {
+        name: np.concatenate([rows.status, part.reshape(len(rows), -1)], axis=1).astype(np.float64)
+        for name, part in parts.items()
+    }
 
 
 def _print(name: str, error_N: np.ndarray, control_N: np.ndarray, rows: FrameSet) -> None:
-    found = intervals((error_N - control_N)[:, None], np.ones((len(rows), 1), bool), rows.log_id, IntervalConfig())[0]
+    found = intervals(
+        (error_N - control_N)[:, None], np.ones((len(rows), 1), bool), rows.log_id, IntervalConfig()
+    )[0]
     assert found is not None
-    print(f"{name:<52}{error_N.mean():>8.2f}{f'{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})':>40}")
+    print(
+        f"{name:<52}{error_N.mean():>8.2f}{f'{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})':>40}"
+    )
 
 
 if __name__ == "__main__":

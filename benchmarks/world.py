@@ -1,7 +1,9 @@
-"""Frames and logs per second of the embedded world on one core: `python -m benchmarks.world`. Not a test.
+"""Frames and logs per second of the embedded world on one core: `python -m benchmarks.world`. Not a
+test.
 
-In one run, in CPU seconds: whole logs from the seed, the frames of those logs decoded from their JPEG files (the alternative: a
-data set that was recorded once), and, on as many other drives of the same kind, the traffic alone and the camera alone.
+In one run, in CPU seconds: whole logs from the seed, the frames of those logs decoded from their
+JPEG files (the alternative: a data set that was recorded once), and, on as many other drives of the
+same kind, the traffic alone and the camera alone.
 """
 
 import argparse
@@ -26,52 +28,77 @@ from ops.synthesize.world import WorldConfig, synthesize_log, world_log_ids
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--logs", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--size", default="126x224", help="height x width of the images")
     chosen = parser.parse_args(arguments)
     height, width = (int(side) for side in chosen.size.split("x"))
-    world = WorldConfig(train_logs=chosen.logs + 1, seconds=chosen.seconds, image_width=width, image_height=height)
+    world = WorldConfig(
+        train_logs=chosen.logs + 1, seconds=chosen.seconds, image_width=width, image_height=height
+    )
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
         warm_up, *log_ids = [log_id for log_id, split in world_log_ids(world) if split == "train"]
-        built_s = _seconds(lambda: synthesize_log(raw, world, warm_up))         # the town, its picture, its map
+        # the town, its picture, its map
+        built_s = _seconds(lambda: synthesize_log(raw, world, warm_up))
         whole_s = _seconds(lambda: [synthesize_log(raw, world, log_id) for log_id in log_ids])
-        files = [file for log_id in log_ids for file in sorted(raw.glob(f"sensor_blobs/*/{log_id}/**/*.jpg"))]
+        files = [
+            file
+            for log_id in log_ids
+            for file in sorted(raw.glob(f"sensor_blobs/*/{log_id}/**/*.jpg"))
+        ]
         decoded_s = _seconds(lambda: [_decoded(file) for file in files])
         megabytes = sum(file.stat().st_size for file in raw.rglob("*") if file.is_file()) / 1e6
     driven: list[Recording] = []
-    driven_s = _seconds(lambda: driven.extend(_drive(world, number) for number in range(chosen.logs)))
+    driven_s = _seconds(
+        lambda: driven.extend(_drive(world, number) for number in range(chosen.logs))
+    )
     filmed_s = _seconds(lambda: [_film(world, recording) for recording in driven])
     frames, filmed = len(files), sum(len(recording.time_s) for recording in driven)
-    print(f"{chosen.logs} logs of {chosen.seconds:g} s, {frames} frames of {width}x{height}; town and first log {built_s:.1f} s; "
-          f"{megabytes / (chosen.logs + 1):.1f} MB a log")
+    print(
+        f"{chosen.logs} logs of {chosen.seconds:g} s, {frames} frames of {width}x{height}; town and first log {built_s:.1f} s; "
+        f"{megabytes / (chosen.logs + 1):.1f} MB a log"
+    )
     print(f"{'one core, CPU time':<44}{'frames/s':>10}{'logs/s':>8}")
-    for name, count, seconds in (("drawn by the camera (renderer made once a log)", filmed, filmed_s),
-                                 ("decoded from the JPEG files", frames, decoded_s),
-                                 ("driven only, with the tries thrown away", filmed, driven_s),
-                                 ("whole logs: driven, drawn, written", frames, whole_s)):
+    for name, count, seconds in (
+        ("drawn by the camera (renderer made once a log)", filmed, filmed_s),
+        ("decoded from the JPEG files", frames, decoded_s),
+        ("driven only, with the tries thrown away", filmed, driven_s),
+        ("whole logs: driven, drawn, written", frames, whole_s),
+    ):
         print(f"{name:<44}{count / seconds:>10.0f}{chosen.logs / seconds:>8.2f}")
 
 
 def _drive(world: WorldConfig, number: int) -> Recording:
     config = TownConfig(seed=world.seed)
     wish = DriveConfig(round(world.seconds * world.hz), world.hz, False, world.event_rate)
-    return drive(build_town(config), parked_cars(config, Palette()), wish, np.random.default_rng([world.seed, number]))
+    return drive(
+        build_town(config),
+        parked_cars(config, Palette()),
+        wish,
+        np.random.default_rng([world.seed, number]),
+    )
 
 
 def _film(world: WorldConfig, recording: Recording) -> None:
     """Draw a drive; no image is kept."""
     rng = np.random.default_rng(world.seed)
     camera = replace(Camera(), width=world.image_width, height=world.image_height)
-    for _ in render_log(build_town(TownConfig(seed=world.seed)), recording, [camera], Palette(), weather(rng), rng):
+    for _ in render_log(
+        build_town(TownConfig(seed=world.seed)), recording, [camera], Palette(), weather(rng), rng
+    ):
         pass
 
 
 def _decoded(file: Path) -> np.ndarray:
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(
+        cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR),
+        cv2.COLOR_BGR2RGB,
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

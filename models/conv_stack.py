@@ -1,4 +1,5 @@
-"""A small stack of convolutional stages for our own networks. Not what it looks at: an image, or the ground laid out.
+"""A small stack of convolutional stages for our own networks. Not what it looks at: an image, or
+the ground laid out.
 
 Legend: B rows, C channels, H x W cells.
 """
@@ -10,7 +11,9 @@ from torch import nn
 
 
 class ConvStack(nn.Module):
-    """Each stage is a convolution that makes the grid coarser and a residual 3x3; all with batch norm and ReLU."""
+    """Each stage is a convolution that makes the grid coarser and a residual 3x3; all with batch
+    norm and ReLU.
+    """
 
     def __init__(self, fan_in: int, channels: tuple[int, ...], kernel: int, stride: int) -> None:
         """`kernel` and `stride` are those of the first stage; later ones are 3x3 with stride 2."""

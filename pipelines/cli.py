@@ -1,6 +1,8 @@
-"""The command line `latentvla`: each verb is a few lines over the code that the pipeline itself uses.
+"""The command line `latentvla`: each verb is a few lines over the code that the pipeline itself
+uses.
 
-Heavy libraries are imported inside the verbs, so that `latentvla --help` is quick and process pools start fast.
+Heavy libraries are imported inside the verbs, so that `latentvla --help` is quick and process pools
+start fast.
 """
 
 import argparse
@@ -19,7 +21,8 @@ from storage.lake import ASSET_NAMES, Lake
 if TYPE_CHECKING:
     from assets.chain.pipeline import PipelineResource
 
-PAGES = Path("pages")       # where `show` draws when it is not told where: the index finds the logs' pages beside it
+# where `show` draws when it is not told where: the index finds the logs' pages beside it
+PAGES = Path("pages")
 Verb = Callable[[argparse.Namespace], int]
 
 
@@ -30,14 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.verb(options)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:         # whoever reads has seen enough: latentvla ... | head
+    except BrokenPipeError:  # whoever reads has seen enough: latentvla ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141                  # as a program that the signal ended
+        return 141  # as a program that the signal ended
     except LatentVLAError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; a training goes on from its last checkpoint when it is started again", file=sys.stderr)
+        print(
+            "stopped; a training goes on from its last checkpoint when it is started again",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -96,7 +102,9 @@ def sql(options: argparse.Namespace) -> int:
 
 
 def score(options: argparse.Namespace) -> int:
-    """Print the score table of the evaluation, or score a file of plans against the scenes of the lake."""
+    """Print the score table of the evaluation, or score a file of plans against the scenes of the
+    lake.
+    """
     if options.plans is None:
         from pipelines.commands.status import score_text
 
@@ -104,13 +112,24 @@ def score(options: argparse.Namespace) -> int:
     else:
         from pipelines.commands.score import score_file
 
-        print(score_file(options.plans, _lake(options), versions=options.versions, expect_split=options.expect_split,
-                         out=options.out, processes=options.processes, devkit_cache=options.against_devkit))
+        print(
+            score_file(
+                options.plans,
+                _lake(options),
+                versions=options.versions,
+                expect_split=options.expect_split,
+                out=options.out,
+                processes=options.processes,
+                devkit_cache=options.against_devkit,
+            )
+        )
     return 0
 
 
 def ablate(options: argparse.Namespace) -> int:
-    """Train the method and the method without each of its parts over several seeds, and print what each part is worth."""
+    """Train the method and the method without each of its parts over several seeds, and print what
+    each part is worth.
+    """
     from pipelines.commands.ablate import ablate_pipeline
 
     print(ablate_pipeline(_pipeline(options), options.seeds, options.variants))
@@ -118,18 +137,31 @@ def ablate(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """Draw a log, or one frame of it, as a page or a picture; without a log, the index page over all logs."""
+    """Draw a log, or one frame of it, as a page or a picture; without a log, the index page over
+    all logs.
+    """
     from ops.pages.index_page import show_index
     from ops.pages.log_page import ShowConfig, show_log
 
     lake = _lake(options)
     if options.log is not None:
         name = options.log if options.frame is None else f"{options.log}-{options.frame}"
-        print(show_log(lake, options.log, options.out or PAGES / f"{name}.html", ShowConfig(), frame=options.frame))
+        print(
+            show_log(
+                lake,
+                options.log,
+                options.out or PAGES / f"{name}.html",
+                ShowConfig(),
+                frame=options.frame,
+            )
+        )
         return 0
     if options.frame is not None:
-        raise ConfigError("a frame is one of a log", found=f"--frame {options.frame} without a log",
-                          do=f"latentvla show LOG --frame {options.frame}; the logs: latentvla show")
+        raise ConfigError(
+            "a frame is one of a log",
+            found=f"--frame {options.frame} without a log",
+            do=f"latentvla show LOG --frame {options.frame}; the logs: latentvla show",
+        )
     index = options.out or PAGES / "index.html"
     for log in lake.log_ids("trajectories") if options.pages else ():
         print(show_log(lake, log, index.parent / f"{log}.html", ShowConfig()))
@@ -138,55 +170,96 @@ def show(options: argparse.Namespace) -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Plan with the student for one image: prints eight poses [x m, y m, yaw rad], one each 0.5 s, seen from the car."""
+    """Plan with the student for one image: prints eight poses [x m, y m, yaw rad], one each 0.5 s,
+    seen from the car.
+    """
     from ops.student.predict import predict_file
 
-    plan = predict_file(options.model or _lake(options).asset("student"), options.image, speed_mps=options.speed,
-                        acceleration_mps2=options.acceleration, command=options.command)
+    plan = predict_file(
+        options.model or _lake(options).asset("student"),
+        options.image,
+        speed_mps=options.speed,
+        acceleration_mps2=options.acceleration,
+        command=options.command,
+    )
     print(json.dumps([[round(float(value), 3) for value in pose] for pose in plan]))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="latentvla", description="From raw driving logs to a small planner.")
+    parser = argparse.ArgumentParser(
+        prog="latentvla", description="From raw driving logs to a small planner."
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(function: Verb) -> argparse.ArgumentParser:
-        made = verbs.add_parser(function.__name__, help=(function.__doc__ or "").strip(), description=function.__doc__)
+        made = verbs.add_parser(
+            function.__name__, help=(function.__doc__ or "").strip(), description=function.__doc__
+        )
         made.set_defaults(verb=function)
-        made.add_argument("--scale", help="smoke | embedded | navsim; default: LATENTVLA_SCALE, then embedded")
-        made.add_argument("--source", help="format of the raw logs: openscene | nuscenes | kitti_raw")
+        made.add_argument(
+            "--scale", help="smoke | embedded | navsim; default: LATENTVLA_SCALE, then embedded"
+        )
+        made.add_argument(
+            "--source", help="format of the raw logs: openscene | nuscenes | kitti_raw"
+        )
         made.add_argument("--raw", help="folder of your raw logs; default: the embedded world")
         made.add_argument("--lake", help="folder of the artefacts; default: lake/<scale>")
         return made
 
     made = verb(run)
-    made.add_argument("--until", default=ASSET_NAMES[-1], help=f"last asset to make: {' | '.join(ASSET_NAMES)}")
+    made.add_argument(
+        "--until", default=ASSET_NAMES[-1], help=f"last asset to make: {' | '.join(ASSET_NAMES)}"
+    )
     made.add_argument("--verbose", action="store_true", help="show Dagster's own log")
     for function in (status, logs, config):
         verb(function)
     made = verb(score)
-    made.add_argument("plans", type=Path, nargs="?", help="Parquet with log_id, frame_index, planner, poses, dt_s")
+    made.add_argument(
+        "plans", type=Path, nargs="?", help="Parquet with log_id, frame_index, planner, poses, dt_s"
+    )
     made.add_argument("--versions", default="v1,v2", help="v1 (PDMS), v2 (EPDMS) or both")
-    made.add_argument("--expect-split", default="", help="train | val | test: count its scenes without a plan as well")
-    made.add_argument("--out", type=Path, help="results, one row a plan and version: a file .parquet or .csv")
-    made.add_argument("--processes", type=int, default=1, help="logs that are scored at the same time")
-    made.add_argument("--against-devkit", type=Path, metavar="METRIC_CACHE",
-                      help="score with the installed NAVSIM devkit too, from its metric cache, and print the differences")
+    made.add_argument(
+        "--expect-split",
+        default="",
+        help="train | val | test: count its scenes without a plan as well",
+    )
+    made.add_argument(
+        "--out", type=Path, help="results, one row a plan and version: a file .parquet or .csv"
+    )
+    made.add_argument(
+        "--processes", type=int, default=1, help="logs that are scored at the same time"
+    )
+    made.add_argument(
+        "--against-devkit",
+        type=Path,
+        metavar="METRIC_CACHE",
+        help="score with the installed NAVSIM devkit too, from its metric cache, and print the differences",
+    )
     made = verb(ablate)
     made.add_argument("--seeds", type=int, default=5, help="how many seeds, from the run's own on")
-    made.add_argument("--variants", default="", help="names with commas between, such as average_pool; default: all")
+    made.add_argument(
+        "--variants",
+        default="",
+        help="names with commas between, such as average_pool; default: all",
+    )
     made = verb(lineage)
     made.add_argument("name", help="a asset, such as student, or asset/log_id")
     made.add_argument("--every-log", action="store_true", help="name every log")
     made = verb(sql)
-    made.add_argument("query", help="for example: select split, count(*) from trajectories group by split")
+    made.add_argument(
+        "query", help="for example: select split, count(*) from trajectories group by split"
+    )
     made.add_argument("--rows", type=int, default=40, help="rows to print")
     made = verb(show)
     made.add_argument("log", nargs="?", help="without it: the index page over all logs")
     made.add_argument("--frame", type=int, help="frame_index")
-    made.add_argument("--pages", action="store_true", help="with the index, draw the page of every log beside it")
-    made.add_argument("--out", type=Path, help="a file that ends in .html or, for a log, .png; default: in pages/")
+    made.add_argument(
+        "--pages", action="store_true", help="with the index, draw the page of every log beside it"
+    )
+    made.add_argument(
+        "--out", type=Path, help="a file that ends in .html or, for a log, .png; default: in pages/"
+    )
     made = verb(predict)
     made.add_argument("image", type=Path)
     made.add_argument("--speed", type=float, required=True, help="m/s")
@@ -197,7 +270,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _places(options: argparse.Namespace) -> RunTarget:
-    return run_target(scale=options.scale, source=options.source, raw=options.raw, lake=options.lake)
+    return run_target(
+        scale=options.scale, source=options.source, raw=options.raw, lake=options.lake
+    )
 
 
 def _pipeline(options: argparse.Namespace) -> "PipelineResource":

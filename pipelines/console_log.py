@@ -1,4 +1,6 @@
-"""What `latentvla run` prints while Dagster runs: one short line a message. Not Dagster's own log: `--verbose`."""
+"""What `latentvla run` prints while Dagster runs: one short line a message. Not Dagster's own log:
+`--verbose`.
+"""
 
 import logging
 import sys
@@ -21,7 +23,11 @@ class _Worth(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = getattr(record, "dagster_meta", {}).get("dagster_event")
-        return event.event_type_value in _EVENTS if event is not None else record.levelno >= logging.INFO
+        return (
+            event.event_type_value in _EVENTS
+            if event is not None
+            else record.levelno >= logging.INFO
+        )
 
 
 _EVENTS = {"STEP_START": "begins"}

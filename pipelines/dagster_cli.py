@@ -1,9 +1,11 @@
-"""The `dagster` command, which also knows where our definitions are. Everything else is Dagster's own program.
+"""The `dagster` command, which also knows where our definitions are. Everything else is Dagster's
+own program.
 
-`dagster dev` reads workspace.yaml, but `dagster asset materialize` and `dagster job execute` read no file at all:
-without `-m` or `-f` they stop with an error. DAGSTER_MODULE_NAME would tell them, and would break `dagster dev`, whose
-children see it beside their workspace. So those commands, and only those, get the module as click's default value: it
-lives in one call, touches no environment variable and loses against whatever the user gives.
+`dagster dev` reads workspace.yaml, but `dagster asset materialize` and `dagster job execute` read
+no file at all: without `-m` or `-f` they stop with an error. DAGSTER_MODULE_NAME would tell them,
+and would break `dagster dev`, whose children see it beside their workspace. So those commands, and
+only those, get the module as click's default value: it lives in one call, touches no environment
+variable and loses against whatever the user gives.
 """
 
 import os
@@ -12,19 +14,39 @@ from collections.abc import Iterable, Mapping
 
 DEFINITIONS = "pipelines.definitions"
 _COMMANDS = {"asset": ("materialize", "list"), "job": ("execute", "scaffold_config")}
-_TARGET_OPTIONS = ("-f", "--python-file", "-m", "--module-name", "--package-name", "--autoload-defs-module-name",
-                   "-d", "--working-directory", "-a", "--attribute")
-_TARGET_VARIABLES = ("DAGSTER_PYTHON_FILE", "DAGSTER_MODULE_NAME", "DAGSTER_PACKAGE_NAME",
-                     "DAGSTER_autoload_defs_module_name")
+_TARGET_OPTIONS = (
+    "-f",
+    "--python-file",
+    "-m",
+    "--module-name",
+    "--package-name",
+    "--autoload-defs-module-name",
+    "-d",
+    "--working-directory",
+    "-a",
+    "--attribute",
+)
+_TARGET_VARIABLES = (
+    "DAGSTER_PYTHON_FILE",
+    "DAGSTER_MODULE_NAME",
+    "DAGSTER_PACKAGE_NAME",
+    "DAGSTER_autoload_defs_module_name",
+)
 
 
-def defaults_for(arguments: Iterable[str], environment: Mapping[str, str]) -> dict[str, dict[str, dict[str, str]]]:
-    """Click's default_map for this command line: our module, unless the user names a target of his own."""
+def defaults_for(
+    arguments: Iterable[str], environment: Mapping[str, str]
+) -> dict[str, dict[str, dict[str, str]]]:
+    """Click's default_map for this command line: our module, unless the user names a target of his
+    own.
+    """
     options = {_option(argument) for argument in arguments if argument.startswith("-")}
     if options & set(_TARGET_OPTIONS) or any(environment.get(name) for name in _TARGET_VARIABLES):
         return {}
-    return {group: {command: {"module_name": DEFINITIONS} for command in commands}
-            for group, commands in _COMMANDS.items()}
+    return {
+        group: {command: {"module_name": DEFINITIONS} for command in commands}
+        for group, commands in _COMMANDS.items()
+    }
 
 
 def main() -> None:

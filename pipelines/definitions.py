@@ -1,8 +1,20 @@
-"""Everything Dagster knows of this project: assets, checks, jobs, schedules, sensors and the pipeline they work on."""
+"""Everything Dagster knows of this project: assets, checks, jobs, schedules, sensors and the
+pipeline they work on.
+"""
 
 import dagster as dg
 
-from assets import codebook, evaluation, frames, raw_logs, relabeled, report, student, trajectories, vla
+from assets import (
+    codebook,
+    evaluation,
+    frames,
+    raw_logs,
+    relabeled,
+    report,
+    student,
+    trajectories,
+    vla,
+)
 from assets.chain.pipeline import PipelineResource
 from pipelines.console_log import brief_logger
 from pipelines.jobs import JOBS
@@ -23,8 +35,10 @@ def definitions(pipeline: PipelineResource) -> dg.Definitions:
         sensors=SENSORS,
         resources={"pipeline": pipeline},
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},
-        executor=dg.in_process_executor,    # one process: torch loads once, and training has the machine for itself
+        # one process: torch loads once, and training has the machine for itself
+        executor=dg.in_process_executor,
     )
 
 
-defs = definitions(pipeline_for())              # what the UI and `dagster` work on: the environment's choice
+# what the UI and `dagster` work on: the environment's choice
+defs = definitions(pipeline_for())

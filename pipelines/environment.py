@@ -1,4 +1,5 @@
-"""The one place where it is decided which pipeline a run works on, from the command line or from the environment.
+"""The one place where it is decided which pipeline a run works on, from the command line or from
+the environment.
 
 LATENTVLA_SCALE    smoke | embedded (default) | navsim
 LATENTVLA_SOURCE   openscene (default) | nuscenes | kitti_raw
@@ -17,13 +18,21 @@ class RunTarget:
 
     scale: str
     source: str
-    raw: str            # "" means the embedded world
+    raw: str  # "" means the embedded world
     lake: str
 
 
-def run_target(environment: Mapping[str, str] = os.environ, *, scale: str | None = None, source: str | None = None,
-                raw: str | None = None, lake: str | None = None) -> RunTarget:
-    """The pipeline that these choices mean; what is not given comes from the environment, then from the defaults."""
+def run_target(
+    environment: Mapping[str, str] = os.environ,
+    *,
+    scale: str | None = None,
+    source: str | None = None,
+    raw: str | None = None,
+    lake: str | None = None,
+) -> RunTarget:
+    """The pipeline that these choices mean; what is not given comes from the environment, then from
+    the defaults.
+    """
     scale = scale or environment.get("LATENTVLA_SCALE") or "embedded"
     source = source or environment.get("LATENTVLA_SOURCE") or "openscene"
     raw = raw or environment.get("LATENTVLA_RAW") or ""

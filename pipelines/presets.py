@@ -1,4 +1,5 @@
-"""The one dial: a scale is a function that returns the whole configuration of a run. No value is changed anywhere else.
+"""The one dial: a scale is a function that returns the whole configuration of a run. No value is
+changed anywhere else.
 
 smoke      the whole pipeline in under 90 seconds: tests, and a first look
 embedded   the default: a world big enough to learn from, at most ten minutes on two cores
@@ -43,11 +44,13 @@ class Preset:
     """The configuration of every asset; the fields are named after the assets."""
 
     scale: str
-    seed: int = 0                           # of the run; each asset derives its own generators from it
-    processes: int = 2                      # for work that is done log by log
-    retrain_after_logs: int = 20            # new logs since the last codebook that ask for retraining
+    # of the run; each asset derives its own generators from it
+    seed: int = 0
+    processes: int = 2  # for work that is done log by log
+    # new logs since the last codebook that ask for retraining
+    retrain_after_logs: int = 20
     compute: ComputeConfig = field(default_factory=ComputeConfig)
-    world: WorldConfig | None = None        # None: real logs only
+    world: WorldConfig | None = None  # None: real logs only
     frames: FrameConfig = field(default_factory=FrameConfig)
     trajectories: ExtractConfig = field(default_factory=ExtractConfig)
     codebook: CodebookConfig = field(default_factory=CodebookConfig)
@@ -60,7 +63,9 @@ class Preset:
 
 @lru_cache
 def preset(scale: str) -> Preset:
-    """The configuration of a scale. Raises ConfigError, with the nearest name, if there is no such scale."""
+    """The configuration of a scale. Raises ConfigError, with the nearest name, if there is no such
+    scale.
+    """
     if scale not in PRESETS:
         raise unknown_name("scale", scale, PRESETS)
     return PRESETS[scale]()
@@ -69,73 +74,141 @@ def preset(scale: str) -> Preset:
 def embedded() -> Preset:
     """The main job on a machine with two cores.
 
-    Neighbouring frames of a log are so alike that every second one teaches a planner as much as all: what counts is how
-    many logs there are.
+    Neighbouring frames of a log are so alike that every second one teaches a planner as much as
+    all: what counts is how many logs there are.
     """
     return Preset(
-        scale="embedded", world=WorldConfig(),
-        vla=VlaConfig(vlm_fit=FitConfig(steps=400, batch=16, learning_rate=1.5e-3), recipe=PlannerRecipe(
-            fit=FitConfig(steps=440, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2)),
-            ego_fit=FitConfig(steps=1500, batch=128, report_every=50)),
-        student=StudentConfig(imitation=ImitationConfig(code_weight=0.1, memory_weight=0.1), mirror=True, steps=600),
-        evaluation=EvaluationConfig(stride=2, zero_shot=ZeroShotConfig()))
+        scale="embedded",
+        world=WorldConfig(),
+        vla=VlaConfig(
+            vlm_fit=FitConfig(steps=400, batch=16, learning_rate=1.5e-3),
+            recipe=PlannerRecipe(
+                fit=FitConfig(steps=440, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2)
+            ),
+            ego_fit=FitConfig(steps=1500, batch=128, report_every=50),
+        ),
+        student=StudentConfig(
+            imitation=ImitationConfig(code_weight=0.1, memory_weight=0.1), mirror=True, steps=600
+        ),
+        evaluation=EvaluationConfig(stride=2, zero_shot=ZeroShotConfig()),
+    )
 
 
 def smoke() -> Preset:
-    """Every asset does its real work, on as little and for as short as it can; the figures mean nothing."""
+    """Every asset does its real work, on as little and for as short as it can; the figures mean
+    nothing.
+    """
     return Preset(
-        scale="smoke", retrain_after_logs=3, compute=ComputeConfig(at_once=1),     # a process takes longer to start than to train
-        world=WorldConfig(train_logs=6, val_logs=1, test_logs=2, seconds=12.0, event_rate=0.0),   # too short for events
+        # a process takes longer to start than to train
+        scale="smoke",
+        retrain_after_logs=3,
+        compute=ComputeConfig(at_once=1),
+        # too short for events
+        world=WorldConfig(train_logs=6, val_logs=1, test_logs=2, seconds=12.0, event_rate=0.0),
         codebook=CodebookConfig(
-            model=LatentActionConfig(image_hw=(32, 48), environment_quantizer=QuantizerConfig(warmup_steps=8),
-                                     ego_quantizer=QuantizerConfig(warmup_steps=20)),
-            environment=_few(16, 3e-3), ego=_few(40, 3e-3)),
+            model=LatentActionConfig(
+                image_hw=(32, 48),
+                environment_quantizer=QuantizerConfig(warmup_steps=8),
+                ego_quantizer=QuantizerConfig(warmup_steps=20),
+            ),
+            environment=_few(16, 3e-3),
+            ego=_few(40, 3e-3),
+        ),
         vla=VlaConfig(
-            vlm=VlmConfig(hidden=64, layers=2, vision_layers=1, vision_hidden=64), vlm_fit=_few(12, 1.5e-3, batch=8),
-            recipe=PlannerRecipe(planner=PlannerConfig(
-                channels=(16, 32), width=48, blocks=1, ground=GroundConfig(cell_m=1.5, channels=(16, 32), features=24)),
-                fit=_few(40), proposal_scoring=ProposalScoringConfig(num_retrieved=4, num_perturbed=1, neighbor_window=20)),
-            ego_fit=_few(150), val_rows=16),
+            vlm=VlmConfig(hidden=64, layers=2, vision_layers=1, vision_hidden=64),
+            vlm_fit=_few(12, 1.5e-3, batch=8),
+            recipe=PlannerRecipe(
+                planner=PlannerConfig(
+                    channels=(16, 32),
+                    width=48,
+                    blocks=1,
+                    ground=GroundConfig(cell_m=1.5, channels=(16, 32), features=24),
+                ),
+                fit=_few(40),
+                proposal_scoring=ProposalScoringConfig(
+                    num_retrieved=4, num_perturbed=1, neighbor_window=20
+                ),
+            ),
+            ego_fit=_few(150),
+            val_rows=16,
+        ),
         student=StudentConfig(int8=False, check_rows=16, val_rows=16, latency_calls=6),
-        evaluation=EvaluationConfig(stride=3, interval=IntervalConfig(resamples=200), zero_shot=ZeroShotConfig(
-            ZeroShotLogsConfig(TownBConfig(blocks=2, scenes=2, seconds=7.0, event_rate=0.0)),
-            OpenLoopConfig(interval=IntervalConfig(resamples=200)))))
+        evaluation=EvaluationConfig(
+            stride=3,
+            interval=IntervalConfig(resamples=200),
+            zero_shot=ZeroShotConfig(
+                ZeroShotLogsConfig(TownBConfig(blocks=2, scenes=2, seconds=7.0, event_rate=0.0)),
+                OpenLoopConfig(interval=IntervalConfig(resamples=200)),
+            ),
+        ),
+    )
 
 
 def navsim() -> Preset:
-    """Real logs on eight GPUs: DINOv2's features under the codes, Qwen2.5-VL-3B with low-rank adapters.
+    """Real logs on eight GPUs: DINOv2's features under the codes, Qwen2.5-VL-3B with low-rank
+    adapters.
 
-    The two folders of weights are read from LATENTVLA_DINOV2 and LATENTVLA_QWEN; without them the assets that need them
-    say so. With LATENTVLA_NUSCENES, a folder of nuScenes, the evaluation also drives its val scenes, zero shot.
+    The two folders of weights are read from LATENTVLA_DINOV2 and LATENTVLA_QWEN; without them the
+    assets that need them say so. With LATENTVLA_NUSCENES, a folder of nuScenes, the evaluation also
+    drives its val scenes, zero shot.
     """
     return Preset(
-        scale="navsim", processes=16, retrain_after_logs=200,
+        scale="navsim",
+        processes=16,
+        retrain_after_logs=200,
         compute=ComputeConfig(num_workers=8, use_gpu=True, threads=4),
         frames=FrameConfig(max_width=640),
         codebook=CodebookConfig(
-            model=LatentActionConfig(image_hw=(112, 196), observation="features",
-                                     vision_model=os.environ.get("LATENTVLA_DINOV2", ""), sweep=None),
+            model=LatentActionConfig(
+                image_hw=(112, 196),
+                observation="features",
+                vision_model=os.environ.get("LATENTVLA_DINOV2", ""),
+                sweep=None,
+            ),
             environment=FitConfig(steps=50_000, batch=256, learning_rate=1e-4, autocast="bfloat16"),
-            ego=FitConfig(steps=100_000, batch=256, learning_rate=1e-4, autocast="bfloat16")),
+            ego=FitConfig(steps=100_000, batch=256, learning_rate=1e-4, autocast="bfloat16"),
+        ),
         relabeled=RelabelConfig(device="cuda"),
         vla=VlaConfig(
             image_hw=(252, 448),
-            vlm=VlmConfig(pretrained=os.environ.get("LATENTVLA_QWEN") or None, dtype="bfloat16",
-                          attention="sdpa", lora_rank=64, gradient_checkpointing=True),
+            vlm=VlmConfig(
+                pretrained=os.environ.get("LATENTVLA_QWEN") or None,
+                dtype="bfloat16",
+                attention="sdpa",
+                lora_rank=64,
+                gradient_checkpointing=True,
+            ),
             vlm_fit=FitConfig(steps=20_000, batch=128, learning_rate=1e-4, autocast="bfloat16"),
             recipe=PlannerRecipe(
-                planner=PlannerConfig(image_hw=(252, 448), channels=(96, 192, 384), width=256, heads=8, blocks=4,
-                                      proposals=32, ground=GroundConfig(cell_m=0.5, side_m=24.0, far_m=59.0,
-                                                                        channels=(96, 192, 384), features=128)),
+                planner=PlannerConfig(
+                    image_hw=(252, 448),
+                    channels=(96, 192, 384),
+                    width=256,
+                    heads=8,
+                    blocks=4,
+                    proposals=32,
+                    ground=GroundConfig(
+                        cell_m=0.5, side_m=24.0, far_m=59.0, channels=(96, 192, 384), features=128
+                    ),
+                ),
                 fit=FitConfig(steps=60_000, batch=256, learning_rate=3e-4, autocast="bfloat16"),
-                proposal_scoring=ProposalScoringConfig(num_retrieved=24, num_perturbed=7, neighbor_window=5000)),
-            ego_fit=FitConfig(steps=20_000, batch=1024)),
-        evaluation=EvaluationConfig(scenes=ScenesConfig(processes=16), zero_shot=_nuscenes()))
+                proposal_scoring=ProposalScoringConfig(
+                    num_retrieved=24, num_perturbed=7, neighbor_window=5000
+                ),
+            ),
+            ego_fit=FitConfig(steps=20_000, batch=1024),
+        ),
+        evaluation=EvaluationConfig(scenes=ScenesConfig(processes=16), zero_shot=_nuscenes()),
+    )
 
 
 def _nuscenes() -> ZeroShotConfig | None:
     folder = os.environ.get("LATENTVLA_NUSCENES", "")
-    return ZeroShotConfig(ZeroShotLogsConfig(nuscenes=folder, frames=FrameConfig(max_width=640))) if folder else None
+    return (
+        ZeroShotConfig(ZeroShotLogsConfig(nuscenes=folder, frames=FrameConfig(max_width=640)))
+        if folder
+        else None
+    )
 
 
 def _few(steps: int, learning_rate: float = 1e-3, batch: int = 16) -> FitConfig:

@@ -1,4 +1,6 @@
-"""The resources of the definitions: the pipeline with the preset of its scale. Which pipeline: pipelines/environment.py."""
+"""The resources of the definitions: the pipeline with the preset of its scale. Which pipeline:
+pipelines/environment.py.
+"""
 
 from assets.chain.pipeline import PipelineResource, Preset
 from pipelines.environment import RunTarget, run_target
@@ -11,10 +13,12 @@ class PresetPipeline(PipelineResource):
         """See pipelines/presets.py, which is imported when a run needs it: it loads torch."""
         from pipelines.presets import preset
 
-        return preset(self.scale)   # type: ignore[return-value]   # frozen, which the protocol cannot say
+        return preset(self.scale)  # type: ignore[return-value]   # frozen, which the protocol cannot say
 
 
 def pipeline_for(places: RunTarget | None = None) -> PresetPipeline:
     """The pipeline at these places; by default those of the environment."""
     places = places or run_target()
-    return PresetPipeline(scale=places.scale, source=places.source, raw=places.raw, lake_root=places.lake)
+    return PresetPipeline(
+        scale=places.scale, source=places.source, raw=places.raw, lake_root=places.lake
+    )

@@ -1,8 +1,9 @@
-"""An artefact: a directory that is written aside and appears whole, with `lineage.json` in it. Not what is inside.
+"""An artefact: a directory that is written aside and appears whole, with `lineage.json` in it. Not
+what is inside.
 
-`<lake>/<name>` is a symbolic asset to `<lake>/.versions/<name>-<version>`; swapping the asset is atomic, so a reader sees
-the old artefact or the new one, never half of one, and a killed run leaves only an unfinished directory that the next
-run removes.
+`<lake>/<name>` is a symbolic asset to `<lake>/.versions/<name>-<version>`; swapping the asset is
+atomic, so a reader sees the old artefact or the new one, never half of one, and a killed run leaves
+only an unfinished directory that the next run removes.
 """
 
 import ast
@@ -31,14 +32,15 @@ CHECKS_FILE = "checks.json"
 class Lineage:
     """What made an artefact. `version` is the hash of everything that can change its content."""
 
-    asset: str                      # asset key, with the log for artefacts of one log: "frames/<log_id>"
-    version: str                    # version_of(...) below
-    parents: dict[str, str]         # name of each input artefact -> its version
-    config: dict[str, Any]          # the configuration of this asset alone
-    code_version: str               # code_version_of(...) of the modules that did the work
+    # asset key, with the log for artefacts of one log: "frames/<log_id>"
+    asset: str
+    version: str  # version_of(...) below
+    parents: dict[str, str]  # name of each input artefact -> its version
+    config: dict[str, Any]  # the configuration of this asset alone
+    code_version: str  # code_version_of(...) of the modules that did the work
     seed: int | None = None
-    created_utc: str = ""           # filled in when written
-    seconds: float = 0.0            # wall time of the work; filled in when written
+    created_utc: str = ""  # filled in when written
+    seconds: float = 0.0  # wall time of the work; filled in when written
     machine: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,13 +55,19 @@ def _plain(value: Any) -> Any:
 
 
 def digest(value: Any) -> str:
-    """16 hex digits of the SHA-256 of a value's canonical JSON; dataclasses and paths are made plain first."""
+    """16 hex digits of the SHA-256 of a value's canonical JSON; dataclasses and paths are made
+    plain first.
+    """
     return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def code_version_of(modules: Sequence[Path]) -> str:
-    """16 hex digits over the syntax trees of Python files or folders of them; comments and layout do not count."""
-    files = sorted(file for path in modules for file in (path.rglob("*.py") if path.is_dir() else [path]))
+    """16 hex digits over the syntax trees of Python files or folders of them; comments and layout
+    do not count.
+    """
+    files = sorted(
+        file for path in modules for file in (path.rglob("*.py") if path.is_dir() else [path])
+    )
     return digest([[file.name, _syntax_digest(file, file.stat().st_mtime_ns)] for file in files])
 
 
@@ -68,23 +76,39 @@ def _syntax_digest(file: Path, _mtime_ns: int) -> str:
     return digest(ast.dump(ast.parse(file.read_text())))
 
 
-def version_of(asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None) -> str:
-    """The version an artefact will have: known before the work is done, so unchanged work is not done again."""
+def version_of(
+    asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
+) -> str:
+    """The version an artefact will have: known before the work is done, so unchanged work is not
+    done again.
+    """
     return digest([asset, dict(parents), _plain(config), code_version, seed])
 
 
-def plan(asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None) -> Lineage:
+def plan(
+    asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
+) -> Lineage:
     """The lineage an artefact will have, from its inputs."""
-    return Lineage(asset, version_of(asset, parents, config, code_version, seed), dict(parents), _plain(config),
-                   code_version, seed)
+    return Lineage(
+        asset,
+        version_of(asset, parents, config, code_version, seed),
+        dict(parents),
+        _plain(config),
+        code_version,
+        seed,
+    )
 
 
 def read_lineage(path: Path) -> Lineage:
     """Lineage of the artefact at `path`. Raises ArtifactError if there is none."""
     file = path / LINEAGE_FILE
     if not file.exists():
-        raise ArtifactError(f"there is no artefact '{path.name}' here", where=path, expected=file,
-                            do=f"make it: latentvla run --until {path.name.split('/')[0]}")
+        raise ArtifactError(
+            f"there is no artefact '{path.name}' here",
+            where=path,
+            expected=file,
+            do=f"make it: latentvla run --until {path.name.split('/')[0]}",
+        )
     return Lineage(**json.loads(file.read_text()))
 
 
@@ -96,25 +120,31 @@ def is_current(path: Path, version: str) -> bool:
 
 @contextmanager
 def write_artifact(path: Path, lineage: Lineage) -> Iterator[Path]:
-    """Yield an empty directory to fill; on a clean exit it becomes `path` in one step, else it is removed."""
+    """Yield an empty directory to fill; on a clean exit it becomes `path` in one step, else it is
+    removed.
+    """
     versions = path.parent / ".versions"
     final = versions / f"{path.name}-{lineage.version}"
     aside = versions / f"{path.name}-{lineage.version}.part-{os.getpid()}"
     for leftover in versions.glob(f"{escape(path.name)}-*.part-*"):
         name, _, writer = leftover.name.rpartition(".part-")
-        if len(name) == len(final.name) and not _is_at_work(writer):    # "log-1" must not remove work on "log-1-a"
+        # "log-1" must not remove work on "log-1-a"
+        if len(name) == len(final.name) and not _is_at_work(writer):
             shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir(parents=True)
     start = time.monotonic()
     try:
         yield aside
-        done = asdict(lineage) | {"created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-                                  "seconds": round(time.monotonic() - start, 3), "machine": _machine()}
+        done = asdict(lineage) | {
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - start, 3),
+            "machine": _machine(),
+        }
         (aside / LINEAGE_FILE).write_text(json.dumps(done, indent=1))
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    if final.exists():      # the same version made again: out of the way in one step, removed below
+    if final.exists():  # the same version made again: out of the way in one step, removed below
         discarded = versions / f"{path.name}-{'0' * len(lineage.version)}"
         shutil.rmtree(discarded, ignore_errors=True)
         os.replace(final, discarded)
@@ -129,7 +159,9 @@ def write_artifact(path: Path, lineage: Lineage) -> Iterator[Path]:
 
 
 def record_checks(path: Path, results: Mapping[str, bool]) -> None:
-    """Write the outcome of the blocking checks beside the artefact, for later runs to refuse bad inputs."""
+    """Write the outcome of the blocking checks beside the artefact, for later runs to refuse bad
+    inputs.
+    """
     aside = path / f"{CHECKS_FILE}.part"
     aside.write_text(json.dumps(read_checks(path) | dict(results), indent=1, sort_keys=True))
     os.replace(aside, path / CHECKS_FILE)
@@ -145,8 +177,12 @@ def require_checks(path: Path) -> None:
     """Raise ArtifactError if a recorded blocking check of the artefact at `path` failed."""
     failed = [name for name, passed in read_checks(path).items() if not passed]
     if failed:
-        raise ArtifactError(f"'{path.name}' failed its data checks", where=path, found=", ".join(sorted(failed)),
-                            do="open the check in the Dagster UI, mend or quarantine the log, and materialize it again")
+        raise ArtifactError(
+            f"'{path.name}' failed its data checks",
+            where=path,
+            found=", ".join(sorted(failed)),
+            do="open the check in the Dagster UI, mend or quarantine the log, and materialize it again",
+        )
 
 
 def _is_at_work(writer: str) -> bool:
@@ -161,5 +197,9 @@ def _is_at_work(writer: str) -> bool:
 
 
 def _machine() -> dict[str, str]:
-    return {"host": platform.node(), "python": platform.python_version(), "platform": platform.platform(),
-            "cpus": str(os.cpu_count())}
+    return {
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": str(os.cpu_count()),
+    }

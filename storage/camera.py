@@ -1,6 +1,5 @@
 """A camera's calibration, and images cropped and resized together with it."""
 
-
 from dataclasses import dataclass, replace
 
 import cv2
@@ -16,18 +15,20 @@ class Camera:
     """Calibration of one camera at the stored image size."""
 
     name: str
-    width: int                      # pixels
+    width: int  # pixels
     height: int
-    intrinsics: np.ndarray          # (3, 3) pixels
-    camera_to_ego: np.ndarray       # (4, 4) camera (x right, y down, z forward) -> ego (rear axle, on the ground)
-    distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)   # k1, k2, p1, p2, k3; zeros: rectified
+    intrinsics: np.ndarray  # (3, 3) pixels
+    # (4, 4) camera (x right, y down, z forward) -> ego (rear axle, on the ground)
+    camera_to_ego: np.ndarray
+    # k1, k2, p1, p2, k3; zeros: rectified
+    distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def camera_numbers(camera: Camera) -> np.ndarray:
     """A calibration as planners read it, (19,) float32, whatever the number of pixels.
 
-    Rotation and translation from the ego frame to the camera's, row by row (12); fx, fy, cx, cy for images whose borders
-    lie at -1 and 1 (4); radial distortion k1, k2, k3 of OpenCV's model.
+    Rotation and translation from the ego frame to the camera's, row by row (12); fx, fy, cx, cy for
+    images whose borders lie at -1 and 1 (4); radial distortion k1, k2, k3 of OpenCV's model.
     """
     to_camera = np.linalg.inv(camera.camera_to_ego)[:3]
     k, size = camera.intrinsics, np.array([camera.width, camera.height], dtype=np.float64)
@@ -36,14 +37,11 @@ def camera_numbers(camera: Camera) -> np.ndarray:
     return np.concatenate([to_camera.ravel(), scale, middle, [k1, k2, k3]]).astype(np.float32)
 
 
-
-
-
-
 def crop_box(height: int, width: int, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
     """(top, left, height, width) of the part of an image that `size_hw` shows without squashing.
 
-    A wider target loses rows at the top only, where the sky is; a taller target loses columns on both sides alike.
+    A wider target loses rows at the top only, where the sky is; a taller target loses columns on
+    both sides alike.
     """
     target_h, target_w = size_hw
     if target_w * height >= target_h * width:
@@ -54,12 +52,21 @@ def crop_box(height: int, width: int, size_hw: tuple[int, int]) -> tuple[int, in
 
 
 def resized_camera(camera: Camera, size_hw: tuple[int, int]) -> Camera:
-    """Calibration of images that read_frames brought to `size_hw`; pixel centres lie at integer coordinates."""
+    """Calibration of images that read_frames brought to `size_hw`; pixel centres lie at integer
+    coordinates.
+    """
     top, left, height, width = crop_box(camera.height, camera.width, size_hw)
     scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
-    place = np.array([[scale_x, 0.0, (0.5 - left) * scale_x - 0.5], [0.0, scale_y, (0.5 - top) * scale_y - 0.5],
-                      [0.0, 0.0, 1.0]])
-    return replace(camera, width=size_hw[1], height=size_hw[0], intrinsics=place @ camera.intrinsics)
+    place = np.array(
+        [
+            [scale_x, 0.0, (0.5 - left) * scale_x - 0.5],
+            [0.0, scale_y, (0.5 - top) * scale_y - 0.5],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+    return replace(
+        camera, width=size_hw[1], height=size_hw[0], intrinsics=place @ camera.intrinsics
+    )
 
 
 def fit_images(images: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
@@ -70,10 +77,19 @@ def fit_images(images: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     if images.shape[1:3] == tuple(size_hw):
         return np.ascontiguousarray(images)
     if images.shape[1] < size_hw[0] or images.shape[2] < size_hw[1]:
-        raise ConfigError("the images are smaller than the network's input", found=images.shape[1:3],
-                          expected=f"at least {tuple(size_hw)} pixels", do="give the images as the camera took them")
+        raise ConfigError(
+            "the images are smaller than the network's input",
+            found=images.shape[1:3],
+            expected=f"at least {tuple(size_hw)} pixels",
+            do="give the images as the camera took them",
+        )
     top, left, height, width = crop_box(images.shape[1], images.shape[2], size_hw)
     out = np.empty((len(images), *size_hw, 3), dtype=np.uint8)
     for source, target in zip(images[:, top : top + height, left : left + width], out, strict=True):
-        cv2.resize(np.ascontiguousarray(source), (size_hw[1], size_hw[0]), dst=target, interpolation=cv2.INTER_AREA)
+        cv2.resize(
+            np.ascontiguousarray(source),
+            (size_hw[1], size_hw[0]),
+            dst=target,
+            interpolation=cv2.INTER_AREA,
+        )
     return out

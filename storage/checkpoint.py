@@ -1,4 +1,6 @@
-"""Checkpoints of our networks in the Hugging Face layout: `config.json`, `model.safetensors`. Not of optimisers."""
+"""Checkpoints of our networks in the Hugging Face layout: `config.json`, `model.safetensors`. Not
+of optimisers.
+"""
 
 import json
 from collections.abc import Mapping
@@ -10,24 +12,33 @@ from storage.errors import ArtifactError
 if TYPE_CHECKING:
     import torch
 
-FORMAT_VERSION = 4      # raised when a reader of the previous layout can no longer read the new one
+FORMAT_VERSION = 4  # raised when a reader of the previous layout can no longer read the new one
 
 
-def save_checkpoint(folder: Path, kind: str, config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> None:
+def save_checkpoint(
+    folder: Path, kind: str, config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]"
+) -> None:
     """Write one network. `kind` names its class (for example 'planner'); `config` rebuilds it."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-              folder / "model.safetensors")
+    save_file(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+        folder / "model.safetensors",
+    )
     (folder / "config.json").write_text(
-        json.dumps({"model_type": f"latentvla_{kind}", "format_version": FORMAT_VERSION, **config}, indent=1))
+        json.dumps(
+            {"model_type": f"latentvla_{kind}", "format_version": FORMAT_VERSION, **config},
+            indent=1,
+        )
+    )
 
 
 def load_checkpoint(folder: Path, kind: str) -> "tuple[dict[str, Any], dict[str, torch.Tensor]]":
     """Config and tensors of a network written by save_checkpoint.
 
-    Raises ArtifactError if the folder holds no checkpoint, one of another kind, or one of another format version.
+    Raises ArtifactError if the folder holds no checkpoint, one of another kind, or one of another
+    format version.
     """
     from safetensors.torch import load_file
 
@@ -38,21 +49,37 @@ def load_checkpoint(folder: Path, kind: str) -> "tuple[dict[str, Any], dict[str,
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
-    """The config alone, for a folder whose ONNX file computes; it refuses another kind or version just the same."""
+    """The config alone, for a folder whose ONNX file computes; it refuses another kind or version
+    just the same.
+    """
     file = folder / "config.json"
     if not file.exists():
         raise _no_checkpoint(folder)
     config = json.loads(file.read_text())
     found_kind, found_version = config.pop("model_type", None), config.pop("format_version", None)
     if found_kind != f"latentvla_{kind}":
-        raise ArtifactError("this checkpoint is of another kind", where=folder, expected=f"latentvla_{kind}",
-                            found=found_kind, do="give the folder of the right artefact")
+        raise ArtifactError(
+            "this checkpoint is of another kind",
+            where=folder,
+            expected=f"latentvla_{kind}",
+            found=found_kind,
+            do="give the folder of the right artefact",
+        )
     if found_version != FORMAT_VERSION:
-        raise ArtifactError("this checkpoint is of another format version", where=folder, expected=FORMAT_VERSION,
-                            found=found_version, do="train it again, or install the version that wrote it")
+        raise ArtifactError(
+            "this checkpoint is of another format version",
+            where=folder,
+            expected=FORMAT_VERSION,
+            found=found_version,
+            do="train it again, or install the version that wrote it",
+        )
     return config
 
 
 def _no_checkpoint(folder: Path) -> ArtifactError:
-    return ArtifactError("there is no checkpoint here", where=folder, expected="config.json and model.safetensors",
-                         do="make it first, or give the folder of a finished artefact")
+    return ArtifactError(
+        "there is no checkpoint here",
+        where=folder,
+        expected="config.json and model.safetensors",
+        do="make it first, or give the folder of a finished artefact",
+    )

@@ -1,7 +1,8 @@
-"""The rows of many logs as arrays in memory: what a training or an evaluation asset reads. Not a batch sampler.
+"""The rows of many logs as arrays in memory: what a training or an evaluation asset reads. Not a
+batch sampler.
 
-Rows are ordered by (log_id, frame_index). Legend: N rows, H x W pixels, 19 camera numbers, 4 history steps, 8 future
-steps, 12 codes.
+Rows are ordered by (log_id, frame_index). Legend: N rows, H x W pixels, 19 camera numbers, 4
+history steps, 8 future steps, 12 codes.
 """
 
 from collections.abc import Sequence
@@ -23,24 +24,26 @@ from storage.trajectory_table import CODES_PER_ROW, FUTURE_STEPS, HISTORY_STEPS,
 class FrameSet:
     """Rows of the trajectories (or relabeled) table with their front-camera images."""
 
-    log_id: np.ndarray              # (N,) object
-    frame_index: np.ndarray         # (N,) int32
-    timestamp_us: np.ndarray        # (N,) int64
-    images: np.ndarray              # (N, H, W, 3) uint8 RGB; H = W = 0 when read without images
-    has_image: np.ndarray           # (N,) bool
-    camera: np.ndarray              # (N, 19) float32, camera_numbers of these images; zeros when read without images
-    pose_world: np.ndarray          # (N, 3) float64
-    velocity: np.ndarray            # (N, 2) float32 ego frame m/s
-    acceleration: np.ndarray        # (N, 2) float32 ego frame m/s2
-    yaw_rate: np.ndarray            # (N,) float32 rad/s
-    command: np.ndarray             # (N,) int64
-    history: np.ndarray             # (N, 4, 3) float32 ego frame
-    history_valid: np.ndarray       # (N, 4) bool
-    future: np.ndarray              # (N, 8, 3) float32 ego frame
-    future_valid: np.ndarray        # (N, 8) bool
-    codes: np.ndarray               # (N, 12) int64, zeros when not relabeled
-    codes_valid: np.ndarray         # (N, 12) bool, False when not relabeled
-    tags: np.ndarray                # (N,) object, tuple of str
+    log_id: np.ndarray  # (N,) object
+    frame_index: np.ndarray  # (N,) int32
+    timestamp_us: np.ndarray  # (N,) int64
+    images: np.ndarray  # (N, H, W, 3) uint8 RGB; H = W = 0 when read without images
+    has_image: np.ndarray  # (N,) bool
+    camera: (
+        np.ndarray
+    )  # (N, 19) float32, camera_numbers of these images; zeros when read without images
+    pose_world: np.ndarray  # (N, 3) float64
+    velocity: np.ndarray  # (N, 2) float32 ego frame m/s
+    acceleration: np.ndarray  # (N, 2) float32 ego frame m/s2
+    yaw_rate: np.ndarray  # (N,) float32 rad/s
+    command: np.ndarray  # (N,) int64
+    history: np.ndarray  # (N, 4, 3) float32 ego frame
+    history_valid: np.ndarray  # (N, 4) bool
+    future: np.ndarray  # (N, 8, 3) float32 ego frame
+    future_valid: np.ndarray  # (N, 8) bool
+    codes: np.ndarray  # (N, 12) int64, zeros when not relabeled
+    codes_valid: np.ndarray  # (N, 12) bool, False when not relabeled
+    tags: np.ndarray  # (N,) object, tuple of str
 
     def __len__(self) -> int:
         return len(self.log_id)
@@ -56,13 +59,19 @@ class FrameSet:
         return FrameSet(*(getattr(self, name)[rows] for name in FrameSet.__slots__))
 
     def pairs(self, gap_s: float, tolerance_s: float = 0.06) -> np.ndarray:
-        """(P, 2) row indices of frames of one log that lie `gap_s` apart in time, both with an image."""
+        """(P, 2) row indices of frames of one log that lie `gap_s` apart in time, both with an
+        image.
+        """
         gap_us, tolerance_us = int(gap_s * 1e6), int(tolerance_s * 1e6)
         out = []
         for log in np.unique(self.log_id):
             rows = np.flatnonzero(self.log_id == log)
             time_us = self.timestamp_us[rows]
-            later = np.clip(np.searchsorted(time_us, time_us + gap_us), 1, len(rows) - 1) if len(rows) > 1 else rows[:0]
+            later = (
+                np.clip(np.searchsorted(time_us, time_us + gap_us), 1, len(rows) - 1)
+                if len(rows) > 1
+                else rows[:0]
+            )
             if not len(later):
                 continue
             later -= (time_us + gap_us - time_us[later - 1]) < (time_us[later] - time_us - gap_us)
@@ -72,28 +81,49 @@ class FrameSet:
         return np.concatenate(out) if out else np.zeros((0, 2), dtype=np.int64)
 
 
+def read_dataset(
+    lake: Lake,
+    split: str | None = None,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    relabeled: bool = False,
+    log_ids: Sequence[str] | None = None,
+) -> FrameSet:
+    """Rows of one split (None: all), images resized by area to `size_hw` (None: no images are
+    read).
 
-
-def read_dataset(lake: Lake, split: str | None = None, *, size_hw: tuple[int, int] | None = None,
-                 relabeled: bool = False, log_ids: Sequence[str] | None = None) -> FrameSet:
-    """Rows of one split (None: all), images resized by area to `size_hw` (None: no images are read).
-
-    `relabeled` reads the `relabeled` artefact, which carries the codes; else the `trajectories` of each log.
+    `relabeled` reads the `relabeled` artefact, which carries the codes; else the `trajectories` of
+    each log.
     """
-    return frame_set_from_table(read_rows(lake, split, relabeled=relabeled, log_ids=log_ids), lake, size_hw)
+    return frame_set_from_table(
+        read_rows(lake, split, relabeled=relabeled, log_ids=log_ids), lake, size_hw
+    )
 
 
-def read_rows(lake: Lake, split: str | None = None, *, relabeled: bool = False,
-              log_ids: Sequence[str] | None = None) -> pa.Table:
-    """The rows of read_dataset as a table, ordered by (log_id, frame_index). Raises ArtifactError without logs."""
+def read_rows(
+    lake: Lake,
+    split: str | None = None,
+    *,
+    relabeled: bool = False,
+    log_ids: Sequence[str] | None = None,
+) -> pa.Table:
+    """The rows of read_dataset as a table, ordered by (log_id, frame_index). Raises ArtifactError
+    without logs.
+    """
     if relabeled:
         table = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
     else:
         logs = log_ids if log_ids is not None else lake.log_ids("trajectories")
         if not logs:
-            raise ArtifactError("this lake has no trajectories", where=lake.root, expected="at least one log",
-                                do="make them: latentvla run --until trajectories")
-        table = pa.concat_tables([read_table(lake.log("trajectories", log), "trajectories") for log in logs])
+            raise ArtifactError(
+                "this lake has no trajectories",
+                where=lake.root,
+                expected="at least one log",
+                do="make them: latentvla run --until trajectories",
+            )
+        table = pa.concat_tables(
+            [read_table(lake.log("trajectories", log), "trajectories") for log in logs]
+        )
     if split is not None:
         table = table.filter(pc.field("split") == split)
     if log_ids is not None:
@@ -109,7 +139,13 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
         return table[name].to_numpy().astype(kind, copy=False)
 
     def listed(name: str, *shape: int) -> np.ndarray:
-        return table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(rows, *shape)
+        return (
+            table[name]
+            .combine_chunks()
+            .flatten()
+            .to_numpy(zero_copy_only=False)
+            .reshape(rows, *shape)
+        )
 
     relabeled = "codes" in table.column_names
     log_id = table["log_id"].to_numpy()
@@ -123,15 +159,30 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
             images[where] = read_frames(lake.log("frames", log), index, size_hw=size_hw)
             camera[where] = camera_numbers(read_calibration(lake.log("frames", log), size_hw)[0])
     return FrameSet(
-        log_id=log_id, frame_index=column("frame_index", np.int32), timestamp_us=column("timestamp_us", np.int64),
-        images=images, has_image=has_image, camera=camera,
-        pose_world=np.stack([column(name, np.float64) for name in ("x_m", "y_m", "yaw_rad")], axis=1),
+        log_id=log_id,
+        frame_index=column("frame_index", np.int32),
+        timestamp_us=column("timestamp_us", np.int64),
+        images=images,
+        has_image=has_image,
+        camera=camera,
+        pose_world=np.stack(
+            [column(name, np.float64) for name in ("x_m", "y_m", "yaw_rad")], axis=1
+        ),
         velocity=np.stack([column(name, np.float32) for name in ("vx_mps", "vy_mps")], axis=1),
-        acceleration=np.stack([column(name, np.float32) for name in ("ax_mps2", "ay_mps2")], axis=1),
-        yaw_rate=column("yaw_rate_radps", np.float32), command=column("command", np.int64),
-        history=listed("history_xyyaw", HISTORY_STEPS, 3), history_valid=listed("history_valid", HISTORY_STEPS),
-        future=listed("future_xyyaw", FUTURE_STEPS, 3), future_valid=listed("future_valid", FUTURE_STEPS),
-        codes=listed("codes", CODES_PER_ROW).astype(np.int64) if relabeled else np.zeros((rows, CODES_PER_ROW), int),
-        codes_valid=listed("codes_valid", CODES_PER_ROW) if relabeled else np.zeros((rows, CODES_PER_ROW), bool),
+        acceleration=np.stack(
+            [column(name, np.float32) for name in ("ax_mps2", "ay_mps2")], axis=1
+        ),
+        yaw_rate=column("yaw_rate_radps", np.float32),
+        command=column("command", np.int64),
+        history=listed("history_xyyaw", HISTORY_STEPS, 3),
+        history_valid=listed("history_valid", HISTORY_STEPS),
+        future=listed("future_xyyaw", FUTURE_STEPS, 3),
+        future_valid=listed("future_valid", FUTURE_STEPS),
+        codes=listed("codes", CODES_PER_ROW).astype(np.int64)
+        if relabeled
+        else np.zeros((rows, CODES_PER_ROW), int),
+        codes_valid=listed("codes_valid", CODES_PER_ROW)
+        if relabeled
+        else np.zeros((rows, CODES_PER_ROW), bool),
         tags=np.array([*map(tuple, table["tags"].to_pylist()), None], dtype=object)[:-1],
     )

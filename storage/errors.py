@@ -1,4 +1,5 @@
-"""The errors a person meets: what went wrong, where, what was expected, what was found, and what to do next.
+"""The errors a person meets: what went wrong, where, what was expected, what was found, and what to
+do next.
 
 Not for our own mistakes: those are assertions.
 """
@@ -11,12 +12,27 @@ from difflib import get_close_matches
 class LatentVLAError(Exception):
     """Base of the family; carries the parts of its message as attributes."""
 
-    def __init__(self, what: str, *, where: object = None, expected: object = None, found: object = None,
-                 do: str | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        found: object = None,
+        do: str | None = None,
+    ) -> None:
         self.what, self.where, self.expected, self.found, self.do = what, where, expected, found, do
         parts = [what]
-        parts += [f"  {label}: {value}" for label, value in
-                  (("where", where), ("expected", expected), ("found", found), ("what to do", do)) if value is not None]
+        parts += [
+            f"  {label}: {value}"
+            for label, value in (
+                ("where", where),
+                ("expected", expected),
+                ("found", found),
+                ("what to do", do),
+            )
+            if value is not None
+        ]
         super().__init__("\n".join(parts))
 
     def __reduce__(self) -> tuple:
@@ -24,8 +40,14 @@ class LatentVLAError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.expected, self.found, self.do)
 
 
-def _rebuild(kind: type[LatentVLAError], what: str, where: object, expected: object, found: object,
-             do: str | None) -> LatentVLAError:
+def _rebuild(
+    kind: type[LatentVLAError],
+    what: str,
+    where: object,
+    expected: object,
+    found: object,
+    do: str | None,
+) -> LatentVLAError:
     return kind(what, where=where, expected=expected, found=found, do=do)
 
 
@@ -33,16 +55,25 @@ class SourceError(LatentVLAError):
     """A raw log or a raw folder cannot be used. The log is quarantined, the others go on."""
 
     def of_log(self, log_id: str) -> "SourceError":
-        """The same refusal with the log named in `where`; a reader of one file need not know whose file it is."""
+        """The same refusal with the log named in `where`; a reader of one file need not know whose
+        file it is.
+        """
         where = "" if self.where is None else str(self.where)
         if re.search(rf"\blog {re.escape(log_id)}(?![\w.-])", where):
             return self
-        return SourceError(self.what, where=", ".join(["log " + log_id, *filter(None, [where])]),
-                           expected=self.expected, found=self.found, do=self.do)
+        return SourceError(
+            self.what,
+            where=", ".join(["log " + log_id, *filter(None, [where])]),
+            expected=self.expected,
+            found=self.found,
+            do=self.do,
+        )
 
 
 class ArtifactError(LatentVLAError):
-    """An artefact of an earlier asset is missing, of another version, damaged, or failed its checks."""
+    """An artefact of an earlier asset is missing, of another version, damaged, or failed its
+    checks.
+    """
 
 
 class ConfigError(LatentVLAError):
@@ -54,4 +85,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(known)}"
-    return ConfigError(f"there is no {kind} '{name}'", expected=", ".join(known), found=name, do=hint)
+    return ConfigError(
+        f"there is no {kind} '{name}'", expected=", ".join(known), found=name, do=hint
+    )

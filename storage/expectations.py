@@ -1,7 +1,7 @@
 """The Great Expectations suites of the tables, in one place, and the one door to that library.
 
-Not the Dagster checks that show the results: those are in `assets/`. A rule that is `blocking` guards training against
-poisoned rows; the others warn. Failed rows are listed by key.
+Not the Dagster checks that show the results: those are in `assets/`. A rule that is `blocking`
+guards training against poisoned rows; the others warn. Failed rows are listed by key.
 """
 
 import re
@@ -17,17 +17,17 @@ from storage.trajectory_table import CODES_PER_ROW, STEP_S, Category, Command
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_LISTED = 20                     # failed keys listed a rule
+MAX_LISTED = 20  # failed keys listed a rule
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One expectation on one column (or set of columns) of a table."""
 
-    name: str                       # also the name of the Dagster check
-    description: str                # what a person should read in the UI
-    blocking: bool                  # True: a failure stops the assets that would train on the table
-    expectation: str                # class name in great_expectations.expectations
+    name: str  # also the name of the Dagster check
+    description: str  # what a person should read in the UI
+    blocking: bool  # True: a failure stops the assets that would train on the table
+    expectation: str  # class name in great_expectations.expectations
     arguments: dict[str, Any]
 
 
@@ -39,9 +39,9 @@ class RuleResult:
     passed: bool
     rows: int
     unexpected_count: int
-    failed_keys: tuple[str, ...]    # "log_id/frame_index", at most MAX_LISTED
-    failed_logs: tuple[str, ...]    # every log with a failed row
-    observed: str                   # an unexpected value or the observed aggregate, for the reader
+    failed_keys: tuple[str, ...]  # "log_id/frame_index", at most MAX_LISTED
+    failed_logs: tuple[str, ...]  # every log with a failed row
+    observed: str  # an unexpected value or the observed aggregate, for the reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,56 +58,177 @@ class Validation:
         return all(result.passed for result in self.results if result.rule.blocking)
 
 
-def _between(name: str, description: str, column: str, low: float, high: float, *, blocking: bool) -> Rule:
-    return Rule(name, description, blocking, "ExpectColumnValuesToBeBetween",
-                {"column": column, "min_value": low, "max_value": high})
+def _between(
+    name: str, description: str, column: str, low: float, high: float, *, blocking: bool
+) -> Rule:
+    return Rule(
+        name,
+        description,
+        blocking,
+        "ExpectColumnValuesToBeBetween",
+        {"column": column, "min_value": low, "max_value": high},
+    )
 
 
 TRAJECTORY_RULES = (
-    Rule("key_is_unique", "No two rows have the same (log_id, frame_index).", True, "ExpectCompoundColumnsToBeUnique",
-         {"column_list": ["log_id", "frame_index"]}),
-    Rule("pose_is_finite", "Poses, velocities and accelerations are numbers, not NaN or infinite.", True,
-         "ExpectColumnValuesToBeInSet", {"column": "finite", "value_set": [True]}),
-    _between("time_increases", "Time moves forward from row to row of a log, by at most 2 s.", "dt_s", 1e-3, 2.0,
-             blocking=True),
-    _between("speed_in_range", "Speed is between 0 and 60 m/s.", "speed_mps", 0.0, 60.0, blocking=True),
-    _between("pose_agrees_with_speed", "Consecutive poses lie as far apart as the recorded speed says, within 5 m/s.",
-             "jump_mps", 0.0, 5.0, blocking=True),
-    _between("future_agrees_with_speed", "The first future waypoint lies where the recorded speed leads, within 3 m.",
-             "future_error_m", 0.0, 3.0, blocking=True),
-    Rule("command_is_known", "The driving command is one of left, straight, right, unknown.", True,
-         "ExpectColumnValuesToBeInSet", {"column": "command", "value_set": [int(item) for item in Command]}),
-    _between("heading_is_wrapped", "Headings lie in [-pi, pi].", "yaw_rad", -np.pi, np.pi, blocking=True),
-    _between("acceleration_in_range", "Accelerations stay within 12 m/s2.", "acceleration_mps2", 0.0, 12.0,
-             blocking=False),
-    _between("yaw_rate_in_range", "Yaw rates stay within 1.5 rad/s.", "yaw_rate_radps", -1.5, 1.5, blocking=False),
-    _between("jerk_in_range", "Changes of acceleration stay within 30 m/s3.", "jerk_mps3", 0.0, 30.0, blocking=False),
-    Rule("rows_have_images", "At least nine rows of ten have a front-camera image.", False,
-         "ExpectColumnMeanToBeBetween", {"column": "has_image_share", "min_value": 0.9}),
-    Rule("rows_have_futures", "At least a quarter of the rows have the whole 4 s future.", False,
-         "ExpectColumnMeanToBeBetween", {"column": "future_share", "min_value": 0.25}),
+    Rule(
+        "key_is_unique",
+        "No two rows have the same (log_id, frame_index).",
+        True,
+        "ExpectCompoundColumnsToBeUnique",
+        {"column_list": ["log_id", "frame_index"]},
+    ),
+    Rule(
+        "pose_is_finite",
+        "Poses, velocities and accelerations are numbers, not NaN or infinite.",
+        True,
+        "ExpectColumnValuesToBeInSet",
+        {"column": "finite", "value_set": [True]},
+    ),
+    _between(
+        "time_increases",
+        "Time moves forward from row to row of a log, by at most 2 s.",
+        "dt_s",
+        1e-3,
+        2.0,
+        blocking=True,
+    ),
+    _between(
+        "speed_in_range", "Speed is between 0 and 60 m/s.", "speed_mps", 0.0, 60.0, blocking=True
+    ),
+    _between(
+        "pose_agrees_with_speed",
+        "Consecutive poses lie as far apart as the recorded speed says, within 5 m/s.",
+        "jump_mps",
+        0.0,
+        5.0,
+        blocking=True,
+    ),
+    _between(
+        "future_agrees_with_speed",
+        "The first future waypoint lies where the recorded speed leads, within 3 m.",
+        "future_error_m",
+        0.0,
+        3.0,
+        blocking=True,
+    ),
+    Rule(
+        "command_is_known",
+        "The driving command is one of left, straight, right, unknown.",
+        True,
+        "ExpectColumnValuesToBeInSet",
+        {"column": "command", "value_set": [int(item) for item in Command]},
+    ),
+    _between(
+        "heading_is_wrapped", "Headings lie in [-pi, pi].", "yaw_rad", -np.pi, np.pi, blocking=True
+    ),
+    _between(
+        "acceleration_in_range",
+        "Accelerations stay within 12 m/s2.",
+        "acceleration_mps2",
+        0.0,
+        12.0,
+        blocking=False,
+    ),
+    _between(
+        "yaw_rate_in_range",
+        "Yaw rates stay within 1.5 rad/s.",
+        "yaw_rate_radps",
+        -1.5,
+        1.5,
+        blocking=False,
+    ),
+    _between(
+        "jerk_in_range",
+        "Changes of acceleration stay within 30 m/s3.",
+        "jerk_mps3",
+        0.0,
+        30.0,
+        blocking=False,
+    ),
+    Rule(
+        "rows_have_images",
+        "At least nine rows of ten have a front-camera image.",
+        False,
+        "ExpectColumnMeanToBeBetween",
+        {"column": "has_image_share", "min_value": 0.9},
+    ),
+    Rule(
+        "rows_have_futures",
+        "At least a quarter of the rows have the whole 4 s future.",
+        False,
+        "ExpectColumnMeanToBeBetween",
+        {"column": "future_share", "min_value": 0.25},
+    ),
 )
 
 AGENT_RULES = (
-    Rule("agent_key_is_unique", "No track appears twice in a frame.", True, "ExpectCompoundColumnsToBeUnique",
-         {"column_list": ["log_id", "frame_index", "track_token"]}),
-    Rule("agent_category_is_known", "Every agent has a category of NAVSIM.", True, "ExpectColumnValuesToBeInSet",
-         {"column": "category", "value_set": [int(item) for item in Category]}),
-    _between("agent_length_in_range", "Agents are between 0.05 and 40 m long.", "length_m", 0.05, 40.0, blocking=False),
-    _between("agent_speed_in_range", "Agents move at no more than 70 m/s.", "speed_mps", 0.0, 70.0, blocking=False),
+    Rule(
+        "agent_key_is_unique",
+        "No track appears twice in a frame.",
+        True,
+        "ExpectCompoundColumnsToBeUnique",
+        {"column_list": ["log_id", "frame_index", "track_token"]},
+    ),
+    Rule(
+        "agent_category_is_known",
+        "Every agent has a category of NAVSIM.",
+        True,
+        "ExpectColumnValuesToBeInSet",
+        {"column": "category", "value_set": [int(item) for item in Category]},
+    ),
+    _between(
+        "agent_length_in_range",
+        "Agents are between 0.05 and 40 m long.",
+        "length_m",
+        0.05,
+        40.0,
+        blocking=False,
+    ),
+    _between(
+        "agent_speed_in_range",
+        "Agents move at no more than 70 m/s.",
+        "speed_mps",
+        0.0,
+        70.0,
+        blocking=False,
+    ),
 )
 
 
 def relabeled_rules(num_codes: int) -> tuple[Rule, ...]:
     """Rules of the relabeled table for a codebook of `num_codes` codes."""
     return (
-        Rule("key_is_unique", "The join with the codes has doubled no row.", True, "ExpectCompoundColumnsToBeUnique",
-             {"column_list": ["log_id", "frame_index"]}),
-        _between("codes_in_range", f"Every code lies between 0 and {num_codes - 1}.", "code_max", 0, num_codes - 1,
-                 blocking=True),
-        _between("codes_not_negative", "No code is negative.", "code_min", 0, num_codes - 1, blocking=True),
-        Rule("one_codebook_version", "All rows were labelled by the same codebook.", True,
-             "ExpectColumnUniqueValueCountToBeBetween", {"column": "codebook_version", "min_value": 1, "max_value": 1}),
+        Rule(
+            "key_is_unique",
+            "The join with the codes has doubled no row.",
+            True,
+            "ExpectCompoundColumnsToBeUnique",
+            {"column_list": ["log_id", "frame_index"]},
+        ),
+        _between(
+            "codes_in_range",
+            f"Every code lies between 0 and {num_codes - 1}.",
+            "code_max",
+            0,
+            num_codes - 1,
+            blocking=True,
+        ),
+        _between(
+            "codes_not_negative",
+            "No code is negative.",
+            "code_min",
+            0,
+            num_codes - 1,
+            blocking=True,
+        ),
+        Rule(
+            "one_codebook_version",
+            "All rows were labelled by the same codebook.",
+            True,
+            "ExpectColumnUniqueValueCountToBeBetween",
+            {"column": "codebook_version", "min_value": 1, "max_value": 1},
+        ),
     )
 
 
@@ -132,11 +253,19 @@ def validate_relabeled(table: pa.Table, num_codes: int) -> Validation:
 
 
 def _listed(table: pa.Table, name: str, width: int) -> np.ndarray:
-    return table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(table), width)
+    return (
+        table[name]
+        .combine_chunks()
+        .flatten()
+        .to_numpy(zero_copy_only=False)
+        .reshape(len(table), width)
+    )
 
 
 def _trajectory_columns(table: pa.Table) -> "pd.DataFrame":
-    """The table's scalar columns and what follows from neighbouring rows; a log's first row has neutral differences."""
+    """The table's scalar columns and what follows from neighbouring rows; a log's first row has
+    neutral differences.
+    """
     table = table.sort_by([("log_id", "ascending"), ("frame_index", "ascending")])
     scalars = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
     frame = table.select(scalars).to_pandas()
@@ -148,17 +277,31 @@ def _trajectory_columns(table: pa.Table) -> "pd.DataFrame":
     dt_s = step(frame["timestamp_us"].to_numpy() * 1e-6, STEP_S)
     safe_dt_s = np.where(dt_s > 0, dt_s, STEP_S)
     speed = np.hypot(frame["vx_mps"], frame["vy_mps"]).to_numpy()
-    moved = np.hypot(step(frame["x_m"].to_numpy(), 0.0), step(frame["y_m"].to_numpy(), 0.0)) / safe_dt_s
+    moved = (
+        np.hypot(step(frame["x_m"].to_numpy(), 0.0), step(frame["y_m"].to_numpy(), 0.0)) / safe_dt_s
+    )
     between = np.where(first, 0.0, moved - (speed + np.roll(speed, 1)) / 2)
     future_N24, valid_N8 = _listed(table, "future_xyyaw", 24), _listed(table, "future_valid", 8)
     middle = speed + frame["ax_mps2"].to_numpy() * STEP_S / 2
-    future_error = np.where(valid_N8[:, 0], np.abs(np.hypot(future_N24[:, 0], future_N24[:, 1]) - middle * STEP_S), 0.0)
+    future_error = np.where(
+        valid_N8[:, 0], np.abs(np.hypot(future_N24[:, 0], future_N24[:, 1]) - middle * STEP_S), 0.0
+    )
     motion = frame[["x_m", "y_m", "yaw_rad", "vx_mps", "vy_mps", "ax_mps2", "ay_mps2"]].to_numpy()
-    jerk = np.hypot(step(frame["ax_mps2"].to_numpy(), 0.0), step(frame["ay_mps2"].to_numpy(), 0.0)) / safe_dt_s
+    jerk = (
+        np.hypot(step(frame["ax_mps2"].to_numpy(), 0.0), step(frame["ay_mps2"].to_numpy(), 0.0))
+        / safe_dt_s
+    )
     return frame.assign(
-        dt_s=dt_s, finite=np.isfinite(motion).all(axis=1), speed_mps=speed, jump_mps=np.abs(between),
-        acceleration_mps2=np.hypot(frame["ax_mps2"], frame["ay_mps2"]), jerk_mps3=jerk, future_error_m=future_error,
-        has_image_share=frame["has_image"].astype(float), future_share=valid_N8.all(axis=1).astype(float))
+        dt_s=dt_s,
+        finite=np.isfinite(motion).all(axis=1),
+        speed_mps=speed,
+        jump_mps=np.abs(between),
+        acceleration_mps2=np.hypot(frame["ax_mps2"], frame["ay_mps2"]),
+        jerk_mps3=jerk,
+        future_error_m=future_error,
+        has_image_share=frame["has_image"].astype(float),
+        future_share=valid_N8.all(axis=1).astype(float),
+    )
 
 
 def _validate(name: str, frame: "pd.DataFrame", rules: Sequence[Rule]) -> Validation:
@@ -168,37 +311,65 @@ def _validate(name: str, frame: "pd.DataFrame", rules: Sequence[Rule]) -> Valida
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     batch = context.data_sources.pandas_default.read_dataframe(frame)
-    suite = gx.ExpectationSuite(name=name, expectations=[
-        getattr(expectations, rule.expectation)(**rule.arguments, meta={"rule": rule.name, "notes": rule.description})
-        for rule in rules])
-    found: Any = batch.validate(suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False})
+    suite = gx.ExpectationSuite(
+        name=name,
+        expectations=[
+            getattr(expectations, rule.expectation)(
+                **rule.arguments, meta={"rule": rule.name, "notes": rule.description}
+            )
+            for rule in rules
+        ],
+    )
+    found: Any = batch.validate(
+        suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False}
+    )
     by_rule = {item.expectation_config.meta["rule"]: item for item in found.results}
-    return Validation(name, tuple(_result(rule, by_rule[rule.name], frame) for rule in rules), _data_docs(found))
+    return Validation(
+        name, tuple(_result(rule, by_rule[rule.name], frame) for rule in rules), _data_docs(found)
+    )
 
 
 def _result(rule: Rule, found: Any, frame: "pd.DataFrame") -> RuleResult:
-    if found.exception_info and any(isinstance(item, dict) and item.get("raised_exception")
-                                    for item in [found.exception_info, *found.exception_info.values()]):
+    if found.exception_info and any(
+        isinstance(item, dict) and item.get("raised_exception")
+        for item in [found.exception_info, *found.exception_info.values()]
+    ):
         raise RuntimeError(f"rule {rule.name} could not be evaluated: {found.exception_info}")
     rows = found.result.get("unexpected_index_list") or []
     failed = frame.iloc[rows[:MAX_LISTED]]
-    keys = tuple(f"{log}/{index}" for log, index in zip(failed["log_id"], failed["frame_index"], strict=True))
+    keys = tuple(
+        f"{log}/{index}" for log, index in zip(failed["log_id"], failed["frame_index"], strict=True)
+    )
     values = found.result.get("partial_unexpected_list") or [found.result.get("observed_value")]
     logs = tuple(sorted(set(frame["log_id"].iloc[rows])))
-    return RuleResult(rule, bool(found.success), len(frame), int(found.result.get("unexpected_count") or 0), keys, logs,
-                      str(values[0]) if values else "")
+    return RuleResult(
+        rule,
+        bool(found.success),
+        len(frame),
+        int(found.result.get("unexpected_count") or 0),
+        keys,
+        logs,
+        str(values[0]) if values else "",
+    )
 
 
 def _data_docs(found: Any) -> str:
-    """Great Expectations' own page without its assets to the internet, and with a small style in their place."""
+    """Great Expectations' own page without its assets to the internet, and with a small style in
+    their place.
+    """
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
     page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(found))
-    for outside in (r"<script[^>]*src=[\"']https?://.*?</script>", r"<(asset|img)[^>]*https?://[^>]*>",
-                    r"<footer.*?</footer>"):
+    for outside in (
+        r"<script[^>]*src=[\"']https?://.*?</script>",
+        r"<(asset|img)[^>]*https?://[^>]*>",
+        r"<footer.*?</footer>",
+    ):
         page = re.sub(outside, "", page, flags=re.S)
     page = re.sub(r"https?://[^\"')\s<]+", "#", page)
-    style = ("<style>body{font:15px/1.5 sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}"
-             "table{border-collapse:collapse;margin:.5rem 0}td,th{border:1px solid #ccc;padding:.3rem .6rem}</style>")
+    style = (
+        "<style>body{font:15px/1.5 sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}"
+        "table{border-collapse:collapse;margin:.5rem 0}td,th{border:1px solid #ccc;padding:.3rem .6rem}</style>"
+    )
     return page.replace("</head>", f"{style}</head>", 1)

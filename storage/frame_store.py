@@ -1,9 +1,11 @@
-"""The frames of one log as a Zarr v3 group: one sharded array of images a camera. Not how images are decoded.
+"""The frames of one log as a Zarr v3 group: one sharded array of images a camera. Not how images
+are decoded.
 
-`<folder>/frames.zarr/<CAMERA>/` holds `images` (T, H, W, 3) uint8 RGB with one chunk a frame and many frames a shard,
-`frame_index` and `timestamp_us` (T,); calibration and the statistics of each image are in the camera's attributes.
-Reading uses the `zarrs` pipeline, which holds threads: open stores in the process that reads, never before a fork.
-Legend: T stored frames, n asked frames, H x W stored pixels.
+`<folder>/frames.zarr/<CAMERA>/` holds `images` (T, H, W, 3) uint8 RGB with one chunk a frame and
+many frames a shard, `frame_index` and `timestamp_us` (T,); calibration and the statistics of each
+image are in the camera's attributes. Reading uses the `zarrs` pipeline, which holds threads: open
+stores in the process that reads, never before a fork. Legend: T stored frames, n asked frames, H x
+W stored pixels.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,8 +21,10 @@ from storage.errors import ArtifactError
 
 FORMAT_VERSION = 1
 STORE = "frames.zarr"
-SHARD_FRAMES = 128      # with zstd level 1 the best of benchmarks/frame_store.py: a third of the bytes at raw speed
-NO_PREDECESSOR = 255.0  # `change` of a camera's first frame: the largest there is, so that it never counts as frozen
+# with zstd level 1 the best of benchmarks/frame_store.py: a third of the bytes at raw speed
+SHARD_FRAMES = 128
+# `change` of a camera's first frame: the largest there is, so that it never counts as frozen
+NO_PREDECESSOR = 255.0
 _PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 
 
@@ -28,11 +32,13 @@ _PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 class CameraFrames:
     """What write_frames takes of one camera; `images` may be lazy and is read once, in order."""
 
-    camera: Camera                  # at the size of the images
-    frame_index: np.ndarray         # (T,) int32, increasing
-    timestamp_us: np.ndarray        # (T,) int64
-    images: Iterable[np.ndarray]    # T times (H, W, 3) uint8 RGB
-    moving: np.ndarray              # (T,) bool: the ego moves, so two equal images in a row mean a frozen camera
+    camera: Camera  # at the size of the images
+    frame_index: np.ndarray  # (T,) int32, increasing
+    timestamp_us: np.ndarray  # (T,) int64
+    images: Iterable[np.ndarray]  # T times (H, W, 3) uint8 RGB
+    moving: (
+        np.ndarray
+    )  # (T,) bool: the ego moves, so two equal images in a row mean a frozen camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +46,11 @@ class CameraInfo:
     """What is known of one camera of a log without reading its images."""
 
     camera: Camera
-    frame_index: np.ndarray         # (T,) int32
-    timestamp_us: np.ndarray        # (T,) int64
-    brightness: np.ndarray          # (T,) float32, mean of the pixels, 0..255
-    change: np.ndarray              # (T,) float32, mean absolute difference from the frame before, 0..255
-    frozen: np.ndarray              # (T,) bool: equal to the frame before although the ego moved
+    frame_index: np.ndarray  # (T,) int32
+    timestamp_us: np.ndarray  # (T,) int64
+    brightness: np.ndarray  # (T,) float32, mean of the pixels, 0..255
+    change: np.ndarray  # (T,) float32, mean absolute difference from the frame before, 0..255
+    frozen: np.ndarray  # (T,) bool: equal to the frame before although the ego moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +62,46 @@ class FrameInfo:
     notes: tuple[str, ...]
 
 
-def write_frames(folder: Path, log_id: str, cameras: Sequence[CameraFrames], notes: Sequence[str] = (), *,
-                 shard_frames: int = SHARD_FRAMES) -> FrameInfo:
-    """Write the frames of one log under `folder`; at most one shard of one camera is in memory at a time."""
+def write_frames(
+    folder: Path,
+    log_id: str,
+    cameras: Sequence[CameraFrames],
+    notes: Sequence[str] = (),
+    *,
+    shard_frames: int = SHARD_FRAMES,
+) -> FrameInfo:
+    """Write the frames of one log under `folder`; at most one shard of one camera is in memory at a
+    time.
+    """
     import zarr
 
     with zarr.config.set(_PIPELINE):
-        root = zarr.create_group(folder / STORE, zarr_format=3, attributes={
-            "format_version": FORMAT_VERSION, "log_id": log_id, "cameras": [item.camera.name for item in cameras],
-            "notes": list(notes)})
+        root = zarr.create_group(
+            folder / STORE,
+            zarr_format=3,
+            attributes={
+                "format_version": FORMAT_VERSION,
+                "log_id": log_id,
+                "cameras": [item.camera.name for item in cameras],
+                "notes": list(notes),
+            },
+        )
         written = tuple(_write_camera(root, item, shard_frames) for item in cameras)
     return FrameInfo(log_id, written, tuple(notes))
 
 
-def read_frames(folder: Path, frame_index: np.ndarray, *, camera: str | None = None,
-                size_hw: tuple[int, int] | None = None) -> np.ndarray:
-    """Images of the given frames, (n, H, W, 3) uint8 RGB, in the order asked for; `camera` None is the front camera.
+def read_frames(
+    folder: Path,
+    frame_index: np.ndarray,
+    *,
+    camera: str | None = None,
+    size_hw: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Images of the given frames, (n, H, W, 3) uint8 RGB, in the order asked for; `camera` None is
+    the front camera.
 
-    With `size_hw` each is cropped to the aspect ratio asked for and resized by area (see `crop_box`).
-    Raises ArtifactError if there is no store, no such camera, or a frame has no image.
+    With `size_hw` each is cropped to the aspect ratio asked for and resized by area (see
+    `crop_box`). Raises ArtifactError if there is no store, no such camera, or a frame has no image.
     """
     name, images, stored_index = _open_camera(folder, camera)
     rows = _rows_of(folder, name, stored_index, np.asarray(frame_index))
@@ -88,10 +115,14 @@ def read_frames(folder: Path, frame_index: np.ndarray, *, camera: str | None = N
 
 
 def read_calibration(folder: Path, size_hw: tuple[int, int] | None = None) -> tuple[Camera, ...]:
-    """Calibration of every stored camera, front first; with `size_hw` as of images that read_frames resized."""
+    """Calibration of every stored camera, front first; with `size_hw` as of images that read_frames
+    resized.
+    """
     root = _open_group(folder)
     stored = tuple(_camera_from(name, root[name].attrs) for name in root.attrs["cameras"])
-    return stored if size_hw is None else tuple(resized_camera(camera, size_hw) for camera in stored)
+    return (
+        stored if size_hw is None else tuple(resized_camera(camera, size_hw) for camera in stored)
+    )
 
 
 def frame_info(folder: Path) -> FrameInfo:
@@ -100,15 +131,17 @@ def frame_info(folder: Path) -> FrameInfo:
     cameras = []
     for name in root.attrs["cameras"]:
         attributes = root[name].attrs
-        cameras.append(CameraInfo(
-            _camera_from(name, attributes), root[f"{name}/frame_index"][:], root[f"{name}/timestamp_us"][:],
-            np.array(attributes["brightness"], np.float32), np.array(attributes["change"], np.float32),
-            np.array(attributes["frozen"], bool)))
+        cameras.append(
+            CameraInfo(
+                _camera_from(name, attributes),
+                root[f"{name}/frame_index"][:],
+                root[f"{name}/timestamp_us"][:],
+                np.array(attributes["brightness"], np.float32),
+                np.array(attributes["change"], np.float32),
+                np.array(attributes["frozen"], bool),
+            )
+        )
     return FrameInfo(root.attrs["log_id"], tuple(cameras), tuple(root.attrs["notes"]))
-
-
-
-
 
 
 def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInfo:
@@ -118,52 +151,96 @@ def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInf
     shape = (camera.height, camera.width, 3)
     shard = min(shard_frames, max(total, 1))
     group = root.create_group(camera.name, attributes=_attributes_of(camera))
-    images = group.create_array("images", shape=(total, *shape), dtype="uint8", chunks=(1, *shape),
-                                shards=(shard, *shape), fill_value=0,
-                                compressors=ZstdCodec(level=1))
+    images = group.create_array(
+        "images",
+        shape=(total, *shape),
+        dtype="uint8",
+        chunks=(1, *shape),
+        shards=(shard, *shape),
+        fill_value=0,
+        compressors=ZstdCodec(level=1),
+    )
     brightness, change = np.zeros(total, np.float32), np.full(total, NO_PREDECESSOR, np.float32)
     stream, before = iter(item.images), None
     for start in range(0, total, shard):
         block = list(islice(stream, min(shard, total - start)))
         if len(block) < min(shard, total - start):
-            raise ValueError(f"camera {camera.name} announced {total} images and gave {start + len(block)}")
+            raise ValueError(
+                f"camera {camera.name} announced {total} images and gave {start + len(block)}"
+            )
         block_BHWC = np.stack(block)
-        images[start:start + len(block)] = block_BHWC
-        thin = block_BHWC[:, ::2, ::2].astype(np.int16)     # every fourth pixel is enough to see black or frozen
+        images[start : start + len(block)] = block_BHWC
+        thin = block_BHWC[:, ::2, ::2].astype(
+            np.int16
+        )  # every fourth pixel is enough to see black or frozen
         rows = slice(start, start + len(thin))
         brightness[rows] = thin.mean((1, 2, 3))
         chain = thin if before is None else np.concatenate([before, thin])
-        change[start + (before is None):rows.stop] = np.abs(np.diff(chain, axis=0)).mean((1, 2, 3))
+        change[start + (before is None) : rows.stop] = np.abs(np.diff(chain, axis=0)).mean(
+            (1, 2, 3)
+        )
         before = thin[-1:]
-    info = CameraInfo(camera, item.frame_index.astype(np.int32), item.timestamp_us.astype(np.int64), brightness, change,
-                      (change == 0.0) & item.moving)
+    info = CameraInfo(
+        camera,
+        item.frame_index.astype(np.int32),
+        item.timestamp_us.astype(np.int64),
+        brightness,
+        change,
+        (change == 0.0) & item.moving,
+    )
     group.create_array("frame_index", data=info.frame_index)
     group.create_array("timestamp_us", data=info.timestamp_us)
-    group.attrs.update({"brightness": brightness.tolist(), "change": change.tolist(), "frozen": info.frozen.tolist()})
+    group.attrs.update(
+        {
+            "brightness": brightness.tolist(),
+            "change": change.tolist(),
+            "frozen": info.frozen.tolist(),
+        }
+    )
     return info
 
 
 def _attributes_of(camera: Camera) -> dict[str, Any]:
-    return {"width": camera.width, "height": camera.height, "intrinsics": camera.intrinsics.tolist(),
-            "camera_to_ego": camera.camera_to_ego.tolist(), "distortion": list(camera.distortion)}
+    return {
+        "width": camera.width,
+        "height": camera.height,
+        "intrinsics": camera.intrinsics.tolist(),
+        "camera_to_ego": camera.camera_to_ego.tolist(),
+        "distortion": list(camera.distortion),
+    }
 
 
 def _camera_from(name: str, attributes: Any) -> Camera:
-    return Camera(name, attributes["width"], attributes["height"], np.array(attributes["intrinsics"]),
-                  np.array(attributes["camera_to_ego"]), tuple(attributes["distortion"]))
+    return Camera(
+        name,
+        attributes["width"],
+        attributes["height"],
+        np.array(attributes["intrinsics"]),
+        np.array(attributes["camera_to_ego"]),
+        tuple(attributes["distortion"]),
+    )
 
 
 def _open_group(folder: Path) -> Any:
     import zarr
 
     if not (folder / STORE / "zarr.json").exists():
-        raise ArtifactError("there is no frame store here", where=folder, expected=folder / STORE,
-                            do="materialize 'frames' for this log")
+        raise ArtifactError(
+            "there is no frame store here",
+            where=folder,
+            expected=folder / STORE,
+            do="materialize 'frames' for this log",
+        )
     with zarr.config.set(_PIPELINE):
         root = zarr.open_group(folder / STORE, mode="r")
     if root.attrs.get("format_version") != FORMAT_VERSION:
-        raise ArtifactError("this frame store is of another format version", where=folder, expected=FORMAT_VERSION,
-                            found=root.attrs.get("format_version"), do="materialize 'frames' for this log again")
+        raise ArtifactError(
+            "this frame store is of another format version",
+            where=folder,
+            expected=FORMAT_VERSION,
+            found=root.attrs.get("format_version"),
+            do="materialize 'frames' for this log again",
+        )
     return root
 
 
@@ -174,19 +251,34 @@ def _open_camera(folder: Path, camera: str | None) -> tuple[str, Any, np.ndarray
     names = root.attrs["cameras"]
     name = names[0] if camera is None else camera
     if name not in names:
-        raise ArtifactError("this camera is not in the frame store", where=folder, expected=", ".join(names),
-                            found=name, do="name a stored camera, or add it to FrameConfig.cameras and decode again")
+        raise ArtifactError(
+            "this camera is not in the frame store",
+            where=folder,
+            expected=", ".join(names),
+            found=name,
+            do="name a stored camera, or add it to FrameConfig.cameras and decode again",
+        )
     with zarr.config.set(_PIPELINE):
         return name, root[f"{name}/images"], root[f"{name}/frame_index"][:]
 
 
-def _rows_of(folder: Path, camera: str, stored_index: np.ndarray, frame_index: np.ndarray) -> np.ndarray:
+def _rows_of(
+    folder: Path, camera: str, stored_index: np.ndarray, frame_index: np.ndarray
+) -> np.ndarray:
     rows = np.searchsorted(stored_index, frame_index)
-    found = stored_index[np.minimum(rows, len(stored_index) - 1)] if len(stored_index) else np.full(len(rows), -1)
+    found = (
+        stored_index[np.minimum(rows, len(stored_index) - 1)]
+        if len(stored_index)
+        else np.full(len(rows), -1)
+    )
     missing = frame_index[found != frame_index]
     if len(missing):
-        raise ArtifactError("these frames have no image", where=f"{folder}, camera {camera}",
-                            found=missing[:8].tolist(), do="ask only for rows whose has_image is true")
+        raise ArtifactError(
+            "these frames have no image",
+            where=f"{folder}, camera {camera}",
+            found=missing[:8].tolist(),
+            do="ask only for rows whose has_image is true",
+        )
     return rows
 
 
@@ -206,7 +298,13 @@ def _fill(out_nHWC: np.ndarray, where: np.ndarray, source_mHWC: np.ndarray) -> N
         out_nHWC[where] = source_mHWC
         return
     height, width = out_nHWC.shape[1:3]
-    top, left, kept_h, kept_w = crop_box(source_mHWC.shape[1], source_mHWC.shape[2], (height, width))
+    top, left, kept_h, kept_w = crop_box(
+        source_mHWC.shape[1], source_mHWC.shape[2], (height, width)
+    )
     for row, image in zip(where, source_mHWC, strict=True):
-        cv2.resize(image[top:top + kept_h, left:left + kept_w], (width, height), dst=out_nHWC[row],
-                   interpolation=cv2.INTER_AREA)
+        cv2.resize(
+            image[top : top + kept_h, left : left + kept_w],
+            (width, height),
+            dst=out_nHWC[row],
+            interpolation=cv2.INTER_AREA,
+        )

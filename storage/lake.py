@@ -5,13 +5,25 @@ from pathlib import Path
 
 from storage.artifact import LINEAGE_FILE
 
-ASSET_NAMES = ("raw_logs", "frames", "trajectories", "codebook", "relabeled", "vla", "student", "evaluation", "report")
+ASSET_NAMES = (
+    "raw_logs",
+    "frames",
+    "trajectories",
+    "codebook",
+    "relabeled",
+    "vla",
+    "student",
+    "evaluation",
+    "report",
+)
 PER_LOG_ASSETS = ("raw_logs", "frames", "trajectories")
 
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """One folder that holds every artefact of one pipeline: `<root>/<asset>` or `<root>/<asset>/<log_id>`."""
+    """One folder that holds every artefact of one pipeline: `<root>/<asset>` or
+    `<root>/<asset>/<log_id>`.
+    """
 
     root: Path
 
@@ -26,7 +38,11 @@ class Lake:
     def log_ids(self, name: str) -> list[str]:
         """Logs with a finished artefact in this asset, sorted."""
         folder = self.root / name
-        return sorted(path.parent.name for path in folder.glob(f"*/{LINEAGE_FILE}")) if folder.exists() else []
+        return (
+            sorted(path.parent.name for path in folder.glob(f"*/{LINEAGE_FILE}"))
+            if folder.exists()
+            else []
+        )
 
     @property
     def quarantine(self) -> Path:

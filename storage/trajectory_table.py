@@ -1,8 +1,10 @@
-"""The Arrow schemas of the tables of one log: trajectories, agents, lights and map. Not how they are computed.
+"""The Arrow schemas of the tables of one log: trajectories, agents, lights and map. Not how they
+are computed.
 
-One log is one directory `trajectories/<log_id>/` with four Parquet files. `(log_id, frame_index)` is the key and is
-never renumbered. World frame: metres, heading counter-clockwise in radians. Ego frame: origin at the rear axle, x
-forward, y left. Missing steps of history and future have `valid` False and zeros as value, never NaN.
+One log is one directory `trajectories/<log_id>/` with four Parquet files. `(log_id, frame_index)`
+is the key and is never renumbered. World frame: metres, heading counter-clockwise in radians. Ego
+frame: origin at the rear axle, x forward, y left. Missing steps of history and future have `valid`
+False and zeros as value, never NaN.
 """
 
 from enum import IntEnum
@@ -11,10 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-HISTORY_STEPS = 4       # poses at -2.0, -1.5, -1.0, -0.5 s, oldest first
-FUTURE_STEPS = 8        # poses at +0.5 ... +4.0 s
-STEP_S = 0.5            # spacing of history, future and plans
-CODES_PER_ROW = 12      # 3 transitions x 4 codes
+HISTORY_STEPS = 4  # poses at -2.0, -1.5, -1.0, -0.5 s, oldest first
+FUTURE_STEPS = 8  # poses at +0.5 ... +4.0 s
+STEP_S = 0.5  # spacing of history, future and plans
+CODES_PER_ROW = 12  # 3 transitions x 4 codes
 
 
 class Command(IntEnum):
@@ -58,65 +60,92 @@ def _array(kind: pa.DataType, size: int) -> pa.DataType:
 
 KEY = [pa.field("log_id", pa.string(), False), pa.field("frame_index", pa.int32(), False)]
 
-TRAJECTORIES = pa.schema([
-    *KEY,
-    pa.field("timestamp_us", pa.int64(), False),
-    pa.field("split", pa.string(), False),                      # train | val | test
-    pa.field("location", pa.string(), False),                   # map name, "" without a map
-    pa.field("x_m", pa.float64(), False),                       # rear axle, world
-    pa.field("y_m", pa.float64(), False),
-    pa.field("yaw_rad", pa.float64(), False),                   # world, wrapped to [-pi, pi)
-    pa.field("vx_mps", pa.float64(), False),                    # ego frame
-    pa.field("vy_mps", pa.float64(), False),
-    pa.field("ax_mps2", pa.float64(), False),                   # ego frame
-    pa.field("ay_mps2", pa.float64(), False),
-    pa.field("yaw_rate_radps", pa.float64(), False),            # from neighbouring poses
-    pa.field("command", pa.int8(), False),                      # Command
-    pa.field("has_image", pa.bool_(), False),                   # False: the frame has a pose but no image
-    pa.field("history_xyyaw", _array(pa.float32(), 3 * HISTORY_STEPS), False),  # ego frame of this row, (step, 3)
-    pa.field("history_valid", _array(pa.bool_(), HISTORY_STEPS), False),
-    pa.field("future_xyyaw", _array(pa.float32(), 3 * FUTURE_STEPS), False),
-    pa.field("future_valid", _array(pa.bool_(), FUTURE_STEPS), False),
-    pa.field("route_roadblock_ids", pa.list_(pa.string()), False),              # route from here on, may be empty
-    pa.field("tags", pa.list_(pa.string()), False),             # rare events active at this frame
-])
+TRAJECTORIES = pa.schema(
+    [
+        *KEY,
+        pa.field("timestamp_us", pa.int64(), False),
+        pa.field("split", pa.string(), False),  # train | val | test
+        pa.field("location", pa.string(), False),  # map name, "" without a map
+        pa.field("x_m", pa.float64(), False),  # rear axle, world
+        pa.field("y_m", pa.float64(), False),
+        pa.field("yaw_rad", pa.float64(), False),  # world, wrapped to [-pi, pi)
+        pa.field("vx_mps", pa.float64(), False),  # ego frame
+        pa.field("vy_mps", pa.float64(), False),
+        pa.field("ax_mps2", pa.float64(), False),  # ego frame
+        pa.field("ay_mps2", pa.float64(), False),
+        pa.field("yaw_rate_radps", pa.float64(), False),  # from neighbouring poses
+        pa.field("command", pa.int8(), False),  # Command
+        pa.field("has_image", pa.bool_(), False),  # False: the frame has a pose but no image
+        pa.field(
+            "history_xyyaw", _array(pa.float32(), 3 * HISTORY_STEPS), False
+        ),  # ego frame of this row, (step, 3)
+        pa.field("history_valid", _array(pa.bool_(), HISTORY_STEPS), False),
+        pa.field("future_xyyaw", _array(pa.float32(), 3 * FUTURE_STEPS), False),
+        pa.field("future_valid", _array(pa.bool_(), FUTURE_STEPS), False),
+        pa.field(
+            "route_roadblock_ids", pa.list_(pa.string()), False
+        ),  # route from here on, may be empty
+        pa.field("tags", pa.list_(pa.string()), False),  # rare events active at this frame
+    ]
+)
 
-AGENTS = pa.schema([
-    *KEY,
-    pa.field("track_token", pa.string(), False),
-    pa.field("category", pa.int8(), False),                     # Category
-    pa.field("x_m", pa.float64(), False),                       # box centre, world
-    pa.field("y_m", pa.float64(), False),
-    pa.field("z_m", pa.float64(), False),                       # box centre above the rear axle's ground plane
-    pa.field("yaw_rad", pa.float64(), False),                   # world
-    pa.field("vx_mps", pa.float64(), False),                    # world
-    pa.field("vy_mps", pa.float64(), False),
-    pa.field("length_m", pa.float64(), False),
-    pa.field("width_m", pa.float64(), False),
-    pa.field("height_m", pa.float64(), False),
-])
+AGENTS = pa.schema(
+    [
+        *KEY,
+        pa.field("track_token", pa.string(), False),
+        pa.field("category", pa.int8(), False),  # Category
+        pa.field("x_m", pa.float64(), False),  # box centre, world
+        pa.field("y_m", pa.float64(), False),
+        pa.field("z_m", pa.float64(), False),  # box centre above the rear axle's ground plane
+        pa.field("yaw_rad", pa.float64(), False),  # world
+        pa.field("vx_mps", pa.float64(), False),  # world
+        pa.field("vy_mps", pa.float64(), False),
+        pa.field("length_m", pa.float64(), False),
+        pa.field("width_m", pa.float64(), False),
+        pa.field("height_m", pa.float64(), False),
+    ]
+)
 
-LIGHTS = pa.schema([*KEY, pa.field("lane_connector_id", pa.string(), False), pa.field("is_red", pa.bool_(), False)])
+LIGHTS = pa.schema(
+    [*KEY, pa.field("lane_connector_id", pa.string(), False), pa.field("is_red", pa.bool_(), False)]
+)
 
-MAP = pa.schema([                                               # objects within 150 m of the log's path
-    pa.field("location", pa.string(), False),
-    pa.field("layer", pa.int8(), False),                        # MapLayer
-    pa.field("token", pa.string(), False),                      # unique within its layer
-    pa.field("polygon_xy", pa.list_(pa.float64()), False),      # flattened open ring, world
-    pa.field("baseline_xyyaw", pa.list_(pa.float64()), False),  # flattened (n, 3), lanes and connectors only
-    pa.field("speed_limit_mps", pa.float64(), True),            # null: no limit known
-    pa.field("roadblock_id", pa.string(), False),               # parent of a lane or lane connector, else ""
-    pa.field("predecessors", pa.list_(pa.string()), False),     # tokens of incoming lanes / connectors
-    pa.field("successors", pa.list_(pa.string()), False),       # tokens of outgoing lanes / connectors
-    pa.field("left_neighbor", pa.string(), False),              # token of the adjacent lane in the roadblock, or ""
-    pa.field("right_neighbor", pa.string(), False),
-])
+MAP = pa.schema(
+    [  # objects within 150 m of the log's path
+        pa.field("location", pa.string(), False),
+        pa.field("layer", pa.int8(), False),  # MapLayer
+        pa.field("token", pa.string(), False),  # unique within its layer
+        pa.field("polygon_xy", pa.list_(pa.float64()), False),  # flattened open ring, world
+        pa.field(
+            "baseline_xyyaw", pa.list_(pa.float64()), False
+        ),  # flattened (n, 3), lanes and connectors only
+        pa.field("speed_limit_mps", pa.float64(), True),  # null: no limit known
+        pa.field("roadblock_id", pa.string(), False),  # parent of a lane or lane connector, else ""
+        pa.field(
+            "predecessors", pa.list_(pa.string()), False
+        ),  # tokens of incoming lanes / connectors
+        pa.field(
+            "successors", pa.list_(pa.string()), False
+        ),  # tokens of outgoing lanes / connectors
+        pa.field(
+            "left_neighbor", pa.string(), False
+        ),  # token of the adjacent lane in the roadblock, or ""
+        pa.field("right_neighbor", pa.string(), False),
+    ]
+)
 
-RELABELED = pa.schema([*TRAJECTORIES,
-    pa.field("codes", _array(pa.int8(), CODES_PER_ROW), False),         # 3 transitions x 4 tokens, row-major
-    pa.field("codes_valid", _array(pa.bool_(), CODES_PER_ROW), False),  # False where the later frame is missing
-    pa.field("codebook_version", pa.string(), False),
-])
+RELABELED = pa.schema(
+    [
+        *TRAJECTORIES,
+        pa.field(
+            "codes", _array(pa.int8(), CODES_PER_ROW), False
+        ),  # 3 transitions x 4 tokens, row-major
+        pa.field(
+            "codes_valid", _array(pa.bool_(), CODES_PER_ROW), False
+        ),  # False where the later frame is missing
+        pa.field("codebook_version", pa.string(), False),
+    ]
+)
 
 TABLES = {"trajectories": TRAJECTORIES, "agents": AGENTS, "lights": LIGHTS, "map": MAP}
 
@@ -131,15 +160,19 @@ def read_table(folder: Path, name: str) -> pa.Table:
     return pq.read_table(folder / f"{name}.parquet", schema=TABLES[name])
 
 
-MEANING = {                     # of the columns of TRAJECTORIES and RELABELED, as the catalogue shows them
+MEANING = {  # of the columns of TRAJECTORIES and RELABELED, as the catalogue shows them
     "log_id": "name of the log; with frame_index the key",
     "frame_index": "number of the frame in the raw log, never renumbered",
     "timestamp_us": "time of the pose, microseconds",
     "split": "train, val or test",
     "location": "name of the map, empty without a map",
-    "x_m": "rear axle, world", "y_m": "rear axle, world", "yaw_rad": "heading, world, in [-pi, pi)",
-    "vx_mps": "velocity forward, ego frame", "vy_mps": "velocity to the left, ego frame",
-    "ax_mps2": "acceleration forward, ego frame", "ay_mps2": "acceleration to the left, ego frame",
+    "x_m": "rear axle, world",
+    "y_m": "rear axle, world",
+    "yaw_rad": "heading, world, in [-pi, pi)",
+    "vx_mps": "velocity forward, ego frame",
+    "vy_mps": "velocity to the left, ego frame",
+    "ax_mps2": "acceleration forward, ego frame",
+    "ay_mps2": "acceleration to the left, ego frame",
     "yaw_rate_radps": "from neighbouring poses",
     "command": "0 left, 1 straight, 2 right, 3 unknown; from the route",
     "has_image": "False: the frame has a pose but no image",

@@ -1,11 +1,25 @@
-"""What every test gets: one thread, no network, no telemetry, and never the checkout's own Dagster history."""
+"""What every test gets: one thread, no network, no telemetry, and never the checkout's own Dagster
+history.
+"""
 
 import os
 
 for name, value in {
-    "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "DAGSTER_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1", "GX_ANALYTICS_ENABLED": "false", "RAY_USAGE_STATS_ENABLED": "0",
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }.items():
     os.environ.setdefault(name, value)
-for name in ("DAGSTER_HOME", "DAGSTER_MODULE_NAME", "LATENTVLA_SCALE", "LATENTVLA_SOURCE", "LATENTVLA_RAW", "LATENTVLA_LAKE"):
-    os.environ.pop(name, None)      # a person's own settings do not decide what the tests see
+for name in (
+    "DAGSTER_HOME",
+    "DAGSTER_MODULE_NAME",
+    "LATENTVLA_SCALE",
+    "LATENTVLA_SOURCE",
+    "LATENTVLA_RAW",
+    "LATENTVLA_LAKE",
+):
+    os.environ.pop(name, None)  # a person's own settings do not decide what the tests see

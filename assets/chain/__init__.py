@@ -1,1 +1,3 @@
-"""What the nine assets share: their specifications, one materialization, checks, metadata, code versions."""
+"""What the nine assets share: their specifications, one materialization, checks, metadata, code
+versions.
+"""

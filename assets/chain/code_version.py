@@ -1,4 +1,6 @@
-"""Version of the code that makes an artefact: the modules that do the work and all of ours that they import."""
+"""Version of the code that makes an artefact: the modules that do the work and all of ours that
+they import.
+"""
 
 import ast
 from functools import cache, lru_cache
@@ -8,9 +10,17 @@ from storage.artifact import code_version_of
 
 ROOT = Path(__file__).parents[2]
 OUR_PACKAGES = ("assets", "models", "ops", "storage")
-# Code that carries bytes but cannot change what an artefact holds; a change here makes nothing stale.
-CODE_VERSION_EXCLUDES = ("storage/errors.py", "storage/artifact.py", "storage/lake.py", "storage/catalogue.py", "ops/training/launch.py",
-            "ops/ingest/each_log.py", "ops/ingest/quarantine.py")
+# Code that carries bytes but cannot change what an artefact holds; a change here makes nothing
+# stale.
+CODE_VERSION_EXCLUDES = (
+    "storage/errors.py",
+    "storage/artifact.py",
+    "storage/lake.py",
+    "storage/catalogue.py",
+    "ops/training/launch.py",
+    "ops/ingest/each_log.py",
+    "ops/ingest/quarantine.py",
+)
 
 
 @lru_cache
@@ -19,7 +29,9 @@ def _code_version_of_modules(modules: tuple[str, ...]) -> str:
 
 
 def modules_of(modules: tuple[str, ...]) -> list[str]:
-    """These files or folders and every module of ours that they import, also inside functions; plumbing left out."""
+    """These files or folders and every module of ours that they import, also inside functions;
+    plumbing left out.
+    """
     pending = [file for name in modules for file in _python_files(ROOT / name)]
     seen: set[Path] = set()
     while pending:

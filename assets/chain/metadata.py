@@ -1,6 +1,7 @@
 """Turns pictures and tables into what Dagster's catalogue shows. Draws nothing itself.
 
-Pictures live in the event database, so each stays under MAX_BYTES; the catalogue shows data: images offline.
+Pictures live in the event database, so each stays under MAX_BYTES; the catalogue shows data: images
+offline.
 """
 
 import base64
@@ -25,7 +26,9 @@ def jpeg_picture(image_hw3: Any, alt: str) -> dg.MarkdownMetadataValue:
     import cv2
 
     for quality in (88, 75, 60, 40, 20):
-        data = cv2.imencode(".jpg", image_hw3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+        data = cv2.imencode(".jpg", image_hw3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[
+            1
+        ].tobytes()
         if len(data) * 4 // 3 < MAX_BYTES:
             break
     return _picture(data, "jpeg", alt)
@@ -40,7 +43,9 @@ def file_picture(file: Path) -> dg.MarkdownMetadataValue:
 
     image = cv2.imread(str(file))[..., ::-1]
     scale = min(1.0, 1000 / image.shape[1])
-    return jpeg_picture(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), file.stem)
+    return jpeg_picture(
+        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), file.stem
+    )
 
 
 def training_pictures(folder: Path, most: int = 4) -> dict[str, dg.MarkdownMetadataValue]:
@@ -62,19 +67,30 @@ def read_json(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def table(rows: Sequence[Mapping[str, Any]], limit: int = 40) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
-    """Rows with the same keys as a table, numbers rounded. Rows beyond `limit` are left out, and it says so."""
+def table(
+    rows: Sequence[Mapping[str, Any]], limit: int = 40
+) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
+    """Rows with the same keys as a table, numbers rounded. Rows beyond `limit` are left out, and it
+    says so.
+    """
     if not rows:
         return dg.MetadataValue.md("*no rows*")
     shown = [{name: _readable(value) for name, value in row.items()} for row in rows[:limit]]
     if len(rows) > limit:
-        shown.append(dict.fromkeys(shown[0], "") | {next(iter(shown[0])): f"... and {len(rows) - limit} more"})
+        shown.append(
+            dict.fromkeys(shown[0], "")
+            | {next(iter(shown[0])): f"... and {len(rows) - limit} more"}
+        )
     columns = [dg.TableColumn(name=name, type="string") for name in shown[0]]
-    return dg.MetadataValue.table([dg.TableRecord(row) for row in shown], dg.TableSchema(columns=columns))
+    return dg.MetadataValue.table(
+        [dg.TableRecord(row) for row in shown], dg.TableSchema(columns=columns)
+    )
 
 
 def report_table(report: Mapping[str, Any]) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
-    """A verb's report as a table of measures; records inside it are named by a path, long lists are left out."""
+    """A verb's report as a table of measures; records inside it are named by a path, long lists are
+    left out.
+    """
     rows: list[dict[str, Any]] = []
 
     def walk(name: str, value: Any) -> None:
@@ -83,7 +99,10 @@ def report_table(report: Mapping[str, Any]) -> dg.TableMetadataValue | dg.Markdo
                 walk(f"{name} {key}".strip(), item)
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             for place, item in enumerate(value):
-                walk(f"{name} {item.get('name', place)}", {key: part for key, part in item.items() if key != "name"})
+                walk(
+                    f"{name} {item.get('name', place)}",
+                    {key: part for key, part in item.items() if key != "name"},
+                )
         elif not isinstance(value, list) or len(value) <= 4:
             rows.append({"measure": _measure(name), "value": value})
 
@@ -93,14 +112,28 @@ def report_table(report: Mapping[str, Any]) -> dg.TableMetadataValue | dg.Markdo
 
 def column_schema(schema: Any, meaning: Mapping[str, str]) -> dg.TableSchemaMetadataValue:
     """The columns of an Arrow schema with what each means, for the catalogue's column view."""
-    return dg.MetadataValue.table_schema(dg.TableSchema(columns=[
-        dg.TableColumn(name=field.name, type=str(field.type), description=meaning[field.name]) for field in schema]))
+    return dg.MetadataValue.table_schema(
+        dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    name=field.name, type=str(field.type), description=meaning[field.name]
+                )
+                for field in schema
+            ]
+        )
+    )
 
 
 def rounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata with four digits, or none after the point, of each number; it stays a number, which the catalogue plots."""
-    return {name: (float(f"{value:.4g}") if abs(value) < 1000 else float(round(value))) if isinstance(value, float) and
-            math.isfinite(value) else value for name, value in metadata.items()}
+    """Metadata with four digits, or none after the point, of each number; it stays a number, which
+    the catalogue plots.
+    """
+    return {
+        name: (float(f"{value:.4g}") if abs(value) < 1000 else float(round(value)))
+        if isinstance(value, float) and math.isfinite(value)
+        else value
+        for name, value in metadata.items()
+    }
 
 
 def file_path(file: Path) -> dg.PathMetadataValue:
@@ -111,12 +144,22 @@ def file_path(file: Path) -> dg.PathMetadataValue:
 def _picture(data: bytes, kind: str, alt: str) -> dg.MarkdownMetadataValue:
     text = base64.b64encode(data).decode()
     if len(text) >= MAX_BYTES:
-        return dg.MetadataValue.md(f"*{alt}: too large for the catalogue ({len(text)} bytes); it is in the report*")
+        return dg.MetadataValue.md(
+            f"*{alt}: too large for the catalogue ({len(text)} bytes); it is in the report*"
+        )
     return dg.MetadataValue.md(f"![{alt}](data:image/{kind};base64,{text})")
 
 
 def _measure(name: str) -> str:
-    words = {"r2": "R²", "db": "dB", "psnr": "PSNR", "ade": "ADE", "fde": "FDE", "kl": "KL", "onnx": "ONNX"}
+    words = {
+        "r2": "R²",
+        "db": "dB",
+        "psnr": "PSNR",
+        "ade": "ADE",
+        "fde": "FDE",
+        "kl": "KL",
+        "onnx": "ONNX",
+    }
     return " ".join(words.get(word, word) for word in name.replace("_", " ").split())
 
 

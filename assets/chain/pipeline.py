@@ -1,4 +1,5 @@
-"""One pipeline as the assets see it: its lake, its raw logs and the configuration of each asset. Not how it is chosen.
+"""One pipeline as the assets see it: its lake, its raw logs and the configuration of each asset.
+Not how it is chosen.
 
 Which lake, source and scale a run gets is decided in one place, pipelines/resources.py.
 """
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
     from storage.sources.contract import LogRef, Source
 
 
-WORLD_SOURCE = "openscene"      # the format in which the embedded world is written
+WORLD_SOURCE = "openscene"  # the format in which the embedded world is written
 
 
 class Preset(Protocol):
     """The configuration of every asset at one scale; pipelines/presets.py makes it."""
 
     scale: str
-    seed: int                           # of the run; each asset derives its own generators from it
-    processes: int                      # for work that is done log by log
-    retrain_after_logs: int             # new logs since the last codebook that ask for retraining
+    seed: int  # of the run; each asset derives its own generators from it
+    processes: int  # for work that is done log by log
+    retrain_after_logs: int  # new logs since the last codebook that ask for retraining
     compute: "ComputeConfig"
-    world: "WorldConfig | None"         # None: real logs only
+    world: "WorldConfig | None"  # None: real logs only
     frames: "FrameConfig"
     trajectories: "ExtractConfig"
     codebook: "CodebookConfig"
@@ -52,7 +53,9 @@ class Preset(Protocol):
 
 
 class PipelineResource(dg.ConfigurableResource):
-    """What a run works on. `raw` empty means the embedded world, which is written in OpenScene's format."""
+    """What a run works on. `raw` empty means the embedded world, which is written in OpenScene's
+    format.
+    """
 
     scale: str
     source: str
@@ -60,7 +63,9 @@ class PipelineResource(dg.ConfigurableResource):
     lake_root: str
 
     def preset(self) -> Preset:
-        """The whole configuration of this pipeline's scale. Raises ConfigError for a scale that does not exist."""
+        """The whole configuration of this pipeline's scale. Raises ConfigError for a scale that
+        does not exist.
+        """
         raise NotImplementedError
 
     @property
@@ -77,7 +82,7 @@ class PipelineResource(dg.ConfigurableResource):
 class MaterializeConfig(dg.Config):
     """What a person can ask of one materialization in the launchpad."""
 
-    force: bool = False         # make the artefact again although its version is already there
+    force: bool = False  # make the artefact again although its version is already there
 
 
 class RawLogs:
@@ -87,15 +92,20 @@ class RawLogs:
         self._pipeline = pipeline
         preset = pipeline.preset()
         if not pipeline.raw and preset.world is None:
-            raise ConfigError(f"scale '{pipeline.scale}' has no embedded world", expected="your own logs",
-                              do=f"latentvla run --scale {pipeline.scale} --source {pipeline.source} --raw PATH")
+            raise ConfigError(
+                f"scale '{pipeline.scale}' has no embedded world",
+                expected="your own logs",
+                do=f"latentvla run --scale {pipeline.scale} --source {pipeline.source} --raw PATH",
+            )
         if pipeline.source not in SOURCES:
             raise unknown_name("source", pipeline.source, SOURCES)
         if not pipeline.raw and pipeline.source != WORLD_SOURCE:
-            raise ConfigError(f"the embedded world is written as '{WORLD_SOURCE}', and nothing else is there to read",
-                              expected=f"--source {WORLD_SOURCE}, or a folder of {pipeline.source} logs",
-                              found=f"--source {pipeline.source} without --raw",
-                              do=f"latentvla run --scale {pipeline.scale} --source {pipeline.source} --raw PATH")
+            raise ConfigError(
+                f"the embedded world is written as '{WORLD_SOURCE}', and nothing else is there to read",
+                expected=f"--source {WORLD_SOURCE}, or a folder of {pipeline.source} logs",
+                found=f"--source {pipeline.source} without --raw",
+                do=f"latentvla run --scale {pipeline.scale} --source {pipeline.source} --raw PATH",
+            )
         self.world = preset.world if not pipeline.raw else None
 
     @cached_property
@@ -109,13 +119,15 @@ class RawLogs:
 
     @cached_property
     def refs(self) -> "dict[str, LogRef]":
-        """The logs that lie in the raw folder now. Raises SourceError for a missing or empty folder of real logs."""
+        """The logs that lie in the raw folder now. Raises SourceError for a missing or empty folder
+        of real logs.
+        """
         try:
             return {ref.log_id: ref for ref in self.opened.logs()}
         except SourceError:
             if self.world is None:
                 raise
-            return {}       # the embedded world has not been written yet
+            return {}  # the embedded world has not been written yet
 
     @cached_property
     def opened(self) -> "Source":
@@ -126,8 +138,14 @@ class RawLogs:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Every log of the pipeline, sorted. A log that another embedded world left behind does not count."""
-        dropped_in = [log for log in self.refs if log not in self.splits_of_world and not self._was_synthesized(log)]
+        """Every log of the pipeline, sorted. A log that another embedded world left behind does not
+        count.
+        """
+        dropped_in = [
+            log
+            for log in self.refs
+            if log not in self.splits_of_world and not self._was_synthesized(log)
+        ]
         return sorted({*self.splits_of_world, *dropped_in})
 
     def forget_refs(self) -> None:

@@ -1,6 +1,7 @@
 """Forward dynamics: the first observation and what happened -> the second. Not what happened.
 
-Legend: B batch, C channels, H x W cells of the observation, h x w of its coarse grid, M motion, F flow fields.
+Legend: B batch, C channels, H x W cells of the observation, h x w of its coarse grid, M motion, F
+flow fields.
 """
 
 import math
@@ -19,18 +20,26 @@ from models.latent_action.warp import warp
 class DynamicsConfig:
     """Sizes of one stage of forward dynamics."""
 
-    width: int = 64             # channels on the coarse grid
-    fields: int = 12            # flow fields that a stage mixes
-    hidden: int = 64            # units between the condition and the mixing weights
-    direct: bool = False        # True: paint the second observation without moving the first (for comparison)
+    width: int = 64  # channels on the coarse grid
+    fields: int = 12  # flow fields that a stage mixes
+    hidden: int = 64  # units between the condition and the mixing weights
+    # True: paint the second observation without moving the first (for comparison)
+    direct: bool = False
 
 
 def strided(channels: int, width: int, downsamples: int) -> nn.Sequential:
-    """Convolutions that halve the grid `downsamples` times, widths doubling up to `width`; a 1x1 projection for none."""
+    """Convolutions that halve the grid `downsamples` times, widths doubling up to `width`; a 1x1
+    projection for none.
+    """
     if not downsamples:
         return nn.Sequential(nn.Conv2d(channels, width, 1), nn.GELU())
-    widths = [channels, *(min(width, max(16, 8 * round(width / 2 ** (downsamples - 1 - step) / 8)))
-                          for step in range(downsamples))]
+    widths = [
+        channels,
+        *(
+            min(width, max(16, 8 * round(width / 2 ** (downsamples - 1 - step) / 8)))
+            for step in range(downsamples)
+        ),
+    ]
     layers = [(nn.Conv2d(a, b, 3, 2, 1), nn.GELU()) for a, b in pairwise(widths)]
     return nn.Sequential(*(layer for pair in layers for layer in pair))
 
@@ -43,13 +52,20 @@ def coarse(grid_hw: tuple[int, int], downsamples: int) -> tuple[int, int]:
 class Stage(nn.Module):
     """Move an observation by a flow and repair what no flow can tell, both decided by a condition.
 
-    The flow is a mixture of fields: the fields come from the observation and the place, the mixing weights from the
-    condition alone. The image motion of a rigid scene is linear in the camera's velocity (Longuet-Higgins and Prazdny
-    1980), so a few fields reach far, and the weights get their gradient from every cell.
+    The flow is a mixture of fields: the fields come from the observation and the place, the mixing
+    weights from the condition alone. The image motion of a rigid scene is linear in the camera's
+    velocity (Longuet-Higgins and Prazdny 1980), so a few fields reach far, and the weights get
+    their gradient from every cell.
     """
 
-    def __init__(self, channels: int, grid_hw: tuple[int, int], downsamples: int, condition: int,
-                 config: DynamicsConfig) -> None:
+    def __init__(
+        self,
+        channels: int,
+        grid_hw: tuple[int, int],
+        downsamples: int,
+        condition: int,
+        config: DynamicsConfig,
+    ) -> None:
         super().__init__()
         self.config = config
         width, cells_hw = config.width, coarse(grid_hw, downsamples)
@@ -64,15 +80,20 @@ class Stage(nn.Module):
         else:
             self.fields = nn.Conv2d(width, 2 * config.fields, 1)
             self.prior = nn.Parameter(0.1 * torch.randn(1, 2 * config.fields, *cells_hw))
-            self.weigh = nn.Sequential(nn.Linear(condition, config.hidden), nn.GELU(),
-                                       nn.Linear(config.hidden, config.fields))
+            self.weigh = nn.Sequential(
+                nn.Linear(condition, config.hidden),
+                nn.GELU(),
+                nn.Linear(config.hidden, config.fields),
+            )
             self.repaint = nn.Conv2d(width, channels + 1, 3, padding=1)
             for parameter in self.repaint.parameters():
                 nn.init.zeros_(parameter)
-            self.gate_bias = -2.0   # repair begins nearly shut: moving comes first
+            self.gate_bias = -2.0  # repair begins nearly shut: moving comes first
 
     def forward(self, first_BCHW: Tensor, condition_BM: Tensor) -> tuple[Tensor, Tensor]:
-        """The second observation (B, C, H, W) and the flow that leads there, (B, 2, H, W) in half image sides."""
+        """The second observation (B, C, H, W) and the flow that leads there, (B, 2, H, W) in half
+        image sides.
+        """
         size = first_BCHW.shape[-2:]
         cells = self.trunk(first_BCHW) + self.place
         cells = cells + functional.gelu(self.mix(cells))
@@ -84,7 +105,9 @@ class Stage(nn.Module):
         fields = rearrange(self.fields(cells) + self.prior, "b (f c) h w -> b f c h w", c=2)
         flow = torch.einsum("bf,bfchw->bchw", self.weigh(condition_BM), fields)
         coarse_flow_and_paint = torch.cat([flow, painted], dim=1)
-        whole = functional.interpolate(coarse_flow_and_paint, size=size, mode="bilinear", align_corners=False)
+        whole = functional.interpolate(
+            coarse_flow_and_paint, size=size, mode="bilinear", align_corners=False
+        )
         flow_B2HW, residual_BCHW, gate_B1HW = whole.split([2, first_BCHW.shape[1], 1], dim=1)
         gate_B1HW = (gate_B1HW + self.gate_bias).sigmoid()
         return warp(first_BCHW, flow_B2HW) + gate_B1HW * residual_BCHW, flow_B2HW

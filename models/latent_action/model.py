@@ -1,11 +1,13 @@
-"""The latent-action model: codes for what happens between two frames, learned in two phases. Not its training loop.
+"""The latent-action model: codes for what happens between two frames, learned in two phases. Not
+its training loop.
 
-UniVLA's scheme as LatentVLA carries it to driving. Phase (a), EnvironmentPhase: the frame is moved by the known
-trajectory first, and codes explain what that leaves over. Phase (b), EgoPhase: those codes are frozen, the trajectory
-is taken away, and new codes must say how the ego moved. Labelling frames needs images and the camera's calibration alone.
+UniVLA's scheme as LatentVLA carries it to driving. Phase (a), EnvironmentPhase: the frame is moved
+by the known trajectory first, and codes explain what that leaves over. Phase (b), EgoPhase: those
+codes are frozen, the trajectory is taken away, and new codes must say how the ego moved. Labelling
+frames needs images and the camera's calibration alone.
 
-Legend: B batch, C channels, H x W cells of the observation, K tokens, D code dimension, M motion, T condition, N camera
-numbers.
+Legend: B batch, C channels, H x W cells of the observation, K tokens, D code dimension, M motion, T
+condition, N camera numbers.
 """
 
 from collections.abc import Mapping
@@ -22,7 +24,8 @@ from models.latent_action.observation import PatchFeatures, Pixels
 from models.latent_action.quantizer import Quantized, Quantizer, QuantizerConfig
 from models.latent_action.warp import multiscale_l1
 
-CONDITION = 8       # forward m, left m, turn rad over the gap; vx, vy m/s, yaw rate rad/s, ax, ay m/s2 at its beginning
+# forward m, left m, turn rad over the gap; vx, vy m/s, yaw rate rad/s, ax, ay m/s2 at its beginning
+CONDITION = 8
 MOTION_TARGETS = 2  # forward m and turn rad, what the optional ego-motion head tells
 
 
@@ -30,18 +33,29 @@ MOTION_TARGETS = 2  # forward m and turn rad, what the optional ego-motion head 
 class LatentActionConfig:
     """The model's parts and sizes."""
 
-    image_hw: tuple[int, int] = (48, 80)        # pixels; multiples of 16, or of the vision model's patch
+    image_hw: tuple[int, int] = (48, 80)  # pixels; multiples of 16, or of the vision model's patch
     observation: Literal["pixels", "features"] = "pixels"
-    vision_model: str = ""                      # local folder of the frozen vision model, for features
-    environment: Literal["frozen", "none"] = "frozen"       # none: one phase only, without environment codes (ablation)
-    motion: int = 32                            # numbers in which codes or trajectory tell a stage the motion
-    ego_motion_weight: float = 0.0              # of a head that reads the motion off the ego codes; 0: images alone
-    environment_quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(warmup_steps=30))
-    ego_quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(kind="ema", code_dim=1, warmup_steps=80))
+    vision_model: str = ""  # local folder of the frozen vision model, for features
+    environment: Literal["frozen", "none"] = (
+        "frozen"  # none: one phase only, without environment codes (ablation)
+    )
+    motion: int = 32  # numbers in which codes or trajectory tell a stage the motion
+    ego_motion_weight: float = (
+        0.0  # of a head that reads the motion off the ego codes; 0: images alone
+    )
+    environment_quantizer: QuantizerConfig = field(
+        default_factory=lambda: QuantizerConfig(warmup_steps=30)
+    )
+    ego_quantizer: QuantizerConfig = field(
+        default_factory=lambda: QuantizerConfig(kind="ema", code_dim=1, warmup_steps=80)
+    )
     environment_encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(match_width=16, reach_h=1, reach_w=2, width=48))
+        default_factory=lambda: EncoderConfig(match_width=16, reach_h=1, reach_w=2, width=48)
+    )
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    sweep: SweepConfig | None = field(default_factory=SweepConfig)      # the ego encoder's look at the road; of pixels only
+    sweep: SweepConfig | None = field(
+        default_factory=SweepConfig
+    )  # the ego encoder's look at the road; of pixels only
     # stages: what the environment codes decide, and what the motion decides
     change: DynamicsConfig = field(default_factory=lambda: DynamicsConfig(width=32, fields=6))
     move: DynamicsConfig = field(default_factory=DynamicsConfig)
@@ -49,19 +63,29 @@ class LatentActionConfig:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "LatentActionConfig":
         """The configuration that dataclasses.asdict made plain, also after a trip through JSON."""
-        parts = {"environment_quantizer": QuantizerConfig, "ego_quantizer": QuantizerConfig,
-                 "environment_encoder": EncoderConfig, "encoder": EncoderConfig, "change": DynamicsConfig,
-                 "move": DynamicsConfig, "sweep": SweepConfig}
-        nested = {name: kind(**plain[name]) for name, kind in parts.items() if plain[name] is not None}
+        parts = {
+            "environment_quantizer": QuantizerConfig,
+            "ego_quantizer": QuantizerConfig,
+            "environment_encoder": EncoderConfig,
+            "encoder": EncoderConfig,
+            "change": DynamicsConfig,
+            "move": DynamicsConfig,
+            "sweep": SweepConfig,
+        }
+        nested = {
+            name: kind(**plain[name]) for name, kind in parts.items() if plain[name] is not None
+        }
         return cls(**{**plain, **nested, "image_hw": tuple(plain["image_hw"])})
 
 
 class Prediction(NamedTuple):
-    """The second observation as foretold: by the ego's motion alone, and with the environment codes."""
+    """The second observation as foretold: by the ego's motion alone, and with the environment
+    codes.
+    """
 
     by_ego_BCHW: Tensor
     whole_BCHW: Tensor
-    flow_B2HW: Tensor           # of the ego's motion, in half image sides
+    flow_B2HW: Tensor  # of the ego's motion, in half image sides
 
 
 class Loss(NamedTuple):
@@ -84,22 +108,33 @@ class EnvironmentPhase(nn.Module):
         tokens = quantizer.tokens * quantizer.code_dim
         self.register_buffer("condition_mean", torch.zeros(CONDITION))
         self.register_buffer("condition_std", torch.ones(CONDITION))
-        self.motion = nn.Sequential(nn.Linear(CONDITION, 64), nn.GELU(), nn.Linear(64, config.motion))
+        self.motion = nn.Sequential(
+            nn.Linear(CONDITION, 64), nn.GELU(), nn.Linear(64, config.motion)
+        )
         self.move = ego_stage(config, observe)
-        self.encoder = PairEncoder(observe.channels, observe.grid_hw, observe.match_downsamples, tokens,
-                                   config.environment_encoder)
+        self.encoder = PairEncoder(
+            observe.channels,
+            observe.grid_hw,
+            observe.match_downsamples,
+            tokens,
+            config.environment_encoder,
+        )
         self.quantizer = Quantizer(quantizer)
         self.change = environment_stage(config, observe)
 
     def normalize_by(self, conditions_NT: Tensor) -> None:
-        """Learn the condition's scale from all training rows. Left and right get no offset: mirrored rows agree."""
+        """Learn the condition's scale from all training rows. Left and right get no offset:
+        mirrored rows agree.
+        """
         offset = torch.tensor([1, 0, 0, 1, 0, 0, 1, 0], dtype=conditions_NT.dtype)
         self.condition_mean.copy_(conditions_NT.mean(0) * offset)
         self.condition_std.copy_(conditions_NT.std(0, correction=0) + 1e-3)
 
     def by_trajectory(self, first_BCHW: Tensor, condition_BT: Tensor) -> tuple[Tensor, Tensor]:
         """The second observation if nothing but the ego had moved, and the flow."""
-        return self.move(first_BCHW, self.motion((condition_BT - self.condition_mean) / self.condition_std))
+        return self.move(
+            first_BCHW, self.motion((condition_BT - self.condition_mean) / self.condition_std)
+        )
 
     def encode(self, moved_BCHW: Tensor, second_BCHW: Tensor) -> Quantized:
         """Codes of what lies between the moved first observation and the second."""
@@ -111,7 +146,11 @@ class EnvironmentPhase(nn.Module):
         action = self.encode(moved_BCHW, second_BCHW)
         whole_BCHW, _ = self.change(moved_BCHW, action.values_BKD.flatten(1))
         prediction = multiscale_l1(whole_BCHW, second_BCHW)
-        return Loss(prediction + multiscale_l1(moved_BCHW, second_BCHW) + action.loss, prediction, action.loss)
+        return Loss(
+            prediction + multiscale_l1(moved_BCHW, second_BCHW) + action.loss,
+            prediction,
+            action.loss,
+        )
 
 
 class EgoPhase(nn.Module):
@@ -123,9 +162,19 @@ class EgoPhase(nn.Module):
         quantizer = config.ego_quantizer
         tokens = quantizer.tokens * quantizer.code_dim
         self.sweep = MotionSweep(config.sweep) if config.sweep is not None else None
-        self.sweep_head = (nn.Sequential(nn.BatchNorm1d(SWEPT, affine=False), nn.Linear(SWEPT, 64), nn.GELU(), nn.Linear(64, tokens))
-                     if config.sweep is not None else None)
-        self.encoder = PairEncoder(observe.channels, observe.grid_hw, observe.match_downsamples, tokens, config.encoder)
+        self.sweep_head = (
+            nn.Sequential(
+                nn.BatchNorm1d(SWEPT, affine=False),
+                nn.Linear(SWEPT, 64),
+                nn.GELU(),
+                nn.Linear(64, tokens),
+            )
+            if config.sweep is not None
+            else None
+        )
+        self.encoder = PairEncoder(
+            observe.channels, observe.grid_hw, observe.match_downsamples, tokens, config.encoder
+        )
         self.quantizer = Quantizer(quantizer)
         self.motion = nn.Sequential(nn.Linear(tokens, 64), nn.GELU(), nn.Linear(64, config.motion))
         self.move = ego_stage(config, observe)
@@ -139,21 +188,33 @@ class EgoPhase(nn.Module):
             self.change.load_state_dict(environment.change.state_dict())
 
     def encode(self, first_BCHW: Tensor, second_BCHW: Tensor, camera_BN: Tensor) -> Quantized:
-        """Ego codes of pairs of observations and their camera's numbers (B, 19), see storage.dataset.camera_numbers."""
+        """Ego codes of pairs of observations and their camera's numbers (B, 19), see
+        storage.dataset.camera_numbers.
+        """
         if self.sweep is None or self.sweep_head is None:
             return self.quantizer(self.encoder(first_BCHW, second_BCHW))
         swept_B3 = self.sweep(first_BCHW, second_BCHW, camera_BN)
         return self.quantizer(self.encoder(first_BCHW, second_BCHW) + self.sweep_head(swept_B3))
 
-    def predict(self, first_BCHW: Tensor, ego_BKD: Tensor, environment_BKD: Tensor | None) -> Prediction:
+    def predict(
+        self, first_BCHW: Tensor, ego_BKD: Tensor, environment_BKD: Tensor | None
+    ) -> Prediction:
         """The second observation from the first and both codes' values."""
         by_ego_BCHW, flow_B2HW = self.move(first_BCHW, self.motion(ego_BKD.flatten(1)))
         if self.change is None or environment_BKD is None:
             return Prediction(by_ego_BCHW, by_ego_BCHW, flow_B2HW)
-        return Prediction(by_ego_BCHW, self.change(by_ego_BCHW, environment_BKD.flatten(1))[0], flow_B2HW)
+        return Prediction(
+            by_ego_BCHW, self.change(by_ego_BCHW, environment_BKD.flatten(1))[0], flow_B2HW
+        )
 
-    def forward(self, first_BCHW: Tensor, second_BCHW: Tensor, camera_BN: Tensor, environment_BKD: Tensor | None,
-                motion_B2: Tensor) -> Loss:
+    def forward(
+        self,
+        first_BCHW: Tensor,
+        second_BCHW: Tensor,
+        camera_BN: Tensor,
+        environment_BKD: Tensor | None,
+        motion_B2: Tensor,
+    ) -> Loss:
         """Loss of a batch; `motion_B2`, scaled, is used by the ego-motion head alone."""
         action = self.encode(first_BCHW, second_BCHW, camera_BN)
         foretold = self.predict(first_BCHW, action.values_BKD, environment_BKD)
@@ -173,19 +234,30 @@ class LatentActionModel(nn.Module):
     def __init__(self, config: LatentActionConfig) -> None:
         super().__init__()
         self.config = config
-        self.observe = (PatchFeatures(config.vision_model, config.image_hw) if config.observation == "features"
-                        else Pixels(config.image_hw))
-        self.environment = EnvironmentPhase(config, self.observe) if config.environment == "frozen" else None
+        self.observe = (
+            PatchFeatures(config.vision_model, config.image_hw)
+            if config.observation == "features"
+            else Pixels(config.image_hw)
+        )
+        self.environment = (
+            EnvironmentPhase(config, self.observe) if config.environment == "frozen" else None
+        )
         self.ego = EgoPhase(config, self.observe)
 
     @torch.no_grad()
     def encode(self, first_BHW3: Tensor, second_BHW3: Tensor, camera_BN: Tensor) -> Tensor:
         """Ego codes (B, K) int64 of pairs of uint8 images and their camera's numbers."""
-        return self.ego.encode(self.observe(first_BHW3), self.observe(second_BHW3), camera_BN).codes_BK
+        return self.ego.encode(
+            self.observe(first_BHW3), self.observe(second_BHW3), camera_BN
+        ).codes_BK
 
     @torch.no_grad()
-    def environment_of(self, first_BCHW: Tensor, second_BCHW: Tensor, condition_BT: Tensor) -> Quantized | None:
-        """Environment codes of pairs of observations whose trajectory is known; None without that phase."""
+    def environment_of(
+        self, first_BCHW: Tensor, second_BCHW: Tensor, condition_BT: Tensor
+    ) -> Quantized | None:
+        """Environment codes of pairs of observations whose trajectory is known; None without that
+        phase.
+        """
         if self.environment is None:
             return None
         moved_BCHW, _ = self.environment.by_trajectory(first_BCHW, condition_BT)
@@ -193,21 +265,36 @@ class LatentActionModel(nn.Module):
 
     def kept_state(self) -> dict[str, Tensor]:
         """Tensors of a checkpoint: all but the frozen vision model's."""
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("observe.")}
+        return {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("observe.")
+        }
 
     def load_kept_state(self, tensors: dict[str, Tensor]) -> None:
         """Load what kept_state() gave. Raises RuntimeError if a tensor is missing or not ours."""
-        ours = {name: tensor for name, tensor in self.state_dict().items() if name.startswith("observe.")}
+        ours = {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if name.startswith("observe.")
+        }
         self.load_state_dict(ours | tensors)
 
 
 def ego_stage(config: LatentActionConfig, observe: Pixels | PatchFeatures) -> Stage:
     """The stage that moves a frame as the ego moved."""
-    return Stage(observe.channels, observe.grid_hw, observe.motion_downsamples, config.motion, config.move)
+    return Stage(
+        observe.channels, observe.grid_hw, observe.motion_downsamples, config.motion, config.move
+    )
 
 
 def environment_stage(config: LatentActionConfig, observe: Pixels | PatchFeatures) -> Stage:
     """The stage that changes a moved frame by what else happened."""
     quantizer = config.environment_quantizer
-    return Stage(observe.channels, observe.grid_hw, observe.motion_downsamples, quantizer.tokens * quantizer.code_dim,
-                 config.change)
+    return Stage(
+        observe.channels,
+        observe.grid_hw,
+        observe.motion_downsamples,
+        quantizer.tokens * quantizer.code_dim,
+        config.change,
+    )

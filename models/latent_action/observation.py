@@ -1,4 +1,5 @@
-"""What a latent-action model sees of an image: its pixels, or the patch features of a frozen vision model. No training.
+"""What a latent-action model sees of an image: its pixels, or the patch features of a frozen vision
+model. No training.
 
 Legend: B batch, H x W pixels, C channels, h x w cells of the observation.
 """
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 class Pixels(nn.Module):
     """Pixels as they are, in [0, 1]."""
 
-    channels, match_downsamples, motion_downsamples = 3, 2, 3     # strides 4 and 8 down to the grids of match and motion
+    # strides 4 and 8 down to the grids of match and motion
+    channels, match_downsamples, motion_downsamples = 3, 2, 3
 
     def __init__(self, image_hw: tuple[int, int]) -> None:
         super().__init__()
@@ -24,9 +26,11 @@ class Pixels(nn.Module):
 
 
 class PatchFeatures(nn.Module):
-    """Patch tokens of a vision model from a local folder (DINOv2 and its kin), frozen; never part of a checkpoint."""
+    """Patch tokens of a vision model from a local folder (DINOv2 and its kin), frozen; never part
+    of a checkpoint.
+    """
 
-    match_downsamples, motion_downsamples = 0, 0                  # a patch is a cell already
+    match_downsamples, motion_downsamples = 0, 0  # a patch is a cell already
     mean: Tensor
     std: Tensor
 
@@ -34,15 +38,23 @@ class PatchFeatures(nn.Module):
         super().__init__()
         from transformers import AutoModel
 
-        self.vision = AutoModel.from_pretrained(path, local_files_only=True).eval().requires_grad_(False)
+        self.vision = (
+            AutoModel.from_pretrained(path, local_files_only=True).eval().requires_grad_(False)
+        )
         patch = self.vision.config.patch_size
         if image_hw[0] % patch or image_hw[1] % patch:
-            raise ValueError(f"image size {image_hw} is no multiple of the patch size {patch} of {path}")
+            raise ValueError(
+                f"image size {image_hw} is no multiple of the patch size {patch} of {path}"
+            )
         self.grid_hw = (image_hw[0] // patch, image_hw[1] // patch)
         self.channels = self.vision.config.hidden_size
         # ImageNet's, which these models were trained with
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False
+        )
 
     def train(self, mode: bool = True) -> "PatchFeatures":
         """Stay in evaluation mode: the vision model does not learn."""
@@ -50,7 +62,9 @@ class PatchFeatures(nn.Module):
 
     @torch.no_grad()
     def forward(self, images_BHW3: Tensor) -> Tensor:
-        """uint8 images -> (B, C, h, w): the last tokens of the sequence are the patches, after class and registers."""
+        """uint8 images -> (B, C, h, w): the last tokens of the sequence are the patches, after
+        class and registers.
+        """
         pixels_B3HW = (images_BHW3.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        tokens_BLC = self.vision(pixels_B3HW).last_hidden_state[:, -math.prod(self.grid_hw):]
+        tokens_BLC = self.vision(pixels_B3HW).last_hidden_state[:, -math.prod(self.grid_hw) :]
         return tokens_BLC.transpose(1, 2).unflatten(2, self.grid_hw)

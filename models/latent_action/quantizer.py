@@ -1,7 +1,8 @@
-"""The bottleneck of a latent-action model: continuous action tokens in, codebook entries out. Not the encoder.
+"""The bottleneck of a latent-action model: continuous action tokens in, codebook entries out. Not
+the encoder.
 
-Wraps vector-quantize-pytorch, so that the quantisers of the comparison have one face and one warm-up.
-Legend: B batch, K tokens, D code dimension.
+Wraps vector-quantize-pytorch, so that the quantisers of the comparison have one face and one
+warm-up. Legend: B batch, K tokens, D code dimension.
 """
 
 from dataclasses import dataclass
@@ -19,29 +20,33 @@ FSQ_LEVELS = {16: [4, 4], 64: [4, 4, 4]}
 class QuantizerConfig:
     """What the bottleneck is."""
 
-    kind: Literal["rotation", "ema", "fsq"] = "rotation"    # gradient: rotation trick, straight through; or fixed grid
-    codes: int = 16             # entries of the codebook, shared by all tokens; fsq: 16 or 64
-    tokens: int = 4             # codes of one transition
-    code_dim: int = 8           # numbers an entry has
-    decay: float = 0.95         # of the moving averages that are the codebook (rotation, ema)
-    commitment: float = 0.25    # weight that pulls the encoder to its code (rotation, ema)
-    warmup_steps: int = 60      # steps of training with continuous tokens before the first discrete one
-    dead_below: float = 2.0     # a code whose moving average of uses a batch falls below is placed anew (rotation, ema)
+    # gradient: rotation trick, straight through; or fixed grid
+    kind: Literal["rotation", "ema", "fsq"] = "rotation"
+    codes: int = 16  # entries of the codebook, shared by all tokens; fsq: 16 or 64
+    tokens: int = 4  # codes of one transition
+    code_dim: int = 8  # numbers an entry has
+    decay: float = 0.95  # of the moving averages that are the codebook (rotation, ema)
+    commitment: float = 0.25  # weight that pulls the encoder to its code (rotation, ema)
+    # steps of training with continuous tokens before the first discrete one
+    warmup_steps: int = 60
+    # a code whose moving average of uses a batch falls below is placed anew (rotation, ema)
+    dead_below: float = 2.0
 
 
 class Quantized(NamedTuple):
     """What a quantiser gives for a batch."""
 
     values_BKD: Tensor
-    codes_BK: Tensor            # int64; zeros while the tokens are continuous
-    loss: Tensor                # () commitment
+    codes_BK: Tensor  # int64; zeros while the tokens are continuous
+    loss: Tensor  # () commitment
 
 
 class Quantizer(nn.Module):
-    """A codebook of `codes` entries. Tokens stay continuous for the first steps of training, then k-means places codes.
+    """A codebook of `codes` entries. Tokens stay continuous for the first steps of training, then
+    k-means places codes.
 
-    The tokens are first brought to zero mean and unit variance over the batch: an encoder whose tokens shrink to one
-    point would otherwise leave every batch with the same code.
+    The tokens are first brought to zero mean and unit variance over the batch: an encoder whose
+    tokens shrink to one point would otherwise leave every batch with the same code.
     """
 
     steps_seen: Tensor
@@ -55,10 +60,16 @@ class Quantizer(nn.Module):
             self.book: nn.Module = FSQ(FSQ_LEVELS[config.codes], dim=config.code_dim)
         else:
             self.book = VectorQuantize(
-                dim=config.code_dim, codebook_size=config.codes, kmeans_init=True, decay=config.decay,
-                threshold_ema_dead_code=config.dead_below, commitment_weight=config.commitment,
+                dim=config.code_dim,
+                codebook_size=config.codes,
+                kmeans_init=True,
+                decay=config.decay,
+                threshold_ema_dead_code=config.dead_below,
+                commitment_weight=config.commitment,
                 rotation_trick=config.kind == "rotation",
-                sync_codebook=torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1)
+                sync_codebook=torch.distributed.is_initialized()
+                and torch.distributed.get_world_size() > 1,
+            )
 
     def forward(self, values_BN: Tensor) -> Quantized:
         """Quantise the encoder's output (B, K * D); while warming up only normalise it."""
@@ -69,8 +80,13 @@ class Quantizer(nn.Module):
         no_codes_BK = torch.zeros(values_BKD.shape[:2], dtype=torch.long, device=values_BKD.device)
         none = values_BKD.new_zeros(())
         if isinstance(self.book, FSQ):
-            if not discrete:        # the same projections without rounding, so that every parameter has its gradient
-                return Quantized(self.book.project_out(self.book.project_in(values_BKD).tanh()), no_codes_BK, none)
+            # the same projections without rounding, so that every parameter has its gradient
+            if not discrete:
+                return Quantized(
+                    self.book.project_out(self.book.project_in(values_BKD).tanh()),
+                    no_codes_BK,
+                    none,
+                )
             values_BKD, codes_BK = self.book(values_BKD)
             return Quantized(values_BKD, codes_BK.long(), none)
         if not discrete:

@@ -1,4 +1,5 @@
-"""Attention and feed-forward blocks of our own planner networks, plain enough to export to ONNX. Not the VLM's.
+"""Attention and feed-forward blocks of our own planner networks, plain enough to export to ONNX.
+Not the VLM's.
 
 Legend: B rows, Q queries, M memory tokens, D width, H heads.
 """
@@ -19,9 +20,13 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, query_BQD: torch.Tensor, memory_BMD: torch.Tensor) -> torch.Tensor:
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in
-                             (self.query(query_BQD), self.key(memory_BMD), self.value(memory_BMD)))
-        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query(query_BQD), self.key(memory_BMD), self.value(memory_BMD))
+        )
+        return self.out(
+            F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        )
 
 
 class SwiGLU(nn.Module):
@@ -38,7 +43,9 @@ class SwiGLU(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Queries look at each other, at the scene, and, where there is one, at a second memory; each a residual step."""
+    """Queries look at each other, at the scene, and, where there is one, at a second memory; each a
+    residual step.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float, second_memory: bool = False) -> None:
         super().__init__()
@@ -49,9 +56,16 @@ class DecoderBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 + second_memory))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BQD: torch.Tensor, scene_BMD: torch.Tensor, memory_BMD: torch.Tensor | None = None,
-                keep: int | None = None) -> torch.Tensor:
-        """The queries, or the first `keep` of them: the others are then looked at, and go no further."""
+    def forward(
+        self,
+        x_BQD: torch.Tensor,
+        scene_BMD: torch.Tensor,
+        memory_BMD: torch.Tensor | None = None,
+        keep: int | None = None,
+    ) -> torch.Tensor:
+        """The queries, or the first `keep` of them: the others are then looked at, and go no
+        further.
+        """
         normed = self.norms[0](x_BQD)
         x_BQD = (x_BQD + self.dropout(self.self_attention(normed, normed)))[:, :keep]
         x_BQD = x_BQD + self.dropout(self.scene_attention(self.norms[1](x_BQD), scene_BMD))

@@ -1,10 +1,12 @@
-"""The student as it is deployed: the same plans from fewer and larger matrix products. Not another network.
+"""The student as it is deployed: the same plans from fewer and larger matrix products. Not another
+network.
 
-One plan of the student is a few million multiplications, so the number of steps counts as much as their size. Folding is
-exact but for rounding: the softmax's scale goes into the query's weights; the key's bias adds the same number to every
-logit of a query, which softmax ignores; the value's bias passes through, as attention weights sum to one, and joins the
-output's. Keys and values are one product, and a self-attention's queries too.
-Legend: B rows, Q queries, M memory tokens, D width, H heads.
+One plan of the student is a few million multiplications, so the number of steps counts as much as
+their size. Folding is exact but for rounding: the softmax's scale goes into the query's weights;
+the key's bias adds the same number to every logit of a query, which softmax ignores; the value's
+bias passes through, as attention weights sum to one, and joins the output's. Keys and values are
+one product, and a self-attention's queries too. Legend: B rows, Q queries, M memory tokens, D
+width, H heads.
 """
 
 import copy
@@ -32,7 +34,10 @@ class FoldedAttention(nn.Module):
             self.out = _linear(out.weight, out.bias + out.weight @ value.bias)
             if key.in_features == trained.query.in_features:
                 nothing = torch.zeros(len(self.key_value.weight), device=value.bias.device)
-                self.all = _linear(torch.cat([self.query.weight, self.key_value.weight]), torch.cat([self.query.bias, nothing]))
+                self.all = _linear(
+                    torch.cat([self.query.weight, self.key_value.weight]),
+                    torch.cat([self.query.bias, nothing]),
+                )
 
     def forward(self, query_BQD: torch.Tensor, memory_BMD: torch.Tensor) -> torch.Tensor:
         if query_BQD is memory_BMD:
@@ -59,7 +64,13 @@ def fold(network: Network) -> Network:
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device, dtype=weight.dtype)
+    layer = nn.Linear(
+        weight.shape[1],
+        weight.shape[0],
+        bias=bias is not None,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
     layer.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach().clone())

@@ -1,4 +1,6 @@
-"""The blind baseline: a multi-layer perceptron from ego status and command to a plan. It sees no image."""
+"""The blind baseline: a multi-layer perceptron from ego status and command to a plan. It sees no
+image.
+"""
 
 from dataclasses import dataclass
 
@@ -10,10 +12,13 @@ from models.planners.planner import PLAN_STEPS, STATUS_WIDTH, constant_velocity_
 
 @dataclass(frozen=True, slots=True)
 class EgoMlpConfig:
-    """NAVSIM's ego-status baseline: three hidden layers; the output is an offset from driving straight on."""
+    """NAVSIM's ego-status baseline: three hidden layers; the output is an offset from driving
+    straight on.
+    """
 
-    hidden: int = 256           # units of each layer
-    offset_scale: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),) * PLAN_STEPS  # m, m, rad
+    hidden: int = 256  # units of each layer
+    # m, m, rad
+    offset_scale: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),) * PLAN_STEPS
 
 
 class EgoMlp(nn.Module):
@@ -26,12 +31,23 @@ class EgoMlp(nn.Module):
         super().__init__()
         self.config = config
         self.layers = nn.Sequential(
-            nn.Linear(STATUS_WIDTH, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.hidden), nn.ReLU(),
-            nn.Linear(config.hidden, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 3 * PLAN_STEPS))
+            nn.Linear(STATUS_WIDTH, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, 3 * PLAN_STEPS),
+        )
         self.register_buffer("scale_83", torch.tensor(config.offset_scale), persistent=False)
-        self.register_buffer("status_scale_8", torch.tensor([0.1, 1.0, 0.5, 0.5, 1, 1, 1, 1]), persistent=False)
+        self.register_buffer(
+            "status_scale_8", torch.tensor([0.1, 1.0, 0.5, 0.5, 1, 1, 1, 1]), persistent=False
+        )
 
     def forward(self, status_B8: torch.Tensor) -> torch.Tensor:
         """Plans (B, 8, 3) in the ego frame: m, m, rad."""
-        offsets_B83 = self.layers(status_B8 * self.status_scale_8).unflatten(-1, (PLAN_STEPS, 3)) * self.scale_83
+        offsets_B83 = (
+            self.layers(status_B8 * self.status_scale_8).unflatten(-1, (PLAN_STEPS, 3))
+            * self.scale_83
+        )
         return constant_velocity_anchor(status_B8) + offsets_B83

@@ -1,8 +1,10 @@
-"""The frozen VLM's hidden states, pooled by attention into a few memory tokens, and the planner that reads them.
+"""The frozen VLM's hidden states, pooled by attention into a few memory tokens, and the planner
+that reads them.
 
-Not the VLM. The pooled tokens are keys and values of the cross-attention in the planner's decoder blocks. The pooling
-is the block of UniVLA's action decoder, the form that LatentVLA names; average pooling is the ablation.
-Legend: B rows, V visual tokens, S code slots, Q pooled tokens a stream, C VLM width, D planner width.
+Not the VLM. The pooled tokens are keys and values of the cross-attention in the planner's decoder
+blocks. The pooling is the block of UniVLA's action decoder, the form that LatentVLA names; average
+pooling is the ablation. Legend: B rows, V visual tokens, S code slots, Q pooled tokens a stream, C
+VLM width, D planner width.
 """
 
 from dataclasses import dataclass
@@ -18,11 +20,11 @@ from models.planners.planner import PlannerConfig, PlannerNet, Proposals, SceneF
 class FusionConfig:
     """How the VLM's hidden states enter the planner."""
 
-    vlm_width: int = 128        # width of the hidden states; filled in from the VLM
-    width: int = 96             # width of the planner; filled in from its configuration
+    vlm_width: int = 128  # width of the hidden states; filled in from the VLM
+    width: int = 96  # width of the planner; filled in from its configuration
     heads: int = 4
-    tokens: int = 2             # pooled tokens of each of the two streams
-    pool: str = "attention"     # attention, or average as ablation
+    tokens: int = 2  # pooled tokens of each of the two streams
+    pool: str = "attention"  # attention, or average as ablation
 
 
 class AttentionPool(nn.Module):
@@ -30,13 +32,17 @@ class AttentionPool(nn.Module):
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
-        self.project = nn.Sequential(nn.RMSNorm(config.vlm_width), nn.Linear(config.vlm_width, config.width))
+        self.project = nn.Sequential(
+            nn.RMSNorm(config.vlm_width), nn.Linear(config.vlm_width, config.width)
+        )
         self.queries_QD = nn.Parameter(0.02 * torch.randn(config.tokens, config.width))
         self.norms = nn.ModuleList(nn.RMSNorm(config.width) for _ in range(3))
         self.attention = Attention(config.width, config.heads)
         self.feed_forward = SwiGLU(config.width)
 
-    def forward(self, hidden_BTC: torch.Tensor, condition_BQD: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, hidden_BTC: torch.Tensor, condition_BQD: torch.Tensor | None = None
+    ) -> torch.Tensor:
         stream_BTD = self.norms[0](self.project(hidden_BTC))
         query_BQD = self.queries_QD.expand(len(hidden_BTC), -1, -1)
         if condition_BQD is not None:
@@ -51,10 +57,13 @@ class AveragePool(nn.Module):
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         self.tokens = config.tokens
-        self.project = nn.Sequential(nn.RMSNorm(config.vlm_width),
-                                     nn.Linear(config.vlm_width, config.tokens * config.width))
+        self.project = nn.Sequential(
+            nn.RMSNorm(config.vlm_width), nn.Linear(config.vlm_width, config.tokens * config.width)
+        )
 
-    def forward(self, hidden_BTC: torch.Tensor, condition_BQD: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, hidden_BTC: torch.Tensor, condition_BQD: torch.Tensor | None = None
+    ) -> torch.Tensor:
         pooled_BQD = self.project(hidden_BTC.mean(dim=1)).unflatten(-1, (self.tokens, -1))
         return pooled_BQD if condition_BQD is None else pooled_BQD + condition_BQD
 
@@ -79,10 +88,24 @@ class FusedPlannerNet(nn.Module):
 
     def __init__(self, config: PlannerConfig, fusion: FusionConfig) -> None:
         super().__init__()
-        assert config.second_memory and config.width == fusion.width, "the planner reads the fusion's memory tokens"
-        self.planner, self.fusion, self.fusion_config = PlannerNet(config), VlmFusion(fusion), fusion
+        assert config.second_memory and config.width == fusion.width, (
+            "the planner reads the fusion's memory tokens"
+        )
+        self.planner, self.fusion, self.fusion_config = (
+            PlannerNet(config),
+            VlmFusion(fusion),
+            fusion,
+        )
 
-    def forward(self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor, visual_BVC: torch.Tensor,
-                action_BSC: torch.Tensor) -> tuple[Proposals, SceneFeatures]:
-        """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8), and the VLM's hidden states."""
+    def forward(
+        self,
+        images_BHW3: torch.Tensor,
+        camera_BN: torch.Tensor,
+        status_B8: torch.Tensor,
+        visual_BVC: torch.Tensor,
+        action_BSC: torch.Tensor,
+    ) -> tuple[Proposals, SceneFeatures]:
+        """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8), and the VLM's
+        hidden states.
+        """
         return self.planner(images_BHW3, camera_BN, status_B8, self.fusion(visual_BVC, action_BSC))

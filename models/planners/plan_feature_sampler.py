@@ -1,6 +1,8 @@
-"""What a plan meets on its way: the ground's features under the vehicle and at its sides, pose by pose. Not a score.
+"""What a plan meets on its way: the ground's features under the vehicle and at its sides, pose by
+pose. Not a score.
 
-Legend: B rows, K plans, S = 8 poses, F features, D width; a plan is (8, 3): x, y, heading of the rear axle.
+Legend: B rows, K plans, S = 8 poses, F features, D width; a plan is (8, 3): x, y, heading of the
+rear axle.
 """
 
 import torch
@@ -8,8 +10,10 @@ from torch import nn
 
 from models.ground_view import GroundConfig, sample_ground
 
-PLAN_UNITS = (0.05, 0.2, 2.0)                               # 1 / m, 1 / m, 1 / rad: brings a plan's poses to about 1
-_SAMPLE_OFFSETS_M = ((1.4, 0.0), (1.4, 1.4), (1.4, -1.4))            # ahead of the rear axle and to the left: middle, both sides
+# 1 / m, 1 / m, 1 / rad: brings a plan's poses to about 1
+PLAN_UNITS = (0.05, 0.2, 2.0)
+# ahead of the rear axle and to the left: middle, both sides
+_SAMPLE_OFFSETS_M = ((1.4, 0.0), (1.4, 1.4), (1.4, -1.4))
 
 
 class PlanFeatureSampler(nn.Module):
@@ -20,17 +24,30 @@ class PlanFeatureSampler(nn.Module):
     def __init__(self, ground: GroundConfig, width: int, steps: int) -> None:
         super().__init__()
         self.ground = ground
-        self.point = nn.Sequential(nn.Linear(len(_SAMPLE_OFFSETS_M) * ground.features + 3, 64), nn.ReLU())
+        self.point = nn.Sequential(
+            nn.Linear(len(_SAMPLE_OFFSETS_M) * ground.features + 3, 64), nn.ReLU()
+        )
         self.along = nn.Linear(64 * steps, width)
         self.worst = nn.Linear(64, width)
-        columns = [column for ahead, left in _SAMPLE_OFFSETS_M for column in ((1.0, 0.0, ahead, -left), (0.0, 1.0, left, ahead))]
-        self.register_buffer("turn_4P", torch.tensor(columns).T, persistent=False)      # of x, y, cosine and sine
+        columns = [
+            column
+            for ahead, left in _SAMPLE_OFFSETS_M
+            for column in ((1.0, 0.0, ahead, -left), (0.0, 1.0, left, ahead))
+        ]
+        # of x, y, cosine and sine
+        self.register_buffer("turn_4P", torch.tensor(columns).T, persistent=False)
 
     def forward(self, features_BFXY: torch.Tensor, plans_BK83: torch.Tensor) -> torch.Tensor:
         """Features of models.ground_view.GroundView at the poses of each plan."""
         yaw_BKS1 = plans_BK83[..., 2:]
-        points_BKSP = torch.cat([plans_BK83[..., :2], yaw_BKS1.cos(), yaw_BKS1.sin()], dim=-1) @ self.turn_4P
-        met = sample_ground(features_BFXY, points_BKSP.flatten(2).unflatten(2, (-1, 2)), self.ground)
+        points_BKSP = (
+            torch.cat([plans_BK83[..., :2], yaw_BKS1.cos(), yaw_BKS1.sin()], dim=-1) @ self.turn_4P
+        )
+        met = sample_ground(
+            features_BFXY, points_BKSP.flatten(2).unflatten(2, (-1, 2)), self.ground
+        )
         met_BKSF = met.unflatten(2, (plans_BK83.shape[2], len(_SAMPLE_OFFSETS_M))).flatten(3)
-        met_BKSD = self.point(torch.cat([met_BKSF, plans_BK83 * plans_BK83.new_tensor(PLAN_UNITS)], dim=-1))
+        met_BKSD = self.point(
+            torch.cat([met_BKSF, plans_BK83 * plans_BK83.new_tensor(PLAN_UNITS)], dim=-1)
+        )
         return self.along(met_BKSD.flatten(2)) + self.worst(met_BKSD.amax(dim=2))

@@ -1,9 +1,10 @@
-"""Planners over several seeds: their means, how far seeds lie apart, and what one part of the method is worth.
+"""Planners over several seeds: their means, how far seeds lie apart, and what one part of the
+method is worth.
 
-Not their training or scoring. Two kinds of chance are kept apart: `std` is the standard deviation of the seeds' means on
-the same scenes; the interval of a difference is drawn over whole logs (ops/evaluation/intervals.py) from the differences on the
-same scene with the same seed, averaged over the seeds.
-Legend: N scenes, P planners, S seeds, D pairs.
+Not their training or scoring. Two kinds of chance are kept apart: `std` is the standard deviation
+of the seeds' means on the same scenes; the interval of a difference is drawn over whole logs
+(ops/evaluation/intervals.py) from the differences on the same scene with the same seed, averaged
+over the seeds. Legend: N scenes, P planners, S seeds, D pairs.
 """
 
 import os
@@ -24,23 +25,32 @@ MEASURES = {"pdms": "PDMS", "ade_m": "ADE, m"}
 SUBSETS = {"all": "all scenes", "rare": "event scenes"}
 
 _COUNTS = [
-    pa.field("std", pa.float64(), True),            # of the seeds' means; null with one seed
+    pa.field("std", pa.float64(), True),  # of the seeds' means; null with one seed
     pa.field("seeds", pa.int32(), False),
-    pa.field("n_scored", pa.int32(), False),        # scenes with a value for every seed
-    pa.field("logs", pa.int32(), False),            # logs they come from
+    pa.field("n_scored", pa.int32(), False),  # scenes with a value for every seed
+    pa.field("logs", pa.int32(), False),  # logs they come from
 ]
-PLANNERS = pa.schema([
-    pa.field("planner", pa.string(), False),
-    pa.field("subset", pa.string(), False),         # all | rare: scenes with an event
-    pa.field("measure", pa.string(), False),        # pdms in 0 ... 1, ade_m in metres
-    pa.field("mean", pa.float64(), False),          # over scenes and seeds
-    *_COUNTS])
-DIFFERENCES = pa.schema([
-    pa.field("planner", pa.string(), False), pa.field("control", pa.string(), False),
-    pa.field("subset", pa.string(), False), pa.field("measure", pa.string(), False),
-    pa.field("mean", pa.float64(), False),          # planner minus control
-    pa.field("low", pa.float64(), False), pa.field("high", pa.float64(), False),
-    *_COUNTS])
+PLANNERS = pa.schema(
+    [
+        pa.field("planner", pa.string(), False),
+        pa.field("subset", pa.string(), False),  # all | rare: scenes with an event
+        pa.field("measure", pa.string(), False),  # pdms in 0 ... 1, ade_m in metres
+        pa.field("mean", pa.float64(), False),  # over scenes and seeds
+        *_COUNTS,
+    ]
+)
+DIFFERENCES = pa.schema(
+    [
+        pa.field("planner", pa.string(), False),
+        pa.field("control", pa.string(), False),
+        pa.field("subset", pa.string(), False),
+        pa.field("measure", pa.string(), False),
+        pa.field("mean", pa.float64(), False),  # planner minus control
+        pa.field("low", pa.float64(), False),
+        pa.field("high", pa.float64(), False),
+        *_COUNTS,
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +59,47 @@ class SeedCube:
 
     planners: tuple[str, ...]
     seeds: tuple[int, ...]
-    log_id: np.ndarray                  # (N,) object
-    subsets: dict[str, np.ndarray]      # name -> (N,) bool, of SUBSETS
-    values: dict[str, np.ndarray]       # measure -> (N, P, S) float64, NaN where there is no score
+    log_id: np.ndarray  # (N,) object
+    subsets: dict[str, np.ndarray]  # name -> (N,) bool, of SUBSETS
+    values: dict[str, np.ndarray]  # measure -> (N, P, S) float64, NaN where there is no score
 
 
 @dataclass(frozen=True, slots=True)
 class AblationTables:
     """The result of an ablation."""
 
-    planners: pa.Table                  # PLANNERS
-    differences: pa.Table               # DIFFERENCES
+    planners: pa.Table  # PLANNERS
+    differences: pa.Table  # DIFFERENCES
     markdown: str
 
 
 def seed_cube(scores: Mapping[int, Sequence[pa.Table]], planners: Sequence[str]) -> SeedCube:
-    """Arrange scores tables (storage.metrics_table.SCORES) of the same scenes, some for each seed, each planner in one."""
+    """Arrange scores tables (storage.metrics_table.SCORES) of the same scenes, some for each seed,
+    each planner in one.
+    """
     cubes = {seed: [score_cube(table) for table in tables] for seed, tables in scores.items()}
     first = next(iter(cubes.values()))[0]
     for cube in (cube for own in cubes.values() for cube in own):
-        assert np.array_equal(cube.log_id, first.log_id) and np.array_equal(cube.frame_index, first.frame_index)
-    values = {measure: np.stack([np.stack([_values(own, planner, measure) for planner in planners], axis=1)
-                                 for own in cubes.values()], axis=2) for measure in MEASURES}
-    return SeedCube(tuple(planners), tuple(cubes), first.log_id, {name: first.subsets[name] for name in SUBSETS}, values)
+        assert np.array_equal(cube.log_id, first.log_id) and np.array_equal(
+            cube.frame_index, first.frame_index
+        )
+    values = {
+        measure: np.stack(
+            [
+                np.stack([_values(own, planner, measure) for planner in planners], axis=1)
+                for own in cubes.values()
+            ],
+            axis=2,
+        )
+        for measure in MEASURES
+    }
+    return SeedCube(
+        tuple(planners),
+        tuple(cubes),
+        first.log_id,
+        {name: first.subsets[name] for name in SUBSETS},
+        values,
+    )
 
 
 def planners_table(cube: SeedCube) -> pa.Table:
@@ -80,14 +108,25 @@ def planners_table(cube: SeedCube) -> pa.Table:
     for measure, values_NPS in cube.values.items():
         for subset, member_N in cube.subsets.items():
             known_NP = np.isfinite(values_NPS).all(axis=2) & member_N[:, None]
-            rows += [{"planner": planner, "subset": subset, "measure": measure,
-                      **_over_seeds(values_NPS[known_N, at], cube.log_id[known_N])}
-                     for at, (planner, known_N) in enumerate(zip(cube.planners, known_NP.T, strict=True)) if known_N.any()]
+            rows += [
+                {
+                    "planner": planner,
+                    "subset": subset,
+                    "measure": measure,
+                    **_over_seeds(values_NPS[known_N, at], cube.log_id[known_N]),
+                }
+                for at, (planner, known_N) in enumerate(zip(cube.planners, known_NP.T, strict=True))
+                if known_N.any()
+            ]
     return pa.Table.from_pylist(rows, PLANNERS)
 
 
-def differences_table(cube: SeedCube, pairs: Sequence[tuple[str, str]], config: IntervalConfig) -> pa.Table:
-    """Planner minus control on the same scene with the same seed (DIFFERENCES); pairs that are not in the cube have no row."""
+def differences_table(
+    cube: SeedCube, pairs: Sequence[tuple[str, str]], config: IntervalConfig
+) -> pa.Table:
+    """Planner minus control on the same scene with the same seed (DIFFERENCES); pairs that are not
+    in the cube have no row.
+    """
     pairs = [pair for pair in pairs if set(pair) <= set(cube.planners)]
     rows: list[dict[str, Any]] = []
     first, second = ([cube.planners.index(pair[side]) for pair in pairs] for side in (0, 1))
@@ -96,17 +135,33 @@ def differences_table(cube: SeedCube, pairs: Sequence[tuple[str, str]], config: 
         for subset, member_N in cube.subsets.items():
             known_ND = np.isfinite(apart_NDS).all(axis=2) & member_N[:, None]
             found = intervals(apart_NDS.mean(axis=2), known_ND, cube.log_id, config)
-            rows += [{"planner": pair[0], "control": pair[1], "subset": subset, "measure": measure, "low": item.low,
-                      "high": item.high, **_over_seeds(apart_NDS[known_ND[:, at], at], cube.log_id[known_ND[:, at]])}
-                     for at, (pair, item) in enumerate(zip(pairs, found, strict=True)) if item is not None]
+            rows += [
+                {
+                    "planner": pair[0],
+                    "control": pair[1],
+                    "subset": subset,
+                    "measure": measure,
+                    "low": item.low,
+                    "high": item.high,
+                    **_over_seeds(apart_NDS[known_ND[:, at], at], cube.log_id[known_ND[:, at]]),
+                }
+                for at, (pair, item) in enumerate(zip(pairs, found, strict=True))
+                if item is not None
+            ]
     return pa.Table.from_pylist(rows, DIFFERENCES)
 
 
-def tables_of(cube: SeedCube, pairs: Sequence[tuple[str, str]], what: Mapping[str, str],
-              config: IntervalConfig) -> AblationTables:
+def tables_of(
+    cube: SeedCube,
+    pairs: Sequence[tuple[str, str]],
+    what: Mapping[str, str],
+    config: IntervalConfig,
+) -> AblationTables:
     """All that is said about a cube; `what` describes the planners in words."""
     planners, differences = planners_table(cube), differences_table(cube, pairs, config)
-    return AblationTables(planners, differences, _markdown(cube, planners, differences, what, config))
+    return AblationTables(
+        planners, differences, _markdown(cube, planners, differences, what, config)
+    )
 
 
 def write_tables(folder: Path, tables: AblationTables) -> None:
@@ -127,27 +182,56 @@ def _values(cubes: Sequence[ScoreCube], planner: str, measure: str) -> np.ndarra
 
 def _over_seeds(values_NS: np.ndarray, log_id: np.ndarray) -> dict[str, float | int | None]:
     means_S = values_NS.mean(axis=0)
-    return {"mean": float(means_S.mean()), "std": float(means_S.std(ddof=1)) if len(means_S) > 1 else None,
-            "seeds": len(means_S), "n_scored": len(values_NS), "logs": len(np.unique(log_id.astype(str)))}
+    return {
+        "mean": float(means_S.mean()),
+        "std": float(means_S.std(ddof=1)) if len(means_S) > 1 else None,
+        "seeds": len(means_S),
+        "n_scored": len(values_NS),
+        "logs": len(np.unique(log_id.astype(str))),
+    }
 
 
-def _markdown(cube: SeedCube, planners: pa.Table, differences: pa.Table, what: Mapping[str, str],
-              config: IntervalConfig) -> str:
+def _markdown(
+    cube: SeedCube,
+    planners: pa.Table,
+    differences: pa.Table,
+    what: Mapping[str, str],
+    config: IntervalConfig,
+) -> str:
     columns = [(subset, measure) for subset in SUBSETS for measure in MEASURES]
     heads = [f"{MEASURES[measure]}, {SUBSETS[subset]}" for subset, measure in columns]
     logs, events = len(np.unique(cube.log_id.astype(str))), int(cube.subsets["rare"].sum())
-    lines = [f"{len(cube.log_id)} scenes of {logs} test logs, {events} of them with an event; seeds "
-             f"{', '.join(map(str, cube.seeds))}. ± is the standard deviation over seeds, on the same scenes; the interval "
-             f"of a difference has {100 * config.confidence:g} % and is paired by scene and drawn over logs. "
-             "PDMS times 100.", ""]
+    lines = [
+        f"{len(cube.log_id)} scenes of {logs} test logs, {events} of them with an event; seeds "
+        f"{', '.join(map(str, cube.seeds))}. ± is the standard deviation over seeds, on the same scenes; the interval "
+        f"of a difference has {100 * config.confidence:g} % and is paired by scene and drawn over logs. "
+        "PDMS times 100.",
+        "",
+    ]
     found = {(row["planner"], row["subset"], row["measure"]): row for row in planners.to_pylist()}
-    lines += _grid(["planner", *heads, "what it is"],
-                   [[name, *(_cell(found.get((name, *column))) for column in columns), what[name]] for name in cube.planners])
-    apart = {(row["planner"], row["control"], row["subset"], row["measure"]): row for row in differences.to_pylist()}
+    lines += _grid(
+        ["planner", *heads, "what it is"],
+        [
+            [name, *(_cell(found.get((name, *column))) for column in columns), what[name]]
+            for name in cube.planners
+        ],
+    )
+    apart = {
+        (row["planner"], row["control"], row["subset"], row["measure"]): row
+        for row in differences.to_pylist()
+    }
     pairs = dict.fromkeys(key[:2] for key in apart)
     if pairs:
-        lines += ["", *_grid(["difference", *heads], [[" - ".join(pair), *(_cell(apart.get((*pair, *column)))
-                                                                           for column in columns)] for pair in pairs])]
+        lines += [
+            "",
+            *_grid(
+                ["difference", *heads],
+                [
+                    [" - ".join(pair), *(_cell(apart.get((*pair, *column))) for column in columns)]
+                    for pair in pairs
+                ],
+            ),
+        ]
     return "\n".join(lines)
 
 
@@ -156,7 +240,11 @@ def _cell(row: Mapping[str, Any] | None) -> str:
         return "-"
     scale, digits = (100, 1) if row["measure"] == "pdms" else (1, 3)
     signed = "+" if "control" in row else ""
-    interval = f" [{scale * row['low']:+.{digits}f}, {scale * row['high']:+.{digits}f}]" if "control" in row else ""
+    interval = (
+        f" [{scale * row['low']:+.{digits}f}, {scale * row['high']:+.{digits}f}]"
+        if "control" in row
+        else ""
+    )
     spread = "" if row["std"] is None else f" ± {scale * row['std']:.{digits}f}"
     return f"{scale * row['mean']:{signed}.{digits}f}{interval}{spread}"
 
@@ -164,6 +252,10 @@ def _cell(row: Mapping[str, Any] | None) -> str:
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table with its columns in line, so that it reads as plain text too."""
     widths = [max(len(line[at]) for line in (heads, *rows)) for at in range(len(heads))]
-    lines = ["| " + " | ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) + " |"
-             for line in (heads, *rows)]
+    lines = [
+        "| "
+        + " | ".join(word.ljust(width) for word, width in zip(line, widths, strict=True))
+        + " |"
+        for line in (heads, *rows)
+    ]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]

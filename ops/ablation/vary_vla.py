@@ -1,8 +1,10 @@
-"""Make the VLA's planner once more with one part of the VLA changed, for the ablation. Not the VLA itself.
+"""Make the VLA's planner once more with one part of the VLA changed, for the ablation. Not the VLA
+itself.
 
-What does not differ is taken from the finished VLA of the same seed: recipe, output constants and, unless it is what
-differs, the VLM. What remains is the part of ops.finetune that trains the planner on the VLM's hidden states, with the
-same rows, seeds and calls: without any change the result is the VLA's own planner, bit for bit.
+What does not differ is taken from the finished VLA of the same seed: recipe, output constants and,
+unless it is what differs, the VLM. What remains is the part of ops.finetune that trains the planner
+on the VLM's hidden states, with the same rows, seeds and calls: without any change the result is
+the VLA's own planner, bit for bit.
 
     out/vlm/          the VLM, only where it is not that of the VLA
     out/planner/      the planner
@@ -31,13 +33,25 @@ from storage.dataset import FrameSet
 PART = "planner"
 
 
-def vary_vla(train: FrameSet, vla: Path, out: Path, config: VlaConfig, *, score_plans: ScorePlans | None,
-             compute: ComputeConfig, runs: Path, name: str, seed: int) -> Any:
-    """Fill `out` with the planner of a changed VLA and return it; `vla` is the unchanged one of the same seed and rows.
+def vary_vla(
+    train: FrameSet,
+    vla: Path,
+    out: Path,
+    config: VlaConfig,
+    *,
+    score_plans: ScorePlans | None,
+    compute: ComputeConfig,
+    runs: Path,
+    name: str,
+    seed: int,
+) -> Any:
+    """Fill `out` with the planner of a changed VLA and return it; `vla` is the unchanged one of the
+    same seed and rows.
 
-    Two parts of `config` can differ from what made `vla`: `fusion`, and `vlm_fit` with zero steps, which leaves the VLM
-    as it is before it learns codes (new, or with its published weights). The other arguments are those of
-    ops.finetune.finetune. Raises ArtifactError if `vla` is missing or unfinished.
+    Two parts of `config` can differ from what made `vla`: `fusion`, and `vlm_fit` with zero steps,
+    which leaves the VLM as it is before it learns codes (new, or with its published weights). The
+    other arguments are those of ops.finetune.finetune. Raises ArtifactError if `vla` is missing or
+    unfinished.
     """
     torch.set_num_threads(compute.threads)
     training = TrainingRuns(compute, runs, name, seed)
@@ -47,8 +61,14 @@ def vary_vla(train: FrameSet, vla: Path, out: Path, config: VlaConfig, *, score_
         torch.manual_seed(seed)
         ActionVlm.build(config.vlm).save(out / "vlm")
     vlm_outputs = run_vlm_in_processes(_vlm_folder(out, vla), frames.images, frames.status, compute)
-    scored = scored_proposals_for(vla, train, frames, flipped, score_plans, recipe.proposal_scoring, seed)
-    arrays = replace(planner_arrays(frames, recipe.planner, scored), visual=vlm_outputs.visual, action=vlm_outputs.action)
+    scored = scored_proposals_for(
+        vla, train, frames, flipped, score_plans, recipe.proposal_scoring, seed
+    )
+    arrays = replace(
+        planner_arrays(frames, recipe.planner, scored),
+        visual=vlm_outputs.visual,
+        action=vlm_outputs.action,
+    )
     arrays.save(training.arrays(PART))
     parts = fused_parts(recipe.planner, config.fusion, vlm_outputs.visual.shape[-1])
     training.launch_all([planner_job(PART, "fused_planner", parts, out / PART, recipe, training)])
@@ -57,7 +77,9 @@ def vary_vla(train: FrameSet, vla: Path, out: Path, config: VlaConfig, *, score_
 
 
 def open_varied(folder: Path, vla: Path) -> VlaPlanner:
-    """The planner of a changed VLA in `folder`, which may read the VLM of the unchanged one. Raises ArtifactError."""
+    """The planner of a changed VLA in `folder`, which may read the VLM of the unchanged one. Raises
+    ArtifactError.
+    """
     return open_vla(vla, planner=folder / PART, vlm=_vlm_folder(folder, vla))
 
 

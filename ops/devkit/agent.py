@@ -1,8 +1,11 @@
-"""Our student as an agent of the NAVSIM devkit, v1.1 and v2. Importable only where the devkit is; not its training.
+"""Our student as an agent of the NAVSIM devkit, v1.1 and v2. Importable only where the devkit is;
+not its training.
 
-    python .../run_pdm_score.py agent._target_=ops.pdm.devkit_agent.StudentAgent +agent.student=lake/embedded/student
+    python .../run_pdm_score.py agent._target_=ops.pdm.devkit_agent.StudentAgent
+    +agent.student=lake/embedded/student
 
-The interface is the devkit's AbstractAgent: v2 hands the sampling of the trajectory to its constructor, v1.1 does not.
+The interface is the devkit's AbstractAgent: v2 hands the sampling of the trajectory to its
+constructor, v1.1 does not.
 """
 
 from inspect import signature
@@ -24,22 +27,31 @@ try:
 except ModuleNotFoundError as error:
     raise incomplete_devkit(error) from error
 
-NOW = 3                             # place of the current frame among the four that the devkit hands over
+# place of the current frame among the four that the devkit hands over
+NOW = 3
 SAMPLING = TrajectorySampling(time_horizon=4, interval_length=0.5)
 
 
 class StudentAgent(AbstractAgent):
-    """Plans with the student of an artefact folder from the front image of now, the ego status and the command.
+    """Plans with the student of an artefact folder from the front image of now, the ego status and
+    the command.
 
-    The devkit does not say where a camera sits on the ego; the student takes it for that of the logs it learned from.
+    The devkit does not say where a camera sits on the ego; the student takes it for that of the
+    logs it learned from.
     """
 
     requires_scene = False
 
-    def __init__(self, student: str, runtime: str = "onnx", trajectory_sampling: Any = SAMPLING) -> None:
-        """`student` is the folder of a student, `runtime` onnx, int8 or torch. Raises ConfigError if it is asked for
-        other poses than 8 at 0.5 s."""
-        if (trajectory_sampling.num_poses, trajectory_sampling.interval_length) != (FUTURE_STEPS, 0.5):
+    def __init__(
+        self, student: str, runtime: str = "onnx", trajectory_sampling: Any = SAMPLING
+    ) -> None:
+        """`student` is the folder of a student, `runtime` onnx, int8 or torch. Raises ConfigError
+        if it is asked for other poses than 8 at 0.5 s.
+        """
+        if (trajectory_sampling.num_poses, trajectory_sampling.interval_length) != (
+            FUTURE_STEPS,
+            0.5,
+        ):
             raise ConfigError("the student plans 8 poses, 0.5 s apart", found=trajectory_sampling)
         if "trajectory_sampling" in signature(AbstractAgent.__init__).parameters:
             super().__init__(trajectory_sampling)
@@ -63,13 +75,22 @@ class StudentAgent(AbstractAgent):
         return config
 
     def compute_trajectory(self, agent_input: AgentInput) -> Trajectory:
-        """The plan for one scene. Raises ConfigError before `initialize`, and for a scene without a front image."""
+        """The plan for one scene. Raises ConfigError before `initialize`, and for a scene without a
+        front image.
+        """
         if self._student is None:
-            raise ConfigError("the agent has no student yet", do="call initialize() first, as the devkit's scripts do")
+            raise ConfigError(
+                "the agent has no student yet",
+                do="call initialize() first, as the devkit's scripts do",
+            )
         image, now = agent_input.cameras[-1].cam_f0.image, agent_input.ego_statuses[-1]
         if image is None:
-            raise ConfigError("the scene has no image of the front camera",
-                              do="load it with the sensor configuration that get_sensor_config() gives")
+            raise ConfigError(
+                "the scene has no image of the front camera",
+                do="load it with the sensor configuration that get_sensor_config() gives",
+            )
         status = np.concatenate([now.ego_velocity, now.ego_acceleration])
-        poses = self._student.plan(np.asarray(image)[None], status[None], [command_of(now.driving_command)])[0]
+        poses = self._student.plan(
+            np.asarray(image)[None], status[None], [command_of(now.driving_command)]
+        )[0]
         return Trajectory(poses.astype(np.float32), self._sampling)

@@ -1,7 +1,9 @@
-"""Scores plans with the installed NAVSIM devkit, from its own metric cache, and compares. Not our score: plans.py.
+"""Scores plans with the installed NAVSIM devkit, from its own metric cache, and compares. Not our
+score: plans.py.
 
-A scene of the metric cache is found by the name of its log and its time. The cache is a folder of pickles, and reading
-a pickle runs what is in it: use only one that you made yourself (the devkit's run_metric_caching.py).
+A scene of the metric cache is found by the name of its log and its time. The cache is a folder of
+pickles, and reading a pickle runs what is in it: use only one that you made yourself (the devkit's
+run_metric_caching.py).
 """
 
 from collections.abc import Iterable
@@ -22,12 +24,24 @@ from storage.errors import ConfigError, LatentVLAError
 from storage.lake import Lake
 
 TOLERANCE = 1e-6
-_COLUMNS = {"nc": "no_at_fault_collisions", "dac": "drivable_area_compliance", "ddc": "driving_direction_compliance",
-            "ep": "ego_progress", "ttc": "time_to_collision_within_bound", "score": "score"}
-COLUMNS: dict[Version, dict[str, str]] = {      # our columns -> those of the devkit
+_COLUMNS = {
+    "nc": "no_at_fault_collisions",
+    "dac": "drivable_area_compliance",
+    "ddc": "driving_direction_compliance",
+    "ep": "ego_progress",
+    "ttc": "time_to_collision_within_bound",
+    "score": "score",
+}
+COLUMNS: dict[Version, dict[str, str]] = {  # our columns -> those of the devkit
     "v1": _COLUMNS | {"comfort": "comfort"},
-    "v2": _COLUMNS | {"tlc": "traffic_light_compliance", "lk": "lane_keeping", "comfort": "history_comfort",
-                      "ec": "two_frame_extended_comfort"}}
+    "v2": _COLUMNS
+    | {
+        "tlc": "traffic_light_compliance",
+        "lk": "lane_keeping",
+        "comfort": "history_comfort",
+        "ec": "two_frame_extended_comfort",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +49,17 @@ class Difference:
     """One column of the results, compared."""
 
     column: str
-    compared: int           # plans that both scored
-    differing: int          # by more than TOLERANCE, or known to one side only
-    largest: float          # infinity where one side has no value
-    where: str              # planner, log and frame of the largest difference, or ""
+    compared: int  # plans that both scored
+    differing: int  # by more than TOLERANCE, or known to one side only
+    largest: float  # infinity where one side has no value
+    where: str  # planner, log and frame of the largest difference, or ""
 
 
 def devkit_results(plans: Path | pa.Table, lake: Lake, metric_cache: Path) -> pa.Table:
     """Score every plan with the devkit: a table of plans.RESULTS in the version that is installed.
 
-    A plan that the devkit or its cache cannot score keeps its row with the reason. Raises ConfigError without the
-    devkit and for a folder that is no metric cache.
+    A plan that the devkit or its cache cannot score keeps its row with the reason. Raises
+    ConfigError without the devkit and for a folder that is no metric cache.
     """
     version = require_devkit()
     rows = read_plans(plans)
@@ -53,23 +67,43 @@ def devkit_results(plans: Path | pa.Table, lake: Lake, metric_cache: Path) -> pa
     found: dict[int, Result] = {}
     for planner in dict.fromkeys(plan.planner for plan in rows):
         own = [plan for plan in rows if plan.planner == planner]
-        found |= {result.plan.place: result for result in _score_planner(devkit, own, lake, version)}
+        found |= {
+            result.plan.place: result for result in _score_planner(devkit, own, lake, version)
+        }
     return results_table([found[plan.place] for plan in rows])
 
 
 def differences(ours: pa.Table, theirs: pa.Table) -> list[Difference]:
     """What differs between two tables of results of the same plans in the same order, by column."""
-    pairs = [(a, b) for a, b in zip(ours.to_pylist(), theirs.to_pylist(), strict=True) if a["scored"] and b["scored"]]
+    pairs = [
+        (a, b)
+        for a, b in zip(ours.to_pylist(), theirs.to_pylist(), strict=True)
+        if a["scored"] and b["scored"]
+    ]
     found = []
     for column in PARTS:
-        values = np.array([[np.nan if row[column] is None else row[column] for row in pair] for pair in pairs]).reshape(-1, 2)
+        values = np.array(
+            [[np.nan if row[column] is None else row[column] for row in pair] for pair in pairs]
+        ).reshape(-1, 2)
         known = np.isfinite(values)
         if not known.any():
             continue
-        apart = np.where(known.all(axis=1), np.abs(values[:, 0] - values[:, 1]), np.where(known.any(axis=1), np.inf, 0.0))
+        apart = np.where(
+            known.all(axis=1),
+            np.abs(values[:, 0] - values[:, 1]),
+            np.where(known.any(axis=1), np.inf, 0.0),
+        )
         row = pairs[int(apart.argmax())][0]
-        where = f"{row['planner']} at log {row['log_id']}, frame {row['frame_index']}" if apart.max() > TOLERANCE else ""
-        found.append(Difference(column, len(pairs), int((apart > TOLERANCE).sum()), float(apart.max()), where))
+        where = (
+            f"{row['planner']} at log {row['log_id']}, frame {row['frame_index']}"
+            if apart.max() > TOLERANCE
+            else ""
+        )
+        found.append(
+            Difference(
+                column, len(pairs), int((apart > TOLERANCE).sum()), float(apart.max()), where
+            )
+        )
     return found
 
 
@@ -77,33 +111,48 @@ def differences(ours: pa.Table, theirs: pa.Table) -> list[Difference]:
 class _Devkit:
     """The devkit's scorer as its scripts set it up, and where its cache has a scene."""
 
-    loader: Any                                 # MetricCacheLoader
-    tokens: dict[tuple[str, int], str]          # (log, time in us) -> token
-    sampling: Any                               # of the simulation: 40 steps of 0.1 s
-    call: dict[str, Any]                        # the arguments of pdm_score that do not change
+    loader: Any  # MetricCacheLoader
+    tokens: dict[tuple[str, int], str]  # (log, time in us) -> token
+    sampling: Any  # of the simulation: 40 steps of 0.1 s
+    call: dict[str, Any]  # the arguments of pdm_score that do not change
 
     def trajectory(self, plan: Plan) -> Any:
         """A plan as the devkit's Trajectory."""
         from navsim.common.dataclasses import Trajectory
 
-        return Trajectory(plan.poses, type(self.sampling)(num_poses=len(plan.poses), interval_length=plan.dt_s))
+        return Trajectory(
+            plan.poses, type(self.sampling)(num_poses=len(plan.poses), interval_length=plan.dt_s)
+        )
 
 
 def _devkit(version: Version, metric_cache: Path, wanted_logs: set[str]) -> _Devkit:
-    """The devkit's scorer with its configuration's values, and the scenes that its cache has of some logs."""
+    """The devkit's scorer with its configuration's values, and the scenes that its cache has of
+    some logs.
+    """
     if not (metric_cache / "metadata").is_dir():
-        raise ConfigError("this is no metric cache of the NAVSIM devkit", where=metric_cache, expected="a folder 'metadata'",
-                          do="make one with the devkit's run_metric_caching.py, for the logs of the plans")
+        raise ConfigError(
+            "this is no metric cache of the NAVSIM devkit",
+            where=metric_cache,
+            expected="a folder 'metadata'",
+            do="make one with the devkit's run_metric_caching.py, for the logs of the plans",
+        )
     try:
         from navsim.common.dataloader import MetricCacheLoader
-        from navsim.planning.simulation.planner.pdm_planner.scoring.pdm_scorer import PDMScorer, PDMScorerConfig
-        from navsim.planning.simulation.planner.pdm_planner.simulation.pdm_simulator import PDMSimulator
+        from navsim.planning.simulation.planner.pdm_planner.scoring.pdm_scorer import (
+            PDMScorer,
+            PDMScorerConfig,
+        )
+        from navsim.planning.simulation.planner.pdm_planner.simulation.pdm_simulator import (
+            PDMSimulator,
+        )
         from nuplan.planning.simulation.trajectory.trajectory_sampling import TrajectorySampling
 
         sampling = TrajectorySampling(num_poses=40, interval_length=0.1)
         call: dict[str, Any] = {"future_sampling": sampling, "simulator": PDMSimulator(sampling)}
         if version == "v2":
-            from navsim.traffic_agents_policies.log_replay_traffic_agents import LogReplayTrafficAgents
+            from navsim.traffic_agents_policies.log_replay_traffic_agents import (
+                LogReplayTrafficAgents,
+            )
 
             call["scorer"] = PDMScorer(sampling, PDMScorerConfig(human_penalty_filter=True))
             call["traffic_agents_policy"] = LogReplayTrafficAgents(sampling)
@@ -114,11 +163,15 @@ def _devkit(version: Version, metric_cache: Path, wanted_logs: set[str]) -> _Dev
     loader = MetricCacheLoader(metric_cache)
     logs = {token: Path(str(file)).parts[-4] for token, file in loader.metric_cache_paths.items()}
     logs = {token: log_id for token, log_id in logs.items() if log_id in wanted_logs}
-    times = {token: int(loader.get_from_token(token).ego_state.time_point.time_us) for token in logs}
+    times = {
+        token: int(loader.get_from_token(token).ego_state.time_point.time_us) for token in logs
+    }
     return _Devkit(loader, {(logs[token], times[token]): token for token in logs}, sampling, call)
 
 
-def _score_planner(devkit: _Devkit, plans: list[Plan], lake: Lake, version: Version) -> Iterable[Result]:
+def _score_planner(
+    devkit: _Devkit, plans: list[Plan], lake: Lake, version: Version
+) -> Iterable[Result]:
     """Results of one planner; the two-frame comfort of v2 needs all of its plans together."""
     from navsim.evaluate.pdm_score import pdm_score
 
@@ -133,19 +186,32 @@ def _score_planner(devkit: _Devkit, plans: list[Plan], lake: Lake, version: Vers
             cache, trajectory = devkit.loader.get_from_token(token), devkit.trajectory(plan)
             try:
                 scored = pdm_score(metric_cache=cache, model_trajectory=trajectory, **devkit.call)
-            except Exception as error:      # whatever the devkit raises: its own scripts go on as well
+            # whatever the devkit raises: its own scripts go on as well
+            except Exception as error:
                 reason = f"the devkit failed: {type(error).__name__}: {error}"
             else:
                 rows[plan.place] = (plan, split, _row(scored, cache, token, version))
         if reason:
             yield Result(plan, version, split, reason)
-    values = _final_v2([row for _, _, row in rows.values()], devkit) if version == "v2" else [row for _, _, row in rows.values()]
+    values = (
+        _final_v2([row for _, _, row in rows.values()], devkit)
+        if version == "v2"
+        else [row for _, _, row in rows.values()]
+    )
     for (plan, split, _), row in zip(rows.values(), values, strict=True):
-        yield Result(plan, version, split, "", {ours: float(row[name]) for ours, name in COLUMNS[version].items()})
+        yield Result(
+            plan,
+            version,
+            split,
+            "",
+            {ours: float(row[name]) for ours, name in COLUMNS[version].items()},
+        )
 
 
 def _token(devkit: _Devkit, plan: Plan, lake: Lake) -> tuple[str, str, str]:
-    """Token of the cache's scene, split, and the reason why there is none or the plan cannot be scored."""
+    """Token of the cache's scene, split, and the reason why there is none or the plan cannot be
+    scored.
+    """
     if plan.fault:
         return "", "", plan.fault
     try:
@@ -155,21 +221,33 @@ def _token(devkit: _Devkit, plan: Plan, lake: Lake) -> tuple[str, str, str]:
     if not isinstance(scene, Scene):
         return "", "", "the lake has no scene at this frame"
     token = devkit.tokens.get((plan.log_id, scene.time_us), "")
-    return token, scene.split, "" if token else "the metric cache has no scene of this log at this time"
+    return (
+        token,
+        scene.split,
+        "" if token else "the metric cache has no scene of this log at this time",
+    )
 
 
 def _row(scored: Any, cache: Any, token: str, version: Version) -> Any:
-    """The devkit's row of one plan: a dictionary in v1, in v2 a frame of one line as run_pdm_score_one_stage.py has."""
+    """The devkit's row of one plan: a dictionary in v1, in v2 a frame of one line as
+    run_pdm_score_one_stage.py has.
+    """
     if version == "v1":
         return asdict(scored)
     row, states = scored
     row["token"], row["log_name"], row["frame_type"] = token, cache.log_name, cache.scene_type
-    row["valid"], row["start_time"], row["ego_simulated_states"] = True, cache.timepoint.time_s, [states]
+    row["valid"], row["start_time"], row["ego_simulated_states"] = (
+        True,
+        cache.timepoint.time_s,
+        [states],
+    )
     return row
 
 
 def _final_v2(rows: list[Any], devkit: _Devkit) -> list[Any]:
-    """The devkit's own last steps: pairs of frames, their comfort, the score; one mapping a row, in their order."""
+    """The devkit's own last steps: pairs of frames, their comfort, the score; one mapping a row, in
+    their order.
+    """
     if not rows:
         return []
     import pandas as pd
@@ -179,7 +257,9 @@ def _final_v2(rows: list[Any], devkit: _Devkit) -> list[Any]:
     pairs = script.infer_start_adjacent_mapping(table)
     if pairs:
         table = script.create_scene_aggregators(pairs, table, devkit.sampling)
-    else:                                       # the devkit's script fails here
-        table = table.drop(columns=["ego_simulated_states"]).assign(two_frame_extended_comfort=np.nan)
+    else:  # the devkit's script fails here
+        table = table.drop(columns=["ego_simulated_states"]).assign(
+            two_frame_extended_comfort=np.nan
+        )
     by_token = script.compute_final_scores(table).set_index("token")
     return [by_token.loc[row["token"].iloc[0]] for row in rows]

@@ -1,7 +1,8 @@
-"""Finds the NAVSIM devkit where a user has it, and says which version it is. Nothing of the score needs it.
+"""Finds the NAVSIM devkit where a user has it, and says which version it is. Nothing of the score
+needs it.
 
-Another project owns the name `navsim` on the package index, so a package of that name proves nothing: looked for are
-deep modules of the devkit, without importing anything on the way.
+Another project owns the name `navsim` on the package index, so a package of that name proves
+nothing: looked for are deep modules of the devkit, without importing anything on the way.
 """
 
 from importlib.machinery import PathFinder
@@ -12,8 +13,10 @@ from storage.errors import ConfigError
 
 _ANY = "navsim.common.dataclasses"
 _ONLY_V2 = "navsim.traffic_agents_policies.abstract_traffic_agents_policy"
-_INSTALL = "pip install --no-deps git+https://github.com/autonomousvision/navsim.git@{branch} " \
-           "git+https://github.com/motional/nuplan-devkit.git@nuplan-devkit-v1.2"
+_INSTALL = (
+    "pip install --no-deps git+https://github.com/autonomousvision/navsim.git@{branch} "
+    "git+https://github.com/motional/nuplan-devkit.git@nuplan-devkit-v1.2"
+)
 _BRANCHES: dict[Version, str] = {"v1": "v1.1", "v2": "main"}
 
 
@@ -23,12 +26,17 @@ def devkit_version() -> Version | None:
 
 
 def require_devkit() -> Version:
-    """Version of the installed devkit. Raises ConfigError, with the command that installs it, if there is none."""
+    """Version of the installed devkit. Raises ConfigError, with the command that installs it, if
+    there is none.
+    """
     version = devkit_version()
     if version is None:
         foreign = "a package 'navsim' of another project" if find_spec("navsim") else None
-        raise ConfigError(f"the NAVSIM devkit is not installed; get it with: {install_command('v1')} (PDMS; @main for EPDMS)",
-                          expected=f"module {_ANY}", found=foreign)
+        raise ConfigError(
+            f"the NAVSIM devkit is not installed; get it with: {install_command('v1')} (PDMS; @main for EPDMS)",
+            expected=f"module {_ANY}",
+            found=foreign,
+        )
     return version
 
 
@@ -39,12 +47,17 @@ def install_command(version: Version) -> str:
 
 def incomplete_devkit(error: ModuleNotFoundError) -> ConfigError:
     """The error for a devkit that is installed and lacks one of the packages that it needs."""
-    return ConfigError(f"the NAVSIM devkit needs '{error.name}', which is not installed", found=str(error),
-                       do="install what the devkit's requirements.txt names; docs/metrics.md says with which versions")
+    return ConfigError(
+        f"the NAVSIM devkit needs '{error.name}', which is not installed",
+        found=str(error),
+        do="install what the devkit's requirements.txt names; docs/metrics.md says with which versions",
+    )
 
 
 def _has_module(name: str) -> bool:
-    """True if a dotted module can be found; unlike find_spec this runs no package's __init__ on the way."""
+    """True if a dotted module can be found; unlike find_spec this runs no package's __init__ on the
+    way.
+    """
     first, *rest = name.split(".")
     spec = find_spec(first)
     for part in rest:

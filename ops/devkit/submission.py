@@ -1,8 +1,9 @@
-"""Writes the pickle that NAVSIM's leaderboards take, from plans by scene token. Needs the devkit, whose classes the
-pickle names; not the planning: that is devkit_agent.py.
+"""Writes the pickle that NAVSIM's leaderboards take, from plans by scene token. Needs the devkit,
+whose classes the pickle names; not the planning: that is devkit_agent.py.
 
 The layouts are those of the devkit's run_create_submission_pickle.py: v1.1 has `predictions`, v2
-`first_stage_predictions` and `second_stage_predictions`, each a list with one dictionary from token to Trajectory.
+`first_stage_predictions` and `second_stage_predictions`, each a list with one dictionary from token
+to Trajectory.
 """
 
 import os
@@ -24,31 +25,51 @@ from storage.trajectory_table import FUTURE_STEPS
 class Team:
     """Who submits; the leaderboard shows it."""
 
-    name: str           # v1.1: a link to the technical report or code, <a href=...>method</a>
+    name: str  # v1.1: a link to the technical report or code, <a href=...>method</a>
     authors: str
     email: str
     institution: str
-    country: str        # country or region
+    country: str  # country or region
 
 
-def write_submission(out: Path, team: Team, predictions: Mapping[str, np.ndarray], *, version: Version,
-                     second_stage: Mapping[str, np.ndarray] | None = None) -> None:
+def write_submission(
+    out: Path,
+    team: Team,
+    predictions: Mapping[str, np.ndarray],
+    *,
+    version: Version,
+    second_stage: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Write the submission of plans (8, 3) by token; v2 takes those of its second stage as well.
 
-    The name on the leaderboard's form is `submission.pkl`. Raises ConfigError without the devkit, for plans that are
-    not 8 finite poses, for no plans, and for a second stage that is missing in v2 or given in v1.
+    The name on the leaderboard's form is `submission.pkl`. Raises ConfigError without the devkit,
+    for plans that are not 8 finite poses, for no plans, and for a second stage that is missing in
+    v2 or given in v1.
     """
     require_devkit()
     if version not in ("v1", "v2"):
         raise unknown_name("version of the devkit", version, ("v1", "v2"))
     if (version == "v2") != (second_stage is not None):
-        raise ConfigError("only submissions of v2 have a second stage, and they must", found=f"version {version} "
-                          f"{'without' if second_stage is None else 'with'} second_stage")
-    who = {"team_name": team.name, "authors": team.authors, "email": team.email, "institution": team.institution,
-           "country / region": team.country}
+        raise ConfigError(
+            "only submissions of v2 have a second stage, and they must",
+            found=f"version {version} {'without' if second_stage is None else 'with'} second_stage",
+        )
+    who = {
+        "team_name": team.name,
+        "authors": team.authors,
+        "email": team.email,
+        "institution": team.institution,
+        "country / region": team.country,
+    }
     first = _trajectories(predictions)
-    stages = {"predictions": [first]} if second_stage is None else {
-        "first_stage_predictions": [first], "second_stage_predictions": [_trajectories(second_stage)]}
+    stages = (
+        {"predictions": [first]}
+        if second_stage is None
+        else {
+            "first_stage_predictions": [first],
+            "second_stage_predictions": [_trajectories(second_stage)],
+        }
+    )
     aside = out.with_suffix(f".part-{os.getpid()}")
     aside.write_bytes(pickle.dumps(who | stages))
     os.replace(aside, out)
@@ -61,9 +82,16 @@ def _trajectories(predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         raise incomplete_devkit(error) from error
     poses = {token: np.asarray(plan, dtype=np.float32) for token, plan in predictions.items()}
-    bad = [token for token, plan in poses.items() if plan.shape != (FUTURE_STEPS, 3) or not np.isfinite(plan).all()]
+    bad = [
+        token
+        for token, plan in poses.items()
+        if plan.shape != (FUTURE_STEPS, 3) or not np.isfinite(plan).all()
+    ]
     if bad or not poses:
-        raise ConfigError("these plans cannot be submitted" if bad else "there are no plans to submit",
-                          where=f"tokens {', '.join(bad[:5])}" if bad else None,
-                          expected=f"({FUTURE_STEPS}, 3) finite x, y, heading, 0.5 s apart", found=f"{len(bad)} of {len(poses)}")
+        raise ConfigError(
+            "these plans cannot be submitted" if bad else "there are no plans to submit",
+            where=f"tokens {', '.join(bad[:5])}" if bad else None,
+            expected=f"({FUTURE_STEPS}, 3) finite x, y, heading, 0.5 s apart",
+            found=f"{len(bad)} of {len(poses)}",
+        )
     return {token: Trajectory(plan) for token, plan in poses.items()}

@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 
-GROUPS = (("Blind: rules and ego status only", ("stopped", "constant_velocity", "constant_turn_rate",
-                                                "ego_status_mlp")),
-          ("Planners that see", ("planner_alone", "student_no_teacher", "vla", "student")),
-          ("References", ("pdm_closed", "human")))
+GROUPS = (
+    (
+        "Blind: rules and ego status only",
+        ("stopped", "constant_velocity", "constant_turn_rate", "ego_status_mlp"),
+    ),
+    ("Planners that see", ("planner_alone", "student_no_teacher", "vla", "student")),
+    ("References", ("pdm_closed", "human")),
+)
 OURS = ("vla", "student")
-_NAMES = {"vla": "VLA", "pdm_closed": "PDM-Closed", "ego_status_mlp": "ego-status MLP", "human": "human log",
-          "student_no_teacher": "student without teacher"}
+_NAMES = {
+    "vla": "VLA",
+    "pdm_closed": "PDM-Closed",
+    "ego_status_mlp": "ego-status MLP",
+    "human": "human log",
+    "student_no_teacher": "student without teacher",
+}
 _IMAGES = {"_blank": "black images", "_shuffled": "shuffled images"}
 
 

@@ -1,4 +1,5 @@
-"""The parts of an offline HTML page and their rendering through the one template. Not what a page says.
+"""The parts of an offline HTML page and their rendering through the one template. Not what a page
+says.
 
 A page is one file: styles inline, charts as SVG, pictures as base64, no script from anywhere else.
 """
@@ -41,16 +42,16 @@ class Cell:
     """One cell of a table."""
 
     text: str
-    detail: str = ""                # smaller, behind the text: an interval
-    shade: float = 0.0              # 0 ... 1: how strongly the cell warns
+    detail: str = ""  # smaller, behind the text: an interval
+    shade: float = 0.0  # 0 ... 1: how strongly the cell warns
     strong: bool = False
-    dot: str = ""                   # colour of a dot before the text
+    dot: str = ""  # colour of a dot before the text
     link: str = ""
-    left: bool = False              # text, set to the left and wrapped
-    picture: Markup | str = ""      # an <img> before the text
-    tone: str = ""                  # yes, no or open: the word of a verdict
-    badges: Sequence[Badge] = ()    # before the text
-    fold: tuple[str, str] = ("", "")    # below the text: what to click, and the lines it opens
+    left: bool = False  # text, set to the left and wrapped
+    picture: Markup | str = ""  # an <img> before the text
+    tone: str = ""  # yes, no or open: the word of a verdict
+    badges: Sequence[Badge] = ()  # before the text
+    fold: tuple[str, str] = ("", "")  # below the text: what to click, and the lines it opens
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Row:
 
     cells: Sequence[Cell]
     ours: bool = False
-    tags: str = ""                  # space-separated "group=word", for a page that filters its rows
+    tags: str = ""  # space-separated "group=word", for a page that filters its rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class Table:
 
     head: Sequence[str]
     rows: Sequence[Row]
-    key: str = ""                   # how to read it, below
-    folded: str = ""                # what to click to see it; "": open
+    key: str = ""  # how to read it, below
+    folded: str = ""  # what to click to see it; "": open
     kind: str = "table"
 
 
@@ -77,10 +78,10 @@ class Table:
 class Chart:
     """A chart or a picture in a card."""
 
-    content: Markup                 # an <svg> or an <img>
+    content: Markup  # an <svg> or an <img>
     caption: str = ""
-    wide: bool = False              # as wide as the page
-    long: bool = False              # far wider than high: shown large, scrolled sideways
+    wide: bool = False  # as wide as the page
+    long: bool = False  # far wider than high: shown large, scrolled sideways
     kind: str = "chart"
 
 
@@ -117,7 +118,7 @@ class Paragraph:
 
     text: str = ""
     heading: str = ""
-    code: str = ""                  # a command, behind the text
+    code: str = ""  # a command, behind the text
     kind: str = "paragraph"
 
 
@@ -136,10 +137,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Buttons of which one is pressed: only the rows tagged "group=word" stay. Several filters work together."""
+    """Buttons of which one is pressed: only the rows tagged "group=word" stay. Several filters work
+    together.
+    """
 
     group: str
-    words: Sequence[tuple[str, int]]    # and the number of rows each leaves
+    words: Sequence[tuple[str, int]]  # and the number of rows each leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +159,9 @@ class Page:
 
 def render_page(page: Page) -> str:
     """The page as one self-contained HTML text; everything but charts and pictures is escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                                     lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.from_string(TEMPLATE.read_text()).render(page=page)
 
 
@@ -175,9 +179,15 @@ def figure_array(figure: Figure, dpi: float = 110) -> np.ndarray:
 
 
 def array_image(image_HW3: np.ndarray, alt: str, quality: int = 88) -> Markup:
-    """An RGB picture (H, W, 3) uint8 as an inline JPEG with full colour resolution, for thin coloured lines."""
-    settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-                cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    """An RGB picture (H, W, 3) uint8 as an inline JPEG with full colour resolution, for thin
+    coloured lines.
+    """
+    settings = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
     encoded = cv2.imencode(".jpg", image_HW3[..., ::-1], settings)[1]
     return _image(encoded.tobytes(), "jpeg", alt)
 
@@ -189,4 +199,5 @@ def file_image(file: Path, alt: str) -> Markup:
 
 def _image(data: bytes, kind: str, alt: str) -> Markup:
     return Markup('<img alt="{}" loading="lazy" src="data:image/{};base64,{}">').format(
-        alt, kind, Markup(base64.b64encode(data).decode()))
+        alt, kind, Markup(base64.b64encode(data).decode())
+    )

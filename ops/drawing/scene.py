@@ -1,5 +1,5 @@
-"""One scene as a picture: the bird's-eye view with map, agents and paths, and the camera with a plan drawn into it.
-Not a page; pages are put together elsewhere.
+"""One scene as a picture: the bird's-eye view with map, agents and paths, and the camera with a
+plan drawn into it. Not a page; pages are put together elsewhere.
 
 The bird's-eye view looks down with the ego driving to the right: x forward is right, y left is up.
 Legend: T poses, n points, 3 = x, y, heading in the ego frame of the scene, metres.
@@ -26,94 +26,195 @@ _DASHES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashed"}
 def scene_legend(planners: Sequence[str]) -> Legend:
     """What the colours of these planners' paths, and of everything else in a scene, mean."""
     styles = [PATH_STYLES.get(name, OTHER_PATH) for name in planners]
-    keys = [(label(name), colour, _DASHES[style]) for name, (colour, style) in zip(planners, styles, strict=True)]
-    return Legend([*keys, ("ego", INK, "box"), ("vehicle", AGENT_FILLS[Category.VEHICLE], "box"),
-                   ("pedestrian", AGENT_FILLS[Category.PEDESTRIAN], "box"),
-                   ("cyclist", AGENT_FILLS[Category.BICYCLE], "box"), ("other object", OBJECT_FILL, "box"),
-                   ("lane under a red light", RED_LIGHT, "solid")])
+    keys = [
+        (label(name), colour, _DASHES[style])
+        for name, (colour, style) in zip(planners, styles, strict=True)
+    ]
+    return Legend(
+        [
+            *keys,
+            ("ego", INK, "box"),
+            ("vehicle", AGENT_FILLS[Category.VEHICLE], "box"),
+            ("pedestrian", AGENT_FILLS[Category.PEDESTRIAN], "box"),
+            ("cyclist", AGENT_FILLS[Category.BICYCLE], "box"),
+            ("other object", OBJECT_FILL, "box"),
+            ("lane under a red light", RED_LIGHT, "solid"),
+        ]
+    )
 
 
-
-INK = "#1c2430"                     # text on light paper
-# planner -> colour, line style; after Okabe and Ito, whose colours stay apart for every kind of colour vision
+INK = "#1c2430"  # text on light paper
+# planner -> colour, line style; after Okabe and Ito, whose colours stay apart for every kind of
+# colour vision
 PATH_STYLES: dict[str, tuple[str, str]] = {
-    "human": ("#00795c", "-"), "student": ("#d55e00", "-"), "vla": ("#0072b2", "-"), "pdm_closed": ("#b0529a", "--"),
-    "planner_alone": ("#b87a00", "-"), "student_no_teacher": ("#3a9bd1", "--"), "ego_status_mlp": ("#7a5c3d", ":"),
-    "constant_velocity": ("#6b7280", ":"), "constant_turn_rate": ("#6b7280", "--"), "stopped": ("#1c2430", ":"),
+    "human": ("#00795c", "-"),
+    "student": ("#d55e00", "-"),
+    "vla": ("#0072b2", "-"),
+    "pdm_closed": ("#b0529a", "--"),
+    "planner_alone": ("#b87a00", "-"),
+    "student_no_teacher": ("#3a9bd1", "--"),
+    "ego_status_mlp": ("#7a5c3d", ":"),
+    "constant_velocity": ("#6b7280", ":"),
+    "constant_turn_rate": ("#6b7280", "--"),
+    "stopped": ("#1c2430", ":"),
 }
 OTHER_PATH = ("#444444", "-.")
-LAYER_FILLS: tuple[tuple[MapLayer, str], ...] = (       # painted in this order
-    (MapLayer.WALKWAY, "#efe9dc"), (MapLayer.ROADBLOCK, "#dfe3e8"), (MapLayer.ROADBLOCK_CONNECTOR, "#dfe3e8"),
-    (MapLayer.CARPARK_AREA, "#d3dbe3"), (MapLayer.INTERSECTION, "#d5dae0"), (MapLayer.LANE, "#dfe3e8"),
-    (MapLayer.LANE_CONNECTOR, "#d9dee4"), (MapLayer.CROSSWALK, "#ffffff"))
-AGENT_FILLS = {Category.VEHICLE: "#6f8fb5", Category.PEDESTRIAN: "#e0457b", Category.BICYCLE: "#8a5cc2"}
-OBJECT_FILL = "#9a8f78"             # cones, barriers and other static things
+LAYER_FILLS: tuple[tuple[MapLayer, str], ...] = (  # painted in this order
+    (MapLayer.WALKWAY, "#efe9dc"),
+    (MapLayer.ROADBLOCK, "#dfe3e8"),
+    (MapLayer.ROADBLOCK_CONNECTOR, "#dfe3e8"),
+    (MapLayer.CARPARK_AREA, "#d3dbe3"),
+    (MapLayer.INTERSECTION, "#d5dae0"),
+    (MapLayer.LANE, "#dfe3e8"),
+    (MapLayer.LANE_CONNECTOR, "#d9dee4"),
+    (MapLayer.CROSSWALK, "#ffffff"),
+)
+AGENT_FILLS = {
+    Category.VEHICLE: "#6f8fb5",
+    Category.PEDESTRIAN: "#e0457b",
+    Category.BICYCLE: "#8a5cc2",
+}
+OBJECT_FILL = "#9a8f78"  # cones, barriers and other static things
 RED_LIGHT = "#d7263d"
-EGO_LENGTH_M, EGO_WIDTH_M, EGO_CENTER_M = 5.176, 2.297, 1.461   # the vehicle of the PDM score
-_BEHIND, _SIDE = 0.25, 0.36         # of the reach: what is shown behind the ego, and to each side
+EGO_LENGTH_M, EGO_WIDTH_M, EGO_CENTER_M = 5.176, 2.297, 1.461  # the vehicle of the PDM score
+_BEHIND, _SIDE = 0.25, 0.36  # of the reach: what is shown behind the ego, and to each side
 
 
-def scene_figure(view: SceneView, paths: Mapping[str, np.ndarray], *, reach_m: float = 42.0,
-                 width_in: float = 6.0) -> Figure:
-    """The camera above the bird's-eye view; the first of `paths` {planner: (T, 3)} is the one that is judged.
+def scene_figure(
+    view: SceneView,
+    paths: Mapping[str, np.ndarray],
+    *,
+    reach_m: float = 42.0,
+    width_in: float = 6.0,
+) -> Figure:
+    """The camera above the bird's-eye view; the first of `paths` {planner: (T, 3)} is the one that
+    is judged.
 
     `reach_m` is what is shown ahead at least; the judged path and the human's are shown whole.
     """
     first = next(iter(paths), "")
     shown = {name: path for name, path in paths.items() if name in (first, "human")}
     points = np.concatenate([np.zeros((1, 2)), *(path[:, :2] for path in shown.values())])
-    reach_m = max(reach_m, 1.1 * float(points[:, 0].max()), 1.1 * float(np.abs(points[:, 1]).max()) / _SIDE)
+    reach_m = max(
+        reach_m, 1.1 * float(points[:, 0].max()), 1.1 * float(np.abs(points[:, 1]).max()) / _SIDE
+    )
     above_in = width_in * 2 * _SIDE / (1 + _BEHIND)
     image = view.image
     camera_in = width_in * (image.shape[0] / image.shape[1] if image is not None else 0.12)
     figure = Figure(figsize=(width_in, camera_in + above_in + 0.04), facecolor="white")
     split = above_in / (camera_in + above_in + 0.04)
     draw_camera(figure.add_axes((0.0, split + 0.01, 1.0, 0.99 - split)), view, shown)
-    draw_bev(figure.add_axes((0.0, 0.0, 1.0, split)), view, dict(reversed([*paths.items()])), reach_m=reach_m)
+    draw_bev(
+        figure.add_axes((0.0, 0.0, 1.0, split)),
+        view,
+        dict(reversed([*paths.items()])),
+        reach_m=reach_m,
+    )
     return figure
 
 
-def draw_bev(ax: Axes, view: SceneView, paths: Mapping[str, np.ndarray], *, reach_m: float = 42.0) -> None:
-    """Paint map, lights, agents, the ego and the paths {planner: (T, 3)} as seen from above, `reach_m` ahead."""
+def draw_bev(
+    ax: Axes, view: SceneView, paths: Mapping[str, np.ndarray], *, reach_m: float = 42.0
+) -> None:
+    """Paint map, lights, agents, the ego and the paths {planner: (T, 3)} as seen from above,
+    `reach_m` ahead.
+    """
     ax.set_facecolor("#f6f5f1")
     for layer, fill in LAYER_FILLS:
         crossing = layer == MapLayer.CROSSWALK
-        ax.add_collection(PolyCollection(view.polygons.get(layer, []), facecolors=fill, linewidths=0.6, zorder=1,
-                                         edgecolors="#9aa3ad" if crossing else fill, hatch="////" if crossing
-                                         else None))
+        ax.add_collection(
+            PolyCollection(
+                view.polygons.get(layer, []),
+                facecolors=fill,
+                linewidths=0.6,
+                zorder=1,
+                edgecolors="#9aa3ad" if crossing else fill,
+                hatch="////" if crossing else None,
+            )
+        )
     _lines(ax, [_closed(ring) for ring in view.polygons.get(MapLayer.LANE, [])], "#ffffff", 1.0, 2)
     _lines(ax, view.baselines, "#a9b2bd", 0.7, 2, linestyles=(0, (4, 4)))
     _lines(ax, view.red_lines, RED_LIGHT, 2.2, 3, alpha=0.45)
-    _lines(ax, [_closed(ring) for ring in view.polygons.get(MapLayer.STOP_LINE, [])], "#7d8794", 1.0, 3)
+    _lines(
+        ax, [_closed(ring) for ring in view.polygons.get(MapLayer.STOP_LINE, [])], "#7d8794", 1.0, 3
+    )
     _draw_agents(ax, view)
     ego = corners(np.array([EGO_CENTER_M, 0.0, 0.0, EGO_LENGTH_M, EGO_WIDTH_M]))
-    ax.add_collection(PolyCollection([ego], facecolors=INK, edgecolors="white", linewidths=0.8, zorder=6))
+    ax.add_collection(
+        PolyCollection([ego], facecolors=INK, edgecolors="white", linewidths=0.8, zorder=6)
+    )
     if len(view.history):
-        ax.plot(*np.vstack([view.history[:, :2], [[0.0, 0.0]]]).T, color=INK, lw=1.2, alpha=0.5, zorder=5)
+        ax.plot(
+            *np.vstack([view.history[:, :2], [[0.0, 0.0]]]).T,
+            color=INK,
+            lw=1.2,
+            alpha=0.5,
+            zorder=5,
+        )
     for name, path in paths.items():
         colour, style = PATH_STYLES.get(name, OTHER_PATH)
         points = np.vstack([[[0.0, 0.0]], path[:, :2]])
-        ax.plot(*points.T, color=colour, ls=style, lw=2.0, zorder=8,
-                path_effects=[effects.Stroke(linewidth=3.4, foreground="white"), effects.Normal()])
-        ax.plot(*points[1:].T, color=colour, ls="none", marker="o", ms=4.0, mec="white", mew=0.6, zorder=9)
+        ax.plot(
+            *points.T,
+            color=colour,
+            ls=style,
+            lw=2.0,
+            zorder=8,
+            path_effects=[effects.Stroke(linewidth=3.4, foreground="white"), effects.Normal()],
+        )
+        ax.plot(
+            *points[1:].T,
+            color=colour,
+            ls="none",
+            marker="o",
+            ms=4.0,
+            mec="white",
+            mew=0.6,
+            zorder=9,
+        )
     side = _SIDE * reach_m
-    ax.set(xlim=(-_BEHIND * reach_m, reach_m), ylim=(-side, side), aspect="equal", xticks=[], yticks=[])
+    ax.set(
+        xlim=(-_BEHIND * reach_m, reach_m), ylim=(-side, side), aspect="equal", xticks=[], yticks=[]
+    )
     for spine in ax.spines.values():
         spine.set_visible(False)
     left, low = (0.03 - _BEHIND) * reach_m, 0.05 * reach_m - side
     ax.plot([left, left + 10.0], [low, low], color=INK, lw=2, solid_capstyle="butt", zorder=10)
-    ax.text(left + 5.0, low + 0.012 * reach_m, "10 m", ha="center", va="bottom", fontsize=8, color=INK, zorder=10)
+    ax.text(
+        left + 5.0,
+        low + 0.012 * reach_m,
+        "10 m",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        color=INK,
+        zorder=10,
+    )
 
 
-def draw_camera(ax: Axes, view: SceneView, paths: Mapping[str, np.ndarray], *, ribbon_width_m: float = 1.4) -> None:
-    """Show the camera image with each path {planner: (T, 3)} drawn on the ground; the first one is a filled ribbon."""
+def draw_camera(
+    ax: Axes, view: SceneView, paths: Mapping[str, np.ndarray], *, ribbon_width_m: float = 1.4
+) -> None:
+    """Show the camera image with each path {planner: (T, 3)} drawn on the ground; the first one is
+    a filled ribbon.
+    """
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(False)
     if view.image is None or view.camera is None:
-        ax.text(0.5, 0.5, "no image of this frame", ha="center", va="center", color=INK, transform=ax.transAxes)
+        ax.text(
+            0.5,
+            0.5,
+            "no image of this frame",
+            ha="center",
+            va="center",
+            color=INK,
+            transform=ax.transAxes,
+        )
         return
-    ax.imshow(view.image, interpolation="bicubic", aspect="auto")      # the axes have its shape, up to rounding
+    ax.imshow(
+        view.image, interpolation="bicubic", aspect="auto"
+    )  # the axes have its shape, up to rounding
     for order, (name, path) in enumerate(paths.items()):
         colour, style = PATH_STYLES.get(name, OTHER_PATH)
         left, right = ground_ribbon(view.camera, path, ribbon_width_m if order == 0 else 0.0)
@@ -124,18 +225,28 @@ def draw_camera(ax: Axes, view: SceneView, paths: Mapping[str, np.ndarray], *, r
             for edge in (left, right):
                 ax.plot(*edge.T, color=colour, lw=1.5, zorder=4)
         else:
-            ax.plot(*left.T, color=colour, ls=style, lw=2.0, zorder=5,
-                    path_effects=[effects.Stroke(linewidth=3.4, foreground="white", alpha=0.85), effects.Normal()])
+            ax.plot(
+                *left.T,
+                color=colour,
+                ls=style,
+                lw=2.0,
+                zorder=5,
+                path_effects=[
+                    effects.Stroke(linewidth=3.4, foreground="white", alpha=0.85),
+                    effects.Normal(),
+                ],
+            )
     ax.set(xlim=(-0.5, view.image.shape[1] - 0.5), ylim=(view.image.shape[0] - 0.5, -0.5))
 
 
-def ground_ribbon(camera: Camera, path_T3: np.ndarray, width_m: float, near_m: float = 1.0) -> tuple[np.ndarray,
-                                                                                                     np.ndarray]:
-    """Pixels (n, 2) of the left and the right edge of a ribbon along a path on the ground, from `near_m` ahead of the
-    lens.
+def ground_ribbon(
+    camera: Camera, path_T3: np.ndarray, width_m: float, near_m: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (n, 2) of the left and the right edge of a ribbon along a path on the ground, from
+    `near_m` ahead of the lens.
 
-    The path is made dense by straight lines between its poses; the part behind the lens is left out. Lens distortion is
-    not applied.
+    The path is made dense by straight lines between its poses; the part behind the lens is left
+    out. Lens distortion is not applied.
     """
     poses = np.vstack([[[0.0, 0.0, 0.0]], path_T3]).astype(np.float64)
     poses[:, 2] = np.unwrap(poses[:, 2])
@@ -144,7 +255,9 @@ def ground_ribbon(camera: Camera, path_T3: np.ndarray, width_m: float, near_m: f
     ego_to_camera = np.linalg.inv(camera.camera_to_ego)
     edges = []
     for side in (0.5 * width_m, -0.5 * width_m):
-        points = np.stack([x - side * np.sin(yaw), y + side * np.cos(yaw), np.zeros_like(x), np.ones_like(x)])
+        points = np.stack(
+            [x - side * np.sin(yaw), y + side * np.cos(yaw), np.zeros_like(x), np.ones_like(x)]
+        )
         edges.append((ego_to_camera @ points)[:3])
     seen = (edges[0][2] > near_m) & (edges[1][2] > near_m)
     left, right = ((camera.intrinsics @ edge[:, seen]) for edge in edges)
@@ -155,20 +268,37 @@ def _draw_agents(ax: Axes, view: SceneView) -> None:
     """Boxes in the colour of their kind, and a line to where each moving one will be in a second."""
     fills = [AGENT_FILLS.get(Category(kind), OBJECT_FILL) for kind in view.box_category]
     if fills:
-        ax.add_collection(PolyCollection(list(corners(view.boxes)), facecolors=fills, edgecolors="white",
-                                         linewidths=0.7,
-                                         zorder=6))
+        ax.add_collection(
+            PolyCollection(
+                list(corners(view.boxes)),
+                facecolors=fills,
+                edgecolors="white",
+                linewidths=0.7,
+                zorder=6,
+            )
+        )
     moving = np.hypot(*view.box_velocity.T) > 0.3
     here = view.boxes[moving, :2]
     _lines(ax, list(np.stack([here, here + view.box_velocity[moving]], axis=1)), "#33445c", 1.2, 7)
     walking = view.boxes[view.box_category == Category.PEDESTRIAN, :2]
-    ax.plot(*walking.T, ls="none", marker="o", ms=5.5, color=AGENT_FILLS[Category.PEDESTRIAN], mec="white", mew=0.7,
-            zorder=7)
+    ax.plot(
+        *walking.T,
+        ls="none",
+        marker="o",
+        ms=5.5,
+        color=AGENT_FILLS[Category.PEDESTRIAN],
+        mec="white",
+        mew=0.7,
+        zorder=7,
+    )
 
 
-def _lines(ax: Axes, lines: list[np.ndarray], colour: str, width: float, zorder: int, **style: object) -> None:
-    ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, zorder=zorder,
-                                     **style))     # type: ignore[arg-type]
+def _lines(
+    ax: Axes, lines: list[np.ndarray], colour: str, width: float, zorder: int, **style: object
+) -> None:
+    ax.add_collection(
+        LineCollection(lines, colors=colour, linewidths=width, zorder=zorder, **style)
+    )  # type: ignore[arg-type]
 
 
 def _closed(ring_n2: np.ndarray) -> np.ndarray:

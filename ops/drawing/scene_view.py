@@ -1,4 +1,5 @@
-"""What is known of one frame, gathered from the tables for drawing, in the ego frame of that frame. Not the drawing.
+"""What is known of one frame, gathered from the tables for drawing, in the ego frame of that frame.
+Not the drawing.
 
 Legend: A agents, T poses, 3 = x, y, heading in the ego frame, metres.
 """
@@ -24,54 +25,80 @@ class SceneView:
 
     log_id: str
     frame_index: int
-    image: np.ndarray | None            # (H, W, 3) uint8 of the front camera
+    image: np.ndarray | None  # (H, W, 3) uint8 of the front camera
     camera: Camera | None
-    polygons: Mapping[MapLayer, list[np.ndarray]]   # each (n, 2)
-    baselines: list[np.ndarray]         # of lanes and connectors, each (n, 2)
-    red_lines: list[np.ndarray]         # baselines of connectors under a red light, each (n, 2)
-    boxes: np.ndarray                   # (A, 5) x, y, heading, length, width
-    box_velocity: np.ndarray            # (A, 2) m/s
-    box_category: np.ndarray            # (A,) int8
-    history: np.ndarray                 # (T, 3) past poses that exist, oldest first
-    human: np.ndarray                   # (T, 3) future poses that exist
+    polygons: Mapping[MapLayer, list[np.ndarray]]  # each (n, 2)
+    baselines: list[np.ndarray]  # of lanes and connectors, each (n, 2)
+    red_lines: list[np.ndarray]  # baselines of connectors under a red light, each (n, 2)
+    boxes: np.ndarray  # (A, 5) x, y, heading, length, width
+    box_velocity: np.ndarray  # (A, 2) m/s
+    box_category: np.ndarray  # (A,) int8
+    history: np.ndarray  # (T, 3) past poses that exist, oldest first
+    human: np.ndarray  # (T, 3) future poses that exist
     speed_mps: float
     command: Command
     tags: tuple[str, ...]
 
 
 def read_scene_view(lake: Lake, log_id: str, frame_index: int) -> SceneView:
-    """Everything that is known of one frame, for drawing. Raises ArtifactError if the log or the frame does not
-    exist."""
+    """Everything that is known of one frame, for drawing. Raises ArtifactError if the log or the
+    frame does not exist.
+    """
     if log_id not in lake.log_ids("trajectories"):
-        raise ArtifactError(f"there are no trajectories of log '{log_id}'", where=lake.root / "trajectories",
-                            expected=", ".join(lake.log_ids("trajectories")[:5]) or "at least one log", found=log_id,
-                            do="list the logs with `latentvla show`, or make them: latentvla run --until trajectories")
+        raise ArtifactError(
+            f"there are no trajectories of log '{log_id}'",
+            where=lake.root / "trajectories",
+            expected=", ".join(lake.log_ids("trajectories")[:5]) or "at least one log",
+            found=log_id,
+            do="list the logs with `latentvla show`, or make them: latentvla run --until trajectories",
+        )
     tables = _log_tables(lake, log_id)
     rows = tables["trajectories"].filter(pc.field("frame_index") == frame_index).to_pylist()
     if not rows:
         index = tables["trajectories"]["frame_index"].to_numpy()
-        raise ArtifactError(f"log '{log_id}' has no frame {frame_index}", where=lake.log("trajectories", log_id),
-                            expected=f"{index.min()} ... {index.max()}", found=frame_index,
-                            do="choose a frame of the log")
+        raise ArtifactError(
+            f"log '{log_id}' has no frame {frame_index}",
+            where=lake.log("trajectories", log_id),
+            expected=f"{index.min()} ... {index.max()}",
+            found=frame_index,
+            do="choose a frame of the log",
+        )
     row = rows[0]
     pose = np.array([row["x_m"], row["y_m"], row["yaw_rad"]])
     image, camera = None, None
     if row["has_image"] and log_id in lake.log_ids("frames"):
         image = read_frames(lake.log("frames", log_id), np.array([frame_index], np.int32))[0]
         camera = read_calibration(lake.log("frames", log_id))[0]
-    red = set(tables["lights"].filter((pc.field("frame_index") == frame_index) & pc.field("is_red"))
-              ["lane_connector_id"].to_pylist())
+    red = set(
+        tables["lights"]
+        .filter((pc.field("frame_index") == frame_index) & pc.field("is_red"))["lane_connector_id"]
+        .to_pylist()
+    )
     polygons, baselines, red_lines = _map_in_ego(tables["map"], pose, red)
     agents = tables["agents"].filter(pc.field("frame_index") == frame_index)
-    box = np.stack([agents[name].to_numpy() for name in ("x_m", "y_m", "yaw_rad", "length_m", "width_m")], axis=1)
+    box = np.stack(
+        [agents[name].to_numpy() for name in ("x_m", "y_m", "yaw_rad", "length_m", "width_m")],
+        axis=1,
+    )
     box = np.concatenate([_to_ego(box[:, :2], pose), box[:, 2:3] - pose[2], box[:, 3:]], axis=1)
     velocity = np.stack([agents["vx_mps"].to_numpy(), agents["vy_mps"].to_numpy()], axis=1)
     return SceneView(
-        log_id=log_id, frame_index=frame_index, image=image, camera=camera, polygons=polygons, baselines=baselines,
-        red_lines=red_lines, boxes=box, box_velocity=_to_ego(velocity, np.array([0.0, 0.0, pose[2]])),
-        box_category=agents["category"].to_numpy(), history=_poses(row["history_xyyaw"], row["history_valid"]),
-        human=_poses(row["future_xyyaw"], row["future_valid"]), speed_mps=float(np.hypot(row["vx_mps"], row["vy_mps"])),
-        command=Command(row["command"]), tags=tuple(row["tags"]))
+        log_id=log_id,
+        frame_index=frame_index,
+        image=image,
+        camera=camera,
+        polygons=polygons,
+        baselines=baselines,
+        red_lines=red_lines,
+        boxes=box,
+        box_velocity=_to_ego(velocity, np.array([0.0, 0.0, pose[2]])),
+        box_category=agents["category"].to_numpy(),
+        history=_poses(row["history_xyyaw"], row["history_valid"]),
+        human=_poses(row["future_xyyaw"], row["future_valid"]),
+        speed_mps=float(np.hypot(row["vx_mps"], row["vy_mps"])),
+        command=Command(row["command"]),
+        tags=tuple(row["tags"]),
+    )
 
 
 @lru_cache(maxsize=8)
@@ -80,7 +107,9 @@ def _log_tables(lake: Lake, log_id: str) -> dict[str, pa.Table]:
     return {name: read_table(folder, name) for name in ("trajectories", "agents", "lights", "map")}
 
 
-def _map_in_ego(table: pa.Table, pose: np.ndarray, red: set[str]) -> tuple[dict, list[np.ndarray], list[np.ndarray]]:
+def _map_in_ego(
+    table: pa.Table, pose: np.ndarray, red: set[str]
+) -> tuple[dict, list[np.ndarray], list[np.ndarray]]:
     polygons: dict[MapLayer, list[np.ndarray]] = {}
     baselines: list[np.ndarray] = []
     red_lines: list[np.ndarray] = []

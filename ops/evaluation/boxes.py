@@ -1,4 +1,5 @@
-"""Whether two oriented rectangles touch, in arrays. Not the PDM score's collisions, which have rules of their own.
+"""Whether two oriented rectangles touch, in arrays. Not the PDM score's collisions, which have
+rules of their own.
 
 A box is x, y (centre), heading, length, width in the last axis.
 """
@@ -11,12 +12,19 @@ def corners(box_X5: np.ndarray) -> np.ndarray:
     signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2.0
     local = signs * box_X5[..., None, 3:5]
     cos, sin = np.cos(box_X5[..., 2, None]), np.sin(box_X5[..., 2, None])
-    return np.stack([box_X5[..., 0, None] + local[..., 0] * cos - local[..., 1] * sin,
-                     box_X5[..., 1, None] + local[..., 0] * sin + local[..., 1] * cos], axis=-1)
+    return np.stack(
+        [
+            box_X5[..., 0, None] + local[..., 0] * cos - local[..., 1] * sin,
+            box_X5[..., 1, None] + local[..., 0] * sin + local[..., 1] * cos,
+        ],
+        axis=-1,
+    )
 
 
 def overlap(a_X5: np.ndarray, b_X5: np.ndarray) -> np.ndarray:
-    """True where boxes `a` and `b` (broadcast against each other) share a point, by the separating-axis theorem."""
+    """True where boxes `a` and `b` (broadcast against each other) share a point, by the
+    separating-axis theorem.
+    """
     a_X5, b_X5 = np.broadcast_arrays(a_X5, b_X5)
     corners_a, corners_b = corners(a_X5), corners(b_X5)
     apart = np.zeros(a_X5.shape[:-1], bool)

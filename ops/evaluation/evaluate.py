@@ -1,9 +1,11 @@
-"""Score every planner on every scene of the held-out logs and say how sure the means are. Not training, not drawing.
+"""Score every planner on every scene of the held-out logs and say how sure the means are. Not
+training, not drawing.
 
-The rows handed in are all frames of the logs. A scene is a frame with enough past and future (ops/pdm/score_rows.py); each
-expected scene gives one row a planner, scored or with the reason why not. Two rows need no planner: `human` is the
-recorded future, `pdm_closed` the rule-based planner of the PDM score.
-Legend: N scenes, P planners, M measures, 8 steps of 0.5 s, 3 = x, y, heading in the ego frame.
+The rows handed in are all frames of the logs. A scene is a frame with enough past and future
+(ops/pdm/score_rows.py); each expected scene gives one row a planner, scored or with the reason why
+not. Two rows need no planner: `human` is the recorded future, `pdm_closed` the rule-based planner
+of the PDM score. Legend: N scenes, P planners, M measures, 8 steps of 0.5 s, 3 = x, y, heading in
+the ego frame.
 """
 
 import json
@@ -36,9 +38,17 @@ class ZeroShotConfig:
     open_loop: OpenLoopConfig = field(default_factory=OpenLoopConfig)
 
 
-
-__all__ = ["EvaluationConfig", "EvaluationSummary", "Planner", "Recomputed", "Unscored", "all_plans", "evaluate",
-           "recompute", "write_evaluation"]
+__all__ = [
+    "EvaluationConfig",
+    "EvaluationSummary",
+    "Planner",
+    "Recomputed",
+    "Unscored",
+    "all_plans",
+    "evaluate",
+    "recompute",
+    "write_evaluation",
+]
 
 BLANK, SHUFFLED = "_blank", "_shuffled"
 HUMAN, PDM_CLOSED = "human", "pdm_closed"
@@ -57,20 +67,35 @@ class EvaluationConfig:
     """What is scored and how the means are drawn up."""
 
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
-    stride: int = 1                         # every how many scenes of a log; 1: all
-    event_horizon_s: float = 4.0            # a scene carries the events that are active from now until then
-    sight_ablations: tuple[str, ...] = ("planner_alone", "student_no_teacher", "vla",
-                                        "student")   # also with blank and shuffled images
-    controls: tuple[tuple[str, str], ...] = (   # (planner, control): paired differences
-        ("student", "student_no_teacher"), ("student", "vla"), ("student", "planner_alone"),
+    stride: int = 1  # every how many scenes of a log; 1: all
+    # a scene carries the events that are active from now until then
+    event_horizon_s: float = 4.0
+    sight_ablations: tuple[str, ...] = (
+        "planner_alone",
+        "student_no_teacher",
+        "vla",
+        "student",
+    )  # also with blank and shuffled images
+    controls: tuple[tuple[str, str], ...] = (  # (planner, control): paired differences
+        ("student", "student_no_teacher"),
+        ("student", "vla"),
+        ("student", "planner_alone"),
         ("student", "ego_status_mlp"),
-        ("student", "constant_velocity"), ("student", "student_blank"), ("student", "student_shuffled"),
-        ("vla", "planner_alone"), ("vla", "ego_status_mlp"), ("vla", "constant_velocity"), ("vla", "vla_blank"),
-        ("vla", "vla_shuffled"), ("planner_alone", "ego_status_mlp"), ("planner_alone", "planner_alone_blank"),
-        ("human", "pdm_closed"))
+        ("student", "constant_velocity"),
+        ("student", "student_blank"),
+        ("student", "student_shuffled"),
+        ("vla", "planner_alone"),
+        ("vla", "ego_status_mlp"),
+        ("vla", "constant_velocity"),
+        ("vla", "vla_blank"),
+        ("vla", "vla_shuffled"),
+        ("planner_alone", "ego_status_mlp"),
+        ("planner_alone", "planner_alone_blank"),
+        ("human", "pdm_closed"),
+    )
     interval: IntervalConfig = field(default_factory=IntervalConfig)
-    seed: int = 0                           # of the shuffled images
-    zero_shot: ZeroShotConfig | None = None     # also drive logs of another place, open loop
+    seed: int = 0  # of the shuffled images
+    zero_shot: ZeroShotConfig | None = None  # also drive logs of another place, open loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +104,7 @@ class Unscored:
 
     log_id: str
     frame_index: int
-    planner: str                            # "" for every planner of the scene
+    planner: str  # "" for every planner of the scene
     reason: str
 
 
@@ -89,60 +114,108 @@ class EvaluationSummary:
 
     metric_version: str
     split: str
-    n_expected: int                         # scenes of the split
-    n_scored: int                           # scenes with a score for every planner
+    n_expected: int  # scenes of the split
+    n_scored: int  # scenes with a score for every planner
     n_logs: int
     unscored: tuple[Unscored, ...]
-    summary: pa.Table                       # storage.metrics_table.SUMMARY
-    differences: pa.Table                   # DIFFERENCES
-    latency: pa.Table                       # LATENCY, empty when nothing was timed
+    summary: pa.Table  # storage.metrics_table.SUMMARY
+    differences: pa.Table  # DIFFERENCES
+    latency: pa.Table  # LATENCY, empty when nothing was timed
 
 
-def evaluate(rows: FrameSet, planners: Mapping[str, Planner], lake: Lake, out: Path, config: EvaluationConfig, *,
-             split: str = "test", seeds: Mapping[str, int] | None = None,
-             latency: pa.Table | None = None) -> EvaluationSummary:
-    """Score `planners` on the scenes among `rows` and write scores, plans, summary, differences and latency to `out`.
+def evaluate(
+    rows: FrameSet,
+    planners: Mapping[str, Planner],
+    lake: Lake,
+    out: Path,
+    config: EvaluationConfig,
+    *,
+    split: str = "test",
+    seeds: Mapping[str, int] | None = None,
+    latency: pa.Table | None = None,
+) -> EvaluationSummary:
+    """Score `planners` on the scenes among `rows` and write scores, plans, summary, differences and
+    latency to `out`.
 
-    `rows` are all frames of the split's logs, with the images the planners read. `seeds` names the seed of each trained
-    planner. Raises ConfigError if a planner returns another shape or if there is no scene at all.
+    `rows` are all frames of the split's logs, with the images the planners read. `seeds` names the
+    seed of each trained planner. Raises ConfigError if a planner returns another shape or if there
+    is no scene at all.
     """
     chosen = _thinned(rows, config)
     if not len(chosen):
-        raise ConfigError("these logs hold no scene to score", where=lake.root, found=f"{len(rows)} frames",
-                          expected="frames with 1.5 s of past and 5 s of future",
-                          do="give longer logs, or another split")
+        raise ConfigError(
+            "these logs hold no scene to score",
+            where=lake.root,
+            found=f"{len(rows)} frames",
+            expected="frames with 1.5 s of past and 5 s of future",
+            do="give longer logs, or another split",
+        )
     scenes = rows.take(chosen)
     plans = all_plans(scenes, planners, config)
     plans_NP83 = np.stack([*plans.values()], axis=1)
     scored = score_scenes(lake, scenes, plans_NP83, config.scenes)
-    return write_evaluation(out, scenes, (*plans,), plans_NP83, scored,
-                            _event_tags(rows, chosen, config.event_horizon_s),
-                            config, split=split, seeds=seeds, latency=latency)
+    return write_evaluation(
+        out,
+        scenes,
+        (*plans,),
+        plans_NP83,
+        scored,
+        _event_tags(rows, chosen, config.event_horizon_s),
+        config,
+        split=split,
+        seeds=seeds,
+        latency=latency,
+    )
 
 
-def write_evaluation(out: Path, scenes: FrameSet, planners: Sequence[str], plans_NP83: np.ndarray, scored: ScoredPlans,
-                     tags: list[list[str]], config: EvaluationConfig, *, split: str = "test",
-                     seeds: Mapping[str, int] | None = None, latency: pa.Table | None = None) -> EvaluationSummary:
-    """Draw up the tables of plans (N, P, 8, 3) that are scored already, PDM-Closed as one more, and write them."""
+def write_evaluation(
+    out: Path,
+    scenes: FrameSet,
+    planners: Sequence[str],
+    plans_NP83: np.ndarray,
+    scored: ScoredPlans,
+    tags: list[list[str]],
+    config: EvaluationConfig,
+    *,
+    split: str = "test",
+    seeds: Mapping[str, int] | None = None,
+    latency: pa.Table | None = None,
+) -> EvaluationSummary:
+    """Draw up the tables of plans (N, P, 8, 3) that are scored already, PDM-Closed as one more, and
+    write them.
+    """
     names = (*planners, PDM_CLOSED)
     plans_NP83 = np.concatenate([plans_NP83, scored.pdm_closed_N83[:, None]], axis=1)
-    scores = scores_table(scenes, names, plans_NP83, scored, tags, split, seeds or {}, config.scenes.metric_version)
+    scores = scores_table(
+        scenes, names, plans_NP83, scored, tags, split, seeds or {}, config.scenes.metric_version
+    )
     latency = latency if latency is not None else LATENCY.empty_table()
     result = EvaluationSummary(
-        metric_version=config.scenes.metric_version, split=split, n_expected=len(scenes),
-        n_scored=int(scored.valid_NP.all(axis=1).sum()), n_logs=len(np.unique(scenes.log_id.astype(str))),
-        unscored=_unscored(scenes, names, scored), summary=summary_table(scores, config.interval),
-        differences=differences_table(scores, config.controls, config.interval), latency=latency)
+        metric_version=config.scenes.metric_version,
+        split=split,
+        n_expected=len(scenes),
+        n_scored=int(scored.valid_NP.all(axis=1).sum()),
+        n_logs=len(np.unique(scenes.log_id.astype(str))),
+        unscored=_unscored(scenes, names, scored),
+        summary=summary_table(scores, config.interval),
+        differences=differences_table(scores, config.controls, config.interval),
+        latency=latency,
+    )
     _write(out, result, scores, plans_table(scenes, names, plans_NP83))
     return result
 
 
-def all_plans(scenes: FrameSet, planners: Mapping[str, Planner], config: EvaluationConfig) -> dict[str, np.ndarray]:
-    """The human's plan, every planner's, and those of the sighted planners with blank and with shuffled images.
+def all_plans(
+    scenes: FrameSet, planners: Mapping[str, Planner], config: EvaluationConfig
+) -> dict[str, np.ndarray]:
+    """The human's plan, every planner's, and those of the sighted planners with blank and with
+    shuffled images.
 
     Blank images are black; shuffled ones come from scenes of other logs where there are any.
     """
-    plans = {HUMAN: scenes.future} | {name: planner.plan(scenes) for name, planner in planners.items()}
+    plans = {HUMAN: scenes.future} | {
+        name: planner.plan(scenes) for name, planner in planners.items()
+    }
     sighted = [name for name in config.sight_ablations if name in planners]
     if sighted:
         blank = replace(scenes, images=np.zeros_like(scenes.images))
@@ -152,17 +225,26 @@ def all_plans(scenes: FrameSet, planners: Mapping[str, Planner], config: Evaluat
             plans[name + SHUFFLED] = planners[name].plan(shuffled)
     for name, plan in plans.items():
         if plan.shape != (len(scenes), FUTURE_STEPS, 3):
-            raise ConfigError(f"planner '{name}' returned plans of a wrong shape",
-                              expected=(len(scenes), FUTURE_STEPS, 3),
-                              found=plan.shape, do="return one plan of 8 poses (x, y, heading) a row")
+            raise ConfigError(
+                f"planner '{name}' returned plans of a wrong shape",
+                expected=(len(scenes), FUTURE_STEPS, 3),
+                found=plan.shape,
+                do="return one plan of 8 poses (x, y, heading) a row",
+            )
     return {name: np.asarray(plan, dtype=np.float64) for name, plan in plans.items()}
 
 
 def _thinned(rows: FrameSet, config: EvaluationConfig) -> np.ndarray:
     """Every `stride`-th scene of each log, so that a log's share does not depend on the others'."""
     chosen = scene_rows(rows)
-    return np.concatenate([mine[::config.stride] for log in np.unique(rows.log_id)
-                           if len(mine := chosen[rows.log_id[chosen] == log])] or [chosen])
+    return np.concatenate(
+        [
+            mine[:: config.stride]
+            for log in np.unique(rows.log_id)
+            if len(mine := chosen[rows.log_id[chosen] == log])
+        ]
+        or [chosen]
+    )
 
 
 def _other_logs(log_id: np.ndarray, seed: int) -> np.ndarray:
@@ -187,7 +269,9 @@ def _event_tags(rows: FrameSet, chosen: np.ndarray, horizon_s: float) -> list[li
     return out
 
 
-def _unscored(scenes: FrameSet, names: tuple[str, ...], scored: ScoredPlans) -> tuple[Unscored, ...]:
+def _unscored(
+    scenes: FrameSet, names: tuple[str, ...], scored: ScoredPlans
+) -> tuple[Unscored, ...]:
     out = []
     for row in np.flatnonzero(~scored.valid_NP.all(axis=1)):
         reasons = scored.reason_NP[row]
@@ -195,17 +279,33 @@ def _unscored(scenes: FrameSet, names: tuple[str, ...], scored: ScoredPlans) -> 
         if not scored.valid_NP[row].any() and len({*reasons}) == 1:
             out.append(Unscored(log_id, frame, "", reasons[0]))
         else:
-            out += [Unscored(log_id, frame, names[at], reasons[at]) for at in np.flatnonzero(~scored.valid_NP[row])]
+            out += [
+                Unscored(log_id, frame, names[at], reasons[at])
+                for at in np.flatnonzero(~scored.valid_NP[row])
+            ]
     return tuple(out)
 
 
 def _write(out: Path, result: EvaluationSummary, scores: pa.Table, plans: pa.Table) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in (("scores", scores), ("plans", plans), ("summary", result.summary),
-                        ("differences", result.differences), ("latency", result.latency)):
+    for name, table in (
+        ("scores", scores),
+        ("plans", plans),
+        ("summary", result.summary),
+        ("differences", result.differences),
+        ("latency", result.latency),
+    ):
         write_metrics(out, name, table)
-    head = {key: getattr(result, key) for key in ("metric_version", "split", "n_expected", "n_scored", "n_logs")}
-    tables = {key: [row for row in getattr(result, key).to_pylist() if row.get("subset", "all") == "all"]
-              for key in ("summary", "differences", "latency")}
-    (out / "summary.json").write_text(json.dumps(
-        head | {"unscored": [asdict(item) for item in result.unscored]} | tables, indent=1))
+    head = {
+        key: getattr(result, key)
+        for key in ("metric_version", "split", "n_expected", "n_scored", "n_logs")
+    }
+    tables = {
+        key: [row for row in getattr(result, key).to_pylist() if row.get("subset", "all") == "all"]
+        for key in ("summary", "differences", "latency")
+    }
+    (out / "summary.json").write_text(
+        json.dumps(
+            head | {"unscored": [asdict(item) for item in result.unscored]} | tables, indent=1
+        )
+    )

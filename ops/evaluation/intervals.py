@@ -1,8 +1,9 @@
-"""Means with intervals that treat a log, and not a scene, as the independent sample. Not a test of significance.
+"""Means with intervals that treat a log, and not a scene, as the independent sample. Not a test of
+significance.
 
-Scenes of one log overlap in time and share road and traffic, so resampling scenes would make every interval far too
-narrow. Whole logs are drawn with replacement instead, the same draws for every column, so differences are paired.
-Legend: N scenes, L logs, M columns, B resamples.
+Scenes of one log overlap in time and share road and traffic, so resampling scenes would make every
+interval far too narrow. Whole logs are drawn with replacement instead, the same draws for every
+column, so differences are paired. Legend: N scenes, L logs, M columns, B resamples.
 """
 
 from dataclasses import dataclass
@@ -14,27 +15,32 @@ import numpy as np
 class IntervalConfig:
     """How intervals are drawn."""
 
-    resamples: int = 2000           # bootstrap draws of whole logs
-    confidence: float = 0.95        # probability mass of an interval
-    seed: int = 0                   # of the draws
+    resamples: int = 2000  # bootstrap draws of whole logs
+    confidence: float = 0.95  # probability mass of an interval
+    seed: int = 0  # of the draws
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over scenes and the bounds of its interval over logs; equal bounds with a single log say nothing."""
+    """A mean over scenes and the bounds of its interval over logs; equal bounds with a single log
+    say nothing.
+    """
 
     mean: float
     low: float
     high: float
-    n: int                          # scenes that went into the mean
-    logs: int                       # logs they come from
+    n: int  # scenes that went into the mean
+    logs: int  # logs they come from
 
 
-def intervals(values_NM: np.ndarray, valid_NM: np.ndarray, log_id: np.ndarray,
-              config: IntervalConfig) -> list[Interval | None]:
-    """Mean over the valid scenes of each of M columns with a percentile interval over logs; None without a valid scene.
+def intervals(
+    values_NM: np.ndarray, valid_NM: np.ndarray, log_id: np.ndarray, config: IntervalConfig
+) -> list[Interval | None]:
+    """Mean over the valid scenes of each of M columns with a percentile interval over logs; None
+    without a valid scene.
 
-    A column holds one quantity, or the difference of two planners on the same scene for a paired interval.
+    A column holds one quantity, or the difference of two planners on the same scene for a paired
+    interval.
     """
     logs, log_of_N = np.unique(log_id.astype(str), return_inverse=True)
     values_NM = np.where(valid_NM, values_NM, 0.0)
@@ -42,10 +48,14 @@ def intervals(values_NM: np.ndarray, valid_NM: np.ndarray, log_id: np.ndarray,
     counts_LM = np.zeros_like(sums_LM)
     np.add.at(sums_LM, log_of_N, values_NM)
     np.add.at(counts_LM, log_of_N, valid_NM.astype(np.float64))
-    draws_BL = np.random.default_rng(config.seed).multinomial(
-        len(logs), np.full(len(logs), 1.0 / max(len(logs), 1)), size=config.resamples).astype(np.float64)
+    draws_BL = (
+        np.random.default_rng(config.seed)
+        .multinomial(len(logs), np.full(len(logs), 1.0 / max(len(logs), 1)), size=config.resamples)
+        .astype(np.float64)
+    )
     drawn_BM = draws_BL @ counts_LM
-    # a draw that happens to hold no valid scene of a column is left out of that column's percentiles
+    # a draw that happens to hold no valid scene of a column is left out of that column's
+    # percentiles
     means_BM = np.where(drawn_BM > 0, (draws_BL @ sums_LM) / np.maximum(drawn_BM, 1.0), np.nan)
     tail = 50.0 * (1.0 - config.confidence)
     out: list[Interval | None] = []
@@ -54,6 +64,13 @@ def intervals(values_NM: np.ndarray, valid_NM: np.ndarray, log_id: np.ndarray,
             out.append(None)
             continue
         low, high = np.nanpercentile(means_BM[:, column], [tail, 100.0 - tail])
-        out.append(Interval(float(sums_LM[:, column].sum() / count), float(low), float(high), int(count),
-                            int((counts_LM[:, column] > 0).sum())))
+        out.append(
+            Interval(
+                float(sums_LM[:, column].sum() / count),
+                float(low),
+                float(high),
+                int(count),
+                int((counts_LM[:, column] > 0).sum()),
+            )
+        )
     return out

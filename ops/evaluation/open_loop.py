@@ -1,15 +1,16 @@
-"""nuScenes' open-loop L2 error and collision rate in both conventions in use, each by its name. Not a closed-loop
-score.
+"""nuScenes' open-loop L2 error and collision rate in both conventions in use, each by its name. Not
+a closed-loop score.
 
-Published tables mix two vlm_outputs of "at k seconds" and differ by a factor of nearly two. Both are computed here from
-the same plans:
+Published tables mix two vlm_outputs of "at k seconds" and differ by a factor of nearly two. Both
+are computed here from the same plans:
   at      the error at the pose k s ahead, and a collision of that pose alone (UniAD); poses without a recorded human
           pose are masked out one by one
   upto    the mean over the poses up to and including k s (ST-P3, VAD); only rows whose human future is complete to 3 s
-In both, a pose at which the human's own box touches a recorded box counts in no collision rate, and boxes are oriented
-rectangles, the ego's turned by the planned heading (the public code leaves it unturned). UniAD's public code divides by all
-samples, so that what is masked counts as an error or a collision of zero; here it leaves the sum and the number.
-Legend: N rows, P planners, T = 6 steps of 0.5 s, B boxes.
+In both, a pose at which the human's own box touches a recorded box counts in no collision rate, and
+boxes are oriented rectangles, the ego's turned by the planned heading (the public code leaves it
+unturned). UniAD's public code divides by all samples, so that what is masked counts as an error or
+a collision of zero; here it leaves the sum and the number. Legend: N rows, P planners, T = 6 steps
+of 0.5 s, B boxes.
 """
 
 from dataclasses import dataclass, field
@@ -26,43 +27,59 @@ from storage.dataset import FrameSet
 from storage.metrics_table import ZERO_SHOT_FILE
 from storage.trajectory_table import STEP_S, Category
 
-STEPS = 6                       # 3 s
+STEPS = 6  # 3 s
 HORIZONS_S = (1, 2, 3)
 CONVENTIONS = ("at", "upto")
 
-OPEN_LOOP = pa.schema([
-    pa.field("planner", pa.string(), False),
-    pa.field("convention", pa.string(), False),         # at | upto, see above
-    pa.field("subset", pa.string(), False),             # all | straight | turning
-    pa.field("horizon_s", pa.int8(), False),
-    pa.field("l2_m", pa.float64(), True),
-    pa.field("l2_low_m", pa.float64(), True), pa.field("l2_high_m", pa.float64(), True),
-    pa.field("collision", pa.float64(), True),          # share of poses in 0 ... 1
-    pa.field("collision_low", pa.float64(), True), pa.field("collision_high", pa.float64(), True),
-    pa.field("n_rows", pa.int32(), False),              # rows that went into l2_m
-    pa.field("n_collision", pa.int32(), False),         # rows that went into collision
-    pa.field("n_expected", pa.int32(), False),          # rows of the subset
-])
+OPEN_LOOP = pa.schema(
+    [
+        pa.field("planner", pa.string(), False),
+        pa.field("convention", pa.string(), False),  # at | upto, see above
+        pa.field("subset", pa.string(), False),  # all | straight | turning
+        pa.field("horizon_s", pa.int8(), False),
+        pa.field("l2_m", pa.float64(), True),
+        pa.field("l2_low_m", pa.float64(), True),
+        pa.field("l2_high_m", pa.float64(), True),
+        pa.field("collision", pa.float64(), True),  # share of poses in 0 ... 1
+        pa.field("collision_low", pa.float64(), True),
+        pa.field("collision_high", pa.float64(), True),
+        pa.field("n_rows", pa.int32(), False),  # rows that went into l2_m
+        pa.field("n_collision", pa.int32(), False),  # rows that went into collision
+        pa.field("n_expected", pa.int32(), False),  # rows of the subset
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLoopConfig:
-    """The ego box of nuScenes' vehicle as the public planning code takes it, and what counts as an obstacle."""
+    """The ego box of nuScenes' vehicle as the public planning code takes it, and what counts as an
+    obstacle.
+    """
 
     length_m: float = 4.084
     width_m: float = 1.85
-    center_ahead_m: float = 1.44        # box centre ahead of the rear axle: 0.94 to the lidar, 0.5 from there
+    # box centre ahead of the rear axle: 0.94 to the lidar, 0.5 from there
+    center_ahead_m: float = 1.44
     categories: tuple[int, ...] = (Category.VEHICLE, Category.PEDESTRIAN, Category.BICYCLE)
-    turning_offset_m: float = 2.0       # a row is `turning` if the human is this far sideways after 3 s
-    time_tolerance_s: float = 0.1       # a box belongs to a step if its frame lies this near
+    # a row is `turning` if the human is this far sideways after 3 s
+    turning_offset_m: float = 2.0
+    time_tolerance_s: float = 0.1  # a box belongs to a step if its frame lies this near
     interval: IntervalConfig = field(default_factory=IntervalConfig)
 
 
-def open_loop(rows: FrameSet, plans_NP83: np.ndarray, planners: tuple[str, ...], agents: pa.Table, frames: FrameSet,
-              config: OpenLoopConfig) -> pa.Table:
-    """L2 and collision rate of P plans for each of N rows, one row of OPEN_LOOP a planner, convention, subset, horizon.
+def open_loop(
+    rows: FrameSet,
+    plans_NP83: np.ndarray,
+    planners: tuple[str, ...],
+    agents: pa.Table,
+    frames: FrameSet,
+    config: OpenLoopConfig,
+) -> pa.Table:
+    """L2 and collision rate of P plans for each of N rows, one row of OPEN_LOOP a planner,
+    convention, subset, horizon.
 
-    `agents` is the agents table of the rows' logs and `frames` all frames of these logs (for the times of the boxes).
+    `agents` is the agents table of the rows' logs and `frames` all frames of these logs (for the
+    times of the boxes).
     """
     plans = plans_NP83[:, :, :STEPS].astype(np.float64)
     future = rows.future[:, None, :STEPS].astype(np.float64)
@@ -74,7 +91,11 @@ def open_loop(rows: FrameSet, plans_NP83: np.ndarray, planners: tuple[str, ...],
     turning = np.abs(rows.future[:, STEPS - 1, 1]) >= config.turning_offset_m
     whole = valid_NT.all(axis=1)
     known = valid_NT[:, STEPS - 1]
-    subsets = {"all": np.ones(len(rows), bool), "straight": known & ~turning, "turning": known & turning}
+    subsets = {
+        "all": np.ones(len(rows), bool),
+        "straight": known & ~turning,
+        "turning": known & turning,
+    }
     out = []
     for convention in CONVENTIONS:
         mask_NT = valid_NT if convention == "at" else valid_NT & whole[:, None]
@@ -82,17 +103,31 @@ def open_loop(rows: FrameSet, plans_NP83: np.ndarray, planners: tuple[str, ...],
             last = round(horizon / STEP_S) - 1
             span = slice(last, last + 1) if convention == "at" else slice(0, last + 1)
             l2, l2_valid = _mean_over_steps(l2_NPT[..., span], mask_NT[:, None, span])
-            hit, hit_valid = _mean_over_steps(hit_NPT[..., span].astype(float), (mask_NT & free_NT)[:, None, span])
+            hit, hit_valid = _mean_over_steps(
+                hit_NPT[..., span].astype(float), (mask_NT & free_NT)[:, None, span]
+            )
             for subset, member in subsets.items():
                 keep = member[:, None]
                 l2_mean = intervals(l2, l2_valid & keep, rows.log_id, config.interval)
                 hit_mean = intervals(hit, hit_valid & keep, rows.log_id, config.interval)
                 for planner, a, b in zip(planners, l2_mean, hit_mean, strict=True):
-                    out.append({
-                        "planner": planner, "convention": convention, "subset": subset, "horizon_s": horizon,
-                        "l2_m": a and a.mean, "l2_low_m": a and a.low, "l2_high_m": a and a.high,
-                        "collision": b and b.mean, "collision_low": b and b.low, "collision_high": b and b.high,
-                        "n_rows": a.n if a else 0, "n_collision": b.n if b else 0, "n_expected": int(member.sum())})
+                    out.append(
+                        {
+                            "planner": planner,
+                            "convention": convention,
+                            "subset": subset,
+                            "horizon_s": horizon,
+                            "l2_m": a and a.mean,
+                            "l2_low_m": a and a.low,
+                            "l2_high_m": a and a.high,
+                            "collision": b and b.mean,
+                            "collision_low": b and b.low,
+                            "collision_high": b and b.high,
+                            "n_rows": a.n if a else 0,
+                            "n_collision": b.n if b else 0,
+                            "n_expected": int(member.sum()),
+                        }
+                    )
     return pa.Table.from_pylist(out, OPEN_LOOP)
 
 
@@ -103,16 +138,26 @@ def read_open_loop(folder: Path) -> pa.Table | None:
 
 
 def open_loop_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """One row a planner for people: L2 in metres, collisions in per cent, and n; `@k` is `at` k s, `<=k` is `upto` k s."""
-    found = {(row["planner"], row["convention"], row["horizon_s"]): row for row in table.to_pylist()
-             if row["subset"] == "all"}
+    """One row a planner for people: L2 in metres, collisions in per cent, and n; `@k` is `at` k s,
+    `<=k` is `upto` k s.
+    """
+    found = {
+        (row["planner"], row["convention"], row["horizon_s"]): row
+        for row in table.to_pylist()
+        if row["subset"] == "all"
+    }
     out = []
     for planner in dict.fromkeys(table["planner"].to_pylist()):
         line: dict[str, Any] = {"planner": planner}
         for convention, sign in zip(CONVENTIONS, ("@", "<="), strict=True):
             of = [found[planner, convention, horizon] for horizon in HORIZONS_S]
             line |= {f"L2{sign}{row['horizon_s']}": row["l2_m"] for row in of}
-            line |= {f"col{sign}{row['horizon_s']}": None if row["collision"] is None else 100 * row["collision"] for row in of}
+            line |= {
+                f"col{sign}{row['horizon_s']}": None
+                if row["collision"] is None
+                else 100 * row["collision"]
+                for row in of
+            }
             line[f"n{sign}{HORIZONS_S[-1]}"] = of[-1]["n_rows"]
         out.append(line)
     return out
@@ -125,15 +170,26 @@ def _mean_over_steps(values_NPT: np.ndarray, mask_N1T: np.ndarray) -> tuple[np.n
     return mean_NP, np.broadcast_to(count_N1 > 0, mean_NP.shape)
 
 
-def _collisions(rows: FrameSet, plans_NP63: np.ndarray, agents: pa.Table, frames: FrameSet,
-                config: OpenLoopConfig) -> np.ndarray:
+def _collisions(
+    rows: FrameSet,
+    plans_NP63: np.ndarray,
+    agents: pa.Table,
+    frames: FrameSet,
+    config: OpenLoopConfig,
+) -> np.ndarray:
     """(N, P, 6) bool: the ego box at that pose touches a box recorded at that time."""
     hit_NPT = np.zeros(plans_NP63.shape[:3], bool)
     ego_NPT5 = _ego_boxes_world(rows, plans_NP63, config)
-    kept = agents.filter(pa.array(np.isin(agents["category"].to_numpy(), np.array(config.categories))))
-    box_B5 = np.stack([kept[name].to_numpy() for name in ("x_m", "y_m", "yaw_rad", "length_m", "width_m")], axis=1)
+    kept = agents.filter(
+        pa.array(np.isin(agents["category"].to_numpy(), np.array(config.categories)))
+    )
+    box_B5 = np.stack(
+        [kept[name].to_numpy() for name in ("x_m", "y_m", "yaw_rad", "length_m", "width_m")], axis=1
+    )
     box_log, box_frame = kept["log_id"].to_numpy(), kept["frame_index"].to_numpy()
-    wanted_NT = rows.timestamp_us[:, None] + (np.arange(1, STEPS + 1) * STEP_S * 1e6).astype(np.int64)
+    wanted_NT = rows.timestamp_us[:, None] + (np.arange(1, STEPS + 1) * STEP_S * 1e6).astype(
+        np.int64
+    )
     for log in np.unique(rows.log_id):
         mine = np.flatnonzero(rows.log_id == log)
         time_us = frames.timestamp_us[frames.log_id == log]
@@ -153,6 +209,12 @@ def _ego_boxes_world(rows: FrameSet, plans_NPT3: np.ndarray, config: OpenLoopCon
     ahead = config.center_ahead_m
     local_x = plans_NPT3[..., 0] + ahead * np.cos(plans_NPT3[..., 2])
     local_y = plans_NPT3[..., 1] + ahead * np.sin(plans_NPT3[..., 2])
-    box = [x + local_x * np.cos(yaw) - local_y * np.sin(yaw), y + local_x * np.sin(yaw) + local_y * np.cos(yaw),
-           plans_NPT3[..., 2] + yaw]
-    return np.stack([*box, np.full_like(local_x, config.length_m), np.full_like(local_x, config.width_m)], axis=-1)
+    box = [
+        x + local_x * np.cos(yaw) - local_y * np.sin(yaw),
+        y + local_x * np.sin(yaw) + local_y * np.cos(yaw),
+        plans_NPT3[..., 2] + yaw,
+    ]
+    return np.stack(
+        [*box, np.full_like(local_x, config.length_m), np.full_like(local_x, config.width_m)],
+        axis=-1,
+    )

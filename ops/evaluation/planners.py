@@ -9,18 +9,29 @@ from ops.student.predict import Student, StudentPlanner
 from ops.vla.planner import open_vla
 from storage.errors import unknown_name
 
-PLANNERS = ("stopped", "constant_velocity", "constant_turn_rate", "ego_status_mlp", "planner_alone",
-            "student_no_teacher", "vla", "student")
+PLANNERS = (
+    "stopped",
+    "constant_velocity",
+    "constant_turn_rate",
+    "ego_status_mlp",
+    "planner_alone",
+    "student_no_teacher",
+    "vla",
+    "student",
+)
 
 
 def open_planner(name: str, vla: Path, student: Path, *, runtime: str = "onnx") -> Planner:
     """One planner of the artefacts `vla` and `student`, on the CPU; `runtime` is the student's.
 
-    Raises ConfigError for a name that does not exist and ArtifactError for an artefact that is missing or of another
-    version.
+    Raises ConfigError for a name that does not exist and ArtifactError for an artefact that is
+    missing or of another version.
     """
-    rules = {"stopped": baselines.stopped, "constant_velocity": baselines.constant_velocity,
-             "constant_turn_rate": baselines.constant_turn_rate}
+    rules = {
+        "stopped": baselines.stopped,
+        "constant_velocity": baselines.constant_velocity,
+        "constant_turn_rate": baselines.constant_turn_rate,
+    }
     if name not in PLANNERS:
         raise unknown_name("planner", name, PLANNERS)
     if name in rules:
@@ -33,11 +44,16 @@ def open_planner(name: str, vla: Path, student: Path, *, runtime: str = "onnx") 
         return AlonePlanner(model, count_parameters(model))
     if name == "vla":
         return open_vla(vla)
-    made = Student.from_pretrained(student, runtime=runtime) if name == "student" else Student.from_pretrained(
-        student / "no_teacher", runtime="torch")
+    made = (
+        Student.from_pretrained(student, runtime=runtime)
+        if name == "student"
+        else Student.from_pretrained(student / "no_teacher", runtime="torch")
+    )
     return StudentPlanner(made, made.parameters)
 
 
-def open_planners(vla: Path, student: Path, names: tuple[str, ...] = PLANNERS) -> dict[str, Planner]:
+def open_planners(
+    vla: Path, student: Path, names: tuple[str, ...] = PLANNERS
+) -> dict[str, Planner]:
     """Planners by name; see open_planner."""
     return {name: open_planner(name, vla, student) for name in names}

@@ -1,5 +1,5 @@
-"""From one row a scene and planner to means with intervals: each planner, each kind of scene, each paired difference.
-Not the scoring itself.
+"""From one row a scene and planner to means with intervals: each planner, each kind of scene, each
+paired difference. Not the scoring itself.
 
 Legend: N scenes, P planners.
 """
@@ -21,14 +21,19 @@ class ScoreCube:
     """A scores table by scene and planner."""
 
     planners: tuple[str, ...]
-    log_id: np.ndarray                  # (N,) object
-    frame_index: np.ndarray             # (N,)
-    subsets: dict[str, np.ndarray]      # name -> (N,) bool: all, rare, ordinary, tag:<name>
-    table: pa.Table                     # sorted by scene, then by planner in the order above
+    log_id: np.ndarray  # (N,) object
+    frame_index: np.ndarray  # (N,)
+    subsets: dict[str, np.ndarray]  # name -> (N,) bool: all, rare, ordinary, tag:<name>
+    table: pa.Table  # sorted by scene, then by planner in the order above
 
     def measure(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Values (N, P) and where they are known (N, P); unknown values are zero."""
-        values = self.table[name].to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, len(self.planners))
+        values = (
+            self.table[name]
+            .to_numpy(zero_copy_only=False)
+            .astype(np.float64)
+            .reshape(-1, len(self.planners))
+        )
         known = np.isfinite(values)
         return np.where(known, values, 0.0), known
 
@@ -37,8 +42,12 @@ def score_cube(scores: pa.Table) -> ScoreCube:
     """Arrange a scores table by scene and planner; every scene must hold every planner once."""
     planners = tuple(dict.fromkeys(scores["planner"].to_pylist()))
     rank = {name: at for at, name in enumerate(planners)}
-    table = scores.append_column("rank", pa.array([rank[name] for name in scores["planner"].to_pylist()], pa.int32()))
-    table = table.sort_by([("log_id", "ascending"), ("frame_index", "ascending"), ("rank", "ascending")])
+    table = scores.append_column(
+        "rank", pa.array([rank[name] for name in scores["planner"].to_pylist()], pa.int32())
+    )
+    table = table.sort_by(
+        [("log_id", "ascending"), ("frame_index", "ascending"), ("rank", "ascending")]
+    )
     assert len(table) % len(planners) == 0, "a scene misses a planner"
     ranks = table["rank"].to_numpy().reshape(-1, len(planners))
     assert (ranks == np.arange(len(planners))).all(), "a planner stands twice"
@@ -46,29 +55,49 @@ def score_cube(scores: pa.Table) -> ScoreCube:
     tags = table["tags"].take(pa.array(first)).to_pylist()
     rare = np.array([bool(items) for items in tags], bool)
     subsets = {"all": np.ones(len(first), bool), "rare": rare, "ordinary": ~rare}
-    subsets |= {f"tag:{tag}": np.array([tag in items for items in tags])
-                for tag in sorted({t for items in tags for t in items})}
-    return ScoreCube(planners, table["log_id"].to_numpy()[first], table["frame_index"].to_numpy()[first], subsets,
-                     table)
+    subsets |= {
+        f"tag:{tag}": np.array([tag in items for items in tags])
+        for tag in sorted({t for items in tags for t in items})
+    }
+    return ScoreCube(
+        planners,
+        table["log_id"].to_numpy()[first],
+        table["frame_index"].to_numpy()[first],
+        subsets,
+        table,
+    )
 
 
 def summary_table(scores: pa.Table, config: IntervalConfig) -> pa.Table:
-    """Mean and interval over logs of every measure for each planner and subset (storage.metrics_table.SUMMARY)."""
+    """Mean and interval over logs of every measure for each planner and subset
+    (storage.metrics_table.SUMMARY).
+    """
     cube = score_cube(scores)
     out = []
     for measure in MEASURES:
         values, known = cube.measure(measure)
         for subset, member in cube.subsets.items():
             found = intervals(values, known & member[:, None], cube.log_id, config)
-            out += [{"planner": planner, "subset": subset, "measure": measure, "n_expected": int(member.sum()),
-                     **_fields(item)}
-                    for planner, item in zip(cube.planners, found, strict=True) if item is not None]
+            out += [
+                {
+                    "planner": planner,
+                    "subset": subset,
+                    "measure": measure,
+                    "n_expected": int(member.sum()),
+                    **_fields(item),
+                }
+                for planner, item in zip(cube.planners, found, strict=True)
+                if item is not None
+            ]
     return pa.Table.from_pylist(out, SUMMARY)
 
 
-def differences_table(scores: pa.Table, pairs: Sequence[tuple[str, str]], config: IntervalConfig) -> pa.Table:
-    """Planner minus control on the scenes where both are known, all and rare ones (DIFFERENCES); absent pairs have no
-    row."""
+def differences_table(
+    scores: pa.Table, pairs: Sequence[tuple[str, str]], config: IntervalConfig
+) -> pa.Table:
+    """Planner minus control on the scenes where both are known, all and rare ones (DIFFERENCES);
+    absent pairs have no row.
+    """
     cube = score_cube(scores)
     present = [pair for pair in pairs if set(pair) <= set(cube.planners)]
     first, second = ([cube.planners.index(pair[side]) for pair in present] for side in (0, 1))
@@ -78,20 +107,41 @@ def differences_table(scores: pa.Table, pairs: Sequence[tuple[str, str]], config
         for subset in ("all", "rare", "ordinary"):
             both = known[:, first] & known[:, second] & cube.subsets[subset][:, None]
             found = intervals(values[:, first] - values[:, second], both, cube.log_id, config)
-            out += [{"planner": pair[0], "control": pair[1], "subset": subset, "measure": measure, **_fields(item)}
-                    for pair, item in zip(present, found, strict=True) if item is not None]
+            out += [
+                {
+                    "planner": pair[0],
+                    "control": pair[1],
+                    "subset": subset,
+                    "measure": measure,
+                    **_fields(item),
+                }
+                for pair, item in zip(present, found, strict=True)
+                if item is not None
+            ]
     return pa.Table.from_pylist(out, DIFFERENCES)
 
 
 def find(table: pa.Table, **where: str) -> Interval | None:
-    """The one row of a summary or differences table with these values as an Interval; None if there is none."""
+    """The one row of a summary or differences table with these values as an Interval; None if there
+    is none.
+    """
     mask = np.ones(len(table), bool)
     for name, value in where.items():
         mask &= table[name].to_numpy(zero_copy_only=False) == value
     rows = table.filter(pa.array(mask)).to_pylist()
     assert len(rows) <= 1, f"{len(rows)} rows for {where}"
-    return Interval(*(rows[0][name] for name in ("mean", "low", "high", "n_scored", "logs"))) if rows else None
+    return (
+        Interval(*(rows[0][name] for name in ("mean", "low", "high", "n_scored", "logs")))
+        if rows
+        else None
+    )
 
 
 def _fields(item: Interval) -> dict[str, float | int]:
-    return {"mean": item.mean, "low": item.low, "high": item.high, "n_scored": item.n, "logs": item.logs}
+    return {
+        "mean": item.mean,
+        "low": item.low,
+        "high": item.high,
+        "n_scored": item.n,
+        "logs": item.logs,
+    }

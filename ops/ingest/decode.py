@@ -17,11 +17,13 @@ from storage.sources.images import read_image
 class FrameConfig:
     """What of a log's video is stored."""
 
-    cameras: tuple[str, ...] = ()       # names; empty: the front camera only
-    max_width: int | None = None        # pixels; wider images are shrunk by area; None: as recorded
-    moving_mps: float = 1.0             # above this ego speed two equal images in a row mean a frozen camera
-    black_below: float = 8.0            # mean brightness (0..255) under which an image counts as black
-    max_gap_factor: float = 1.5         # a spacing above this multiple of the median spacing counts as a gap
+    cameras: tuple[str, ...] = ()  # names; empty: the front camera only
+    max_width: int | None = None  # pixels; wider images are shrunk by area; None: as recorded
+    moving_mps: float = 1.0  # above this ego speed two equal images in a row mean a frozen camera
+    black_below: float = 8.0  # mean brightness (0..255) under which an image counts as black
+    max_gap_factor: float = (
+        1.5  # a spacing above this multiple of the median spacing counts as a gap
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,32 +31,38 @@ class DecodeSummary:
     """What was decoded, for the log's metadata."""
 
     log_id: str
-    frames: int                         # of the front camera
+    frames: int  # of the front camera
     cameras: tuple[str, ...]
-    width: int                          # of the front camera as stored
+    width: int  # of the front camera as stored
     height: int
-    mean_hz: float                      # frames of the front camera per second; 0 for a single frame
+    mean_hz: float  # frames of the front camera per second; 0 for a single frame
     stored_bytes: int
-    black: int                          # images darker than black_below, all cameras
-    frozen: int                         # images equal to the one before while the ego moved, all cameras
-    gaps: int                           # spacings of the front camera longer than max_gap_factor times the median
-    notes: tuple[str, ...]              # what was put right
+    black: int  # images darker than black_below, all cameras
+    frozen: int  # images equal to the one before while the ego moved, all cameras
+    gaps: int  # spacings of the front camera longer than max_gap_factor times the median
+    notes: tuple[str, ...]  # what was put right
 
 
 def decode(log: RawLog, out: Path, config: FrameConfig) -> DecodeSummary:
     """Write the frame store of `log` under `out`.
 
-    Raises SourceError for a damaged image, one of another size than its camera's first, or time that goes back.
+    Raises SourceError for a damaged image, one of another size than its camera's first, or time
+    that goes back.
     """
     signals = log.signals()
-    speed_mps = dict(zip(signals.frame_index.tolist(), np.hypot(*signals.velocity_ego.T).tolist(), strict=True))
+    speed_mps = dict(
+        zip(signals.frame_index.tolist(), np.hypot(*signals.velocity_ego.T).tolist(), strict=True)
+    )
     notes = list(signals.notes)
     known = {camera.name: camera for camera in log.cameras()}
     names = config.cameras or log.capabilities.cameras[:1]
     absent = [name for name in names if name not in known]
     if absent:
-        raise ConfigError(f"log {log.log_id} has no camera {', '.join(absent)}", expected=", ".join(known),
-                          do="change FrameConfig.cameras")
+        raise ConfigError(
+            f"log {log.log_id} has no camera {', '.join(absent)}",
+            expected=", ".join(known),
+            do="change FrameConfig.cameras",
+        )
     frames = [_camera_frames(log, known[name], config, speed_mps, notes) for name in names]
     write_frames(out, log.log_id, frames, notes)
     return summarize(out, config)
@@ -66,68 +74,109 @@ def summarize(folder: Path, config: FrameConfig) -> DecodeSummary:
     front = info.cameras[0]
     span_s = float(front.timestamp_us[-1] - front.timestamp_us[0]) * 1e-6
     return DecodeSummary(
-        info.log_id, len(front.frame_index), tuple(item.camera.name for item in info.cameras), front.camera.width,
-        front.camera.height, (len(front.frame_index) - 1) / span_s if span_s else 0.0,
+        info.log_id,
+        len(front.frame_index),
+        tuple(item.camera.name for item in info.cameras),
+        front.camera.width,
+        front.camera.height,
+        (len(front.frame_index) - 1) / span_s if span_s else 0.0,
         sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         sum(int((item.brightness < config.black_below).sum()) for item in info.cameras),
-        sum(int(item.frozen.sum()) for item in info.cameras), len(gaps(info, config)), info.notes)
+        sum(int(item.frozen.sum()) for item in info.cameras),
+        len(gaps(info, config)),
+        info.notes,
+    )
 
 
 def gaps(info: FrameInfo, config: FrameConfig) -> np.ndarray:
     """frame_index of each front image that follows a gap in time."""
     front = info.cameras[0]
     step_us = np.diff(front.timestamp_us)
-    return front.frame_index[1:][step_us > config.max_gap_factor * np.median(step_us)] if len(step_us) else step_us
+    return (
+        front.frame_index[1:][step_us > config.max_gap_factor * np.median(step_us)]
+        if len(step_us)
+        else step_us
+    )
 
 
-def _camera_frames(log: RawLog, camera: Camera, config: FrameConfig, speed_mps: dict[int, float],
-                   notes: list[str]) -> CameraFrames:
+def _camera_frames(
+    log: RawLog, camera: Camera, config: FrameConfig, speed_mps: dict[int, float], notes: list[str]
+) -> CameraFrames:
     images = list(log.images(camera.name))
     if not images:
-        raise SourceError("a camera has no image", where=f"log {log.log_id}, camera {camera.name}",
-                          expected="at least one image with a pose", found="none",
-                          do="remove it from FrameConfig.cameras or add its images")
+        raise SourceError(
+            "a camera has no image",
+            where=f"log {log.log_id}, camera {camera.name}",
+            expected="at least one image with a pose",
+            found="none",
+            do="remove it from FrameConfig.cameras or add its images",
+        )
     time_us = np.array([image.timestamp_us for image in images], dtype=np.int64)
     if (np.diff(time_us) <= 0).any():
         row = int(np.flatnonzero(np.diff(time_us) <= 0)[0]) + 1
-        raise SourceError("image time stamps go back or stand still",
-                          where=f"log {log.log_id}, camera {camera.name}, frame {images[row].frame_index}",
-                          expected=f"above {time_us[row - 1]} us", found=f"{time_us[row]} us",
-                          do="correct or leave out this log; it is read again when its bytes change")
+        raise SourceError(
+            "image time stamps go back or stand still",
+            where=f"log {log.log_id}, camera {camera.name}, frame {images[row].frame_index}",
+            expected=f"above {time_us[row - 1]} us",
+            found=f"{time_us[row]} us",
+            do="correct or leave out this log; it is read again when its bytes change",
+        )
     stored = _stored_camera(camera, config)
     if camera.width % 2 or camera.height % 2:
-        notes.append(f"{camera.name}: odd image size {camera.width}x{camera.height} cut to "
-                     f"{camera.width - camera.width % 2}x{camera.height - camera.height % 2}, the calibration with it")
-    return CameraFrames(stored, np.array([image.frame_index for image in images], dtype=np.int32), time_us,
-                        _decoded(log, images, camera, stored),
-                        np.array([speed_mps.get(image.frame_index, 0.0) > config.moving_mps for image in images]))
+        notes.append(
+            f"{camera.name}: odd image size {camera.width}x{camera.height} cut to "
+            f"{camera.width - camera.width % 2}x{camera.height - camera.height % 2}, the calibration with it"
+        )
+    return CameraFrames(
+        stored,
+        np.array([image.frame_index for image in images], dtype=np.int32),
+        time_us,
+        _decoded(log, images, camera, stored),
+        np.array([speed_mps.get(image.frame_index, 0.0) > config.moving_mps for image in images]),
+    )
 
 
 def _stored_camera(camera: Camera, config: FrameConfig) -> Camera:
-    """Calibration of the stored images: even sides (a row of sky and a column fall away), at most max_width wide."""
-    top, width, height = camera.height % 2, camera.width - camera.width % 2, camera.height - camera.height % 2
+    """Calibration of the stored images: even sides (a row of sky and a column fall away), at most
+    max_width wide.
+    """
+    top, width, height = (
+        camera.height % 2,
+        camera.width - camera.width % 2,
+        camera.height - camera.height % 2,
+    )
     intrinsics = camera.intrinsics.copy()
     intrinsics[1, 2] -= top
     even = replace(camera, width=width, height=height, intrinsics=intrinsics)
     if config.max_width is None or width <= config.max_width:
         return even
     small_w, small_h = config.max_width, 2 * round(height * config.max_width / width / 2)
-    scale = np.array([[small_w / width, 0.0, 0.5 * small_w / width - 0.5],
-                      [0.0, small_h / height, 0.5 * small_h / height - 0.5], [0.0, 0.0, 1.0]])
+    scale = np.array(
+        [
+            [small_w / width, 0.0, 0.5 * small_w / width - 0.5],
+            [0.0, small_h / height, 0.5 * small_h / height - 0.5],
+            [0.0, 0.0, 1.0],
+        ]
+    )
     return replace(even, width=small_w, height=small_h, intrinsics=scale @ even.intrinsics)
 
 
-def _decoded(log: RawLog, images: list[RawImage], camera: Camera, stored: Camera) -> Iterator[np.ndarray]:
+def _decoded(
+    log: RawLog, images: list[RawImage], camera: Camera, stored: Camera
+) -> Iterator[np.ndarray]:
     import cv2
 
     for image in images:
         pixels = read_image(image.file, f"log {log.log_id}, frame {image.frame_index}")
         if pixels.shape != (camera.height, camera.width, 3):
-            raise SourceError("an image has another size than the first of its camera",
-                              where=f"log {log.log_id}, frame {image.frame_index}, file {image.file}",
-                              expected=f"{camera.width}x{camera.height}", found=f"{pixels.shape[1]}x{pixels.shape[0]}",
-                              do="correct or leave out this log; it is read again when its bytes change")
-        pixels = pixels[camera.height % 2:, :camera.width - camera.width % 2]
+            raise SourceError(
+                "an image has another size than the first of its camera",
+                where=f"log {log.log_id}, frame {image.frame_index}, file {image.file}",
+                expected=f"{camera.width}x{camera.height}",
+                found=f"{pixels.shape[1]}x{pixels.shape[0]}",
+                do="correct or leave out this log; it is read again when its bytes change",
+            )
+        pixels = pixels[camera.height % 2 :, : camera.width - camera.width % 2]
         if pixels.shape[1] != stored.width:
             pixels = cv2.resize(pixels, (stored.width, stored.height), interpolation=cv2.INTER_AREA)
         yield pixels

@@ -1,4 +1,5 @@
-"""One piece of work for each of many logs, in a few processes; a log that fails is returned with its error.
+"""One piece of work for each of many logs, in a few processes; a log that fails is returned with
+its error.
 
 Not the work itself and not the decision what to do with a failure.
 """
@@ -28,7 +29,9 @@ class LogWork:
 
 @dataclass(frozen=True, slots=True)
 class LogOutcome:
-    """What came of it: `result` is what the verb returned, or None with the `error` that the log raised."""
+    """What came of it: `result` is what the verb returned, or None with the `error` that the log
+    raised.
+    """
 
     log_id: str
     result: Any = None
@@ -36,9 +39,11 @@ class LogOutcome:
 
 
 def each_log(works: Sequence[LogWork], processes: int = 2) -> Iterator[LogOutcome]:
-    """Do every piece of work and yield outcomes as they come; with few logs or one process, in this process.
+    """Do every piece of work and yield outcomes as they come; with few logs or one process, in this
+    process.
 
-    A SourceError belongs to its log and names it; any other error is a mistake of ours and is raised.
+    A SourceError belongs to its log and names it; any other error is a mistake of ours and is
+    raised.
     """
     if processes <= 1 or len(works) <= 2:
         yield from map(_do, works)
@@ -52,9 +57,18 @@ def each_log(works: Sequence[LogWork], processes: int = 2) -> Iterator[LogOutcom
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def make_from_raw_log(verb: Callable[[Any, Path, Any], Any], source: str, raw: Path, log_id: str, config: Any,
-                      path: Path, lineage: Lineage) -> Any:
-    """Make the artefact `path` of one log with `verb(log, out, config)`; the record it returns is kept in it."""
+def make_from_raw_log(
+    verb: Callable[[Any, Path, Any], Any],
+    source: str,
+    raw: Path,
+    log_id: str,
+    config: Any,
+    path: Path,
+    lineage: Lineage,
+) -> Any:
+    """Make the artefact `path` of one log with `verb(log, out, config)`; the record it returns is
+    kept in it.
+    """
     log = open_source(source, raw).open(log_id)
     with write_artifact(path, lineage) as out:
         summary = verb(log, out, config)

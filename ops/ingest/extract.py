@@ -1,4 +1,5 @@
-"""Turns the signals of one raw log into its tables: trajectories, agents, lights, map. Not images, not codes.
+"""Turns the signals of one raw log into its tables: trajectories, agents, lights, map. Not images,
+not codes.
 
 Legend: T rows of the log, K steps of history or future. Poses are (x, y, heading).
 """
@@ -19,10 +20,12 @@ from storage.trajectory_table import FUTURE_STEPS, HISTORY_STEPS, STEP_S, TABLES
 class ExtractConfig:
     """What a row needs to be usable, and how far the map reaches."""
 
-    map_margin_m: float = 150.0         # map objects farther than this from the log's path are left out
-    max_gap_s: float = 1.1              # no pose is interpolated between frames farther apart than this
-    edge_tolerance_s: float = 0.02      # a step this far outside the log still counts (time stamps jitter)
-    min_span_s: float = 5.5             # one window: 1.5 s of history and 4 s of future
+    map_margin_m: float = 150.0  # map objects farther than this from the log's path are left out
+    max_gap_s: float = 1.1  # no pose is interpolated between frames farther apart than this
+    edge_tolerance_s: float = (
+        0.02  # a step this far outside the log still counts (time stamps jitter)
+    )
+    min_span_s: float = 5.5  # one window: 1.5 s of history and 4 s of future
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,46 +35,71 @@ class ExtractSummary:
     log_id: str
     rows: int
     span_s: float
-    path_m: float                       # length of the driven path
+    path_m: float  # length of the driven path
     max_speed_mps: float
-    full_history: int                   # rows with all 4 steps of history
-    full_future: int                    # rows with all 8 steps of future
-    agents: int                         # rows of the agents table
+    full_history: int  # rows with all 4 steps of history
+    full_future: int  # rows with all 8 steps of future
+    agents: int  # rows of the agents table
     map_objects: int
-    red_lights: int                     # rows of the lights table that are red
+    red_lights: int  # rows of the lights table that are red
     notes: tuple[str, ...]
 
 
 def extract(log: RawLog, out: Path, config: ExtractConfig) -> ExtractSummary:
     """Write the four tables of `log` under `out`.
 
-    Raises SourceError for a log shorter than one window, and what the reader raises for unsound signals.
+    Raises SourceError for a log shorter than one window, and what the reader raises for unsound
+    signals.
     """
     signals = log.signals()
     time_s = (signals.timestamp_us - signals.timestamp_us[0]) * 1e-6
     if time_s[-1] < config.min_span_s - config.edge_tolerance_s:
-        raise SourceError("the log is shorter than one window", where=f"log {log.log_id}",
-                          expected=f"at least {config.min_span_s} s", found=f"{time_s[-1]:.2f} s, {len(time_s)} frames",
-                          do="join it with its neighbours, or leave it out")
+        raise SourceError(
+            "the log is shorter than one window",
+            where=f"log {log.log_id}",
+            expected=f"at least {config.min_span_s} s",
+            found=f"{time_s[-1]:.2f} s, {len(time_s)} frames",
+            do="join it with its neighbours, or leave it out",
+        )
     trajectories = _trajectories(log, signals, config)
     objects = near_path(log.map_objects(), signals.pose_world[:, :2], config.map_margin_m)
-    tables = {"trajectories": trajectories, "agents": _agents(log), "lights": _lights(log),
-              "map": _map(objects, log.location)}
+    tables = {
+        "trajectories": trajectories,
+        "agents": _agents(log),
+        "lights": _lights(log),
+        "map": _map(objects, log.location),
+    }
     out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         write_table(table, out / f"{name}.parquet", TABLES[name])
     return ExtractSummary(
-        log.log_id, len(time_s), float(time_s[-1]),
+        log.log_id,
+        len(time_s),
+        float(time_s[-1]),
         float(np.hypot(*np.diff(signals.pose_world[:, :2], axis=0).T).sum()),
-        float(np.hypot(*signals.velocity_ego.T).max()), _full(trajectories, "history"), _full(trajectories, "future"),
-        len(tables["agents"]), len(objects), int(np.sum(tables["lights"]["is_red"].to_numpy())), signals.notes)
+        float(np.hypot(*signals.velocity_ego.T).max()),
+        _full(trajectories, "history"),
+        _full(trajectories, "future"),
+        len(tables["agents"]),
+        len(objects),
+        int(np.sum(tables["lights"]["is_red"].to_numpy())),
+        signals.notes,
+    )
 
 
-def poses_at(time_s: np.ndarray, pose_world: np.ndarray, query_s: np.ndarray, *, max_gap_s: float,
-             tolerance_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (..., 3) at the times `query_s` (...), linear between frames, and whether each lies in the log.
+def poses_at(
+    time_s: np.ndarray,
+    pose_world: np.ndarray,
+    query_s: np.ndarray,
+    *,
+    max_gap_s: float,
+    tolerance_s: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (..., 3) at the times `query_s` (...), linear between frames, and whether each lies in
+    the log.
 
-    Headings are interpolated the short way round. A step between two frames more than `max_gap_s` apart is not valid.
+    Headings are interpolated the short way round. A step between two frames more than `max_gap_s`
+    apart is not valid.
     """
     left = np.clip(np.searchsorted(time_s, query_s, side="right") - 1, 0, len(time_s) - 2)
     step_s = time_s[left + 1] - time_s[left]
@@ -92,7 +120,9 @@ def to_ego(pose_world: np.ndarray, others_world: np.ndarray) -> np.ndarray:
 
 
 def yaw_rate_of(time_s: np.ndarray, yaw_rad: np.ndarray, max_gap_s: float) -> np.ndarray:
-    """Yaw rate (T,) in rad/s: mean slope to the frames before and after, weighted by time; 0 where both are too far."""
+    """Yaw rate (T,) in rad/s: mean slope to the frames before and after, weighted by time; 0 where
+    both are too far.
+    """
     step_s, turn = np.diff(time_s), np.diff(np.unwrap(yaw_rad))
     step_s, turn = np.where(step_s <= max_gap_s, (step_s, turn), 0.0)
     near_s = np.append(0.0, step_s) + np.append(step_s, 0.0)
@@ -100,7 +130,9 @@ def yaw_rate_of(time_s: np.ndarray, yaw_rad: np.ndarray, max_gap_s: float) -> np
 
 
 def near_path(objects: list[MapObject], path_xy: np.ndarray, margin_m: float) -> list[MapObject]:
-    """Map objects whose polygon (or centre line, without a polygon) comes within `margin_m` of the path."""
+    """Map objects whose polygon (or centre line, without a polygon) comes within `margin_m` of the
+    path.
+    """
     import shapely
 
     if not objects:
@@ -108,8 +140,10 @@ def near_path(objects: list[MapObject], path_xy: np.ndarray, margin_m: float) ->
     shapes = np.full(len(objects), None, dtype=object)
     areas = np.array([len(item.polygon_xy) > 2 for item in objects])
     lines = np.array([len(item.baseline_xyyaw) > 1 for item in objects]) & ~areas
-    for rows, make, line_of in ((areas, shapely.linearrings, lambda item: item.polygon_xy),
-                                (lines, shapely.linestrings, lambda item: item.baseline_xyyaw[:, :2])):
+    for rows, make, line_of in (
+        (areas, shapely.linearrings, lambda item: item.polygon_xy),
+        (lines, shapely.linestrings, lambda item: item.baseline_xyyaw[:, :2]),
+    ):
         if rows.any():
             parts = [line_of(objects[row]) for row in np.flatnonzero(rows)]
             owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -123,24 +157,47 @@ def near_path(objects: list[MapObject], path_xy: np.ndarray, margin_m: float) ->
 def _trajectories(log: RawLog, signals: Signals, config: ExtractConfig) -> pa.Table:
     rows = len(signals.frame_index)
     time_s = (signals.timestamp_us - signals.timestamp_us[0]) * 1e-6
-    offsets = {"history": STEP_S * np.arange(-HISTORY_STEPS, 0), "future": STEP_S * np.arange(1, FUTURE_STEPS + 1)}
+    offsets = {
+        "history": STEP_S * np.arange(-HISTORY_STEPS, 0),
+        "future": STEP_S * np.arange(1, FUTURE_STEPS + 1),
+    }
     steps = {}
     for name, offset_s in offsets.items():
-        poses, valid = poses_at(time_s, signals.pose_world, time_s[:, None] + offset_s, max_gap_s=config.max_gap_s,
-                                tolerance_s=config.edge_tolerance_s)
-        local = np.where(valid[..., None], to_ego(signals.pose_world, poses), 0.0).astype(np.float32)
+        poses, valid = poses_at(
+            time_s,
+            signals.pose_world,
+            time_s[:, None] + offset_s,
+            max_gap_s=config.max_gap_s,
+            tolerance_s=config.edge_tolerance_s,
+        )
+        local = np.where(valid[..., None], to_ego(signals.pose_world, poses), 0.0).astype(
+            np.float32
+        )
         steps[f"{name}_xyyaw"] = _fixed(local.reshape(rows, -1))
         steps[f"{name}_valid"] = _fixed(valid)
-    return pa.table({
-        "log_id": [log.log_id] * rows, "frame_index": signals.frame_index, "timestamp_us": signals.timestamp_us,
-        "split": [log.split] * rows, "location": [log.location] * rows,
-        "x_m": signals.pose_world[:, 0], "y_m": signals.pose_world[:, 1], "yaw_rad": wrapped(signals.pose_world[:, 2]),
-        "vx_mps": signals.velocity_ego[:, 0], "vy_mps": signals.velocity_ego[:, 1],
-        "ax_mps2": signals.acceleration_ego[:, 0], "ay_mps2": signals.acceleration_ego[:, 1],
-        "yaw_rate_radps": yaw_rate_of(time_s, signals.pose_world[:, 2], config.max_gap_s),
-        "command": signals.command, "has_image": signals.has_image, **steps,
-        "route_roadblock_ids": pa.array(signals.route_roadblock_ids, pa.list_(pa.string())),
-        "tags": pa.array(signals.tags, pa.list_(pa.string()))}, schema=TABLES["trajectories"])
+    return pa.table(
+        {
+            "log_id": [log.log_id] * rows,
+            "frame_index": signals.frame_index,
+            "timestamp_us": signals.timestamp_us,
+            "split": [log.split] * rows,
+            "location": [log.location] * rows,
+            "x_m": signals.pose_world[:, 0],
+            "y_m": signals.pose_world[:, 1],
+            "yaw_rad": wrapped(signals.pose_world[:, 2]),
+            "vx_mps": signals.velocity_ego[:, 0],
+            "vy_mps": signals.velocity_ego[:, 1],
+            "ax_mps2": signals.acceleration_ego[:, 0],
+            "ay_mps2": signals.acceleration_ego[:, 1],
+            "yaw_rate_radps": yaw_rate_of(time_s, signals.pose_world[:, 2], config.max_gap_s),
+            "command": signals.command,
+            "has_image": signals.has_image,
+            **steps,
+            "route_roadblock_ids": pa.array(signals.route_roadblock_ids, pa.list_(pa.string())),
+            "tags": pa.array(signals.tags, pa.list_(pa.string())),
+        },
+        schema=TABLES["trajectories"],
+    )
 
 
 def _agents(log: RawLog) -> pa.Table:
@@ -148,30 +205,56 @@ def _agents(log: RawLog) -> pa.Table:
     x, y, z = agents.center_world.reshape(-1, 3).T
     vx, vy = agents.velocity_world.reshape(-1, 2).T
     length, width, height = agents.size_lwh.reshape(-1, 3).T
-    return pa.table({
-        "log_id": [log.log_id] * len(x), "frame_index": agents.frame_index, "track_token": agents.track_token.tolist(),
-        "category": agents.category, "x_m": x, "y_m": y, "z_m": z, "yaw_rad": wrapped(agents.yaw_rad), "vx_mps": vx,
-        "vy_mps": vy, "length_m": length, "width_m": width, "height_m": height}, schema=TABLES["agents"])
+    return pa.table(
+        {
+            "log_id": [log.log_id] * len(x),
+            "frame_index": agents.frame_index,
+            "track_token": agents.track_token.tolist(),
+            "category": agents.category,
+            "x_m": x,
+            "y_m": y,
+            "z_m": z,
+            "yaw_rad": wrapped(agents.yaw_rad),
+            "vx_mps": vx,
+            "vy_mps": vy,
+            "length_m": length,
+            "width_m": width,
+            "height_m": height,
+        },
+        schema=TABLES["agents"],
+    )
 
 
 def _lights(log: RawLog) -> pa.Table:
     lights = log.lights()
-    return pa.table({"log_id": [log.log_id] * len(lights.frame_index), "frame_index": lights.frame_index,
-                     "lane_connector_id": lights.lane_connector_id.tolist(), "is_red": lights.is_red},
-                    schema=TABLES["lights"])
+    return pa.table(
+        {
+            "log_id": [log.log_id] * len(lights.frame_index),
+            "frame_index": lights.frame_index,
+            "lane_connector_id": lights.lane_connector_id.tolist(),
+            "is_red": lights.is_red,
+        },
+        schema=TABLES["lights"],
+    )
 
 
 def _map(objects: list[MapObject], location: str) -> pa.Table:
-    return pa.table({
-        "location": [location] * len(objects), "layer": [int(item.layer) for item in objects],
-        "token": [item.token for item in objects], "polygon_xy": [item.polygon_xy.ravel() for item in objects],
-        "baseline_xyyaw": [item.baseline_xyyaw.ravel() for item in objects],
-        "speed_limit_mps": [item.speed_limit_mps for item in objects],
-        "roadblock_id": [item.roadblock_id for item in objects],
-        "predecessors": [list(item.predecessors) for item in objects],
-        "successors": [list(item.successors) for item in objects],
-        "left_neighbor": [item.left_neighbor for item in objects],
-        "right_neighbor": [item.right_neighbor for item in objects]}, schema=TABLES["map"])
+    return pa.table(
+        {
+            "location": [location] * len(objects),
+            "layer": [int(item.layer) for item in objects],
+            "token": [item.token for item in objects],
+            "polygon_xy": [item.polygon_xy.ravel() for item in objects],
+            "baseline_xyyaw": [item.baseline_xyyaw.ravel() for item in objects],
+            "speed_limit_mps": [item.speed_limit_mps for item in objects],
+            "roadblock_id": [item.roadblock_id for item in objects],
+            "predecessors": [list(item.predecessors) for item in objects],
+            "successors": [list(item.successors) for item in objects],
+            "left_neighbor": [item.left_neighbor for item in objects],
+            "right_neighbor": [item.right_neighbor for item in objects],
+        },
+        schema=TABLES["map"],
+    )
 
 
 def _fixed(values: np.ndarray) -> pa.FixedSizeListArray:

@@ -1,4 +1,5 @@
-"""Logs that could not be read: quarantined with their reason, tried again when their bytes change. Not a data check.
+"""Logs that could not be read: quarantined with their reason, tried again when their bytes change.
+Not a data check.
 
 One JSON file a log under `<lake>/quarantine/`, written aside and renamed.
 """
@@ -17,15 +18,19 @@ class QuarantineRecord:
     """Why a log is quarantined."""
 
     log_id: str
-    asset: str               # the asset that failed: raw_logs | frames | trajectories
-    reason: str             # the whole message of the error
-    fingerprint: str        # of the log's bytes when it failed
+    asset: str  # the asset that failed: raw_logs | frames | trajectories
+    reason: str  # the whole message of the error
+    fingerprint: str  # of the log's bytes when it failed
     since_utc: str
 
 
-def quarantine(lake: Lake, log_id: str, asset: str, error: LatentVLAError, fingerprint: str) -> QuarantineRecord:
+def quarantine(
+    lake: Lake, log_id: str, asset: str, error: LatentVLAError, fingerprint: str
+) -> QuarantineRecord:
     """Set a log aside; returns the record that was written."""
-    record = QuarantineRecord(log_id, asset, str(error), fingerprint, datetime.now(UTC).isoformat(timespec="seconds"))
+    record = QuarantineRecord(
+        log_id, asset, str(error), fingerprint, datetime.now(UTC).isoformat(timespec="seconds")
+    )
     lake.quarantine.mkdir(parents=True, exist_ok=True)
     aside = lake.quarantine / f".{log_id}.{os.getpid()}"
     aside.write_text(json.dumps(asdict(record), indent=1))

@@ -1,4 +1,5 @@
-"""Make the `codebook` artefact: latent-action codes learned from frame pairs in two phases. Not the labelling.
+"""Make the `codebook` artefact: latent-action codes learned from frame pairs in two phases. Not the
+labelling.
 
     out/config.json, out/model.safetensors      the model of both phases
     out/health.json                             figures on held-out logs, see CodebookHealth
@@ -27,19 +28,21 @@ from storage.dataset import FrameSet
 from storage.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
-_ROAD_SEEN = 0.5            # share of the swept road below which a user is told
+_ROAD_SEEN = 0.5  # share of the swept road below which a user is told
 
 
 @dataclass(frozen=True, slots=True)
 class CodebookConfig:
     """What the codes are learned from and with."""
 
-    gap_s: float = 0.5                  # seconds between the two frames of a pair
+    gap_s: float = 0.5  # seconds between the two frames of a pair
     model: LatentActionConfig = field(default_factory=LatentActionConfig)
-    environment: FitConfig = field(         # phase (a)
-        default_factory=lambda: FitConfig(steps=80, learning_rate=3e-3, weight_decay=0.01))
-    ego: FitConfig = field(                 # phase (b)
-        default_factory=lambda: FitConfig(steps=360, learning_rate=3e-3, weight_decay=0.01))
+    environment: FitConfig = field(  # phase (a)
+        default_factory=lambda: FitConfig(steps=80, learning_rate=3e-3, weight_decay=0.01)
+    )
+    ego: FitConfig = field(  # phase (b)
+        default_factory=lambda: FitConfig(steps=360, learning_rate=3e-3, weight_decay=0.01)
+    )
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -57,11 +60,22 @@ class CodebookConfig:
         return self.model.ego_quantizer.tokens
 
 
-def learn_actions(train: FrameSet, heldout: FrameSet, out: Path, config: CodebookConfig, *, compute: ComputeConfig,
-                  runs: Path, name: str, seed: int) -> CodebookHealth:
-    """Learn a codebook from `train`, judge it on `heldout`, and fill `out`. A killed run of this name goes on.
+def learn_actions(
+    train: FrameSet,
+    heldout: FrameSet,
+    out: Path,
+    config: CodebookConfig,
+    *,
+    compute: ComputeConfig,
+    runs: Path,
+    name: str,
+    seed: int,
+) -> CodebookHealth:
+    """Learn a codebook from `train`, judge it on `heldout`, and fill `out`. A killed run of this
+    name goes on.
 
-    Raises ConfigError if either has no pair of frames `gap_s` apart, or images of another size than configured.
+    Raises ConfigError if either has no pair of frames `gap_s` apart, or images of another size than
+    configured.
     """
     _check(config)
     pairs = frame_pairs(train, config.gap_s, config.image_hw, "training")
@@ -69,22 +83,35 @@ def learn_actions(train: FrameSet, heldout: FrameSet, out: Path, config: Codeboo
     training = TrainingRuns(compute, runs, name, seed)
     arrays = training.arrays("ego").absolute()
     pairs.save(arrays)
-    plain = {"pairs": str(arrays), "model": asdict(config.model), "gap_s": config.gap_s,
-             "start": str(arrays / "environment")}
+    plain = {
+        "pairs": str(arrays),
+        "model": asdict(config.model),
+        "gap_s": config.gap_s,
+        "start": str(arrays / "environment"),
+    }
     parts = []
     if config.model.environment == "frozen":
         fit = asdict(config.environment)
-        training.launch("environment", environment_loop, plain | {"out": plain["start"], "fit": fit})
+        training.launch(
+            "environment", environment_loop, plain | {"out": plain["start"], "fit": fit}
+        )
         parts.append("environment")
-    training.launch("ego", ego_loop, plain | {"out": str(arrays / "model"), "fit": asdict(config.ego)})
+    training.launch(
+        "ego", ego_loop, plain | {"out": str(arrays / "model"), "fit": asdict(config.ego)}
+    )
     parts.append("ego")
     torch.set_num_threads(compute.threads)
     model = read_codebook(arrays / "model")[0]
     health = measure_health(model, pairs, unseen)
     if health.road_seen is not None and health.road_seen < _ROAD_SEEN:
-        _LOG.warning("the images show %.0f %% of the road on which the codebook looks for the ego's motion: fit "
-                     "LatentActionConfig.sweep (near_m, far_m, side_m) to the camera, or set it to None", 100 * health.road_seen)
-    save_checkpoint(out, KIND, {"model": asdict(config.model), "gap_s": config.gap_s}, model.kept_state())
+        _LOG.warning(
+            "the images show %.0f %% of the road on which the codebook looks for the ego's motion: fit "
+            "LatentActionConfig.sweep (near_m, far_m, side_m) to the camera, or set it to None",
+            100 * health.road_seen,
+        )
+    save_checkpoint(
+        out, KIND, {"model": asdict(config.model), "gap_s": config.gap_s}, model.kept_state()
+    )
     (out / "health.json").write_text(json.dumps(asdict(health), indent=1))
     draw_predictions(model, unseen, out / "predictions.png")
     draw_codes(model, unseen, out / "what_each_code_does.png")
@@ -107,16 +134,33 @@ def read_codebook(folder: Path) -> tuple[LatentActionModel, float]:
 def _check(config: CodebookConfig) -> None:
     model = config.model
     if model.observation == "pixels" and (model.image_hw[0] % 16 or model.image_hw[1] % 16):
-        raise ConfigError("the codebook's image size does not fit its grid", expected="multiples of 16",
-                          found=model.image_hw, do="change CodebookConfig.model.image_hw")
+        raise ConfigError(
+            "the codebook's image size does not fit its grid",
+            expected="multiples of 16",
+            found=model.image_hw,
+            do="change CodebookConfig.model.image_hw",
+        )
     if model.observation == "features" and not Path(model.vision_model, "config.json").exists():
-        raise ConfigError("there is no vision model to take features from", where=model.vision_model or "(not given)",
-                          expected="a local folder with config.json and weights, DINOv2's for example",
-                          do="set CodebookConfig.model.vision_model to it")
+        raise ConfigError(
+            "there is no vision model to take features from",
+            where=model.vision_model or "(not given)",
+            expected="a local folder with config.json and weights, DINOv2's for example",
+            do="set CodebookConfig.model.vision_model to it",
+        )
     if model.observation == "features" and model.sweep is not None:
-        raise ConfigError("only pixels can be laid out on the road", expected="no sweep", found='observation="features"',
-                          do="set CodebookConfig.model.sweep to None")
-    for fit, quantizer in ((config.environment, model.environment_quantizer), (config.ego, model.ego_quantizer)):
+        raise ConfigError(
+            "only pixels can be laid out on the road",
+            expected="no sweep",
+            found='observation="features"',
+            do="set CodebookConfig.model.sweep to None",
+        )
+    for fit, quantizer in (
+        (config.environment, model.environment_quantizer),
+        (config.ego, model.ego_quantizer),
+    ):
         if fit.steps <= quantizer.warmup_steps:
-            raise ConfigError("training ends before the codes begin", found=f"{fit.steps} steps",
-                              expected=f"more than the quantiser's {quantizer.warmup_steps} warm-up steps")
+            raise ConfigError(
+                "training ends before the codes begin",
+                found=f"{fit.steps} steps",
+                expected=f"more than the quantiser's {quantizer.warmup_steps} warm-up steps",
+            )

@@ -1,4 +1,5 @@
-"""Make the `relabeled` artefact: every row of the trajectories with the codes of its next transitions. No training.
+"""Make the `relabeled` artefact: every row of the trajectories with the codes of its next
+transitions. No training.
 
 Legend: N rows, P pairs, K tokens of a transition, R transitions of a row.
 """
@@ -20,9 +21,9 @@ from storage.trajectory_table import CODES_PER_ROW, RELABELED, write_table
 class RelabelConfig:
     """How rows are labelled."""
 
-    batch: int = 256        # pairs encoded at once
-    threads: int = 2        # torch threads
-    device: str = "cpu"     # or "cuda"
+    batch: int = 256  # pairs encoded at once
+    threads: int = 2  # torch threads
+    device: str = "cpu"  # or "cuda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,50 +32,79 @@ class RelabelSummary:
 
     rows: int
     rows_with_all_codes: int
-    pairs: int              # frame pairs that were encoded, each once
+    pairs: int  # frame pairs that were encoded, each once
 
 
-def relabel(rows: FrameSet, table: pa.Table, codebook: Path, codebook_version: str, out: Path,
-            config: RelabelConfig | None = None) -> RelabelSummary:
-    """Write `out/relabeled.parquet`: `table` in its order with codes, codes_valid and codebook_version.
+def relabel(
+    rows: FrameSet,
+    table: pa.Table,
+    codebook: Path,
+    codebook_version: str,
+    out: Path,
+    config: RelabelConfig | None = None,
+) -> RelabelSummary:
+    """Write `out/relabeled.parquet`: `table` in its order with codes, codes_valid and
+    codebook_version.
 
-    `rows` are the same rows in the same order, with images. Raises ArtifactError if they are not, or if the images have
-    another size than the codebook's.
+    `rows` are the same rows in the same order, with images. Raises ArtifactError if they are not,
+    or if the images have another size than the codebook's.
     """
     config = config or RelabelConfig()
     _require_same_rows(rows, table)
     model, gap_s = read_codebook(codebook)
     if tuple(rows.images.shape[1:3]) != tuple(model.config.image_hw):
-        raise ArtifactError("the images have another size than the codebook's", where=codebook,
-                            expected=tuple(model.config.image_hw), found=tuple(rows.images.shape[1:3]),
-                            do="read the rows with size_hw=config.image_hw")
+        raise ArtifactError(
+            "the images have another size than the codebook's",
+            where=codebook,
+            expected=tuple(model.config.image_hw),
+            found=tuple(rows.images.shape[1:3]),
+            do="read the rows with size_hw=config.image_hw",
+        )
     tokens = model.config.ego_quantizer.tokens
     if CODES_PER_ROW % tokens:
-        raise ConfigError("the transitions of this codebook do not fill a row", where=codebook,
-                          expected=f"a divisor of {CODES_PER_ROW} tokens", found=tokens)
+        raise ConfigError(
+            "the transitions of this codebook do not fill a row",
+            where=codebook,
+            expected=f"a divisor of {CODES_PER_ROW} tokens",
+            found=tokens,
+        )
     torch.set_num_threads(config.threads)
     model.to(config.device)
     pairs = rows.pairs(gap_s)
-    encoded = [model.encode(*(torch.from_numpy(array[part[:, side]]).to(config.device) for array, side in
-                              ((rows.images, 0), (rows.images, 1), (rows.camera, 0)))).cpu()
-               for part in np.split(pairs, range(config.batch, len(pairs), config.batch)) if len(part)]
+    encoded = [
+        model.encode(
+            *(
+                torch.from_numpy(array[part[:, side]]).to(config.device)
+                for array, side in ((rows.images, 0), (rows.images, 1), (rows.camera, 0))
+            )
+        ).cpu()
+        for part in np.split(pairs, range(config.batch, len(pairs), config.batch))
+        if len(part)
+    ]
     codes_PK = torch.cat(encoded).numpy() if encoded else np.zeros((0, tokens), dtype=np.int64)
     codes, valid = chain_codes(pairs, codes_PK, len(rows), CODES_PER_ROW // tokens)
-    labelled = {"codes": _lists(codes.astype(np.int8)), "codes_valid": _lists(valid),
-                "codebook_version": pa.array([codebook_version] * len(rows), pa.string())}
+    labelled = {
+        "codes": _lists(codes.astype(np.int8)),
+        "codes_valid": _lists(valid),
+        "codebook_version": pa.array([codebook_version] * len(rows), pa.string()),
+    }
     for name, column in labelled.items():
         table = table.append_column(name, column)
     write_table(table, out / "relabeled.parquet", RELABELED)
     return RelabelSummary(len(rows), int(valid.all(axis=1).sum()), len(pairs))
 
 
-def chain_codes(pairs: np.ndarray, codes_PK: np.ndarray, rows: int, transitions: int) -> tuple[np.ndarray, np.ndarray]:
+def chain_codes(
+    pairs: np.ndarray, codes_PK: np.ndarray, rows: int, transitions: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Codes of the `transitions` that follow each row, (N, R * K), and where they exist.
 
-    A pair's codes serve every row from which it is reached: the second transition of one row is the first of another.
+    A pair's codes serve every row from which it is reached: the second transition of one row is the
+    first of another.
     """
     tokens = codes_PK.shape[1]
-    pair_of = np.full(rows + 1, len(pairs))         # the last row and the last pair stand for "there is none"
+    # the last row and the last pair stand for "there is none"
+    pair_of = np.full(rows + 1, len(pairs))
     pair_of[pairs[:, 0]] = np.arange(len(pairs))
     later = np.append(pairs[:, 1], rows)
     known = np.concatenate([codes_PK, np.zeros((1, tokens), dtype=codes_PK.dtype)])
@@ -92,9 +122,15 @@ def _lists(values: np.ndarray) -> pa.FixedSizeListArray:
 
 
 def _require_same_rows(rows: FrameSet, table: pa.Table) -> None:
-    same = len(rows) == len(table) and np.array_equal(table["frame_index"].to_numpy(), rows.frame_index) and \
-        np.array_equal(table["log_id"].to_numpy(), rows.log_id)
+    same = (
+        len(rows) == len(table)
+        and np.array_equal(table["frame_index"].to_numpy(), rows.frame_index)
+        and np.array_equal(table["log_id"].to_numpy(), rows.log_id)
+    )
     if not same:
-        raise ArtifactError("the rows to label are not those of the table", found=f"{len(rows)} rows",
-                            expected=f"{len(table)} rows in the table's order",
-                            do="make both from one table with frame_set_from_table")
+        raise ArtifactError(
+            "the rows to label are not those of the table",
+            found=f"{len(rows)} rows",
+            expected=f"{len(table)} rows in the table's order",
+            do="make both from one table with frame_set_from_table",
+        )

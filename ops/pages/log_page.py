@@ -1,7 +1,8 @@
-"""Any log of a lake as one page or one picture: contact sheet, signals, codes, the road from above, frames with plans.
-Not the index over all logs, and not the evaluation's report.
+"""Any log of a lake as one page or one picture: contact sheet, signals, codes, the road from above,
+frames with plans. Not the index over all logs, and not the evaluation's report.
 
-It works for every source: what a log does not have (map, agents, codes, plans) is named as missing and left out.
+It works for every source: what a log does not have (map, agents, codes, plans) is named as missing
+and left out.
 """
 
 from dataclasses import dataclass
@@ -45,30 +46,52 @@ from storage.trajectory_table import Command, read_table
 class ShowConfig:
     """What a log's page shows."""
 
-    sheet_frames: int = 24                  # pictures of the contact sheet
-    frames: int = 6                         # frames shown large when none is asked for
-    plans: tuple[str, ...] = ("student", "human", "vla", "pdm_closed")  # drawn where an evaluation holds them
-    reach_m: float = 42.0                   # of the bird's-eye view
+    sheet_frames: int = 24  # pictures of the contact sheet
+    frames: int = 6  # frames shown large when none is asked for
+    plans: tuple[str, ...] = (
+        "student",
+        "human",
+        "vla",
+        "pdm_closed",
+    )  # drawn where an evaluation holds them
+    reach_m: float = 42.0  # of the bird's-eye view
     dpi: int = 110
 
 
-def show_log(lake: Lake, log_id: str, out: Path, config: ShowConfig, *, frame: int | None = None) -> Path:
-    """Write the page (`out` ends in .html) or the picture (.png) of a log, or of one frame of it, and return `out`.
+def show_log(
+    lake: Lake, log_id: str, out: Path, config: ShowConfig, *, frame: int | None = None
+) -> Path:
+    """Write the page (`out` ends in .html) or the picture (.png) of a log, or of one frame of it,
+    and return `out`.
 
-    Raises ConfigError for another ending or a log that does not exist, ArtifactError for one that is in quarantine and
-    for a frame the log does not have.
+    Raises ConfigError for another ending or a log that does not exist, ArtifactError for one that
+    is in quarantine and for a frame the log does not have.
     """
     if out.suffix.lower() not in (".html", ".png"):
-        raise ConfigError("a log is drawn as a page or a picture", where=out, expected=".html or .png",
-                          found=out.suffix or "no ending", do="let --out end in .html or .png")
+        raise ConfigError(
+            "a log is drawn as a page or a picture",
+            where=out,
+            expected=".html or .png",
+            found=out.suffix or "no ending",
+            do="let --out end in .html or .png",
+        )
     view = read_log(lake, log_id)
     if frame is not None and frame not in view.column("frame_index"):
         index = view.column("frame_index")
-        raise ArtifactError(f"log '{log_id}' has no frame {frame}", where=lake.log("trajectories", log_id),
-                            expected=f"{index.min()} ... {index.max()}", found=frame, do="choose a frame of the log")
+        raise ArtifactError(
+            f"log '{log_id}' has no frame {frame}",
+            where=lake.log("trajectories", log_id),
+            expected=f"{index.min()} ... {index.max()}",
+            found=frame,
+            do="choose a frame of the log",
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() == ".png":
-        picture = _log_picture(view, config) if frame is None else figure_array(_frame_figure(view, frame, config), config.dpi)
+        picture = (
+            _log_picture(view, config)
+            if frame is None
+            else figure_array(_frame_figure(view, frame, config), config.dpi)
+        )
         cv2.imwrite(str(out), picture[..., ::-1])
     else:
         out.write_text(render_page(_page(view, config, frame)))
@@ -79,32 +102,61 @@ def _page(view: LogView, config: ShowConfig, frame: int | None) -> Page:
     index, seconds = view.column("frame_index"), view.seconds
     speed = np.hypot(view.column("vx_mps"), view.column("vy_mps"))
     tags = sorted({tag for items in view.rows["tags"].to_pylist() for tag in items})
-    tiles = [Tile("frames", str(len(index)), f"{seconds[-1]:.1f} s"), Tile("distance", f"{view.distance_m:.0f} m"),
-             Tile("speed", f"{3.6 * speed.mean():.0f} km/h", f"up to {3.6 * speed.max():.0f} km/h"),
-             Tile("events", str(len(tags)), ", ".join(tag.replace("_", " ") for tag in tags) or "none")]
+    tiles = [
+        Tile("frames", str(len(index)), f"{seconds[-1]:.1f} s"),
+        Tile("distance", f"{view.distance_m:.0f} m"),
+        Tile("speed", f"{3.6 * speed.mean():.0f} km/h", f"up to {3.6 * speed.max():.0f} km/h"),
+        Tile("events", str(len(tags)), ", ".join(tag.replace("_", " ") for tag in tags) or "none"),
+    ]
     chosen = [frame] if frame is not None else _frames_to_show(view, config.frames)
-    drawn = [name for name in config.plans if name == "human" or any((item, name) in view.plans for item in chosen)]
-    frames = Section("frames", "Frames", [scene_legend(drawn), Gallery([_frame_picture(view, item, config) for item in chosen])],
-                     "Above, the front camera with a path on the ground; below, the same moment from above, driving "
-                     "to the right. Dots are half seconds; the line ahead of a road user ends where it will be in one "
-                     "second.")
-    rest = [_camera_section(view, config), _signals_section(view), _codes_section(view),
-            Section("road", "The drive from above", [Chart(figure_image(road_figure(view), "the drive", config.dpi),
-                                                           wide=True)])]
+    drawn = [
+        name
+        for name in config.plans
+        if name == "human" or any((item, name) in view.plans for item in chosen)
+    ]
+    frames = Section(
+        "frames",
+        "Frames",
+        [scene_legend(drawn), Gallery([_frame_picture(view, item, config) for item in chosen])],
+        "Above, the front camera with a path on the ground; below, the same moment from above, driving "
+        "to the right. Dots are half seconds; the line ahead of a road user ends where it will be in one "
+        "second.",
+    )
+    rest = [
+        _camera_section(view, config),
+        _signals_section(view),
+        _codes_section(view),
+        Section(
+            "road",
+            "The drive from above",
+            [Chart(figure_image(road_figure(view), "the drive", config.dpi), wide=True)],
+        ),
+    ]
     sections = [frames, *rest] if frame is not None else [rest[0], *rest[1:], frames]
     if missing := _missing(view):
         sections.append(Section("missing", "Not there", [Paragraph(line) for line in missing]))
     split, place = view.rows["split"][0].as_py(), view.rows["location"][0].as_py()
-    return Page(f"Log {view.log_id}", f"{split} split, {place or 'no map'}.", sections, tiles, "Made by latentvla.")
+    return Page(
+        f"Log {view.log_id}",
+        f"{split} split, {place or 'no map'}.",
+        sections,
+        tiles,
+        "Made by latentvla.",
+    )
 
 
 def _missing(view: LogView) -> list[str]:
     """What the page cannot show of this log, with the reason."""
-    tables = {name: read_table(view.lake.log("trajectories", view.log_id), name) for name in ("map", "agents")}
-    there = {"no map: the source has none for this log": len(tables["map"]),
-             "no other road users: the source has none for this log": len(tables["agents"]),
-             "no codes: the log is not relabeled": view.codes is not None,
-             "no plans: the log is in no evaluation of this lake": len(view.plans)}
+    tables = {
+        name: read_table(view.lake.log("trajectories", view.log_id), name)
+        for name in ("map", "agents")
+    }
+    there = {
+        "no map: the source has none for this log": len(tables["map"]),
+        "no other road users: the source has none for this log": len(tables["agents"]),
+        "no codes: the log is not relabeled": view.codes is not None,
+        "no plans: the log is in no evaluation of this lake": len(view.plans),
+    }
     return [sentence for sentence, found in there.items() if not found]
 
 
@@ -113,9 +165,13 @@ def _camera_section(view: LogView, config: ShowConfig) -> Section:
     if view.has_frames:
         info = frame_info(view.lake.log("frames", view.log_id))
         front = info.cameras[0]
-        caption = (f"{front.camera.name}, {front.camera.width} x {front.camera.height}; frame numbers, and the event "
-                   f"where one is active. {int(front.frozen.sum())} frozen frames.")
-        blocks.append(Chart(array_image(_contact_sheet(view, config), "contact sheet"), caption, wide=True))
+        caption = (
+            f"{front.camera.name}, {front.camera.width} x {front.camera.height}; frame numbers, and the event "
+            f"where one is active. {int(front.frozen.sum())} frozen frames."
+        )
+        blocks.append(
+            Chart(array_image(_contact_sheet(view, config), "contact sheet"), caption, wide=True)
+        )
         blocks += [Paragraph(note) for note in info.notes]
     else:
         blocks.append(Paragraph("The frames of this log are not decoded."))
@@ -125,46 +181,87 @@ def _camera_section(view: LogView, config: ShowConfig) -> Section:
 def _contact_sheet(view: LogView, config: ShowConfig) -> np.ndarray:
     """Images spread over the log, with frame number and active events, (H, W, 3) uint8."""
     index = view.column("frame_index")[view.column("has_image")]
-    chosen = index[np.unique(np.linspace(0, len(index) - 1, config.sheet_frames).round().astype(int))]
-    tags = dict(zip(view.column("frame_index").tolist(), view.rows["tags"].to_pylist(), strict=True))
-    marked = [f"{frame}" + (f"  {', '.join(tags[frame])}" if tags[frame] else "") for frame in chosen.tolist()]
+    chosen = index[
+        np.unique(np.linspace(0, len(index) - 1, config.sheet_frames).round().astype(int))
+    ]
+    tags = dict(
+        zip(view.column("frame_index").tolist(), view.rows["tags"].to_pylist(), strict=True)
+    )
+    marked = [
+        f"{frame}" + (f"  {', '.join(tags[frame])}" if tags[frame] else "")
+        for frame in chosen.tolist()
+    ]
     return contact_sheet(read_frames(view.lake.log("frames", view.log_id), chosen), marked)
 
 
 def _log_picture(view: LogView, config: ShowConfig) -> np.ndarray:
     """The parts of a log's page below each other as one picture (H, W, 3) uint8, frames in pairs."""
-    frames = [figure_array(_frame_figure(view, frame, config), config.dpi) for frame in _frames_to_show(view, config.frames)]
+    frames = [
+        figure_array(_frame_figure(view, frame, config), config.dpi)
+        for frame in _frames_to_show(view, config.frames)
+    ]
     height = max(len(frame) for frame in frames)
-    frames = [np.pad(frame, ((0, height - len(frame)), (0, 0), (0, 0)), constant_values=255) for frame in frames]
+    frames = [
+        np.pad(frame, ((0, height - len(frame)), (0, 0), (0, 0)), constant_values=255)
+        for frame in frames
+    ]
     frames += [np.full_like(frames[0], 255)] * (len(frames) % 2)
-    pairs = [np.concatenate(frames[at:at + 2], axis=1) for at in range(0, len(frames), 2)]
+    pairs = [np.concatenate(frames[at : at + 2], axis=1) for at in range(0, len(frames), 2)]
     width = pairs[0].shape[1]
-    charts = [signals_figure(view), *([codes_figure(view)] if view.codes is not None else []), road_figure(view)]
+    charts = [
+        signals_figure(view),
+        *([codes_figure(view)] if view.codes is not None else []),
+        road_figure(view),
+    ]
     parts = [_contact_sheet(view, config)] if view.has_frames else []
     parts += [figure_array(figure, width / figure.get_figwidth()) for figure in charts]
-    return np.concatenate([cv2.resize(part, (width, round(len(part) * width / part.shape[1]))) for part in [*parts, *pairs]])
+    return np.concatenate(
+        [
+            cv2.resize(part, (width, round(len(part) * width / part.shape[1])))
+            for part in [*parts, *pairs]
+        ]
+    )
 
 
 def _signals_section(view: LogView) -> Section:
-    return Section("signals", "Signals", [Chart(Markup(svg(signals_figure(view))), "Shaded: an event is active.", wide=True)])
+    return Section(
+        "signals",
+        "Signals",
+        [Chart(Markup(svg(signals_figure(view))), "Shaded: an event is active.", wide=True)],
+    )
 
 
 def _codes_section(view: LogView) -> Section:
     if view.codes is None:
         return Section("codes", "Latent actions", [Paragraph("This log has no codes yet.")])
-    return Section("codes", "Latent actions", [Chart(Markup(svg(codes_figure(view))), (
-        "The four codes of each step to the next half second, over time; white where the later frame is missing. A "
-        "colour is a code."),
-        wide=True)])
+    return Section(
+        "codes",
+        "Latent actions",
+        [
+            Chart(
+                Markup(svg(codes_figure(view))),
+                (
+                    "The four codes of each step to the next half second, over time; white where the later frame is missing. A "
+                    "colour is a code."
+                ),
+                wide=True,
+            )
+        ],
+    )
 
 
 def _frames_to_show(view: LogView, count: int) -> list[int]:
-    """Frames spread over the log, moved onto events and onto frames with plans where there are some."""
+    """Frames spread over the log, moved onto events and onto frames with plans where there are
+    some.
+    """
     index = view.column("frame_index")
     worth = np.array([2.0 * bool(tags) for tags in view.rows["tags"].to_pylist()])
     planned = {frame for frame, _ in view.plans}
     worth += np.array([frame in planned for frame in index.tolist()])
-    return [int(part[np.argmax(worth[np.isin(index, part)])]) for part in np.array_split(index, min(count, len(index)))]
+    return [
+        int(part[np.argmax(worth[np.isin(index, part)])])
+        for part in np.array_split(index, min(count, len(index)))
+    ]
 
 
 def _frame_figure(view: LogView, frame: int, config: ShowConfig) -> Figure:
@@ -178,9 +275,16 @@ def _frame_figure(view: LogView, frame: int, config: ShowConfig) -> Figure:
 def _frame_picture(view: LogView, frame: int, config: ShowConfig) -> Picture:
     row = view.rows.filter(pc.field("frame_index") == frame).to_pylist()[0]
     drawn = [label(name) for name in config.plans if (frame, name) in view.plans]
-    caption = (f"{np.hypot(row['vx_mps'], row['vy_mps']):.1f} m/s, command {Command(row['command']).name.lower()}; "
-               f"paths: {', '.join(drawn) or 'human log'}.")
+    caption = (
+        f"{np.hypot(row['vx_mps'], row['vy_mps']):.1f} m/s, command {Command(row['command']).name.lower()}; "
+        f"paths: {', '.join(drawn) or 'human log'}."
+    )
     if view.codes is not None:
         caption += f" Codes {view.codes[view.column('frame_index') == frame][0].tolist()}."
-    return Picture(figure_image(_frame_figure(view, frame, config), f"frame {frame}", config.dpi), f"frame {frame}",
-                   [Badge(tag.replace("_", " "), "event") for tag in row["tags"]], caption, anchor=f"frame-{frame}")
+    return Picture(
+        figure_image(_frame_figure(view, frame, config), f"frame {frame}", config.dpi),
+        f"frame {frame}",
+        [Badge(tag.replace("_", " "), "event") for tag in row["tags"]],
+        caption,
+        anchor=f"frame-{frame}",
+    )

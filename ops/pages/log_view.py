@@ -23,10 +23,10 @@ class LogView:
 
     lake: Lake
     log_id: str
-    rows: pa.Table                          # trajectories
+    rows: pa.Table  # trajectories
     has_frames: bool
-    codes: np.ndarray | None                # (T, 12), -1 where not valid
-    plans: dict[tuple[int, str], np.ndarray]    # (frame, planner) -> (8, 3)
+    codes: np.ndarray | None  # (T, 12), -1 where not valid
+    plans: dict[tuple[int, str], np.ndarray]  # (frame, planner) -> (8, 3)
 
     def column(self, name: str) -> np.ndarray:
         """One column of the trajectories as an array."""
@@ -47,25 +47,38 @@ class LogView:
 def read_log(lake: Lake, log_id: str) -> LogView:
     """Tables, codes and plans of a log.
 
-    Raises ConfigError, with the nearest name, if it does not exist, and ArtifactError if it is quarantined or none is made.
+    Raises ConfigError, with the nearest name, if it does not exist, and ArtifactError if it is
+    quarantined or none is made.
     """
     known = lake.log_ids("trajectories")
     if log_id not in known and (record := quarantined(lake).get(log_id)) is not None:
-        raise ArtifactError(f"log '{log_id}' is in quarantine and has nothing to show", where=lake.quarantine,
-                            found=record.reason, do="mend or leave out the log; it is read again when its bytes change")
+        raise ArtifactError(
+            f"log '{log_id}' is in quarantine and has nothing to show",
+            where=lake.quarantine,
+            found=record.reason,
+            do="mend or leave out the log; it is read again when its bytes change",
+        )
     if not known:
-        raise ArtifactError("no log of this lake has trajectories yet", where=lake.root, expected="trajectories/<log_id>",
-                            do="make them: latentvla run --until trajectories")
+        raise ArtifactError(
+            "no log of this lake has trajectories yet",
+            where=lake.root,
+            expected="trajectories/<log_id>",
+            do="make them: latentvla run --until trajectories",
+        )
     if log_id not in known:
         raise unknown_name("log", log_id, known)
     rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")
     mine = pc.field("log_id") == log_id
     codes, relabeled = None, lake.asset("relabeled") / "relabeled.parquet"
     if relabeled.exists():
-        table = pq.read_table(relabeled, columns=["frame_index", "codes", "codes_valid"],
-                              filters=mine).sort_by("frame_index")
+        table = pq.read_table(
+            relabeled, columns=["frame_index", "codes", "codes_valid"], filters=mine
+        ).sort_by("frame_index")
         if len(table) == len(rows):
-            flat, valid = (np.stack(table[name].to_numpy(zero_copy_only=False)) for name in ("codes", "codes_valid"))
+            flat, valid = (
+                np.stack(table[name].to_numpy(zero_copy_only=False))
+                for name in ("codes", "codes_valid")
+            )
             codes = np.where(valid, flat, -1).astype(int)
     plans, file = {}, lake.asset("evaluation") / "plans.parquet"
     if file.exists():

@@ -1,8 +1,8 @@
-"""One pass over a batch of plans: world, 10 Hz, tracker, boxes, areas, every sub-score. Not how they are put
-together.
+"""One pass over a batch of plans: world, 10 Hz, tracker, boxes, areas, every sub-score. Not how
+they are put together.
 
-Plans are independent of each other here, so a plan's results do not depend on the rest of its batch. K plans, n poses
-a plan, T = 41 states at 0.1 s, h samples of history.
+Plans are independent of each other here, so a plan's results do not depend on the rest of its
+batch. K plans, n poses a plan, T = 41 states at 0.1 s, h samples of history.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,13 @@ from typing import Literal
 import numpy as np
 
 from ops.pdm.rules.areas import Area, ego_areas, swept_bounds
-from ops.pdm.rules.collisions import LOOK_AHEAD_STEPS, no_at_fault_collision, runs_red_light, time_to_collision, tracks_near
+from ops.pdm.rules.collisions import (
+    LOOK_AHEAD_STEPS,
+    no_at_fault_collision,
+    runs_red_light,
+    time_to_collision,
+    tracks_near,
+)
 from ops.pdm.rules.comfort import Comfort, comfort_bounds, filters
 from ops.pdm.rules.compliance import driving_direction, stays_on_road
 from ops.pdm.rules.engine import kernel
@@ -25,7 +31,7 @@ from ops.pdm.traffic.traffic import Traffic
 
 Version = Literal["v1", "v2"]
 VERSIONS: tuple[Version, ...] = ("v1", "v2")
-KEY_FRAMES: dict[Version, int] = {"v1": 11, "v2": 9}    # v1 looks at 5 s of traffic, v2 at 4 s
+KEY_FRAMES: dict[Version, int] = {"v1": 11, "v2": 9}  # v1 looks at 5 s of traffic, v2 at 4 s
 
 
 class Part(IntEnum):
@@ -39,8 +45,8 @@ class Part(IntEnum):
     LK = 5
     COMFORT = 6
     PROGRESS_M = 7
-    COLLISION_STEP = 8      # first at-fault collision, inf if none
-    TTC_STEP = 9            # first infraction of the time to collision, inf if none
+    COLLISION_STEP = 8  # first at-fault collision, inf if none
+    TTC_STEP = 9  # first infraction of the time to collision, inf if none
 
 
 _PARTS, _BOUNDS, _AREAS = len(Part), len(Comfort), len(Area)
@@ -50,20 +56,29 @@ _PARTS, _BOUNDS, _AREAS = len(Part), len(Comfort), len(Area)
 class Simulated:
     """Raw results of K plans."""
 
-    parts: np.ndarray       # (K, 10) Part columns
-    comfort: np.ndarray     # (K, 6) bool, Comfort columns
-    states: np.ndarray      # (K, 41, 11)
-    areas: np.ndarray       # (K, 41, 5) bool, Area columns
+    parts: np.ndarray  # (K, 10) Part columns
+    comfort: np.ndarray  # (K, 6) bool, Comfort columns
+    states: np.ndarray  # (K, 41, 11)
+    areas: np.ndarray  # (K, 41, 5) bool, Area columns
 
 
 @kernel
 def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_states, pause):
-    """Every sub-score of simulated states (K, T, 11): parts (K, 10), comfort (K, 6), areas (K, T, 5)."""
+    """Every sub-score of simulated states (K, T, 11): parts (K, 10), comfort (K, 6), areas (K, T,
+    5).
+    """
     count, poses, past = states.shape[0], states.shape[1], history.shape[0]
     parts, comfort = np.empty((count, _PARTS)), np.empty((count, _BOUNDS), dtype=np.bool_)
     areas = np.empty((count, poses, _AREAS), dtype=np.bool_)
-    corners, facing, work = np.empty((poses, 5, 2)), np.empty((poses, 2)), np.empty((3, past + poses))
-    padded, tracks = np.empty((past + poses, states.shape[2])), np.empty(len(traffic.radius), dtype=np.int64)
+    corners, facing, work = (
+        np.empty((poses, 5, 2)),
+        np.empty((poses, 2)),
+        np.empty((3, past + poses)),
+    )
+    padded, tracks = (
+        np.empty((past + poses, states.shape[2])),
+        np.empty(len(traffic.radius), dtype=np.int64),
+    )
     for i in range(past):
         for c in range(states.shape[2]):
             padded[i, c] = history[i, c]
@@ -72,7 +87,7 @@ def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_stat
         fill_ego_boxes(own, corners, facing)
         bounds = swept_bounds(corners)
         ego_areas(own, corners, polygons, area)
-        near = tracks[:tracks_near(own, bounds, traffic, tracks)]
+        near = tracks[: tracks_near(own, bounds, traffic, tracks)]
         nc, nc_step = no_at_fault_collision(own, corners, facing, area, traffic, near)
         ttc, ttc_step = time_to_collision(own, corners, facing, area, traffic, near, ttc_states)
         parts[k, Part.NC], parts[k, Part.COLLISION_STEP] = nc, nc_step
@@ -90,15 +105,39 @@ def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_stat
     return parts, comfort, areas
 
 
-def examine(states: np.ndarray, history: np.ndarray, polygons: Polygons, line: Line, traffic: Traffic,
-            version: Version, quirks: Quirks = DEVKIT) -> Simulated:
-    """Raw results of simulated states (K, 41, 11); `history` (h, 11) goes in front of them for the comfort of v2."""
+def examine(
+    states: np.ndarray,
+    history: np.ndarray,
+    polygons: Polygons,
+    line: Line,
+    traffic: Traffic,
+    version: Version,
+    quirks: Quirks = DEVKIT,
+) -> Simulated:
+    """Raw results of simulated states (K, 41, 11); `history` (h, 11) goes in front of them for the
+    comfort of v2.
+    """
     if version == "v1":
         history = history[:0]
-    filters_ = filters(len(history) + states.shape[1], version == "v1" and quirks.comfort_over_whole_plan)
-    seen = POSES if version == "v1" or not quirks.ttc_until_traffic_ends else POSES - LOOK_AHEAD_STEPS[-1]
-    parts, comfort, areas = _examine(states, history, polygons, line, traffic, filters_, version == "v2", seen,
-                                     quirks.intersections_pause_lane_keeping)
+    filters_ = filters(
+        len(history) + states.shape[1], version == "v1" and quirks.comfort_over_whole_plan
+    )
+    seen = (
+        POSES
+        if version == "v1" or not quirks.ttc_until_traffic_ends
+        else POSES - LOOK_AHEAD_STEPS[-1]
+    )
+    parts, comfort, areas = _examine(
+        states,
+        history,
+        polygons,
+        line,
+        traffic,
+        filters_,
+        version == "v2",
+        seen,
+        quirks.intersections_pause_lane_keeping,
+    )
     return Simulated(parts, comfort, states, areas)
 
 

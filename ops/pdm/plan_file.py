@@ -1,7 +1,8 @@
 """Reads a file of plans from anywhere. Not their scores: those are plans.py.
 
-A plans file is Parquet with the columns log_id, frame_index, planner, poses (24 or 120 numbers: x, y, heading in the
-ego frame, row-major) and dt_s (0.5 or 0.1 s between poses; 0.5 without the column).
+A plans file is Parquet with the columns log_id, frame_index, planner, poses (24 or 120 numbers: x,
+y, heading in the ego frame, row-major) and dt_s (0.5 or 0.1 s between poses; 0.5 without the
+column).
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from ops.pdm.rules.vehicle import KEY_STEP_S
 from storage.errors import ConfigError
 
 HORIZON_S = 4.0
-_POSES = ("poses", "plan_xyyaw")        # names of the column of poses; the second is the one of our own evaluation
+# names of the column of poses; the second is the one of our own evaluation
+_POSES = ("poses", "plan_xyyaw")
 _KEYS = {"log_id": pa.string(), "frame_index": pa.int32(), "planner": pa.string()}
 _COLUMNS = "log_id, frame_index, planner, poses, dt_s"
 
@@ -28,8 +30,8 @@ class Plan:
     log_id: str
     frame_index: int
     planner: str
-    poses: np.ndarray               # (n, 3); n = 0 where the row's numbers are no poses
-    dt_s: float                     # NaN where the row has none
+    poses: np.ndarray  # (n, 3); n = 0 where the row's numbers are no poses
+    dt_s: float  # NaN where the row has none
 
     @property
     def fault(self) -> str:
@@ -51,44 +53,67 @@ def missing_plan(log_id: str, frame_index: int, planner: str) -> Plan:
 def read_plans(plans: Path | pa.Table) -> list[Plan]:
     """The rows of a plans file or table, in its order.
 
-    Raises ConfigError for a file that is not there or no Parquet, without the columns, with columns of other types, or
-    with rows that do not say of which log, frame and planner they are. Faulty poses are no error: see `Plan.fault`.
+    Raises ConfigError for a file that is not there or no Parquet, without the columns, with columns
+    of other types, or with rows that do not say of which log, frame and planner they are. Faulty
+    poses are no error: see `Plan.fault`.
     """
     where = plans if isinstance(plans, Path) else None
     table = _table(plans)
     column = next((name for name in _POSES if name in table.column_names), None)
     if column is None or not _KEYS.keys() <= set(table.column_names):
-        raise ConfigError("this is not a file of plans", where=where, expected=_COLUMNS,
-                          found=", ".join(table.column_names), do="see docs/metrics.md")
+        raise ConfigError(
+            "this is not a file of plans",
+            where=where,
+            expected=_COLUMNS,
+            found=", ".join(table.column_names),
+            do="see docs/metrics.md",
+        )
     if "dt_s" not in table.column_names:
         table = table.append_column("dt_s", pa.array(np.full(len(table), KEY_STEP_S)))
     wanted = pa.schema([*_KEYS.items(), (column, pa.list_(pa.float64())), ("dt_s", pa.float64())])
     try:
         table = table.select(wanted.names).cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise ConfigError("the columns of this file of plans have other types", where=where,
-                          expected=", ".join(f"{field.name}: {field.type}" for field in wanted),
-                          found=str(error).splitlines()[0]) from error
+        raise ConfigError(
+            "the columns of this file of plans have other types",
+            where=where,
+            expected=", ".join(f"{field.name}: {field.type}" for field in wanted),
+            found=str(error).splitlines()[0],
+        ) from error
     for name in _KEYS:
         if table[name].null_count:
-            raise ConfigError(f"rows of this file of plans have no {name}", where=where, found=table[name].null_count)
+            raise ConfigError(
+                f"rows of this file of plans have no {name}",
+                where=where,
+                found=table[name].null_count,
+            )
     columns = [table[name].to_pylist() for name in wanted.names]
-    return [Plan(place, log_id, frame, planner, _poses(numbers), np.nan if dt_s is None else dt_s)
-            for place, (log_id, frame, planner, numbers, dt_s) in enumerate(zip(*columns, strict=True))]
+    return [
+        Plan(place, log_id, frame, planner, _poses(numbers), np.nan if dt_s is None else dt_s)
+        for place, (log_id, frame, planner, numbers, dt_s) in enumerate(zip(*columns, strict=True))
+    ]
 
 
 def _table(plans: Path | pa.Table) -> pa.Table:
     if not isinstance(plans, Path):
         return plans
     if not plans.is_file():
-        raise ConfigError("there is no such file of plans", where=plans, expected=f"Parquet with {_COLUMNS}")
+        raise ConfigError(
+            "there is no such file of plans", where=plans, expected=f"Parquet with {_COLUMNS}"
+        )
     try:
         return pq.read_table(plans)
     except pa.ArrowInvalid as error:
-        raise ConfigError("this file of plans is no Parquet", where=plans, expected=f"Parquet with {_COLUMNS}",
-                          found=str(error).splitlines()[0]) from error
+        raise ConfigError(
+            "this file of plans is no Parquet",
+            where=plans,
+            expected=f"Parquet with {_COLUMNS}",
+            found=str(error).splitlines()[0],
+        ) from error
 
 
 def _poses(numbers: list[float | None] | None) -> np.ndarray:
-    flat = np.array([np.nan if number is None else number for number in numbers or ()], dtype=np.float64)
+    flat = np.array(
+        [np.nan if number is None else number for number in numbers or ()], dtype=np.float64
+    )
     return flat.reshape(-1, 3) if len(flat) % 3 == 0 else np.zeros((0, 3))

@@ -1,5 +1,5 @@
-"""What of a scene does not depend on the plan: indexed map, traffic at 10 Hz, PDM-Closed, the human. Not the plan's
-score.
+"""What of a scene does not depend on the plan: indexed map, traffic at 10 Hz, PDM-Closed, the
+human. Not the plan's score.
 """
 
 from dataclasses import dataclass, field
@@ -20,19 +20,19 @@ from ops.pdm.traffic.traffic import Traffic, logged_traffic
 from storage.trajectory_table import MapLayer
 
 _NO_HISTORY = np.zeros((0, STATE_SIZE))
-SUB_SCORES = ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort")     # columns of `sub_scores`
+SUB_SCORES = ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort")  # columns of `sub_scores`
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """PDM-Closed at one scene in one version, and the human where the version filters by it."""
 
-    traffic: Traffic                # logged, as the version replays it
-    poses: np.ndarray               # (51, 3) world poses of PDM-Closed over 5 s
-    proposal_scores: np.ndarray     # (15,) of its proposals; the first highest was chosen
-    simulated: Simulated            # its own results (K = 1)
-    masked_m: float                 # its raw progress times its product
-    human: np.ndarray               # (8,) sub-scores of the human log, SUB_SCORES columns
+    traffic: Traffic  # logged, as the version replays it
+    poses: np.ndarray  # (51, 3) world poses of PDM-Closed over 5 s
+    proposal_scores: np.ndarray  # (15,) of its proposals; the first highest was chosen
+    simulated: Simulated  # its own results (K = 1)
+    masked_m: float  # its raw progress times its product
+    human: np.ndarray  # (8,) sub-scores of the human log, SUB_SCORES columns
 
 
 @dataclass(slots=True, eq=False)
@@ -42,8 +42,8 @@ class PreparedScene:
     scene: Scene
     polygons: Polygons
     line: Line
-    start: np.ndarray               # (11,) state now; steering and yaw rates are 0
-    history: np.ndarray             # (h, 11) human states at 0.1 s before now
+    start: np.ndarray  # (11,) state now; steering and yaw rates are 0
+    history: np.ndarray  # (h, 11) human states at 0.1 s before now
     quirks: Quirks = DEVKIT
     _proposals: Proposals | None = None
     _references: dict[Version, Reference] = field(default_factory=dict)
@@ -69,42 +69,68 @@ class PreparedScene:
         """States (K, 41, 11) of the car that tracks world poses (K, 41, 3) at 0.1 s."""
         return track(poses, self.start, self.quirks)
 
-    def look_at(self, states: np.ndarray, traffic: Traffic, version: Version, *,
-                with_history: bool = True) -> Simulated:
+    def look_at(
+        self, states: np.ndarray, traffic: Traffic, version: Version, *, with_history: bool = True
+    ) -> Simulated:
         """Raw results of simulated states (K, 41, 11)."""
         history = self.history if with_history else _NO_HISTORY
         return examine(states, history, self.polygons, self.line, traffic, version, self.quirks)
 
 
 def prepare(scene: Scene, quirks: Quirks = DEVKIT) -> PreparedScene:
-    """Index the map and the centreline of a scene. Raises SourceError, naming log and frame, if it cannot be scored.
+    """Index the map and the centreline of a scene. Raises SourceError, naming log and frame, if it
+    cannot be scored.
 
     With `quirks` other than the devkit's the score is neither PDMS nor EPDMS.
     """
     check_scene(scene)
     start = np.zeros(STATE_SIZE)
     start[:7] = scene.ego
-    return PreparedScene(scene, index_polygons(scene.map_xy, scene.map_start, _polygon_kinds(scene)),
-                         make_line(scene.centerline[:, :2]), start, _history(scene, quirks), quirks)
+    return PreparedScene(
+        scene,
+        index_polygons(scene.map_xy, scene.map_start, _polygon_kinds(scene)),
+        make_line(scene.centerline[:, :2]),
+        start,
+        _history(scene, quirks),
+        quirks,
+    )
 
 
 def sub_scores(parts: np.ndarray, ep: np.ndarray) -> np.ndarray:
     """(K, 8) SUB_SCORES columns from raw results and the progress score."""
-    columns = [parts[:, Part.NC], parts[:, Part.DAC], parts[:, Part.DDC], parts[:, Part.TLC], ep, parts[:, Part.TTC],
-               parts[:, Part.LK], parts[:, Part.COMFORT]]
+    columns = [
+        parts[:, Part.NC],
+        parts[:, Part.DAC],
+        parts[:, Part.DDC],
+        parts[:, Part.TLC],
+        ep,
+        parts[:, Part.TTC],
+        parts[:, Part.LK],
+        parts[:, Part.COMFORT],
+    ]
     return np.stack(columns, axis=1)
 
 
 def total_score(subs: np.ndarray, version: Version, ec: np.ndarray | None = None) -> np.ndarray:
-    """(K,) PDMS or EPDMS from SUB_SCORES columns; `ec` is v2's two-frame comfort, NaN without an earlier frame."""
+    """(K,) PDMS or EPDMS from SUB_SCORES columns; `ec` is v2's two-frame comfort, NaN without an
+    earlier frame.
+    """
     nc, dac, ddc, tlc, ep, ttc, lk, comfort = subs.T
-    return pdms(nc, dac, ttc, ep, comfort) if version == "v1" else epdms(nc * dac * ddc * tlc, ep, ttc, lk, comfort, ec)
+    return (
+        pdms(nc, dac, ttc, ep, comfort)
+        if version == "v1"
+        else epdms(nc * dac * ddc * tlc, ep, ttc, lk, comfort, ec)
+    )
 
 
 def progress_score(parts: np.ndarray, best_m: np.ndarray, version: Version) -> np.ndarray:
     """(K,) EP against the best masked progress (K,) of the batch that the rule looks at."""
     raw = parts[:, Part.PROGRESS_M]
-    return progress_v1(raw, product_of(parts, version), best_m) if version == "v1" else progress_v2(raw, best_m)
+    return (
+        progress_v1(raw, product_of(parts, version), best_m)
+        if version == "v1"
+        else progress_v2(raw, best_m)
+    )
 
 
 def masked_progress(result: Simulated, version: Version) -> np.ndarray:
@@ -113,14 +139,18 @@ def masked_progress(result: Simulated, version: Version) -> np.ndarray:
 
 
 def human_sub_scores(prepared: PreparedScene, policy: TrafficPolicy, logged: Traffic) -> np.ndarray:
-    """(8,) sub-scores of the human log in v2, scored alone, so its progress is measured against itself."""
+    """(8,) sub-scores of the human log in v2, scored alone, so its progress is measured against
+    itself.
+    """
     states = prepared.states_of(prepared.scene.human[None], KEY_STEP_S)
     traffic = logged
     if policy != "log_replay":
         traffic = simulated_traffic(prepared.scene, policy, states[0], prepared.quirks)
     result = prepared.look_at(states, traffic, "v2", with_history=False)
-    result.parts[:, Part.COMFORT] = 1.0             # without a history v2 does not look at comfort at all
-    return sub_scores(result.parts, progress_score(result.parts, masked_progress(result, "v2"), "v2"))[0]
+    result.parts[:, Part.COMFORT] = 1.0  # without a history v2 does not look at comfort at all
+    return sub_scores(
+        result.parts, progress_score(result.parts, masked_progress(result, "v2"), "v2")
+    )[0]
 
 
 def _make_reference(prepared: PreparedScene, version: Version) -> Reference:
@@ -130,7 +160,9 @@ def _make_reference(prepared: PreparedScene, version: Version) -> Reference:
     if is_v2:
         result.parts[:, Part.COMFORT] = 1.0
     best = np.full(len(states), masked_progress(result, version).max())
-    scores = total_score(sub_scores(result.parts, progress_score(result.parts, best, version)), version)
+    scores = total_score(
+        sub_scores(result.parts, progress_score(result.parts, best, version)), version
+    )
     poses = proposals.finish(int(scores.argmax())).copy()
     quirks = prepared.quirks
     key_frames = KEY_FRAMES[version if quirks.ttc_until_traffic_ends else "v1"]
@@ -146,14 +178,20 @@ def _polygon_kinds(scene: Scene) -> np.ndarray:
     lane = (layer == MapLayer.LANE) | (layer == MapLayer.LANE_CONNECTOR)
     drivable = np.isin(layer, (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.CARPARK_AREA))
     on_route = lane & np.isin(scene.map_token, scene.route_lane_token)
-    return (LANE * lane + DRIVABLE * drivable + ON_ROUTE * on_route
-            + INTERSECTION * (layer == MapLayer.INTERSECTION)).astype(np.uint8)
+    return (
+        LANE * lane
+        + DRIVABLE * drivable
+        + ON_ROUTE * on_route
+        + INTERSECTION * (layer == MapLayer.INTERSECTION)
+    ).astype(np.uint8)
 
 
 def _history(scene: Scene, quirks: Quirks) -> np.ndarray:
-    """(h, 11) human states at 0.1 s before now: 14 samples if the logged span is at most 1.5 s, 15 if it is longer.
+    """(h, 11) human states at 0.1 s before now: 14 samples if the logged span is at most 1.5 s, 15
+    if it is longer.
 
-    The devkit samples [start, now) and drops the last one, so with 14 a gap of 0.2 s remains before now. Rates are 0.
+    The devkit samples [start, now) and drops the last one, so with 14 a gap of 0.2 s remains before
+    now. Rates are 0.
     """
     time = scene.past_time_us
     query = np.arange(time[0], time[-1], round(STEP_S * 1e6))

@@ -1,7 +1,8 @@
-"""Scores of plans at one scene, in both versions. Not the rules themselves: each has its module beside this one.
+"""Scores of plans at one scene, in both versions. Not the rules themselves: each has its module
+beside this one.
 
-PDMS (v1, NAVSIM v1.1) and EPDMS (v2, NAVSIM v2.2) are two different metrics; `version` names the one that is meant. K
-plans, n poses a plan.
+PDMS (v1, NAVSIM v1.1) and EPDMS (v2, NAVSIM v2.2) are two different metrics; `version` names the
+one that is meant. K plans, n poses a plan.
 """
 
 from collections.abc import Sequence
@@ -32,24 +33,27 @@ METRIC_NAMES: dict[Version, str] = {"v1": "PDMS (NAVSIM v1.1)", "v2": "EPDMS (NA
 
 @dataclass(frozen=True, slots=True)
 class PdmScores:
-    """What K plans got at one scene. Sub-scores are in [0, 1], higher is better; `score` is the version's own."""
+    """What K plans got at one scene. Sub-scores are in [0, 1], higher is better; `score` is the
+    version's own.
+    """
 
     version: Version
-    nc: np.ndarray                  # (K,) no at-fault collision: 1, 0.5 (static object), 0
-    dac: np.ndarray                 # (K,) drivable area compliance
-    ddc: np.ndarray                 # (K,) driving direction compliance: 1, 0.5, 0; weight 0 in v1
-    tlc: np.ndarray                 # (K,) traffic light compliance of v2; 1 in v1
-    ep: np.ndarray                  # (K,) ego progress
-    ttc: np.ndarray                 # (K,) time to collision within bound
-    lk: np.ndarray                  # (K,) lane keeping of v2; 1 in v1
-    comfort: np.ndarray             # (K,) C of v1, HC of v2
-    score: np.ndarray               # (K,) PDMS, or EPDMS with the weight of the two-frame comfort left out
-    progress_m: np.ndarray          # (K,) raw progress along the centreline
-    collision_time_s: np.ndarray    # (K,) first at-fault collision, inf if none
-    ttc_time_s: np.ndarray          # (K,) first infraction of the time to collision, inf if none
-    comfort_parts: np.ndarray       # (K, 6) bool, comfort.Comfort columns
-    states: np.ndarray              # (K, 41, 11) simulated states, vehicle.State columns
-    areas: np.ndarray               # (K, 41, 5) bool, areas.Area columns
+    nc: np.ndarray  # (K,) no at-fault collision: 1, 0.5 (static object), 0
+    dac: np.ndarray  # (K,) drivable area compliance
+    ddc: np.ndarray  # (K,) driving direction compliance: 1, 0.5, 0; weight 0 in v1
+    tlc: np.ndarray  # (K,) traffic light compliance of v2; 1 in v1
+    ep: np.ndarray  # (K,) ego progress
+    ttc: np.ndarray  # (K,) time to collision within bound
+    lk: np.ndarray  # (K,) lane keeping of v2; 1 in v1
+    comfort: np.ndarray  # (K,) C of v1, HC of v2
+    # (K,) PDMS, or EPDMS with the weight of the two-frame comfort left out
+    score: np.ndarray
+    progress_m: np.ndarray  # (K,) raw progress along the centreline
+    collision_time_s: np.ndarray  # (K,) first at-fault collision, inf if none
+    ttc_time_s: np.ndarray  # (K,) first infraction of the time to collision, inf if none
+    comfort_parts: np.ndarray  # (K, 6) bool, comfort.Comfort columns
+    states: np.ndarray  # (K, 41, 11) simulated states, vehicle.State columns
+    areas: np.ndarray  # (K, 41, 5) bool, areas.Area columns
 
     @property
     def hc(self) -> np.ndarray:
@@ -59,27 +63,43 @@ class PdmScores:
     @property
     def sub_scores(self) -> np.ndarray:
         """(K, 8) columns of prepared.SUB_SCORES."""
-        return np.stack([self.nc, self.dac, self.ddc, self.tlc, self.ep, self.ttc, self.lk, self.comfort], axis=1)
+        return np.stack(
+            [self.nc, self.dac, self.ddc, self.tlc, self.ep, self.ttc, self.lk, self.comfort],
+            axis=1,
+        )
 
     def __len__(self) -> int:
         return len(self.score)
 
 
-def score(prepared: PreparedScene, plans: np.ndarray, *, version: Version = "v1", dt_s: float = KEY_STEP_S,
-          human_penalty_filter: bool = True, traffic: TrafficPolicy = "log_replay") -> PdmScores:
-    """Score plans (K, n, 3): x, y, heading in the ego frame, `dt_s` apart, the first one `dt_s` from now.
+def score(
+    prepared: PreparedScene,
+    plans: np.ndarray,
+    *,
+    version: Version = "v1",
+    dt_s: float = KEY_STEP_S,
+    human_penalty_filter: bool = True,
+    traffic: TrafficPolicy = "log_replay",
+) -> PdmScores:
+    """Score plans (K, n, 3): x, y, heading in the ego frame, `dt_s` apart, the first one `dt_s`
+    from now.
 
-    A plan shorter than 4 s stands still at its end. `human_penalty_filter` (v2 only) sets sub-scores to 1 where the
-    human log itself gets 0, as the devkit's configuration does. `traffic` (v2 only) is how other vehicles move: as
-    logged, at constant velocity, or reacting to the plan (`idm`, which simulates the traffic anew for every plan).
-    Raises ConfigError for an unknown version or traffic, a wrong shape, a plan without poses, a spacing that is not
-    positive, or poses that are not finite.
+    A plan shorter than 4 s stands still at its end. `human_penalty_filter` (v2 only) sets
+    sub-scores to 1 where the human log itself gets 0, as the devkit's configuration does. `traffic`
+    (v2 only) is how other vehicles move: as logged, at constant velocity, or reacting to the plan
+    (`idm`, which simulates the traffic anew for every plan). Raises ConfigError for an unknown
+    version or traffic, a wrong shape, a plan without poses, a spacing that is not positive, or
+    poses that are not finite.
     """
     plans = _checked(plans, version, dt_s)
     if traffic not in POLICIES or (version == "v1" and traffic != "log_replay"):
         known = POLICIES if version == "v2" else POLICIES[:1]
-        raise ConfigError("there is no such traffic", expected=" or ".join(known), found=traffic,
-                          do="v1 replays the log; v2 knows the others too")
+        raise ConfigError(
+            "there is no such traffic",
+            expected=" or ".join(known),
+            found=traffic,
+            do="v1 replays the log; v2 knows the others too",
+        )
     reference, states = prepared.reference(version), prepared.states_of(plans, dt_s)
     if traffic == "log_replay":
         result = prepared.look_at(states, reference.traffic, version)
@@ -93,17 +113,34 @@ def score(prepared: PreparedScene, plans: np.ndarray, *, version: Version = "v1"
         subs = human_filter(subs, human)
     raw = np.ascontiguousarray(result.parts.T)
     nc, dac, ddc, tlc, ep, ttc, lk, comfort = np.ascontiguousarray(subs.T)
-    return PdmScores(version, nc, dac, ddc, tlc, ep, ttc, lk, comfort, total_score(subs, version), raw[Part.PROGRESS_M],
-                     raw[Part.COLLISION_STEP] * STEP_S, raw[Part.TTC_STEP] * STEP_S, result.comfort, result.states,
-                     result.areas)
+    return PdmScores(
+        version,
+        nc,
+        dac,
+        ddc,
+        tlc,
+        ep,
+        ttc,
+        lk,
+        comfort,
+        total_score(subs, version),
+        raw[Part.PROGRESS_M],
+        raw[Part.COLLISION_STEP] * STEP_S,
+        raw[Part.TTC_STEP] * STEP_S,
+        result.comfort,
+        result.states,
+        result.areas,
+    )
 
 
-def _in_simulated_traffic(prepared: PreparedScene, states: np.ndarray,
-                          policy: TrafficPolicy) -> tuple[Simulated, np.ndarray]:
-    """Raw results of states (K, 41, 11), each in the traffic it meets, and PDM-Closed's masked progress (K,) there.
+def _in_simulated_traffic(
+    prepared: PreparedScene, states: np.ndarray, policy: TrafficPolicy
+) -> tuple[Simulated, np.ndarray]:
+    """Raw results of states (K, 41, 11), each in the traffic it meets, and PDM-Closed's masked
+    progress (K,) there.
 
-    The devkit scores PDM-Closed in the traffic that reacted to the plan, so a plan that upsets the traffic can also
-    lower what it is measured against.
+    The devkit scores PDM-Closed in the traffic that reacted to the plan, so a plan that upsets the
+    traffic can also lower what it is measured against.
     """
     closed = prepared.reference("v2").simulated.states
     both, masked = [], np.empty(len(states))
@@ -113,17 +150,33 @@ def _in_simulated_traffic(prepared: PreparedScene, states: np.ndarray,
         masked[k] = masked_progress(pair, "v2")[0]
         both.append(pair)
     empty = prepared.look_at(states[:0], prepared.reference("v2").traffic, "v2")
-    parts, comfort, areas = (np.concatenate([getattr(empty, name), *(getattr(pair, name)[1:] for pair in both)])
-                             for name in ("parts", "comfort", "areas"))
+    parts, comfort, areas = (
+        np.concatenate([getattr(empty, name), *(getattr(pair, name)[1:] for pair in both)])
+        for name in ("parts", "comfort", "areas")
+    )
     return Simulated(parts, comfort, states, areas), masked
 
 
-def score_many(prepared: Sequence[PreparedScene], plans: Sequence[np.ndarray], *, version: Version = "v1",
-               dt_s: float = KEY_STEP_S, processes: int = 1) -> list[PdmScores]:
-    """`score` for many scenes, each with its own plans (K_i, n, 3); with `processes` > 1 the scenes are shared out."""
+def score_many(
+    prepared: Sequence[PreparedScene],
+    plans: Sequence[np.ndarray],
+    *,
+    version: Version = "v1",
+    dt_s: float = KEY_STEP_S,
+    processes: int = 1,
+) -> list[PdmScores]:
+    """`score` for many scenes, each with its own plans (K_i, n, 3); with `processes` > 1 the scenes
+    are shared out.
+    """
     if processes <= 1:
-        return [score(scene, own, version=version, dt_s=dt_s) for scene, own in zip(prepared, plans, strict=True)]
-    jobs = [(scene.scene, scene.quirks, own, version, dt_s) for scene, own in zip(prepared, plans, strict=True)]
+        return [
+            score(scene, own, version=version, dt_s=dt_s)
+            for scene, own in zip(prepared, plans, strict=True)
+        ]
+    jobs = [
+        (scene.scene, scene.quirks, own, version, dt_s)
+        for scene, own in zip(prepared, plans, strict=True)
+    ]
     with worker_pool(processes) as pool:
         return list(pool.map(_score_job, jobs, chunksize=max(1, len(jobs) // (4 * processes))))
 
@@ -141,14 +194,25 @@ def _score_job(job: tuple[Scene, Quirks, np.ndarray, Version, float]) -> PdmScor
 
 def _checked(plans: np.ndarray, version: str, dt_s: float) -> np.ndarray:
     if version not in VERSIONS:
-        raise ConfigError("there is no such version of the score", expected=" or ".join(VERSIONS), found=version)
+        raise ConfigError(
+            "there is no such version of the score", expected=" or ".join(VERSIONS), found=version
+        )
     plans = np.ascontiguousarray(plans, dtype=np.float64)
     if plans.ndim != 3 or plans.shape[1] < 1 or plans.shape[2] != 3:
-        raise ConfigError("plans have a wrong shape", expected="(K, n, 3): x, y, heading; n >= 1", found=plans.shape)
+        raise ConfigError(
+            "plans have a wrong shape",
+            expected="(K, n, 3): x, y, heading; n >= 1",
+            found=plans.shape,
+        )
     if not (np.isfinite(dt_s) and dt_s > 0):
-        raise ConfigError("the spacing of a plan must be positive", expected="seconds between poses", found=dt_s)
+        raise ConfigError(
+            "the spacing of a plan must be positive", expected="seconds between poses", found=dt_s
+        )
     bad = np.flatnonzero(~np.isfinite(plans).all(axis=(1, 2)))
     if len(bad):
-        raise ConfigError("a plan holds NaN or infinity", where=f"plans {bad[:5].tolist()} of {len(plans)}",
-                          do="drop or mend those plans; they are not scored as zero")
+        raise ConfigError(
+            "a plan holds NaN or infinity",
+            where=f"plans {bad[:5].tolist()} of {len(plans)}",
+            do="drop or mend those plans; they are not scored as zero",
+        )
     return plans

@@ -10,7 +10,7 @@ from storage.errors import ConfigError
 from storage.trajectory_table import FUTURE_STEPS, STEP_S
 
 _TIMES_S = np.arange(1, FUTURE_STEPS + 1) * STEP_S
-_STRAIGHT_RADPS = 1e-4      # below this yaw rate the arc is drawn as a line
+_STRAIGHT_RADPS = 1e-4  # below this yaw rate the arc is drawn as a line
 
 
 def stopped(rows: FrameSet) -> np.ndarray:
@@ -24,8 +24,12 @@ def constant_velocity(rows: FrameSet) -> np.ndarray:
 
 
 def constant_turn_rate(rows: FrameSet) -> np.ndarray:
-    """(N, 8, 3): keeps speed and the yaw rate of the last 0.5 s, taken from the past alone; straight without a past."""
-    yaw_radps = np.where(rows.history_valid[:, -1], -rows.history[:, -1, 2].astype(np.float64) / STEP_S, 0.0)
+    """(N, 8, 3): keeps speed and the yaw rate of the last 0.5 s, taken from the past alone;
+    straight without a past.
+    """
+    yaw_radps = np.where(
+        rows.history_valid[:, -1], -rows.history[:, -1, 2].astype(np.float64) / STEP_S, 0.0
+    )
     return _arc(np.hypot(*rows.velocity.T.astype(np.float64)), yaw_radps)
 
 
@@ -33,9 +37,12 @@ def human(rows: FrameSet) -> np.ndarray:
     """(N, 8, 3): what was driven. Raises ConfigError for rows whose recorded future is not whole."""
     if not rows.future_valid.all():
         row = int(np.flatnonzero(~rows.future_valid.all(axis=1))[0])
-        raise ConfigError("the recorded future of a row is not whole", expected="4 s of future",
-                          where=f"{rows.log_id[row]} {rows.frame_index[row]}",
-                          do="ask for the human's plan only on scenes")
+        raise ConfigError(
+            "the recorded future of a row is not whole",
+            expected="4 s of future",
+            where=f"{rows.log_id[row]} {rows.frame_index[row]}",
+            do="ask for the human's plan only on scenes",
+        )
     return rows.future.astype(np.float64)
 
 

@@ -1,4 +1,6 @@
-"""Save and load the planners of the `vla` and `student` artefacts as checkpoints. Not their training, not the VLM."""
+"""Save and load the planners of the `vla` and `student` artefacts as checkpoints. Not their
+training, not the VLM.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -18,24 +20,36 @@ AnyPlanner = PlannerNet | FusedPlannerNet | StudentNet | EgoMlp
 
 
 def save_planner(folder: Path, model: AnyPlanner) -> None:
-    """Write config.json and model.safetensors; the configuration's parts carry the names of their dataclasses."""
+    """Write config.json and model.safetensors; the configuration's parts carry the names of their
+    dataclasses.
+    """
     parts: dict[str, Any]
     if isinstance(model, FusedPlannerNet):
-        kind, parts = "fused_planner", {"planner": model.planner.config, "fusion": model.fusion_config}
+        kind, parts = (
+            "fused_planner",
+            {"planner": model.planner.config, "fusion": model.fusion_config},
+        )
     elif isinstance(model, StudentNet):
-        kind, parts = "student", {"planner": model.planner.config, "imitator": model.imitator_config}
+        kind, parts = (
+            "student",
+            {"planner": model.planner.config, "imitator": model.imitator_config},
+        )
     elif isinstance(model, PlannerNet):
         kind, parts = "planner", {"planner": model.config}
     else:
         kind, parts = "ego_mlp", {"ego_mlp": model.config}
     config: dict[str, Any] = {name: asdict(part) for name, part in parts.items()}
-    save_checkpoint(folder, kind, config | {"parameters": count_parameters(model)}, model.state_dict())
+    save_checkpoint(
+        folder, kind, config | {"parameters": count_parameters(model)}, model.state_dict()
+    )
 
 
 def load_planner(folder: Path, kind: str) -> Any:
-    """The network of a folder: kind planner, fused_planner, student or ego_mlp; in evaluation mode, on the CPU.
+    """The network of a folder: kind planner, fused_planner, student or ego_mlp; in evaluation mode,
+    on the CPU.
 
-    Raises ArtifactError if the folder holds no checkpoint, one of another kind, or one of another format version.
+    Raises ArtifactError if the folder holds no checkpoint, one of another kind, or one of another
+    format version.
     """
     config, tensors = load_checkpoint(folder, kind)
     config.pop("parameters")
@@ -66,10 +80,21 @@ def host(model: nn.Module) -> PlannerNet:
 
 
 def _config(name: str, values: Mapping[str, Any]) -> Any:
-    kind: Any = {"planner": PlannerConfig, "ground": GroundConfig, "fusion": FusionConfig, "imitator": ImitatorConfig,
-                 "ego_mlp": EgoMlpConfig}[name]
-    return kind(**{item.name: _config(item.name, values[item.name]) if item.name == "ground" else _tuples(values[item.name])
-                   for item in fields(kind)})
+    kind: Any = {
+        "planner": PlannerConfig,
+        "ground": GroundConfig,
+        "fusion": FusionConfig,
+        "imitator": ImitatorConfig,
+        "ego_mlp": EgoMlpConfig,
+    }[name]
+    return kind(
+        **{
+            item.name: _config(item.name, values[item.name])
+            if item.name == "ground"
+            else _tuples(values[item.name])
+            for item in fields(kind)
+        }
+    )
 
 
 def _tuples(value: Any) -> Any:

@@ -1,7 +1,9 @@
-"""Train a planner: alone, with the VLM's memory, as the student with or without its teacher, or the blind baseline.
+"""Train a planner: alone, with the VLM's memory, as the student with or without its teacher, or the
+blind baseline.
 
-Its score head learns along with it, from judged plans (ops/planners/scored_proposals.py), so that what the plans meet shapes what the planner
-sees. All planners share data, seed and recipe; only their own part differs.
+Its score head learns along with it, from judged plans (ops/planners/scored_proposals.py), so that
+what the plans meet shapes what the planner sees. All planners share data, seed and recipe; only
+their own part differs.
 """
 
 from collections.abc import Callable
@@ -28,27 +30,38 @@ Take = Callable[[str], torch.Tensor]
 class ImitationConfig:
     """What the student's loss adds to the planning loss."""
 
-    code_weight: float = 0.5        # of KL(teacher || student) over the codes; 0 in the student without a teacher
-    memory_weight: float = 0.5      # of 1 - cosine to the teacher's pooled features; 0 likewise
-    temperature: float = 2.0        # of both distributions
+    # of KL(teacher || student) over the codes; 0 in the student without a teacher
+    code_weight: float = 0.5
+    memory_weight: float = 0.5  # of 1 - cosine to the teacher's pooled features; 0 likewise
+    temperature: float = 2.0  # of both distributions
 
 
 def planner_loop(config: dict[str, Any]) -> dict[str, Any]:
     """Training loop of every planner; writes its checkpoint.
 
-    `config`: kind and parts (of build_planner), arrays and out (folders), fit (FitConfig), seed, imitation
-    (ImitationConfig, of students only), proposal_scoring (ProposalScoringConfig). Without judged plans among the arrays the score head
-    learns nothing and does not weigh in.
+    `config`: kind and parts (of build_planner), arrays and out (folders), fit (FitConfig), seed,
+    imitation (ImitationConfig, of students only), proposal_scoring (ProposalScoringConfig). Without
+    judged plans among the arrays the score head learns nothing and does not weigh in.
     """
     session = Session(config)
     torch.manual_seed(config["seed"])
     model = build_planner(config["kind"], config["parts"])
-    arrays, proposal_scoring = TrainingArrays.open(Path(config["arrays"])), config["proposal_scoring"]
+    arrays, proposal_scoring = (
+        TrainingArrays.open(Path(config["arrays"])),
+        config["proposal_scoring"],
+    )
     if not isinstance(model, EgoMlp):
         planner, scored = host(model), arrays.subscores is not None
         planner.scorer.requires_grad_(scored)
-        planner.config = replace(planner.config, score_weight=proposal_scoring.weight if scored else 0.0)
-    loss = {"ego_mlp": _ego_loss, "planner": _planner_loss, "fused_planner": _fused_loss, "student": _student_loss}
+        planner.config = replace(
+            planner.config, score_weight=proposal_scoring.weight if scored else 0.0
+        )
+    loss = {
+        "ego_mlp": _ego_loss,
+        "planner": _planner_loss,
+        "fused_planner": _fused_loss,
+        "student": _student_loss,
+    }
 
     def loss_of(wrapped: nn.Module, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
         def take(name: str) -> torch.Tensor:
@@ -58,7 +71,9 @@ def planner_loop(config: dict[str, Any]) -> dict[str, Any]:
         parts = loss[config["kind"]](wrapped, model, take, config["imitation"])
         if arrays.subscores is not None and parts.scene is not None:
             wrong = score_loss(host(model).scorer(take("scored"), parts.scene), take("subscores"))
-            return parts.loss + proposal_scoring.loss_weight * wrong, parts.metrics | {"score_loss": float(wrong.detach())}
+            return parts.loss + proposal_scoring.loss_weight * wrong, parts.metrics | {
+                "score_loss": float(wrong.detach())
+            }
         return parts.loss, parts.metrics
 
     fit(session, model, loss_of, len(arrays), config["fit"], config["seed"])
@@ -69,7 +84,9 @@ def planner_loop(config: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """The loss of a batch without its judged plans, what else to record, and the scene to judge them in."""
+    """The loss of a batch without its judged plans, what else to record, and the scene to judge
+    them in.
+    """
 
     loss: torch.Tensor
     metrics: dict[str, float]
@@ -88,7 +105,9 @@ def _planner_loss(wrapped: nn.Module, model: AnyPlanner, take: Take, _: Any) -> 
 
 
 def _fused_loss(wrapped: nn.Module, model: AnyPlanner, take: Take, _: Any) -> _Parts:
-    return _plan_parts(wrapped(*map(take, ("images", "camera", "status", "visual", "action"))), model, take)
+    return _plan_parts(
+        wrapped(*map(take, ("images", "camera", "status", "visual", "action"))), model, take
+    )
 
 
 def _plan_parts(said: tuple[Proposals, SceneFeatures], model: AnyPlanner, take: Take) -> _Parts:
@@ -97,13 +116,23 @@ def _plan_parts(said: tuple[Proposals, SceneFeatures], model: AnyPlanner, take: 
     return _Parts(loss, {"best_ade_m": float(ade)}, scene)
 
 
-def _student_loss(wrapped: nn.Module, model: AnyPlanner, take: Take, imitation: ImitationConfig) -> _Parts:
+def _student_loss(
+    wrapped: nn.Module, model: AnyPlanner, take: Take, imitation: ImitationConfig
+) -> _Parts:
     said = wrapped(take("images"), take("camera"), take("status"))
     plain = _plan_parts((said.found, said.scene), model, take)
-    divergence, distance = imitation_loss(said, take("code_logits"), take("memory"), imitation.temperature)
-    metrics = {"code_kl_nats": float(divergence.detach()), "memory_distance": float(distance.detach())}
-    return _Parts(plain.loss + imitation.code_weight * divergence + imitation.memory_weight * distance,
-                  plain.metrics | metrics, said.scene)
+    divergence, distance = imitation_loss(
+        said, take("code_logits"), take("memory"), imitation.temperature
+    )
+    metrics = {
+        "code_kl_nats": float(divergence.detach()),
+        "memory_distance": float(distance.detach()),
+    }
+    return _Parts(
+        plain.loss + imitation.code_weight * divergence + imitation.memory_weight * distance,
+        plain.metrics | metrics,
+        said.scene,
+    )
 
 
 def without_teacher(imitation: ImitationConfig) -> ImitationConfig:

@@ -1,8 +1,10 @@
-"""How long one plan takes: every planner in one run on one machine, one row at a time, one thread. Not how good it is.
+"""How long one plan takes: every planner in one run on one machine, one row at a time, one thread.
+Not how good it is.
 
-The planners take turns, so a busy moment of the machine hits all of them; a turn is a few rows one after the other, as a
-planner in a car has its core to itself: right after another network it would first have to fetch its weights and its code
-back into the caches. What is timed is the whole call, from the camera's pixels and the ego status to the plan.
+The planners take turns, so a busy moment of the machine hits all of them; a turn is a few rows one
+after the other, as a planner in a car has its core to itself: right after another network it would
+first have to fetch its weights and its code back into the caches. What is timed is the whole call,
+from the camera's pixels and the ego status to the plan.
 """
 
 import time
@@ -17,8 +19,14 @@ from storage.dataset import FrameSet
 from storage.metrics_table import LATENCY
 
 
-def measure_latency(planners: Mapping[str, Planner], rows: FrameSet, *, calls: int = 60, turn: int = 10,
-                    threads: int = 1) -> pa.Table:
+def measure_latency(
+    planners: Mapping[str, Planner],
+    rows: FrameSet,
+    *,
+    calls: int = 60,
+    turn: int = 10,
+    threads: int = 1,
+) -> pa.Table:
     """A table of LATENCY: p50 and p95 in ms of one plan, over `calls` rows spread over `rows`.
 
     A planner's turn is `turn` of these rows, and before them the first one uncounted.
@@ -38,10 +46,21 @@ def measure_latency(planners: Mapping[str, Planner], rows: FrameSet, *, calls: i
                     spent_ms[name].append(1e3 * (time.perf_counter() - start))
     finally:
         torch.set_num_threads(before)
-    return pa.Table.from_pylist([
-        {"planner": name, "p50_ms": float(np.percentile(spent, 50)),
-         "p95_ms": float(np.percentile(spent, 95)), "calls": calls, "parameters": planners[name].parameters,
-         "device": _device(planners[name]), "threads": threads} for name, spent in spent_ms.items()], schema=LATENCY)
+    return pa.Table.from_pylist(
+        [
+            {
+                "planner": name,
+                "p50_ms": float(np.percentile(spent, 50)),
+                "p95_ms": float(np.percentile(spent, 95)),
+                "calls": calls,
+                "parameters": planners[name].parameters,
+                "device": _device(planners[name]),
+                "threads": threads,
+            }
+            for name, spent in spent_ms.items()
+        ],
+        schema=LATENCY,
+    )
 
 
 def _device(planner: Planner) -> str:

@@ -1,7 +1,8 @@
-"""Every planner of a lake by name, and its plans for rows. Not their training, nor the human's or PDM-Closed's plans.
+"""Every planner of a lake by name, and its plans for rows. Not their training, nor the human's or
+PDM-Closed's plans.
 
-Rules, the blind baseline, the planner alone, the VLA, and the two students answer the same call, so that whatever
-judges them judges all alike.
+Rules, the blind baseline, the planner alone, the VLA, and the two students answer the same call, so
+that whatever judges them judges all alike.
 """
 
 from collections.abc import Callable
@@ -60,13 +61,3 @@ class AlonePlanner:
 
     def plan(self, rows: FrameSet) -> np.ndarray:
         return plan_rows(self.model, planner_arrays(rows, self.model.config))
-
-
-
-
-
-
-
-
-
-

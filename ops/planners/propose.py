@@ -12,10 +12,13 @@ from ops.planners.training_arrays import TrainingArrays
 
 @torch.no_grad()
 def plan_rows(model: AnyPlanner, arrays: TrainingArrays, batch: int = 64) -> np.ndarray:
-    """The chosen plan of each row, (N, 8, 3) float64, from images at the planner's size; for the VLA from its hidden
-    states too."""
+    """The chosen plan of each row, (N, 8, 3) float64, from images at the planner's size; for the
+    VLA from its hidden states too.
+    """
     if isinstance(model, EgoMlp):
-        return model(torch.from_numpy(np.ascontiguousarray(arrays.status))).numpy().astype(np.float64)
+        return (
+            model(torch.from_numpy(np.ascontiguousarray(arrays.status))).numpy().astype(np.float64)
+        )
     device = next(model.parameters()).device
 
     def take(name: str, rows: slice) -> torch.Tensor:
@@ -29,7 +32,9 @@ def plan_rows(model: AnyPlanner, arrays: TrainingArrays, batch: int = 64) -> np.
         if isinstance(model, StudentNet):
             chosen = model.plan(*inputs)
         elif isinstance(model, FusedPlannerNet):
-            chosen = model.planner.choose(*model(*inputs, take("visual", rows), take("action", rows)))
+            chosen = model.planner.choose(
+                *model(*inputs, take("visual", rows), take("action", rows))
+            )
         else:
             chosen = model.choose(*model(*inputs))
         plans.append(chosen.cpu().numpy().astype(np.float64))

@@ -1,20 +1,37 @@
-"""What a page would load from outside itself: the proof that it opens offline. Draws and changes nothing."""
+"""What a page would load from outside itself: the proof that it opens offline. Draws and changes
+nothing.
+"""
 
 import re
 
 # An address in an attribute that loads or leads somewhere; data: and #anchors stay inside the page.
-_ATTRIBUTE = re.compile(r"""(?<![\w-])(?:src|href|srcset|poster|data|action|background)\s*=\s*
-                            (?:"(?!data:|\#)([^"]+)"|'(?!data:|\#)([^']+)'|(?!data:|\#)([^\s"'>]+))""", re.I | re.X)
-_STYLE = re.compile(r"""@import\s*(?:url\(\s*)?["']?([^"');\s]+)|url\(\s*["']?(?!data:|\#)([^"')\s]+)""", re.I)
+_ATTRIBUTE = re.compile(
+    r"""(?<![\w-])(?:src|href|srcset|poster|data|action|background)\s*=\s*
+                            (?:"(?!data:|\#)([^"]+)"|'(?!data:|\#)([^']+)'|(?!data:|\#)([^\s"'>]+))""",
+    re.I | re.X,
+)
+_STYLE = re.compile(
+    r"""@import\s*(?:url\(\s*)?["']?([^"');\s]+)|url\(\s*["']?(?!data:|\#)([^"')\s]+)""", re.I
+)
 _SCRIPT = re.compile(r"(<script[^>]*>)(.*?)(</script>)", re.I | re.S)
-_CALL = re.compile(r"\b(?:fetch|import|importScripts|sendBeacon|XMLHttpRequest|WebSocket|EventSource)\s*\([^)]*\)?|"
-                   r"^\s*import\s[^;\n]+", re.M)
-_NOT_LOADED = re.compile(r"<metadata>.*?</metadata>", re.S)     # in SVG: names, not addresses to fetch
+_CALL = re.compile(
+    r"\b(?:fetch|import|importScripts|sendBeacon|XMLHttpRequest|WebSocket|EventSource)\s*\([^)]*\)?|"
+    r"^\s*import\s[^;\n]+",
+    re.M,
+)
+# in SVG: names, not addresses to fetch
+_NOT_LOADED = re.compile(r"<metadata>.*?</metadata>", re.S)
 
 
 def outside_of(page: str) -> list[str]:
-    """Every address and every call in an HTML page that asks for something outside the file, sorted."""
+    """Every address and every call in an HTML page that asks for something outside the file,
+    sorted.
+    """
     scripts = [text for _, text, _ in _SCRIPT.findall(page)]
     markup = _SCRIPT.sub(r"\1\3", _NOT_LOADED.sub("", page))
-    found = {next(filter(None, groups)) for pattern in (_ATTRIBUTE, _STYLE) for groups in pattern.findall(markup)}
+    found = {
+        next(filter(None, groups))
+        for pattern in (_ATTRIBUTE, _STYLE)
+        for groups in pattern.findall(markup)
+    }
     return sorted(found | {call.strip() for text in scripts for call in _CALL.findall(text)})

@@ -1,4 +1,5 @@
-"""Plan with a finished student: from images, ego status and command to 8 poses. No teacher, no training code.
+"""Plan with a finished student: from images, ego status and command to 8 poses. No teacher, no
+training code.
 
     student = Student.from_pretrained("lake/embedded/student")
     plan = student.plan(images, ego_status, command)
@@ -20,7 +21,7 @@ from storage.dataset import FrameSet
 from storage.errors import ArtifactError, ConfigError, unknown_name
 from storage.trajectory_table import FUTURE_STEPS, Command
 
-CALIBRATION = "calibration.onnx"        # beside the two ONNX files
+CALIBRATION = "calibration.onnx"  # beside the two ONNX files
 RUNTIMES = {"onnx": "student.onnx", "int8": "student_int8.onnx", "torch": "model.safetensors"}
 _COMMANDS = [item.name.lower() for item in Command]
 
@@ -28,62 +29,93 @@ _COMMANDS = [item.name.lower() for item in Command]
 class Runtime(Protocol):
     """What computes plans from images, camera numbers and status."""
 
-    def __call__(self, images: np.ndarray, camera: np.ndarray, status: np.ndarray) -> np.ndarray: ...
+    def __call__(
+        self, images: np.ndarray, camera: np.ndarray, status: np.ndarray
+    ) -> np.ndarray: ...
 
 
 class Student:
     """A student that plans."""
 
-    def __init__(self, runtime: Runtime, image_hw: tuple[int, int], camera: np.ndarray, parameters: int) -> None:
+    def __init__(
+        self, runtime: Runtime, image_hw: tuple[int, int], camera: np.ndarray, parameters: int
+    ) -> None:
         self._runtime, self.image_hw, self.parameters = runtime, image_hw, parameters
-        self._camera = camera           # (19,) of the training logs
+        self._camera = camera  # (19,) of the training logs
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, *, runtime: str = "onnx", threads: int = 1) -> "Student":
-        """The student of a finished artefact. `runtime` is onnx, int8 or torch; `threads` are those of one plan.
+    def from_pretrained(
+        cls, folder: Path | str, *, runtime: str = "onnx", threads: int = 1
+    ) -> "Student":
+        """The student of a finished artefact. `runtime` is onnx, int8 or torch; `threads` are those
+        of one plan.
 
-        Raises ConfigError for an unknown runtime and ArtifactError if the folder does not hold it, or holds another kind
-        of network or another version of the format.
+        Raises ConfigError for an unknown runtime and ArtifactError if the folder does not hold it,
+        or holds another kind of network or another version of the format.
         """
         folder = Path(folder)
         if runtime not in RUNTIMES:
             raise unknown_name("runtime", runtime, RUNTIMES)
         file = folder / RUNTIMES[runtime]
         if not file.exists():
-            raise ArtifactError("there is no such student here", where=folder, expected=file.name,
-                                do="make it (latentvla run --until student), or choose another runtime")
+            raise ArtifactError(
+                "there is no such student here",
+                where=folder,
+                expected=file.name,
+                do="make it (latentvla run --until student), or choose another runtime",
+            )
         config = read_config(folder, "student")
         height, width = config["planner"]["image_hw"]
-        return cls(_torch_runtime(folder) if runtime == "torch" else OnnxRuntime(file, threads), (height, width),
-                   np.array(config["planner"]["camera"], np.float32), config["parameters"])
+        return cls(
+            _torch_runtime(folder) if runtime == "torch" else OnnxRuntime(file, threads),
+            (height, width),
+            np.array(config["planner"]["camera"], np.float32),
+            config["parameters"],
+        )
 
-    def plan(self, images: np.ndarray, ego_status: np.ndarray, command: Sequence[str | int] | np.ndarray,
-             camera: Camera | np.ndarray | None = None) -> np.ndarray:
+    def plan(
+        self,
+        images: np.ndarray,
+        ego_status: np.ndarray,
+        command: Sequence[str | int] | np.ndarray,
+        camera: Camera | np.ndarray | None = None,
+    ) -> np.ndarray:
         """Plans (N, 8, 3): x, y in m and heading in rad in the ego frame, at 0.5 s steps.
 
-        `images` (N, H, W, 3) uint8 RGB of the front camera, any size of its aspect ratio; rows at the top are cut off
-        where it is taller. `ego_status` (N, 4): vx, vy in m/s, ax, ay in m/s2, ego frame. `command` (N,): left,
-        straight, right, unknown, or their numbers. `camera` is the calibration of these
-        images, or storage.dataset.camera_numbers of them as the student crops them (N, 19); without it the student takes
-        them for images of the camera that it learned from. Raises ConfigError for inputs of another shape or meaning.
+        `images` (N, H, W, 3) uint8 RGB of the front camera, any size of its aspect ratio; rows at
+        the top are cut off where it is taller. `ego_status` (N, 4): vx, vy in m/s, ax, ay in m/s2,
+        ego frame. `command` (N,): left, straight, right, unknown, or their numbers. `camera` is the
+        calibration of these images, or storage.dataset.camera_numbers of them as the student crops
+        them (N, 19); without it the student takes them for images of the camera that it learned
+        from. Raises ConfigError for inputs of another shape or meaning.
         """
         images, ego_status = np.asarray(images), np.asarray(ego_status, dtype=np.float32)
         count = len(images)
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-            raise ConfigError("these are no images", expected="(N, H, W, 3) uint8",
-                              found=f"{images.shape} {images.dtype}")
+            raise ConfigError(
+                "these are no images",
+                expected="(N, H, W, 3) uint8",
+                found=f"{images.shape} {images.dtype}",
+            )
         if ego_status.shape != (count, 4) or not np.isfinite(ego_status).all():
-            raise ConfigError("this is no ego status", expected=f"({count}, 4) finite: vx, vy, ax, ay",
-                              found=ego_status.shape)
+            raise ConfigError(
+                "this is no ego status",
+                expected=f"({count}, 4) finite: vx, vy, ax, ay",
+                found=ego_status.shape,
+            )
         if len(command) != count:
-            raise ConfigError("there is not one command an image", expected=count, found=len(command))
-        if not count:               # no runtime is asked to reshape nothing
+            raise ConfigError(
+                "there is not one command an image", expected=count, found=len(command)
+            )
+        if not count:  # no runtime is asked to reshape nothing
             return np.zeros((0, FUTURE_STEPS, 3))
         status = np.zeros((count, 4 + len(Command)), np.float32)
         status[:, :4] = ego_status
         for row, item in enumerate(command):
             status[row, 4 + command_number(item)] = 1.0
-        return self._runtime(fit_images(images, self.image_hw), self._cameras(camera, images), status).astype(np.float64)
+        return self._runtime(
+            fit_images(images, self.image_hw), self._cameras(camera, images), status
+        ).astype(np.float64)
 
     def _cameras(self, camera: Camera | np.ndarray | None, images: np.ndarray) -> np.ndarray:
         shape = (len(images), len(self._camera))
@@ -91,27 +123,56 @@ class Student:
             return np.broadcast_to(self._camera, shape)
         if isinstance(camera, Camera):
             if (camera.height, camera.width) != images.shape[1:3]:
-                raise ConfigError("this is the calibration of other images", expected=images.shape[1:3],
-                                  found=(camera.height, camera.width), do="give the calibration at the images' size")
+                raise ConfigError(
+                    "this is the calibration of other images",
+                    expected=images.shape[1:3],
+                    found=(camera.height, camera.width),
+                    do="give the calibration at the images' size",
+                )
             return np.broadcast_to(camera_numbers(resized_camera(camera, self.image_hw)), shape)
         if camera.shape != shape:
-            raise ConfigError("this is no calibration", expected=shape, found=camera.shape,
-                              do="give a Camera, or camera_numbers of one for each image")
+            raise ConfigError(
+                "this is no calibration",
+                expected=shape,
+                found=camera.shape,
+                do="give a Camera, or camera_numbers of one for each image",
+            )
         return np.asarray(camera, np.float32)
 
 
-def predict_file(folder: Path, image: Path, *, speed_mps: float, acceleration_mps2: float = 0.0,
-                 command: str = "unknown") -> np.ndarray:
-    """Plan (8, 3) of the student in `folder` for one image file. Raises ConfigError if the image cannot be read."""
-    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR) if image.is_file() else None      # it warns of a missing file by itself
+def predict_file(
+    folder: Path,
+    image: Path,
+    *,
+    speed_mps: float,
+    acceleration_mps2: float = 0.0,
+    command: str = "unknown",
+) -> np.ndarray:
+    """Plan (8, 3) of the student in `folder` for one image file. Raises ConfigError if the image
+    cannot be read.
+    """
+    pixels = (
+        cv2.imread(str(image), cv2.IMREAD_COLOR) if image.is_file() else None
+    )  # it warns of a missing file by itself
     if pixels is None:
-        found = "bytes that are no image" if image.is_file() else "a folder" if image.exists() else "nothing"
-        raise ConfigError("this image cannot be read", where=image, expected="a JPEG or PNG of the front camera", found=found,
-                          do="name an image file, one of a log's sensor_blobs for example")
+        found = (
+            "bytes that are no image"
+            if image.is_file()
+            else "a folder"
+            if image.exists()
+            else "nothing"
+        )
+        raise ConfigError(
+            "this image cannot be read",
+            where=image,
+            expected="a JPEG or PNG of the front camera",
+            found=found,
+            do="name an image file, one of a log's sensor_blobs for example",
+        )
     student = Student.from_pretrained(folder)
-    return student.plan(pixels[None, :, :, ::-1], np.array([[speed_mps, 0.0, acceleration_mps2, 0.0]]), [command])[0]
-
-
+    return student.plan(
+        pixels[None, :, :, ::-1], np.array([[speed_mps, 0.0, acceleration_mps2, 0.0]]), [command]
+    )[0]
 
 
 def command_number(command: str | int) -> int:
@@ -126,7 +187,9 @@ def command_number(command: str | int) -> int:
 
 
 def open_session(file: Path, threads: int = 1, rows: int | None = None) -> Any:
-    """An ONNX Runtime session on the CPU; with `rows`, for that many rows alone: it then knows all shapes beforehand."""
+    """An ONNX Runtime session on the CPU; with `rows`, for that many rows alone: it then knows all
+    shapes beforehand.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -138,30 +201,43 @@ def open_session(file: Path, threads: int = 1, rows: int | None = None) -> Any:
 
 
 class OnnxRuntime:
-    """An exported student. Who drives plans for one row again and again: that has sessions of its own, and what follows
-    from the calibration is worked out when it changes."""
+    """An exported student. Who drives plans for one row again and again: that has sessions of its
+    own, and what follows from the calibration is worked out when it changes.
+    """
 
     def __init__(self, file: Path, threads: int) -> None:
-        self._files, self._threads = {"calibration": file.parent / CALIBRATION, "plan": file}, threads
+        self._files, self._threads = (
+            {"calibration": file.parent / CALIBRATION, "plan": file},
+            threads,
+        )
         self._sessions: dict[tuple[str, bool], Any] = {}
         self._camera = b""
         self._places: list[np.ndarray] = []
 
     def __call__(self, images: np.ndarray, camera: np.ndarray, status: np.ndarray) -> np.ndarray:
         places, seen = self._ground(np.ascontiguousarray(camera))
-        return self._run("plan", len(images), {"images": images, "places": places, "seen": seen, "status": status})[0]
+        return self._run(
+            "plan",
+            len(images),
+            {"images": images, "places": places, "seen": seen, "status": status},
+        )[0]
 
     def _ground(self, camera: np.ndarray) -> list[np.ndarray]:
         if len(camera) > 1:
             return self._run("calibration", len(camera), {"camera": camera})
         if camera.tobytes() != self._camera:
-            self._camera, self._places = camera.tobytes(), self._run("calibration", 1, {"camera": camera})
+            self._camera, self._places = (
+                camera.tobytes(),
+                self._run("calibration", 1, {"camera": camera}),
+            )
         return self._places
 
     def _run(self, what: str, rows: int, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         key = (what, rows == 1)
         if key not in self._sessions:
-            self._sessions[key] = open_session(self._files[what], self._threads, 1 if rows == 1 else None)
+            self._sessions[key] = open_session(
+                self._files[what], self._threads, 1 if rows == 1 else None
+            )
         return self._sessions[key].run(None, inputs)
 
 
@@ -174,7 +250,9 @@ def _torch_runtime(folder: Path) -> Runtime:
 
     def run(images: np.ndarray, camera: np.ndarray, status: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            inputs = (torch.from_numpy(np.ascontiguousarray(item)) for item in (images, camera, status))
+            inputs = (
+                torch.from_numpy(np.ascontiguousarray(item)) for item in (images, camera, status)
+            )
             return model.plan(*inputs).numpy()
 
     return run

@@ -1,7 +1,9 @@
-"""Town B, the other embedded town: which scenes it has and how its data set is made. Not town A, and never trained on.
+"""Town B, the other embedded town: which scenes it has and how its data set is made. Not town A,
+and never trained on.
 
-It differs from town A in colours, in the camera's height and focal length, in the size of its images and in the plan of its
-streets, and it is written in nuScenes' format. Everything follows from the configuration, byte for byte.
+It differs from town A in colours, in the camera's height and focal length, in the size of its
+images and in the plan of its streets, and it is written in nuScenes' format. Everything follows
+from the configuration, byte for byte.
 """
 
 from collections.abc import Iterator
@@ -20,52 +22,88 @@ from ops.synthesize.traffic.expert import DriveConfig, drive
 from ops.synthesize.writers.nuscenes import Scene, write_data_set
 from storage.errors import ConfigError
 
-HZ = 2.0                            # samples a second, as in nuScenes
-FIRST_SCENE = 9001                  # the published scenes end at 1110
-PALETTE = Palette(asphalt=(112, 106, 100), junction=(106, 100, 95), bay=(92, 94, 102), kerb=(214, 206, 178),
-                  pavement=(178, 148, 126), grass=(132, 124, 70), paint=(240, 240, 236), middle=(236, 236, 230))
-_FIRST_DAY_US = 1_654_041_600_000_000       # scenes begin at this time, one every 15 minutes
+HZ = 2.0  # samples a second, as in nuScenes
+FIRST_SCENE = 9001  # the published scenes end at 1110
+PALETTE = Palette(
+    asphalt=(112, 106, 100),
+    junction=(106, 100, 95),
+    bay=(92, 94, 102),
+    kerb=(214, 206, 178),
+    pavement=(178, 148, 126),
+    grass=(132, 124, 70),
+    paint=(240, 240, 236),
+    middle=(236, 236, 230),
+)
+_FIRST_DAY_US = 1_654_041_600_000_000  # scenes begin at this time, one every 15 minutes
 
 
 @dataclass(frozen=True, slots=True)
 class TownBConfig:
     """How much of town B is driven, and how it is seen."""
 
-    seed: int = 23                  # the town and every scene follow from it
-    blocks: int = 3                 # of the street grid, each way
+    seed: int = 23  # the town and every scene follow from it
+    blocks: int = 3  # of the street grid, each way
     scenes: int = 8
-    seconds: float = 20.0           # length of a scene
-    event_rate: float = 0.5         # share of scenes with a rare event
-    image_width: int = 256          # pixels
+    seconds: float = 20.0  # length of a scene
+    event_rate: float = 0.5  # share of scenes with a rare event
+    image_width: int = 256  # pixels
     image_height: int = 144
-    focal_share: float = 0.76       # focal length over image width; town A: 0.60
-    camera_m: tuple[float, float, float] = (1.72, 0.0, 1.90)    # in the ego frame; town A: 1.58 m high
-    pitch_rad: float = 0.03         # downwards; town A: 0.045
+    focal_share: float = 0.76  # focal length over image width; town A: 0.60
+    # in the ego frame; town A: 1.58 m high
+    camera_m: tuple[float, float, float] = (1.72, 0.0, 1.90)
+    pitch_rad: float = 0.03  # downwards; town A: 0.045
 
 
 def scene_names(config: TownBConfig) -> list[str]:
     """Names of all scenes, in order. Raises ConfigError for a town that cannot be recorded."""
     if config.scenes < 1 or config.seconds * HZ < 2 or config.blocks < 2:
-        raise ConfigError("town B cannot be recorded like that",
-                          expected="at least two blocks, one scene, and two samples in each",
-                          found=f"blocks={config.blocks}, scenes={config.scenes}, seconds={config.seconds}")
+        raise ConfigError(
+            "town B cannot be recorded like that",
+            expected="at least two blocks, one scene, and two samples in each",
+            found=f"blocks={config.blocks}, scenes={config.scenes}, seconds={config.seconds}",
+        )
     return [f"scene-{FIRST_SCENE + number}" for number in range(config.scenes)]
 
 
 def town_plan(config: TownBConfig) -> TownConfig:
-    """The plan of the streets: fewer and longer than in town A, with more bend and less of a turn at their ends."""
-    return TownConfig(seed=config.seed, columns=config.blocks + 1, rows=config.blocks + 1, spacing_m=132.0, jitter_m=15.0,
-                      rotation_rad=(0.08, 0.26), bulge_m=17.0, wide_columns=(1,), wide_rows=(2,), wide_median_m=3.6,
-                      minor_median_m=0.9, minor_median_share=0.3, minor_speed_mps=12.0, wide_speed_mps=15.0)
+    """The plan of the streets: fewer and longer than in town A, with more bend and less of a turn
+    at their ends.
+    """
+    return TownConfig(
+        seed=config.seed,
+        columns=config.blocks + 1,
+        rows=config.blocks + 1,
+        spacing_m=132.0,
+        jitter_m=15.0,
+        rotation_rad=(0.08, 0.26),
+        bulge_m=17.0,
+        wide_columns=(1,),
+        wide_rows=(2,),
+        wide_median_m=3.6,
+        minor_median_m=0.9,
+        minor_median_share=0.3,
+        minor_speed_mps=12.0,
+        wide_speed_mps=15.0,
+    )
 
 
 def synthesize_town_b(raw: Path, config: TownBConfig) -> None:
-    """Write the data set to `raw`, which appears when it is complete. Raises ConfigError for a town that cannot be recorded."""
+    """Write the data set to `raw`, which appears when it is complete. Raises ConfigError for a town
+    that cannot be recorded.
+    """
     names = scene_names(config)
     cv2.setNumThreads(1)
-    camera = Camera("CAM_FRONT", config.image_width, config.image_height, config.focal_share, config.camera_m,
-                    pitch_rad=config.pitch_rad)
-    write_data_set(raw, build_town(town_plan(config)), PALETTE, camera, _scenes(config, names, camera))
+    camera = Camera(
+        "CAM_FRONT",
+        config.image_width,
+        config.image_height,
+        config.focal_share,
+        config.camera_m,
+        pitch_rad=config.pitch_rad,
+    )
+    write_data_set(
+        raw, build_town(town_plan(config)), PALETTE, camera, _scenes(config, names, camera)
+    )
 
 
 def _scenes(config: TownBConfig, names: list[str], camera: Camera) -> Iterator[Scene]:
@@ -76,5 +114,14 @@ def _scenes(config: TownBConfig, names: list[str], camera: Camera) -> Iterator[S
         rng = np.random.default_rng([config.seed, 404, number])
         recording = drive(town, parked, wish, rng)
         start_us = _FIRST_DAY_US + 900_000_000 * number
-        time_us = start_us + np.round(recording.time_s * 1e6).astype(np.int64) + rng.integers(-400, 400, len(recording.time_s))
-        yield Scene(name, recording, render_log(town, recording, [camera], PALETTE, weather(rng), rng), time_us)
+        time_us = (
+            start_us
+            + np.round(recording.time_s * 1e6).astype(np.int64)
+            + rng.integers(-400, 400, len(recording.time_s))
+        )
+        yield Scene(
+            name,
+            recording,
+            render_log(town, recording, [camera], PALETTE, weather(rng), rng),
+            time_us,
+        )

@@ -1,6 +1,7 @@
 """The embedded world's logs: which there are, and how one is made. The public face of this package.
 
-Every log follows from (configuration, log_id) alone, byte for byte, so logs can be made in any order, alone, and in parallel.
+Every log follows from (configuration, log_id) alone, byte for byte, so logs can be made in any
+order, alone, and in parallel.
 """
 
 import hashlib
@@ -24,24 +25,26 @@ from storage.errors import ConfigError, unknown_name
 
 SPLITS = ("train", "val", "test")
 PALETTE = Palette()
-_FIRST_DAY_US = 1_622_505_600_000_000       # logs begin at this time, one every 15 minutes
+_FIRST_DAY_US = 1_622_505_600_000_000  # logs begin at this time, one every 15 minutes
 
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
     """How much of the world is driven, and how it is seen."""
 
-    town: str = "A"                 # the OpenScene town
-    seed: int = 13                  # the town and every log follow from it
+    town: str = "A"  # the OpenScene town
+    seed: int = 13  # the town and every log follow from it
     train_logs: int = 140
     val_logs: int = 16
-    test_logs: int = 32             # half of them in the part of the town that training never enters
-    seconds: float = 20.0           # length of a log
-    hz: float = 2.0                 # frames a second; 10 must be a multiple of it
-    cameras: tuple[str, ...] = ("CAM_F0",)      # that are drawn, the front camera first; CAM_L0 looks left, CAM_R0 right
-    image_width: int = 224          # pixels, each camera
+    # half of them in the part of the town that training never enters
+    test_logs: int = 32
+    seconds: float = 20.0  # length of a log
+    hz: float = 2.0  # frames a second; 10 must be a multiple of it
+    # that are drawn, the front camera first; CAM_L0 looks left, CAM_R0 right
+    cameras: tuple[str, ...] = ("CAM_F0",)
+    image_width: int = 224  # pixels, each camera
     image_height: int = 126
-    event_rate: float = 0.6         # share of logs with a rare event; 0 for logs shorter than 11 s
+    event_rate: float = 0.6  # share of logs with a rare event; 0 for logs shorter than 11 s
 
 
 def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
@@ -49,21 +52,34 @@ def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
     if config.town != "A":
         raise unknown_name("town", config.town, ["A"])
     if config.seconds * config.hz < 2 or 10.0 % config.hz:
-        raise ConfigError("the world cannot be recorded like that", expected="at least two frames, and 10 a multiple of hz",
-                          found=f"seconds={config.seconds}, hz={config.hz}")
+        raise ConfigError(
+            "the world cannot be recorded like that",
+            expected="at least two frames, and 10 a multiple of hz",
+            found=f"seconds={config.seconds}, hz={config.hz}",
+        )
     if config.event_rate > 0 and config.seconds < SHORTEST_EVENT_S:
-        raise ConfigError("the logs are too short for rare events", expected=f"seconds of at least {SHORTEST_EVENT_S:g}",
-                          found=f"seconds={config.seconds:g}, event_rate={config.event_rate:g}",
-                          do="ask for longer logs, or for none with an event: event_rate=0")
+        raise ConfigError(
+            "the logs are too short for rare events",
+            expected=f"seconds of at least {SHORTEST_EVENT_S:g}",
+            found=f"seconds={config.seconds:g}, event_rate={config.event_rate:g}",
+            do="ask for longer logs, or for none with an event: event_rate=0",
+        )
     for name in config.cameras:
         if name not in CAMERAS:
             raise unknown_name("camera", name, CAMERAS)
     if config.cameras[:1] != CAMERAS[:1] or len(set(config.cameras)) < len(config.cameras):
-        raise ConfigError("the world needs its front camera first, and every camera once", found=config.cameras,
-                          expected=f"{CAMERAS[0]}, then others", do=f"give cameras=('{CAMERAS[0]}', 'CAM_L0', 'CAM_R0'), say")
+        raise ConfigError(
+            "the world needs its front camera first, and every camera once",
+            found=config.cameras,
+            expected=f"{CAMERAS[0]}, then others",
+            do=f"give cameras=('{CAMERAS[0]}', 'CAM_L0', 'CAM_R0'), say",
+        )
     counts = (config.train_logs, config.val_logs, config.test_logs)
-    return [(f"{config.town}-{split}-{number:04d}", split) for split, count in zip(SPLITS, counts, strict=True)
-            for number in range(count)]
+    return [
+        (f"{config.town}-{split}-{number:04d}", split)
+        for split, count in zip(SPLITS, counts, strict=True)
+        for number in range(count)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +88,10 @@ class DrivenLog:
 
     town: Town
     recording: Recording
-    cameras: list[Camera]           # the front camera first
+    cameras: list[Camera]  # the front camera first
     light: Light
-    jitter_us: np.ndarray           # (T,) of the frames' times
-    rng: np.random.Generator        # as the film takes it
+    jitter_us: np.ndarray  # (T,) of the frames' times
+    rng: np.random.Generator  # as the film takes it
 
 
 def drive_log(config: WorldConfig, log_id: str) -> DrivenLog:
@@ -85,12 +101,21 @@ def drive_log(config: WorldConfig, log_id: str) -> DrivenLog:
         raise unknown_name("log", log_id, splits)
     town_config = TownConfig(seed=config.seed)
     town = build_town(town_config)
-    rng = np.random.default_rng([config.seed, int(hashlib.sha256(log_id.encode()).hexdigest()[:12], 16)])
-    wish = DriveConfig(frames=round(config.seconds * config.hz), hz=config.hz, event_rate=config.event_rate,
-                       east=splits[log_id] == "test" and _number(log_id) % 2 == 1)
+    rng = np.random.default_rng(
+        [config.seed, int(hashlib.sha256(log_id.encode()).hexdigest()[:12], 16)]
+    )
+    wish = DriveConfig(
+        frames=round(config.seconds * config.hz),
+        hz=config.hz,
+        event_rate=config.event_rate,
+        east=splits[log_id] == "test" and _number(log_id) % 2 == 1,
+    )
     recording = drive(town, parked_cars(town_config, PALETTE), wish, rng)
-    cameras = [Camera(name, config.image_width, config.image_height, yaw_rad=float(np.deg2rad(yaw_deg)))
-               for name, yaw_deg in zip(CAMERAS, CAMERA_YAWS_DEG, strict=True) if name in config.cameras]
+    cameras = [
+        Camera(name, config.image_width, config.image_height, yaw_rad=float(np.deg2rad(yaw_deg)))
+        for name, yaw_deg in zip(CAMERAS, CAMERA_YAWS_DEG, strict=True)
+        if name in config.cameras
+    ]
     jitter_us = rng.integers(-400, 400, len(recording.time_s))
     return DrivenLog(town, recording, cameras, weather(rng), jitter_us, rng)
 
@@ -105,7 +130,9 @@ def synthesize_log(raw: Path, config: WorldConfig, log_id: str) -> None:
     images = render_log(log.town, log.recording, log.cameras, PALETTE, log.light, log.rng)
     start_us = _FIRST_DAY_US + 900_000_000 * (1000 * SPLITS.index(split) + _number(log_id))
     write_map(raw, log.town)
-    write_log(raw, split, log_id, log.town, log.recording, log.cameras, images, start_us, log.jitter_us)
+    write_log(
+        raw, split, log_id, log.town, log.recording, log.cameras, images, start_us, log.jitter_us
+    )
 
 
 def _number(log_id: str) -> int:

@@ -1,7 +1,9 @@
-"""Minimise a loss by AdamW over rows of arrays: resumable, the same here and on workers. Neither model nor data.
+"""Minimise a loss by AdamW over rows of arrays: resumable, the same here and on workers. Neither
+model nor data.
 
-Everything random of a step comes from (seed, step, rank), so a resumed run needs no generator state: it draws the
-batches and dropout masks of the uninterrupted run and, on one machine, ends in the same weights bit for bit.
+Everything random of a step comes from (seed, step, rank), so a resumed run needs no generator
+state: it draws the batches and dropout masks of the uninterrupted run and, on one machine, ends in
+the same weights bit for bit.
 """
 
 import logging
@@ -22,34 +24,37 @@ _LOG = logging.getLogger(__name__)
 LossOf = Callable[[nn.Module, np.ndarray], tuple[torch.Tensor, dict[str, float]]]
 
 
-
-
-
-
 @dataclass(frozen=True, slots=True)
 class FitConfig:
     """How a network is trained."""
 
-    steps: int = 400                # optimiser steps
-    batch: int = 32                 # rows a step, all workers together
-    learning_rate: float = 1e-3     # peak; linear warm-up, then cosine to 2 % of it
-    weight_decay: float = 0.05      # decoupled; on matrices only
-    warmup: float = 0.1             # fraction of the steps
-    clip: float = 1.0               # norm of the gradient
-    autocast: str = ""              # "bfloat16": mixed precision; "": the parameters' own type
-    report_every: int = 10          # steps between two rows of the history
-    checkpoint_every: int = 200     # steps between two checkpoints; one more is written at the end
+    steps: int = 400  # optimiser steps
+    batch: int = 32  # rows a step, all workers together
+    learning_rate: float = 1e-3  # peak; linear warm-up, then cosine to 2 % of it
+    weight_decay: float = 0.05  # decoupled; on matrices only
+    warmup: float = 0.1  # fraction of the steps
+    clip: float = 1.0  # norm of the gradient
+    autocast: str = ""  # "bfloat16": mixed precision; "": the parameters' own type
+    report_every: int = 10  # steps between two rows of the history
+    checkpoint_every: int = 200  # steps between two checkpoints; one more is written at the end
 
 
-def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: FitConfig, seed: int) -> None:
-    """Train `model` in place. `loss_of(model, row_numbers)` gives the loss of one batch and what else to record.
+def fit(
+    session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: FitConfig, seed: int
+) -> None:
+    """Train `model` in place. `loss_of(model, row_numbers)` gives the loss of one batch and what
+    else to record.
 
-    `rows` is the number of training rows; every epoch visits each once in a new order. A killed run that is started
-    again under the same name goes on after its last checkpoint.
+    `rows` is the number of training rows; every epoch visits each once in a new order. A killed run
+    that is started again under the same name goes on after its last checkpoint.
     """
     model.to(session.device).train()
-    optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.learning_rate,
-                                  betas=(0.9, 0.95), fused=True)
+    optimizer = torch.optim.AdamW(
+        _decay_groups(model, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
     state = session.resume()
     start = 0
     if state is not None:
@@ -62,21 +67,32 @@ def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: 
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(step, config)
         batch = batch_rows(seed, step, rows, config.batch)[session.rank :: session.world_size]
-        with torch.autocast(session.device.type, torch.bfloat16, enabled=config.autocast == "bfloat16"):
+        with torch.autocast(
+            session.device.type, torch.bfloat16, enabled=config.autocast == "bfloat16"
+        ):
             loss, metrics = loss_of(wrapped, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip))
         if not math.isfinite(norm):
-            raise ConfigError("the training diverged", where=f"step {step + 1} of {config.steps}",
-                              expected="a finite gradient", found=f"loss {float(loss.detach()):.4g}",
-                              do="lower learning_rate, or look for NaN among the rows")
+            raise ConfigError(
+                "the training diverged",
+                where=f"step {step + 1} of {config.steps}",
+                expected="a finite gradient",
+                found=f"loss {float(loss.detach()):.4g}",
+                do="lower learning_rate, or look for NaN among the rows",
+            )
         optimizer.step()
         done, last = step + 1, step + 1 == config.steps
         keep = last or done % config.checkpoint_every == 0
         if keep or done % config.report_every == 0:
-            session.report(done, {"loss": float(loss.detach()), "gradient_norm": norm, **metrics},
-                           {"model": trained_state(model), "optimizer": optimizer.state_dict()} if keep else None)
+            session.report(
+                done,
+                {"loss": float(loss.detach()), "gradient_norm": norm, **metrics},
+                {"model": trained_state(model), "optimizer": optimizer.state_dict()}
+                if keep
+                else None,
+            )
         progress.tell(done, float(loss.detach()))
     model.eval()
 
@@ -84,18 +100,26 @@ def fit(session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: 
 def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """What training changes of a network: its buffers, and the parameters that are not frozen.
 
-    A frozen parameter is what it was when the run began, which begins by building the same network again: of a 3B model
-    with adapters that leaves 0.5 GB to write instead of 8.
+    A frozen parameter is what it was when the run began, which begins by building the same network
+    again: of a 3B model with adapters that leaves 0.5 GB to write instead of 8.
     """
-    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    frozen = {
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if not parameter.requires_grad
+    }
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
 def load_trained_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Put what trained_state gave into a network built alike. Raises RuntimeError if its trained part is another."""
+    """Put what trained_state gave into a network built alike. Raises RuntimeError if its trained
+    part is another.
+    """
     expected = trained_state(model).keys()
     if state.keys() != expected:
-        raise RuntimeError(f"the checkpoint is of another training: {sorted(state.keys() ^ expected)[:5]}")
+        raise RuntimeError(
+            f"the checkpoint is of another training: {sorted(state.keys() ^ expected)[:5]}"
+        )
     model.load_state_dict(state, strict=False)
 
 
@@ -103,7 +127,9 @@ def batch_rows(seed: int, step: int, rows: int, batch: int) -> np.ndarray:
     """Row numbers of one step: the permutations of all epochs laid end to end, cut into batches."""
     first = step * batch
     epochs = range(first // rows, (first + batch - 1) // rows + 1)
-    order = np.concatenate([np.random.default_rng((seed, epoch)).permutation(rows) for epoch in epochs])
+    order = np.concatenate(
+        [np.random.default_rng((seed, epoch)).permutation(rows) for epoch in epochs]
+    )
     offset = first - epochs[0] * rows
     return order[offset : offset + batch]
 
@@ -129,14 +155,30 @@ class _Progress:
         if self._speak and now - self._told >= 10:
             self._told = now
             rate = (done - self._start) / (now - self._began)
-            _LOG.info("step %d of %d, loss %.4g, %.1f steps/s, %.0f s to go", done, self._steps, loss, rate,
-                      (self._steps - done) / rate)
+            _LOG.info(
+                "step %d of %d, loss %.4g, %.1f steps/s, %.0f s to go",
+                done,
+                self._steps,
+                loss,
+                rate,
+                (self._steps - done) / rate,
+            )
 
 
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    trained: Iterable[nn.Parameter] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [{"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-            {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0}]
+    trained: Iterable[nn.Parameter] = [
+        parameter for parameter in model.parameters() if parameter.requires_grad
+    ]
+    return [
+        {
+            "params": [parameter for parameter in trained if parameter.ndim > 1],
+            "weight_decay": weight_decay,
+        },
+        {
+            "params": [parameter for parameter in trained if parameter.ndim <= 1],
+            "weight_decay": 0.0,
+        },
+    ]
 
 
 def _mix(*numbers: int) -> int:

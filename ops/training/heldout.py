@@ -1,4 +1,6 @@
-"""Which rows a training asset learns from and which it is judged by while it learns. The test split is neither."""
+"""Which rows a training asset learns from and which it is judged by while it learns. The test split
+is neither.
+"""
 
 from collections.abc import Sequence
 
@@ -8,21 +10,27 @@ from storage.dataset import FrameSet, read_dataset
 from storage.errors import ConfigError
 from storage.lake import Lake
 
-HELD_OUT_SHARE = 0.2    # last part of each log in time that is held out where no log is
+HELD_OUT_SHARE = 0.2  # last part of each log in time that is held out where no log is
 
 
-def train_and_heldout(lake: Lake, log_ids: Sequence[str], size_hw: tuple[int, int] | None, *,
-                      relabeled: bool = False) -> tuple[FrameSet, FrameSet]:
+def train_and_heldout(
+    lake: Lake, log_ids: Sequence[str], size_hw: tuple[int, int] | None, *, relabeled: bool = False
+) -> tuple[FrameSet, FrameSet]:
     """Rows of the `train` and the `val` logs among `log_ids`.
 
-    Without any `val` log, as in a folder with one recorded drive, the last fifth of each training log is held out.
-    Raises ConfigError if there is nothing to learn from.
+    Without any `val` log, as in a folder with one recorded drive, the last fifth of each training
+    log is held out. Raises ConfigError if there is nothing to learn from.
     """
     train = read_dataset(lake, "train", size_hw=size_hw, relabeled=relabeled, log_ids=log_ids)
     heldout = read_dataset(lake, "val", size_hw=size_hw, relabeled=relabeled, log_ids=log_ids)
     if not len(train):
-        raise ConfigError("there is no row to learn from", where=lake.root, expected="logs of split 'train'",
-                          found=f"{len(log_ids)} logs, none of them", do="add training logs to the raw folder")
+        raise ConfigError(
+            "there is no row to learn from",
+            where=lake.root,
+            expected="logs of split 'train'",
+            found=f"{len(log_ids)} logs, none of them",
+            do="add training logs to the raw folder",
+        )
     if len(heldout):
         return train, heldout
     late = is_late(train, HELD_OUT_SHARE)

@@ -29,18 +29,26 @@ class TrainingRuns:
     """Where the training runs of one artefact keep their checkpoints, and what seeds them."""
 
     compute: ComputeConfig
-    runs: Path                      # folder of unfinished runs
-    name: str                       # carries the hash of all that decides the result; each run adds its part's name
+    runs: Path  # folder of unfinished runs
+    name: str  # carries the hash of all that decides the result; each run adds its part's name
     seed: int
 
     def launch(self, part: str, loop: Loop, config: dict[str, Any]) -> dict[str, Any]:
         """Run one training loop; the same place and part go on after a kill."""
-        return launch(loop, config | {"seed": self.seed}, name=f"{self.name}-{part}", runs=self.runs, compute=self.compute)
+        return launch(
+            loop,
+            config | {"seed": self.seed},
+            name=f"{self.name}-{part}",
+            runs=self.runs,
+            compute=self.compute,
+        )
 
     def launch_all(self, jobs: Sequence[TrainingJob]) -> None:
-        """Run loops that do not need each other: side by side where this machine trains them, in turn on Ray's workers.
+        """Run loops that do not need each other: side by side where this machine trains them, in
+        turn on Ray's workers.
 
-        The weights are the same either way: every loop has its own seeds, and `compute.threads` threads.
+        The weights are the same either way: every loop has its own seeds, and `compute.threads`
+        threads.
         """
         together = 1 if self.compute.num_workers else min(self.compute.at_once, len(jobs))
         if together == 1:
@@ -60,12 +68,16 @@ class TrainingRuns:
         return self.runs / f"{self.name}-{part}-arrays"
 
     def finish(self, parts: Sequence[str], histories: Path) -> None:
-        """Keep the metric rows of the runs as `<part>.jsonl` and remove their checkpoints and arrays."""
+        """Keep the metric rows of the runs as `<part>.jsonl` and remove their checkpoints and
+        arrays.
+        """
         histories.mkdir(parents=True, exist_ok=True)
         for part in parts:
             rows = read_history(f"{self.name}-{part}", self.runs)
             if rows:
-                (histories / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+                (histories / f"{part}.jsonl").write_text(
+                    "".join(json.dumps(row) + "\n" for row in rows)
+                )
             forget(f"{self.name}-{part}", self.runs)
             shutil.rmtree(self.arrays(part), ignore_errors=True)
 

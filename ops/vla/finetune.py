@@ -1,7 +1,9 @@
-"""Make the `vla` artefact: the VLM learns the codes, is frozen, and its hidden states enter a planner. Not the student.
+"""Make the `vla` artefact: the VLM learns the codes, is frozen, and its hidden states enter a
+planner. Not the student.
 
-Beside the VLA's planner stand its controls, trained on the same rows with the same seed and recipe: the planner alone
-and the blind ego-status MLP. Everything here is learnt from the train split; the val split is only measured.
+Beside the VLA's planner stand its controls, trained on the same rows with the same seed and recipe:
+the planner alone and the blind ego-status MLP. Everything here is learnt from the train split; the
+val split is only measured.
 
     out/vlm/              Qwen2.5-VL in the Hugging Face layout, with tokenizer and image processor
     out/planner/          the planner with the VLM's memory (config.json, model.safetensors)
@@ -47,43 +49,64 @@ PARTS = ("vlm", "ego_status_mlp", "planner_alone", "planner")
 class VlaConfig:
     """The whole recipe of the `vla` artefact; the student repeats its planner part."""
 
-    image_hw: tuple[int, int] = (112, 224)      # pixels the VLM sees; the planner gets them shrunk to its own size
+    # pixels the VLM sees; the planner gets them shrunk to its own size
+    image_hw: tuple[int, int] = (112, 224)
     vlm: VlmConfig = field(default_factory=VlmConfig)
-    vlm_fit: FitConfig = field(default_factory=lambda: FitConfig(steps=400, batch=16, learning_rate=1.5e-3))
+    vlm_fit: FitConfig = field(
+        default_factory=lambda: FitConfig(steps=400, batch=16, learning_rate=1.5e-3)
+    )
     fusion: FusionConfig = field(default_factory=FusionConfig)
     recipe: PlannerRecipe = field(default_factory=PlannerRecipe)
     ego_mlp: EgoMlpConfig = field(default_factory=EgoMlpConfig)
-    ego_fit: FitConfig = field(default_factory=lambda: FitConfig(steps=2000, batch=128, report_every=50))
-    val_rows: int = 300                         # rows of the val split that the report measures, spread evenly
+    ego_fit: FitConfig = field(
+        default_factory=lambda: FitConfig(steps=2000, batch=128, report_every=50)
+    )
+    # rows of the val split that the report measures, spread evenly
+    val_rows: int = 300
 
 
 @dataclass(frozen=True, slots=True)
 class VlaReport:
     """What was learnt; figures on the val split."""
 
-    vlm_rows: int                               # rows the VLM learned from
-    train_rows: int                             # rows the planners learned from
+    vlm_rows: int  # rows the VLM learned from
+    train_rows: int  # rows the planners learned from
     val_rows: int
-    codes: CodeAccuracy                         # of the VLM's own decoding against the recorded codes
-    planners: tuple[PlannerFigures, ...]        # the rules, the controls, and the VLA
-    scored_by: str                              # "pdm_score", or "displacement" where no map gives sub-scores
+    # of the VLM's own decoding against the recorded codes
+    codes: CodeAccuracy
+    planners: tuple[PlannerFigures, ...]  # the rules, the controls, and the VLA
+    # "pdm_score", or "displacement" where no map gives sub-scores
+    scored_by: str
     vlm_parameters: int
-    seconds: tuple[tuple[str, float], ...]      # wall time of each part
+    seconds: tuple[tuple[str, float], ...]  # wall time of each part
 
 
-def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, score_plans: ScorePlans | None,
-             compute: ComputeConfig, runs: Path, name: str, seed: int) -> VlaReport:
+def finetune(
+    train: FrameSet,
+    val: FrameSet,
+    out: Path,
+    config: VlaConfig,
+    *,
+    score_plans: ScorePlans | None,
+    compute: ComputeConfig,
+    runs: Path,
+    name: str,
+    seed: int,
+) -> VlaReport:
     """Fill `out` with the VLA and its controls.
 
-    `train` and `val` are all relabeled rows of their splits, with images at `config.image_hw`. `name` names the
-    training runs and must carry the hash of all that decides the result: a killed run of the same name goes on.
-    `score_plans` gives the PDM sub-scores of proposals; None where there is no map: plans are then judged by how near
-    they would come to the human's. Raises ArtifactError if the rows carry no codes or no whole futures.
+    `train` and `val` are all relabeled rows of their splits, with images at `config.image_hw`.
+    `name` names the training runs and must carry the hash of all that decides the result: a killed
+    run of the same name goes on. `score_plans` gives the PDM sub-scores of proposals; None where
+    there is no map: plans are then judged by how near they would come to the human's. Raises
+    ArtifactError if the rows carry no codes or no whole futures.
     """
     torch.set_num_threads(compute.threads)
     training, clock = TrainingRuns(compute, runs, name, seed), Clock()
     frames, flipped = planner_frames(train, config.recipe.rows)
-    scored = score_proposals(train, frames, flipped, score_plans, config.recipe.proposal_scoring, seed)
+    scored = score_proposals(
+        train, frames, flipped, score_plans, config.recipe.proposal_scoring, seed
+    )
     arrays = planner_arrays(frames, config.recipe.planner, scored)
     arrays.save(training.arrays("planner"))
     clock.lap("judged plans")
@@ -100,7 +123,10 @@ def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, sc
     training.launch_all([fused.job(out, training)])
     clock.lap("planner")
 
-    made = {planner.part: load_planner(out / planner.part, planner.kind) for planner in (ego, alone, fused)}
+    made = {
+        planner.part: load_planner(out / planner.part, planner.kind)
+        for planner in (ego, alone, fused)
+    }
     TeacherTargets.predict(made["planner"], vlm_outputs, frames, flipped).save(out / "teacher")
     if scored is not None:
         scored.save(out / "teacher")
@@ -110,71 +136,123 @@ def finetune(train: FrameSet, val: FrameSet, out: Path, config: VlaConfig, *, sc
     measured = val.take(spread(plannable_rows(val), config.val_rows))
     codes, planners = _measure(measured, train, vlm, made, config, score_plans)
     clock.lap("measure")
-    report = VlaReport(vlm_rows, len(frames), len(measured), codes, planners,
-                       "displacement" if scored is None else "pdm_score",
-                       count_parameters(vlm), clock.laps)
+    report = VlaReport(
+        vlm_rows,
+        len(frames),
+        len(measured),
+        codes,
+        planners,
+        "displacement" if scored is None else "pdm_score",
+        count_parameters(vlm),
+        clock.laps,
+    )
     (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
     training.finish(PARTS, out / "history")
     return report
 
 
-
-
-
-
 @dataclass(frozen=True, slots=True)
 class _Planner:
-    """One of the three planners: its name, kind and parts as build_planner has them, and how it is trained."""
+    """One of the three planners: its name, kind and parts as build_planner has them, and how it is
+    trained.
+    """
 
     part: str
     kind: str
     parts: dict[str, Any]
     recipe: PlannerRecipe
-    fit: FitConfig | None = None        # None: the recipe's
+    fit: FitConfig | None = None  # None: the recipe's
 
     def job(self, out: Path, training: TrainingRuns) -> TrainingJob:
         """Its training, into a folder of its name in `out`."""
-        return planner_job(self.part, self.kind, self.parts, out / self.part, self.recipe, training, self.fit)
+        return planner_job(
+            self.part, self.kind, self.parts, out / self.part, self.recipe, training, self.fit
+        )
 
 
-def _vlm_job(train: FrameSet, out: Path, config: VlaConfig, training: TrainingRuns) -> tuple[int, TrainingJob]:
+def _vlm_job(
+    train: FrameSet, out: Path, config: VlaConfig, training: TrainingRuns
+) -> tuple[int, TrainingJob]:
     """How many rows the VLM learns from, and its training."""
     rows = np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
     if not len(rows):
-        raise ArtifactError("there is nothing for the VLM to learn", expected="rows with codes and an image",
-                            found=f"none among {len(train)} rows", do="make them: latentvla run --until relabeled")
-    TrainingArrays(train.status[rows], train.future[rows], train.images[rows], codes=train.codes[rows],
-                   codes_valid=train.codes_valid[rows]).save(training.arrays("vlm"))
-    return len(rows), TrainingJob("vlm", vlm_loop, {"arrays": str(training.arrays("vlm")), "out": str(out / "vlm"),
-                                                    "vlm": config.vlm, "fit": config.vlm_fit})
+        raise ArtifactError(
+            "there is nothing for the VLM to learn",
+            expected="rows with codes and an image",
+            found=f"none among {len(train)} rows",
+            do="make them: latentvla run --until relabeled",
+        )
+    TrainingArrays(
+        train.status[rows],
+        train.future[rows],
+        train.images[rows],
+        codes=train.codes[rows],
+        codes_valid=train.codes_valid[rows],
+    ).save(training.arrays("vlm"))
+    return len(rows), TrainingJob(
+        "vlm",
+        vlm_loop,
+        {
+            "arrays": str(training.arrays("vlm")),
+            "out": str(out / "vlm"),
+            "vlm": config.vlm,
+            "fit": config.vlm_fit,
+        },
+    )
 
 
 def _ego_and_alone(config: VlaConfig, frames: FrameSet) -> tuple[_Planner, _Planner]:
-    """The blind baseline and the planner alone; the scale of their outputs, and the camera that is taken where a row has
-    none, come from the training rows."""
+    """The blind baseline and the planner alone; the scale of their outputs, and the camera that is
+    taken where a row has none, come from the training rows.
+    """
     scale = offset_scale(torch.from_numpy(frames.status), torch.from_numpy(frames.future))
     camera = tuple(np.median(frames.camera, axis=0).tolist())
     planner = replace(config.recipe.planner, offset_scale=scale, camera=camera)
     ego_mlp = replace(config.ego_mlp, offset_scale=scale)
-    return (_Planner("ego_status_mlp", "ego_mlp", {"ego_mlp": ego_mlp}, config.recipe, config.ego_fit),
-            _Planner("planner_alone", "planner", {"planner": planner}, config.recipe))
+    return (
+        _Planner("ego_status_mlp", "ego_mlp", {"ego_mlp": ego_mlp}, config.recipe, config.ego_fit),
+        _Planner("planner_alone", "planner", {"planner": planner}, config.recipe),
+    )
 
 
 def _fused(config: VlaConfig, alone: _Planner, vlm_width: int) -> _Planner:
     """The same planner with the VLM's memory."""
-    return _Planner("planner", "fused_planner", fused_parts(alone.parts["planner"], config.fusion, vlm_width),
-                    config.recipe)
+    return _Planner(
+        "planner",
+        "fused_planner",
+        fused_parts(alone.parts["planner"], config.fusion, vlm_width),
+        config.recipe,
+    )
 
 
-def _measure(rows: FrameSet, train: FrameSet, vlm: ActionVlm, made: dict[str, Any], config: VlaConfig,
-             score_plans: ScorePlans | None) -> tuple[CodeAccuracy, tuple[PlannerFigures, ...]]:
+def _measure(
+    rows: FrameSet,
+    train: FrameSet,
+    vlm: ActionVlm,
+    made: dict[str, Any],
+    config: VlaConfig,
+    score_plans: ScorePlans | None,
+) -> tuple[CodeAccuracy, tuple[PlannerFigures, ...]]:
     vlm_outputs = run_vlm(vlm, rows.images, rows.status)
-    arrays = replace(planner_arrays(rows, config.recipe.planner), visual=vlm_outputs.visual, action=vlm_outputs.action)
-    plans = {rule.__name__: rule(rows) for rule in (baselines.human, baselines.stopped, baselines.constant_velocity,
-                                                    baselines.constant_turn_rate)}
+    arrays = replace(
+        planner_arrays(rows, config.recipe.planner),
+        visual=vlm_outputs.visual,
+        action=vlm_outputs.action,
+    )
+    plans = {
+        rule.__name__: rule(rows)
+        for rule in (
+            baselines.human,
+            baselines.stopped,
+            baselines.constant_velocity,
+            baselines.constant_turn_rate,
+        )
+    }
     names = {"planner": "vla"}
     plans |= {names.get(part, part): plan_rows(model, arrays) for part, model in made.items()}
     parameters = {names.get(part, part): count_parameters(model) for part, model in made.items()}
     parameters["vla"] += count_parameters(vlm)
-    codes = code_accuracy(vlm_outputs.code_logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid)
+    codes = code_accuracy(
+        vlm_outputs.code_logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid
+    )
     return codes, measure_planners(rows, plans, parameters, score_plans)

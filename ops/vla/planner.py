@@ -26,8 +26,10 @@ class VlaPlanner:
     batch: int = 32
 
     def plan(self, rows: FrameSet) -> np.ndarray:
-        out = [self._plan(rows.take(np.arange(first, min(first + self.batch, len(rows)))))
-               for first in range(0, len(rows), self.batch)]
+        out = [
+            self._plan(rows.take(np.arange(first, min(first + self.batch, len(rows)))))
+            for first in range(0, len(rows), self.batch)
+        ]
         return np.concatenate(out) if out else np.zeros((0, 8, 3))
 
     def _plan(self, rows: FrameSet) -> np.ndarray:
@@ -38,5 +40,10 @@ class VlaPlanner:
 
 def open_vla(vla: Path, *, planner: Path | None = None, vlm: Path | None = None) -> VlaPlanner:
     """The VLA of a finished artefact; `planner` and `vlm` are folders to take instead of its own."""
-    model, read = load_planner(planner or vla / "planner", "fused_planner"), open_vlm(vlm or vla / "vlm")
-    return VlaPlanner(read, model, read_recipe(vla)[1], count_parameters(read) + count_parameters(model))
+    model, read = (
+        load_planner(planner or vla / "planner", "fused_planner"),
+        open_vlm(vlm or vla / "vlm"),
+    )
+    return VlaPlanner(
+        read, model, read_recipe(vla)[1], count_parameters(read) + count_parameters(model)
+    )

@@ -1,4 +1,6 @@
-"""Answers from a lake's files which logs, configuration and code made an artefact. Needs no Dagster instance."""
+"""Answers from a lake's files which logs, configuration and code made an artefact. Needs no Dagster
+instance.
+"""
 
 from collections import defaultdict
 from pathlib import Path
@@ -9,7 +11,8 @@ from storage.lake import ASSET_NAMES, Lake
 
 
 def lineage_text(lake: Lake, name: str, *, every_log: bool = False) -> str:
-    """The lineage of `name` (a asset, or asset/log_id) up to the raw logs, indented; logs are counted unless asked for.
+    """The lineage of `name` (a asset, or asset/log_id) up to the raw logs, indented; logs are
+    counted unless asked for.
 
     Raises ConfigError for a name that is no asset and ArtifactError if the artefact does not exist.
     """
@@ -21,8 +24,15 @@ def lineage_text(lake: Lake, name: str, *, every_log: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _walk(lake: Lake, name: str, wanted: str | None, depth: int, lines: list[str], told: set[str],
-          every_log: bool) -> None:
+def _walk(
+    lake: Lake,
+    name: str,
+    wanted: str | None,
+    depth: int,
+    lines: list[str],
+    told: set[str],
+    every_log: bool,
+) -> None:
     indent = "  " * depth
     try:
         made = read_lineage(lake.root / name)
@@ -31,7 +41,9 @@ def _walk(lake: Lake, name: str, wanted: str | None, depth: int, lines: list[str
         if wanted is None:
             raise
         return
-    note = "" if wanted in (None, made.version) else f"  (used version {wanted}; there is a newer one)"
+    note = (
+        "" if wanted in (None, made.version) else f"  (used version {wanted}; there is a newer one)"
+    )
     lines.append(f"{indent}{name} {made.version}{note}")
     if name in told:
         lines[-1] += "  (see above)"
@@ -60,7 +72,10 @@ def _walk(lake: Lake, name: str, wanted: str | None, depth: int, lines: list[str
 def _facts(made: Lineage) -> list[str]:
     config = ", ".join(f"{key}={_short(value)}" for key, value in (made.config or {}).items())
     host = made.machine.get("host", "?")
-    facts = [f"made {made.created_utc} in {made.seconds:.1f} s on {host}", f"code {made.code_version}"]
+    facts = [
+        f"made {made.created_utc} in {made.seconds:.1f} s on {host}",
+        f"code {made.code_version}",
+    ]
     facts += [f"seed {made.seed}"] if made.seed is not None else []
     return facts + ([f"config {config}"] if config else [])
 
@@ -68,11 +83,20 @@ def _facts(made: Lineage) -> list[str]:
 def _summary_of_logs(lake: Lake, asset: str, logs: dict[str, str]) -> list[str]:
     """One line for the logs of a asset, then what they were made from in turn."""
     names = sorted(logs)
-    there = {log: read_lineage(lake.log(asset, log)) for log in names if (lake.log(asset, log) / "lineage.json").exists()}
+    there = {
+        log: read_lineage(lake.log(asset, log))
+        for log in names
+        if (lake.log(asset, log) / "lineage.json").exists()
+    }
     other = [log for log, made in there.items() if made.version != logs[log]]
     gone = [log for log in names if log not in there]
-    notes = [f"{len(other)} are newer now" if other else "", f"{len(gone)} are gone" if gone else ""]
-    line = f"{asset}: {len(names)} logs, {names[0]} ... {names[-1]}" + "".join(f"; {note}" for note in notes if note)
+    notes = [
+        f"{len(other)} are newer now" if other else "",
+        f"{len(gone)} are gone" if gone else "",
+    ]
+    line = f"{asset}: {len(names)} logs, {names[0]} ... {names[-1]}" + "".join(
+        f"; {note}" for note in notes if note
+    )
     lines = [line]
     if there:
         lines += [f"    {fact}" for fact in _facts(next(iter(there.values())))[1:]]
@@ -85,7 +109,7 @@ def _summary_of_logs(lake: Lake, asset: str, logs: dict[str, str]) -> list[str]:
 
 def _short(value: object, limit: int = 60) -> str:
     text = str(value)
-    return text if len(text) <= limit else text[:limit - 3] + "..."
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def logs_behind(lake: Lake, name: str) -> list[str]:

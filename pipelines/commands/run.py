@@ -1,6 +1,8 @@
-"""Run the pipeline through Dagster in this process: what is not current is made, the rest is left, and the time is told.
+"""Run the pipeline through Dagster in this process: what is not current is made, the rest is left,
+and the time is told.
 
-Not the work: every asset is a Dagster asset, and the runs stand in the instance's history for the UI to show.
+Not the work: every asset is a Dagster asset, and the runs stand in the instance's history for the
+UI to show.
 """
 
 import fcntl
@@ -34,31 +36,50 @@ from storage.lake import PER_LOG_ASSETS
 class RunSummary:
     """What one call did."""
 
-    worked: dict[str, float] = field(default_factory=dict)      # asset -> seconds, of those that were made
-    failed: list[str] = field(default_factory=list)             # steps that failed, with their error
-    ends_at: str = ""                                           # why the pipeline ends before `until`, "" if it does not
+    worked: dict[str, float] = field(
+        default_factory=dict
+    )  # asset -> seconds, of those that were made
+    failed: list[str] = field(default_factory=list)  # steps that failed, with their error
+    ends_at: str = ""  # why the pipeline ends before `until`, "" if it does not
     seconds: float = 0.0
-    peak_mb: float = 0.0                                        # of this process and its children together
+    peak_mb: float = 0.0  # of this process and its children together
 
 
 def require_possible(pipeline: PipelineResource) -> None:
-    """Raise ConfigError for a scale or source that does not exist, or that has no logs without a raw folder.
+    """Raise ConfigError for a scale or source that does not exist, or that has no logs without a
+    raw folder.
 
     Asked before the lake or Dagster's history is touched, so that a mistake leaves nothing behind.
     """
     RawLogs(pipeline)
 
 
-def run_pipeline(pipeline: PipelineResource, until: str, instance: dg.DagsterInstance, *, verbose: bool = False) -> RunSummary:
-    """Bring every asset up to `until` to its current version. Raises ConfigError for a asset that does not exist."""
+def run_pipeline(
+    pipeline: PipelineResource, until: str, instance: dg.DagsterInstance, *, verbose: bool = False
+) -> RunSummary:
+    """Bring every asset up to `until` to its current version. Raises ConfigError for a asset that
+    does not exist.
+    """
     if until not in ASSET_SPECS:
         raise unknown_name("asset", until, ASSET_SPECS)
     summary, start = RunSummary(), time.monotonic()
-    assets = list(ASSET_SPECS)[:list(ASSET_SPECS).index(until) + 1]
+    assets = list(ASSET_SPECS)[: list(ASSET_SPECS).index(until) + 1]
     with only_run(pipeline), peak_memory(summary):
-        _ingest(pipeline, [asset for asset in assets if asset in PER_LOG_ASSETS], instance, summary, verbose)
+        _ingest(
+            pipeline,
+            [asset for asset in assets if asset in PER_LOG_ASSETS],
+            instance,
+            summary,
+            verbose,
+        )
         if not summary.failed:
-            _train(pipeline, [asset for asset in assets if asset not in PER_LOG_ASSETS], instance, summary, verbose)
+            _train(
+                pipeline,
+                [asset for asset in assets if asset not in PER_LOG_ASSETS],
+                instance,
+                summary,
+                verbose,
+            )
     summary.seconds = time.monotonic() - start
     return summary
 
@@ -72,26 +93,52 @@ def sync_partitions(instance: dg.DagsterInstance, log_ids: list[str]) -> None:
 
 
 def open_instance() -> dg.DagsterInstance:
-    """DAGSTER_HOME's instance where it is set, else that of ./dagster.yaml, as `dagster dev` in this folder has it."""
+    """DAGSTER_HOME's instance where it is set, else that of ./dagster.yaml, as `dagster dev` in
+    this folder has it.
+    """
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
     if not Path("dagster.yaml").exists():
-        raise ConfigError("there is no Dagster instance here", where=Path.cwd(),
-                          expected="dagster.yaml or DAGSTER_HOME", do="go to the repository's root")
+        raise ConfigError(
+            "there is no Dagster instance here",
+            where=Path.cwd(),
+            expected="dagster.yaml or DAGSTER_HOME",
+            do="go to the repository's root",
+        )
     return dg.DagsterInstance.from_config(str(Path.cwd()))
 
 
-def _ingest(pipeline: PipelineResource, assets: list[str], instance: dg.DagsterInstance, summary: RunSummary, verbose: bool) -> None:
+def _ingest(
+    pipeline: PipelineResource,
+    assets: list[str],
+    instance: dg.DagsterInstance,
+    summary: RunSummary,
+    verbose: bool,
+) -> None:
     logs = RawLogs(pipeline)
     sync_partitions(instance, logs.ids)
     todo = {log for log in logs.ids if needs_work(pipeline, logs, log, assets)}
     if todo:
         order = list(instance.get_dynamic_partitions(PARTITIONS))
         places = [place for place, log in enumerate(order) if log in todo]
-        _execute("ingest", assets, instance, summary, pipeline, verbose, range_tags(order[places[0]:places[-1] + 1]))
+        _execute(
+            "ingest",
+            assets,
+            instance,
+            summary,
+            pipeline,
+            verbose,
+            range_tags(order[places[0] : places[-1] + 1]),
+        )
 
 
-def _train(pipeline: PipelineResource, assets: list[str], instance: dg.DagsterInstance, summary: RunSummary, verbose: bool) -> None:
+def _train(
+    pipeline: PipelineResource,
+    assets: list[str],
+    instance: dg.DagsterInstance,
+    summary: RunSummary,
+    verbose: bool,
+) -> None:
     if not assets:
         return
     known: dict[str, str] = {}
@@ -109,12 +156,26 @@ def _train(pipeline: PipelineResource, assets: list[str], instance: dg.DagsterIn
         _execute("training", stale, instance, summary, pipeline, verbose, {})
 
 
-def _execute(job: str, assets: list[str], instance: dg.DagsterInstance, summary: RunSummary, pipeline: PipelineResource, verbose: bool,
-             tags: dict[str, str]) -> None:
-    result = definitions(pipeline).resolve_job_def(job).execute_in_process(
-        instance=instance, asset_selection=[dg.AssetKey(asset) for asset in assets], raise_on_error=False,
-        tags={**tags, "latentvla/lake": pipeline.lake_root},
-        run_config={"loggers": {"console" if verbose else "brief": {}}})
+def _execute(
+    job: str,
+    assets: list[str],
+    instance: dg.DagsterInstance,
+    summary: RunSummary,
+    pipeline: PipelineResource,
+    verbose: bool,
+    tags: dict[str, str],
+) -> None:
+    result = (
+        definitions(pipeline)
+        .resolve_job_def(job)
+        .execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey(asset) for asset in assets],
+            raise_on_error=False,
+            tags={**tags, "latentvla/lake": pipeline.lake_root},
+            run_config={"loggers": {"console" if verbose else "brief": {}}},
+        )
+    )
     for step in instance.get_run_step_stats(result.run_id):
         if step.start_time and step.end_time:
             asset = step.step_key.removesuffix("_checks")
@@ -123,7 +184,9 @@ def _execute(job: str, assets: list[str], instance: dg.DagsterInstance, summary:
         if event.is_step_failure:
             error = event.step_failure_data.error
             cause = error.cause if error and error.cause else error
-            summary.failed.append(f"{event.step_key}: {cause.message.strip() if cause else 'failed'}")
+            summary.failed.append(
+                f"{event.step_key}: {cause.message.strip() if cause else 'failed'}"
+            )
     if not result.success and not summary.failed:
         summary.failed.append(f"{job}: run {result.run_id} failed")
 
@@ -136,8 +199,11 @@ def only_run(pipeline: PipelineResource) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError("another run is at work on this lake", where=pipeline.lake.root,
-                              do="wait for it, or choose another lake with --lake") from error
+            raise ConfigError(
+                "another run is at work on this lake",
+                where=pipeline.lake.root,
+                do="wait for it, or choose another lake with --lake",
+            ) from error
         yield
 
 
@@ -166,8 +232,12 @@ def _tree_mb(root: int) -> float:
     parents, resident = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line)
-        except (FileNotFoundError, ProcessLookupError):     # the process has ended meanwhile
+            status = dict(
+                line.split(":", 1)
+                for line in (folder / "status").read_text().splitlines()
+                if ":" in line
+            )
+        except (FileNotFoundError, ProcessLookupError):  # the process has ended meanwhile
             continue
         parents[int(folder.name)] = int(status["PPid"])
         resident[int(folder.name)] = float(status.get("VmRSS", "0 kB").split()[0]) / 1024

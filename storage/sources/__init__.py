@@ -9,14 +9,19 @@ from pathlib import Path
 from storage.errors import unknown_name
 from storage.sources.contract import LogRef, Source
 
-# name -> (module, class); imported when asked for, so that a source's own dependency is needed by its users only
-SOURCES = {"kitti_raw": ("storage.sources.kitti_raw", "KittiRawSource"),
-           "nuscenes": ("storage.sources.nuscenes", "NuScenesSource"),
-           "openscene": ("storage.sources.openscene", "OpenSceneSource")}
+# name -> (module, class); imported when asked for, so that a source's own dependency is needed by
+# its users only
+SOURCES = {
+    "kitti_raw": ("storage.sources.kitti_raw", "KittiRawSource"),
+    "nuscenes": ("storage.sources.nuscenes", "NuScenesSource"),
+    "openscene": ("storage.sources.openscene", "OpenSceneSource"),
+}
 
 
 def open_source(name: str, raw: Path) -> Source:
-    """The source `name` over the folder `raw`. Raises ConfigError with the nearest name if there is no such source."""
+    """The source `name` over the folder `raw`. Raises ConfigError with the nearest name if there is
+    no such source.
+    """
     if name not in SOURCES:
         raise unknown_name("source", name, SOURCES)
     module, kind = SOURCES[name]
@@ -25,7 +30,9 @@ def open_source(name: str, raw: Path) -> Source:
 
 
 def fingerprint(ref: LogRef) -> str:
-    """32 hex digits over the content of every file of a log, names included, times and folders excluded."""
+    """32 hex digits over the content of every file of a log, names included, times and folders
+    excluded.
+    """
     whole = hashlib.blake2b(digest_size=16)
     for file in ref.files:
         whole.update(f"{file.name}:{_shared_digest(file)}\n".encode())
@@ -40,7 +47,9 @@ def _digest(file: Path) -> str:
 
 
 def _shared_digest(file: Path) -> str:
-    """Digest of an index or map file, remembered while it does not change: all logs of a town share one map."""
+    """Digest of an index or map file, remembered while it does not change: all logs of a town share
+    one map.
+    """
     stamp = file.stat()
     return _remembered(file, stamp.st_mtime_ns, stamp.st_size)
 

@@ -1,7 +1,8 @@
-"""What every source of raw logs gives: a list of log references, and for each a handle that opens lazily.
+"""What every source of raw logs gives: a list of log references, and for each a handle that opens
+lazily.
 
-A handle is picklable and holds no open file; bytes are read when an iterator asks for them. World and ego frames, units
-and the meaning of each field are those of docs/conventions.md.
+A handle is picklable and holds no open file; bytes are read when an iterator asks for them. World
+and ego frames, units and the meaning of each field are those of docs/conventions.md.
 """
 
 from collections.abc import Iterator
@@ -19,11 +20,11 @@ from storage.trajectory_table import Category, MapLayer
 class Capabilities:
     """What a log holds; later assets say clearly why they do not apply where something is missing."""
 
-    cameras: tuple[str, ...]        # names; the first is the front camera
-    agents: bool                    # boxes of other road users
-    map: bool                       # HD map and route
+    cameras: tuple[str, ...]  # names; the first is the front camera
+    agents: bool  # boxes of other road users
+    map: bool  # HD map and route
     traffic_lights: bool
-    command: bool                   # driving command from the route
+    command: bool  # driving command from the route
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,9 @@ class LogRef:
     """A log that can be opened."""
 
     log_id: str
-    split: str                      # train | val | test
-    files: tuple[Path, ...]         # every file whose bytes decide the content, apart from images
-    image_files: tuple[Path, ...]   # images, front camera first, each camera sorted by name
-
-
+    split: str  # train | val | test
+    files: tuple[Path, ...]  # every file whose bytes decide the content, apart from images
+    image_files: tuple[Path, ...]  # images, front camera first, each camera sorted by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +44,36 @@ class RawImage:
     frame_index: int
     camera: str
     timestamp_us: int
-    file: Path                      # JPEG or PNG
+    file: Path  # JPEG or PNG
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
     """The ego signals of a whole log, one row a frame; T frames."""
 
-    frame_index: np.ndarray         # (T,) int32
-    timestamp_us: np.ndarray        # (T,) int64
-    pose_world: np.ndarray          # (T, 3) float64: x, y, heading of the rear axle
-    velocity_ego: np.ndarray        # (T, 2) float64 m/s
-    acceleration_ego: np.ndarray    # (T, 2) float64 m/s2
-    command: np.ndarray             # (T,) int8, Command
-    has_image: np.ndarray           # (T,) bool: the front camera has an image for this frame
+    frame_index: np.ndarray  # (T,) int32
+    timestamp_us: np.ndarray  # (T,) int64
+    pose_world: np.ndarray  # (T, 3) float64: x, y, heading of the rear axle
+    velocity_ego: np.ndarray  # (T, 2) float64 m/s
+    acceleration_ego: np.ndarray  # (T, 2) float64 m/s2
+    command: np.ndarray  # (T,) int8, Command
+    has_image: np.ndarray  # (T,) bool: the front camera has an image for this frame
     route_roadblock_ids: list[list[str]]
     tags: list[list[str]]
-    notes: tuple[str, ...] = ()     # what the reader had to put right, for the log's metadata
+    notes: tuple[str, ...] = ()  # what the reader had to put right, for the log's metadata
 
 
 @dataclass(frozen=True, slots=True)
 class Agents:
     """Boxes of other road users, one row a box and frame; A rows."""
 
-    frame_index: np.ndarray         # (A,) int32
-    track_token: np.ndarray         # (A,) object, str
-    category: np.ndarray            # (A,) int8, Category
-    center_world: np.ndarray        # (A, 3) float64, z above the ego's ground plane
-    yaw_rad: np.ndarray             # (A,) float64, world
-    velocity_world: np.ndarray      # (A, 2) float64
-    size_lwh: np.ndarray            # (A, 3) float64
+    frame_index: np.ndarray  # (A,) int32
+    track_token: np.ndarray  # (A,) object, str
+    category: np.ndarray  # (A,) int8, Category
+    center_world: np.ndarray  # (A, 3) float64, z above the ego's ground plane
+    yaw_rad: np.ndarray  # (A,) float64, world
+    velocity_world: np.ndarray  # (A, 2) float64
+    size_lwh: np.ndarray  # (A, 3) float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class MapObject:
 
     layer: MapLayer
     token: str
-    polygon_xy: np.ndarray                                      # (n, 2) float64 open ring
+    polygon_xy: np.ndarray  # (n, 2) float64 open ring
     baseline_xyyaw: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     speed_limit_mps: float | None = None
     roadblock_id: str = ""
@@ -97,18 +96,20 @@ class MapObject:
 class Lights:
     """Traffic-light states, one row a connector and frame; L rows."""
 
-    frame_index: np.ndarray         # (L,) int32
-    lane_connector_id: np.ndarray   # (L,) object, str
-    is_red: np.ndarray              # (L,) bool
+    frame_index: np.ndarray  # (L,) int32
+    lane_connector_id: np.ndarray  # (L,) object, str
+    is_red: np.ndarray  # (L,) bool
 
 
 @runtime_checkable
 class RawLog(Protocol):
-    """One opened log. Every method may raise SourceError naming the log, the frame, and what was expected."""
+    """One opened log. Every method may raise SourceError naming the log, the frame, and what was
+    expected.
+    """
 
     log_id: str
     split: str
-    location: str                   # map name, "" without a map
+    location: str  # map name, "" without a map
     capabilities: Capabilities
 
     def cameras(self) -> tuple[Camera, ...]: ...
@@ -126,13 +127,29 @@ class Source(Protocol):
     name: str
 
     def logs(self) -> list[LogRef]:
-        """All logs under the folder, sorted by log_id. Raises SourceError for a missing or empty folder."""
+        """All logs under the folder, sorted by log_id. Raises SourceError for a missing or empty
+        folder.
+        """
         ...
 
     def open(self, log_id: str) -> RawLog:
-        """A handle on one log. Raises SourceError if there is no such log or its index cannot be read."""
+        """A handle on one log. Raises SourceError if there is no such log or its index cannot be
+        read.
+        """
         ...
 
 
-__all__ = ["Agents", "Camera", "Capabilities", "Category", "Lights", "LogRef", "MapLayer", "MapObject", "RawImage",
-           "RawLog", "Signals", "Source"]
+__all__ = [
+    "Agents",
+    "Camera",
+    "Capabilities",
+    "Category",
+    "Lights",
+    "LogRef",
+    "MapLayer",
+    "MapObject",
+    "RawImage",
+    "RawLog",
+    "Signals",
+    "Source",
+]

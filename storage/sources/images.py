@@ -19,8 +19,8 @@ def image_size(file: Path) -> tuple[int, int]:
 
 
 def read_image(file: Path, whose: str = "") -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises SourceError, naming log and frame if `whose` gives them, for a file that is missing,
-    truncated or no image.
+    """(H, W, 3) uint8 RGB. Raises SourceError, naming log and frame if `whose` gives them, for a
+    file that is missing, truncated or no image.
     """
     import cv2
 
@@ -29,7 +29,8 @@ def read_image(file: Path, whose: str = "") -> np.ndarray:
         data = file.read_bytes()
     except OSError as error:
         raise _broken(where, str(error)) from error
-    # Decoders fill the missing part of a truncated file with grey and report success, so the end is checked first.
+    # Decoders fill the missing part of a truncated file with grey and report success, so the end is
+    # checked first.
     if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]:
         raise _broken(where, f"a JPEG that ends after {len(data)} bytes without its end marker")
     if data[:4] == b"\x89PNG" and b"IEND" not in data[-64:]:
@@ -42,5 +43,10 @@ def read_image(file: Path, whose: str = "") -> np.ndarray:
 
 
 def _broken(where: object, found: str) -> SourceError:
-    return SourceError("an image cannot be read", where=where, expected="a whole JPEG or PNG", found=found,
-                       do="download or write the image again; the log is read again when its bytes change")
+    return SourceError(
+        "an image cannot be read",
+        where=where,
+        expected="a whole JPEG or PNG",
+        found=found,
+        do="download or write the image again; the log is read again when its bytes change",
+    )

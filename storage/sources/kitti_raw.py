@@ -1,8 +1,11 @@
-"""Logs in the KITTI raw format (synced, rectified drives): images, GPS/IMU, tracklets. No map, lights or command.
+"""Logs in the KITTI raw format (synced, rectified drives): images, GPS/IMU, tracklets. No map,
+lights or command.
 
-Layout: `<date>/calib_*.txt` and `<date>/<date>_drive_<number>_sync/{image_02,oxts,tracklet_labels.xml}`. This is the
-pattern for anybody's dash-cam logs: video and odometry only. Every drive is `train`: the format knows no splits.
-The ego origin is the rear axle on the ground, found from the mounting plan of the sensor car (see REAR_AXLE_IN_IMU).
+Layout: `<date>/calib_*.txt` and
+`<date>/<date>_drive_<number>_sync/{image_02,oxts,tracklet_labels.xml}`. This is the pattern for
+anybody's dash-cam logs: video and odometry only. Every drive is `train`: the format knows no
+splits. The ego origin is the rear axle on the ground, found from the mounting plan of the sensor
+car (see REAR_AXLE_IN_IMU).
 """
 
 from collections.abc import Iterator
@@ -13,9 +16,22 @@ import numpy as np
 
 from storage.camera import Camera
 from storage.errors import SourceError
-from storage.sources.contract import Agents, Capabilities, Lights, LogRef, MapObject, RawImage, Signals
+from storage.sources.contract import (
+    Agents,
+    Capabilities,
+    Lights,
+    LogRef,
+    MapObject,
+    RawImage,
+    Signals,
+)
 from storage.sources.images import image_size
-from storage.sources.kitti_odometry import CAMERAS, REAR_AXLE_IN_IMU, read_drive_frames, read_timestamps_us
+from storage.sources.kitti_odometry import (
+    CAMERAS,
+    REAR_AXLE_IN_IMU,
+    read_drive_frames,
+    read_timestamps_us,
+)
 from storage.sources.kitti_tracklets import read_tracklets
 from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 from storage.trajectory_table import Command
@@ -29,7 +45,7 @@ class KittiLog:
     split: str
     location: str
     capabilities: Capabilities
-    folder: Path                    # <date>/<date>_drive_<number>_sync
+    folder: Path  # <date>/<date>_drive_<number>_sync
 
     @wrap_parse_errors
     def cameras(self) -> tuple[Camera, ...]:
@@ -38,35 +54,63 @@ class KittiLog:
 
     @wrap_parse_errors
     def images(self, camera: str) -> Iterator[RawImage]:
-        """The images that exist and have a pose, in frame order; the number in the file name is the frame."""
+        """The images that exist and have a pose, in frame order; the number in the file name is the
+        frame.
+        """
         posed = set(read_drive_frames(self.folder).index.tolist())
         time_us = read_timestamps_us(self.folder / camera / "timestamps.txt")
-        return iter([RawImage(index, camera, int(time_us[index]), file)
-                     for index, file in sorted(_image_files(self.folder, camera).items()) if index in posed])
+        return iter(
+            [
+                RawImage(index, camera, int(time_us[index]), file)
+                for index, file in sorted(_image_files(self.folder, camera).items())
+                if index in posed
+            ]
+        )
 
     @wrap_parse_errors
     def signals(self) -> Signals:
-        """Poses, velocities and accelerations at the camera's time stamps, interpolated between odometry vlm_outputs."""
+        """Poses, velocities and accelerations at the camera's time stamps, interpolated between
+        odometry vlm_outputs.
+        """
         frames = read_drive_frames(self.folder)
         rows = len(frames.index)
-        has_image = np.isin(frames.index, list(_image_files(self.folder, self.capabilities.cameras[0])))
+        has_image = np.isin(
+            frames.index, list(_image_files(self.folder, self.capabilities.cameras[0]))
+        )
         notes = frames.notes
         if not has_image.all():
             notes = (*notes, f"{int((~has_image).sum())} of {rows} frames have a pose but no image")
-        return validate_signals(Signals(
-            frame_index=frames.index, timestamp_us=frames.timestamp_us, pose_world=frames.pose_world,
-            velocity_ego=frames.motion[:, :2], acceleration_ego=frames.motion[:, 2:],
-            command=np.full(rows, Command.UNKNOWN, np.int8), has_image=has_image,
-            route_roadblock_ids=[[] for _ in range(rows)], tags=[[] for _ in range(rows)], notes=notes),
-            self.log_id, self.folder / "oxts")
+        return validate_signals(
+            Signals(
+                frame_index=frames.index,
+                timestamp_us=frames.timestamp_us,
+                pose_world=frames.pose_world,
+                velocity_ego=frames.motion[:, :2],
+                acceleration_ego=frames.motion[:, 2:],
+                command=np.full(rows, Command.UNKNOWN, np.int8),
+                has_image=has_image,
+                route_roadblock_ids=[[] for _ in range(rows)],
+                tags=[[] for _ in range(rows)],
+                notes=notes,
+            ),
+            self.log_id,
+            self.folder / "oxts",
+        )
 
     @wrap_parse_errors
     def agents(self) -> Agents:
-        """Boxes of the tracklets, if the drive has any; their velocity comes from neighbouring frames."""
+        """Boxes of the tracklets, if the drive has any; their velocity comes from neighbouring
+        frames.
+        """
         frames = read_drive_frames(self.folder)
         velodyne_to_ego = np.linalg.inv(_ego_to_velodyne(self.folder))
-        return read_tracklets(self.folder / "tracklet_labels.xml", velodyne_to_ego, frames.index,
-                              frames.timestamp_us * 1e-6, frames.pose_world)
+        return read_tracklets(
+            self.folder / "tracklet_labels.xml",
+            velodyne_to_ego,
+            frames.index,
+            frames.timestamp_us * 1e-6,
+            frames.pose_world,
+        )
 
     @wrap_parse_errors
     def lights(self) -> Lights:
@@ -88,45 +132,85 @@ class KittiRawSource:
         self.raw = raw
 
     def logs(self) -> list[LogRef]:
-        """All drives, sorted by name. Raises SourceError for a folder that is missing or holds none."""
-        return [LogRef(log_id, "train", _index_files(folder),
-                       tuple(file for name in CAMERAS for _, file in sorted(_image_files(folder, name).items())))
-                for log_id, folder in self._drives().items()]
+        """All drives, sorted by name. Raises SourceError for a folder that is missing or holds
+        none.
+        """
+        return [
+            LogRef(
+                log_id,
+                "train",
+                _index_files(folder),
+                tuple(
+                    file
+                    for name in CAMERAS
+                    for _, file in sorted(_image_files(folder, name).items())
+                ),
+            )
+            for log_id, folder in self._drives().items()
+        ]
 
     @wrap_parse_errors
     def open(self, log_id: str) -> KittiLog:
         """A handle on one drive."""
         drives = self._drives()
         if log_id not in drives:
-            raise SourceError(f"there is no log '{log_id}'", where=self.raw, expected=f"one of {len(drives)} drives",
-                              found=log_id, do="list them: latentvla logs")
+            raise SourceError(
+                f"there is no log '{log_id}'",
+                where=self.raw,
+                expected=f"one of {len(drives)} drives",
+                found=log_id,
+                do="list them: latentvla logs",
+            )
         folder = drives[log_id]
         cameras = tuple(name for name in CAMERAS if _image_files(folder, name))
         if not cameras:
-            raise SourceError("the log has no image", where=f"log {log_id}, {folder}",
-                              expected="image_02/data/0000000000.png (or .jpg)",
-                              found=f"none in {', '.join(CAMERAS)}", do="add the drive's images")
+            raise SourceError(
+                "the log has no image",
+                where=f"log {log_id}, {folder}",
+                expected="image_02/data/0000000000.png (or .jpg)",
+                found=f"none in {', '.join(CAMERAS)}",
+                do="add the drive's images",
+            )
         has_agents = (folder / "tracklet_labels.xml").exists()
-        return KittiLog(log_id, "train", "", Capabilities(cameras, has_agents, False, False, False), folder)
+        return KittiLog(
+            log_id, "train", "", Capabilities(cameras, has_agents, False, False, False), folder
+        )
 
     def _drives(self) -> dict[str, Path]:
-        folders = require_logs(self.raw, self.raw.glob("*/*_drive_*_sync"), "<date>/<date>_drive_<number>_sync")
+        folders = require_logs(
+            self.raw, self.raw.glob("*/*_drive_*_sync"), "<date>/<date>_drive_<number>_sync"
+        )
         return {folder.name.removesuffix("_sync"): folder for folder in folders}
 
 
 def _image_files(folder: Path, camera: str) -> dict[int, Path]:
-    return {int(file.stem): file for file in (folder / camera / "data").glob("*.*")
-            if file.suffix in (".png", ".jpg") and file.stem.isdigit()}
+    return {
+        int(file.stem): file
+        for file in (folder / camera / "data").glob("*.*")
+        if file.suffix in (".png", ".jpg") and file.stem.isdigit()
+    }
 
 
 def _index_files(folder: Path) -> tuple[Path, ...]:
-    named = [folder / "tracklet_labels.xml", *(folder / name / "timestamps.txt" for name in (*CAMERAS, "oxts"))]
-    return tuple(path for path in [*sorted(folder.parent.glob("calib_*.txt")), *named,
-                                   *sorted((folder / "oxts" / "data").glob("*.txt"))] if path.exists())
+    named = [
+        folder / "tracklet_labels.xml",
+        *(folder / name / "timestamps.txt" for name in (*CAMERAS, "oxts")),
+    ]
+    return tuple(
+        path
+        for path in [
+            *sorted(folder.parent.glob("calib_*.txt")),
+            *named,
+            *sorted((folder / "oxts" / "data").glob("*.txt")),
+        ]
+        if path.exists()
+    )
 
 
 def _camera(folder: Path, name: str) -> Camera:
-    """A rectified camera; the extrinsics chain IMU -> Velodyne -> camera 0 -> rectified -> this camera's baseline."""
+    """A rectified camera; the extrinsics chain IMU -> Velodyne -> camera 0 -> rectified -> this
+    camera's baseline.
+    """
     calibration = _calibration(folder.parent / "calib_cam_to_cam.txt")
     projection = calibration[f"P_rect_{name[-2:]}"].reshape(3, 4)
     rectify, baseline = np.eye(4), np.eye(4)
@@ -156,7 +240,15 @@ def _calibration(file: Path) -> dict[str, np.ndarray]:
     try:
         entries = [line.split(":", 1) for line in file.read_text().splitlines() if ":" in line]
     except OSError as error:
-        raise SourceError("the calibration is missing", where=file, expected="a text file of KITTI's calibration",
-                          found=f"{type(error).__name__}: {error}",
-                          do="copy the day's calib_*.txt files beside its drives") from error
-    return {key: np.array(value.split(), dtype=np.float64) for key, value in entries if key != "calib_time"}
+        raise SourceError(
+            "the calibration is missing",
+            where=file,
+            expected="a text file of KITTI's calibration",
+            found=f"{type(error).__name__}: {error}",
+            do="copy the day's calib_*.txt files beside its drives",
+        ) from error
+    return {
+        key: np.array(value.split(), dtype=np.float64)
+        for key, value in entries
+        if key != "calib_time"
+    }

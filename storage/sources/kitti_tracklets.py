@@ -1,6 +1,7 @@
 """Reads KITTI's `tracklet_labels.xml` into agents. Not a general reader of boost serialisation.
 
-A tracklet gives the bottom centre of a box in the Velodyne frame for consecutive frames (the devkit's readme).
+A tracklet gives the bottom centre of a box in the Velodyne frame for consecutive frames (the
+devkit's readme).
 """
 
 from pathlib import Path
@@ -13,59 +14,136 @@ from storage.sources.contract import Agents
 from storage.sources.rotations import wrapped
 from storage.trajectory_table import Category
 
-CATEGORIES = {"Car": Category.VEHICLE, "Van": Category.VEHICLE, "Truck": Category.VEHICLE, "Tram": Category.VEHICLE,
-              "Pedestrian": Category.PEDESTRIAN, "Person (sitting)": Category.PEDESTRIAN,
-              "Cyclist": Category.BICYCLE, "Misc": Category.GENERIC_OBJECT}
+CATEGORIES = {
+    "Car": Category.VEHICLE,
+    "Van": Category.VEHICLE,
+    "Truck": Category.VEHICLE,
+    "Tram": Category.VEHICLE,
+    "Pedestrian": Category.PEDESTRIAN,
+    "Person (sitting)": Category.PEDESTRIAN,
+    "Cyclist": Category.BICYCLE,
+    "Misc": Category.GENERIC_OBJECT,
+}
 _POSE = ("tx", "ty", "tz", "rz")
 
 
-def read_tracklets(file: Path, velodyne_to_ego: np.ndarray, frame_index: np.ndarray, time_s: np.ndarray,
-                   pose_world: np.ndarray) -> Agents:
-    """Boxes of the frames in `frame_index` (T,), in the world by their poses (T, 3); empty without a file."""
-    tracks = [_track(number, item, file) for number, item in enumerate(_items(file))] if file.exists() else []
-    parts = [_agents_of(track, velodyne_to_ego, frame_index, time_s, pose_world) for track in tracks]
+def read_tracklets(
+    file: Path,
+    velodyne_to_ego: np.ndarray,
+    frame_index: np.ndarray,
+    time_s: np.ndarray,
+    pose_world: np.ndarray,
+) -> Agents:
+    """Boxes of the frames in `frame_index` (T,), in the world by their poses (T, 3); empty without
+    a file.
+    """
+    tracks = (
+        [_track(number, item, file) for number, item in enumerate(_items(file))]
+        if file.exists()
+        else []
+    )
+    parts = [
+        _agents_of(track, velodyne_to_ego, frame_index, time_s, pose_world) for track in tracks
+    ]
     columns = zip(*parts, strict=True) if parts else _EMPTY
-    frame, token, category, center, yaw, velocity, size = (np.concatenate(column) for column in columns)
+    frame, token, category, center, yaw, velocity, size = (
+        np.concatenate(column) for column in columns
+    )
     order = np.argsort(frame, kind="stable")
-    return Agents(frame[order].astype(np.int32), token[order], category[order].astype(np.int8), center[order],
-                  yaw[order], velocity[order], size[order])
+    return Agents(
+        frame[order].astype(np.int32),
+        token[order],
+        category[order].astype(np.int8),
+        center[order],
+        yaw[order],
+        velocity[order],
+        size[order],
+    )
 
 
-_EMPTY = tuple([np.zeros(shape, dtype)] for shape, dtype in (
-    (0, int), (0, object), (0, int), ((0, 3), float), (0, float), ((0, 2), float), ((0, 3), float)))
+_EMPTY = tuple(
+    [np.zeros(shape, dtype)]
+    for shape, dtype in (
+        (0, int),
+        (0, object),
+        (0, int),
+        ((0, 3), float),
+        (0, float),
+        ((0, 2), float),
+        ((0, 3), float),
+    )
+)
 
 
 def _items(file: Path) -> list[ElementTree.Element]:
     try:
         return ElementTree.parse(file).getroot().findall("./tracklets/item")
     except ElementTree.ParseError as error:
-        raise SourceError("the tracklets cannot be read", where=file, found=str(error), expected="an XML file",
-                          do="copy the drive again, or remove the file to read the drive without agents") from error
+        raise SourceError(
+            "the tracklets cannot be read",
+            where=file,
+            found=str(error),
+            expected="an XML file",
+            do="copy the drive again, or remove the file to read the drive without agents",
+        ) from error
 
 
 def _track(number: int, item: ElementTree.Element, file: Path) -> tuple:
     """(token, category, size l w h, first frame, poses (n, 4): x, y, z, yaw of the bottom centre)."""
     kind = item.findtext("objectType", "")
     if kind not in CATEGORIES:
-        raise SourceError("unknown category of an agent", where=f"{file}, tracklet {number}", found=kind,
-                          expected=", ".join(CATEGORIES), do="add it to storage.sources.kitti_tracklets.CATEGORIES")
-    poses = [[float(pose.findtext(key, "nan")) for key in _POSE] for pose in item.findall("./poses/item")]
+        raise SourceError(
+            "unknown category of an agent",
+            where=f"{file}, tracklet {number}",
+            found=kind,
+            expected=", ".join(CATEGORIES),
+            do="add it to storage.sources.kitti_tracklets.CATEGORIES",
+        )
+    poses = [
+        [float(pose.findtext(key, "nan")) for key in _POSE] for pose in item.findall("./poses/item")
+    ]
     size = [float(item.findtext(key, "nan")) for key in "lwh"]
-    return f"track_{number:03d}", CATEGORIES[kind], size, int(item.findtext("first_frame", "0")), np.array(poses)
+    return (
+        f"track_{number:03d}",
+        CATEGORIES[kind],
+        size,
+        int(item.findtext("first_frame", "0")),
+        np.array(poses),
+    )
 
 
-def _agents_of(track: tuple, velodyne_to_ego: np.ndarray, frame_index: np.ndarray, time_s: np.ndarray,
-               pose_world: np.ndarray) -> tuple:
+def _agents_of(
+    track: tuple,
+    velodyne_to_ego: np.ndarray,
+    frame_index: np.ndarray,
+    time_s: np.ndarray,
+    pose_world: np.ndarray,
+) -> tuple:
     token, category, size, first, poses = track
     rows = np.flatnonzero((frame_index >= first) & (frame_index < first + len(poses)))
     seen = poses[frame_index[rows] - first]
     bottom = seen[:, :3] @ velodyne_to_ego[:3, :3].T + velodyne_to_ego[:3, 3]
     ego_yaw = pose_world[rows, 2]
     cos, sin = np.cos(ego_yaw), np.sin(ego_yaw)
-    center = np.column_stack([pose_world[rows, 0] + cos * bottom[:, 0] - sin * bottom[:, 1],
-                              pose_world[rows, 1] + sin * bottom[:, 0] + cos * bottom[:, 1],
-                              bottom[:, 2] + size[2] / 2])
+    center = np.column_stack(
+        [
+            pose_world[rows, 0] + cos * bottom[:, 0] - sin * bottom[:, 1],
+            pose_world[rows, 1] + sin * bottom[:, 0] + cos * bottom[:, 1],
+            bottom[:, 2] + size[2] / 2,
+        ]
+    )
     turned = np.arctan2(velodyne_to_ego[1, 0], velodyne_to_ego[0, 0])
-    velocity = np.gradient(center[:, :2], time_s[rows], axis=0) if len(rows) > 1 else np.zeros((len(rows), 2))
-    return (frame_index[rows], np.full(len(rows), token, dtype=object), np.full(len(rows), category), center,
-            wrapped(seen[:, 3] + turned + ego_yaw), velocity, np.tile(size, (len(rows), 1)))
+    velocity = (
+        np.gradient(center[:, :2], time_s[rows], axis=0)
+        if len(rows) > 1
+        else np.zeros((len(rows), 2))
+    )
+    return (
+        frame_index[rows],
+        np.full(len(rows), token, dtype=object),
+        np.full(len(rows), category),
+        center,
+        wrapped(seen[:, 3] + turned + ego_yaw),
+        velocity,
+        np.tile(size, (len(rows), 1)),
+    )

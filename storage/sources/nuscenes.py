@@ -1,8 +1,10 @@
-"""Logs in the nuScenes format, read through nuscenes-devkit: a log is a scene, a frame a 2 Hz sample. Not sweeps.
+"""Logs in the nuScenes format, read through nuscenes-devkit: a log is a scene, a frame a 2 Hz
+sample. Not sweeps.
 
-Layout: `<version>/*.json` (13 tables), `samples/<CAMERA>/`, and if present `maps/expansion/<location>.json` and
-`can_bus/<scene>_{pose,route}.json`. The command follows from the planned route of the CAN bus expansion by OpenScene's
-rule; without it the command is unknown: it is never guessed from the recorded future.
+Layout: `<version>/*.json` (13 tables), `samples/<CAMERA>/`, and if present
+`maps/expansion/<location>.json` and `can_bus/<scene>_{pose,route}.json`. The command follows from
+the planned route of the CAN bus expansion by OpenScene's rule; without it the command is unknown:
+it is never guessed from the recorded future.
 """
 
 from collections.abc import Iterator
@@ -14,7 +16,16 @@ import numpy as np
 
 from storage.camera import Camera
 from storage.errors import SourceError
-from storage.sources.contract import Agents, Capabilities, Category, Lights, LogRef, MapObject, RawImage, Signals
+from storage.sources.contract import (
+    Agents,
+    Capabilities,
+    Category,
+    Lights,
+    LogRef,
+    MapObject,
+    RawImage,
+    Signals,
+)
 from storage.sources.images import image_size
 from storage.sources.nuscenes_map import read_nuscenes_map
 from storage.sources.nuscenes_tables import (
@@ -32,11 +43,17 @@ from storage.sources.route_command import commands_of_route
 from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 from storage.trajectory_table import Command
 
-VERSIONS = ("v1.0-trainval", "v1.0-test", "v1.0-mini")      # the first that is there is read, else any other v*
-CATEGORIES = (("vehicle.bicycle", Category.BICYCLE), ("vehicle.motorcycle", Category.BICYCLE),
-              ("vehicle.", Category.VEHICLE), ("human.", Category.PEDESTRIAN),
-              ("movable_object.barrier", Category.BARRIER), ("movable_object.trafficcone", Category.TRAFFIC_CONE),
-              ("", Category.GENERIC_OBJECT))                # the first prefix that fits
+# the first that is there is read, else any other v*
+VERSIONS = ("v1.0-trainval", "v1.0-test", "v1.0-mini")
+CATEGORIES = (
+    ("vehicle.bicycle", Category.BICYCLE),
+    ("vehicle.motorcycle", Category.BICYCLE),
+    ("vehicle.", Category.VEHICLE),
+    ("human.", Category.PEDESTRIAN),
+    ("movable_object.barrier", Category.BARRIER),
+    ("movable_object.trafficcone", Category.TRAFFIC_CONE),
+    ("", Category.GENERIC_OBJECT),
+)  # the first prefix that fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,56 +73,96 @@ class NuScenesLog:
         """Calibration from the first sample."""
         tables = open_tables(self.raw, self.version)
         first = samples_of(tables, self.log_id)[0]["data"]
-        return tuple(_camera(tables, first[name], next(self.images(name))) for name in self.capabilities.cameras)
+        return tuple(
+            _camera(tables, first[name], next(self.images(name)))
+            for name in self.capabilities.cameras
+        )
 
     @wrap_parse_errors
     def images(self, camera: str) -> Iterator[RawImage]:
         """The samples' images that exist, in order, each with its camera's own time stamp."""
         tables = open_tables(self.raw, self.version)
         samples = samples_of(tables, self.log_id)
-        times = {index: int(tables.get("sample_data", sample["data"][camera])["timestamp"])
-                 for index, sample in enumerate(samples) if camera in sample["data"]}
-        return iter([RawImage(index, camera, times[index], file)
-                     for index, file in _image_files(tables, self.raw, self.log_id, camera).items()])
+        times = {
+            index: int(tables.get("sample_data", sample["data"][camera])["timestamp"])
+            for index, sample in enumerate(samples)
+            if camera in sample["data"]
+        }
+        return iter(
+            [
+                RawImage(index, camera, times[index], file)
+                for index, file in _image_files(tables, self.raw, self.log_id, camera).items()
+            ]
+        )
 
     @wrap_parse_errors
     def signals(self) -> Signals:
-        """Poses at the samples' lidar sweeps; motion from the CAN bus, or from the past poses without it."""
+        """Poses at the samples' lidar sweeps; motion from the CAN bus, or from the past poses
+        without it.
+        """
         tables = open_tables(self.raw, self.version)
         poses = [ego_pose_of(tables, sample) for sample in samples_of(tables, self.log_id)]
         time_us = np.array([pose["timestamp"] for pose in poses], dtype=np.int64)
-        pose_world = np.column_stack([np.array([pose["translation"][:2] for pose in poses]),
-                                      yaw_of_quaternion(np.array([pose["rotation"] for pose in poses]))])
+        pose_world = np.column_stack(
+            [
+                np.array([pose["translation"][:2] for pose in poses]),
+                yaw_of_quaternion(np.array([pose["rotation"] for pose in poses])),
+            ]
+        )
         motion, note = self._motion(time_us, pose_world)
         with_image = {image.frame_index for image in self.images(FRONT)}
         route = can_bus(self.raw, self.log_id, "route")
-        command = commands_of_route(pose_world, np.array(route)) if route else np.full(len(poses), Command.UNKNOWN)
-        return validate_signals(Signals(
-            frame_index=np.arange(len(poses), dtype=np.int32), timestamp_us=time_us, pose_world=pose_world,
-            velocity_ego=motion[:, :2], acceleration_ego=motion[:, 2:], command=command.astype(np.int8),
-            has_image=np.array([index in with_image for index in range(len(poses))]),
-            route_roadblock_ids=[[] for _ in poses], tags=[[] for _ in poses], notes=(*self.notes, note)),
-            self.log_id, self.raw / self.version)
+        command = (
+            commands_of_route(pose_world, np.array(route))
+            if route
+            else np.full(len(poses), Command.UNKNOWN)
+        )
+        return validate_signals(
+            Signals(
+                frame_index=np.arange(len(poses), dtype=np.int32),
+                timestamp_us=time_us,
+                pose_world=pose_world,
+                velocity_ego=motion[:, :2],
+                acceleration_ego=motion[:, 2:],
+                command=command.astype(np.int8),
+                has_image=np.array([index in with_image for index in range(len(poses))]),
+                route_roadblock_ids=[[] for _ in poses],
+                tags=[[] for _ in poses],
+                notes=(*self.notes, note),
+            ),
+            self.log_id,
+            self.raw / self.version,
+        )
 
     @wrap_parse_errors
     def agents(self) -> Agents:
-        """Annotated boxes; an object that was seen only once has velocity zero, as the devkit knows none."""
+        """Annotated boxes; an object that was seen only once has velocity zero, as the devkit knows
+        none.
+        """
         tables = open_tables(self.raw, self.version)
         samples = samples_of(tables, self.log_id)
-        boxes = [(index, tables.get("sample_annotation", token)) for index, sample in enumerate(samples)
-                 for token in sample["anns"]]
+        boxes = [
+            (index, tables.get("sample_annotation", token))
+            for index, sample in enumerate(samples)
+            for token in sample["anns"]
+        ]
         index = np.array([row for row, _ in boxes], dtype=np.int32)
         ground_z = np.array([ego_pose_of(tables, sample)["translation"][2] for sample in samples])
         center = np.array([box["translation"] for _, box in boxes], dtype=np.float64).reshape(-1, 3)
-        velocity = np.array([tables.box_velocity(box["token"])[:2] for _, box in boxes]).reshape(-1, 2)
+        velocity = np.array([tables.box_velocity(box["token"])[:2] for _, box in boxes]).reshape(
+            -1, 2
+        )
         size_wlh = np.array([box["size"] for _, box in boxes], dtype=np.float64).reshape(-1, 3)
         turn = np.array([box["rotation"] for _, box in boxes], dtype=np.float64).reshape(-1, 4)
         return Agents(
-            frame_index=index, track_token=np.array([box["instance_token"] for _, box in boxes], dtype=object),
+            frame_index=index,
+            track_token=np.array([box["instance_token"] for _, box in boxes], dtype=object),
             category=np.array([_category(box["category_name"]) for _, box in boxes], dtype=np.int8),
             center_world=center - np.column_stack([np.zeros((len(boxes), 2)), ground_z[index]]),
-            yaw_rad=wrapped(yaw_of_quaternion(turn)), velocity_world=np.nan_to_num(velocity),
-            size_lwh=size_wlh[:, [1, 0, 2]])
+            yaw_rad=wrapped(yaw_of_quaternion(turn)),
+            velocity_world=np.nan_to_num(velocity),
+            size_lwh=size_wlh[:, [1, 0, 2]],
+        )
 
     @wrap_parse_errors
     def lights(self) -> Lights:
@@ -118,12 +175,18 @@ class NuScenesLog:
         return list(read_nuscenes_map(self.raw, self.location)) if self.capabilities.map else []
 
     def _motion(self, time_us: np.ndarray, pose_world: np.ndarray) -> tuple[np.ndarray, str]:
-        """(T, 4) forward and left velocity and acceleration in the ego frame, and where they come from."""
+        """(T, 4) forward and left velocity and acceleration in the ego frame, and where they come
+        from.
+        """
         messages = can_bus(self.raw, self.log_id, "pose")
         if not messages:
-            return motion_of_poses((time_us - time_us[0]) * 1e-6, pose_world), "velocities come from the past poses"
+            return motion_of_poses(
+                (time_us - time_us[0]) * 1e-6, pose_world
+            ), "velocities come from the past poses"
         at_us = np.array([message["utime"] for message in messages], dtype=np.float64)
-        values = np.array([[*message["vel"][:2], *message["accel"][:2]] for message in messages], dtype=np.float64)
+        values = np.array(
+            [[*message["vel"][:2], *message["accel"][:2]] for message in messages], dtype=np.float64
+        )
         columns = [np.interp(time_us, at_us, column) for column in values.T]
         return np.column_stack(columns), "velocities come from the CAN bus"
 
@@ -137,18 +200,32 @@ class NuScenesSource:
         self.raw = raw
 
     def logs(self) -> list[LogRef]:
-        """All scenes, sorted by name. Raises SourceError for a folder that is missing or holds none."""
+        """All scenes, sorted by name. Raises SourceError for a folder that is missing or holds
+        none.
+        """
         version = self._version()
         tables = open_tables(self.raw, version)
         shared = tuple(sorted((self.raw / version).glob("*.json")))
         refs = []
         for scene in sorted(tables.scene, key=lambda scene: scene["name"]):
             location = tables.get("log", scene["log_token"])["location"]
-            own = (self.raw / "maps" / "expansion" / f"{location}.json", *can_bus_files(self.raw, scene["name"]))
-            images = tuple(file for camera in _camera_names(tables, scene["name"])
-                           for file in _image_files(tables, self.raw, scene["name"], camera).values())
-            refs.append(LogRef(scene["name"], split_of(self.raw / version, scene["name"]),
-                               (*shared, *(file for file in own if file.exists())), images))
+            own = (
+                self.raw / "maps" / "expansion" / f"{location}.json",
+                *can_bus_files(self.raw, scene["name"]),
+            )
+            images = tuple(
+                file
+                for camera in _camera_names(tables, scene["name"])
+                for file in _image_files(tables, self.raw, scene["name"], camera).values()
+            )
+            refs.append(
+                LogRef(
+                    scene["name"],
+                    split_of(self.raw / version, scene["name"]),
+                    (*shared, *(file for file in own if file.exists())),
+                    images,
+                )
+            )
         return refs
 
     @wrap_parse_errors
@@ -158,23 +235,47 @@ class NuScenesSource:
         tables = open_tables(self.raw, version)
         scene = next((scene for scene in tables.scene if scene["name"] == log_id), None)
         if scene is None:
-            raise SourceError(f"there is no log '{log_id}'", where=self.raw,
-                              expected=f"one of {len(tables.scene)} scenes", found=log_id, do="list them: latentvla logs")
+            raise SourceError(
+                f"there is no log '{log_id}'",
+                where=self.raw,
+                expected=f"one of {len(tables.scene)} scenes",
+                found=log_id,
+                do="list them: latentvla logs",
+            )
         location = tables.get("log", scene["log_token"])["location"]
         has_map = (self.raw / "maps" / "expansion" / f"{location}.json").exists()
         has_route = can_bus_files(self.raw, log_id)[1].exists()
-        cameras = tuple(name for name in _camera_names(tables, log_id) if _image_files(tables, self.raw, log_id, name))
+        cameras = tuple(
+            name
+            for name in _camera_names(tables, log_id)
+            if _image_files(tables, self.raw, log_id, name)
+        )
         if FRONT not in cameras:
-            raise SourceError("the log has no front image", where=f"log {log_id}, {self.raw}",
-                              expected=f"samples/{FRONT}/", found=", ".join(cameras) or "no image of any camera",
-                              do="put the samples' images below the raw folder")
-        missing = [note for there, note in (
-            (has_map, f"no map expansion of '{location}': the log is read without a map"),
-            (has_route, "no planned route (can_bus/): the driving command is unknown")) if not there]
+            raise SourceError(
+                "the log has no front image",
+                where=f"log {log_id}, {self.raw}",
+                expected=f"samples/{FRONT}/",
+                found=", ".join(cameras) or "no image of any camera",
+                do="put the samples' images below the raw folder",
+            )
+        missing = [
+            note
+            for there, note in (
+                (has_map, f"no map expansion of '{location}': the log is read without a map"),
+                (has_route, "no planned route (can_bus/): the driving command is unknown"),
+            )
+            if not there
+        ]
         has_agents = any(sample["anns"] for sample in samples_of(tables, log_id))
-        return NuScenesLog(log_id, split_of(self.raw / version, log_id), location if has_map else "",
-                           Capabilities(cameras, has_agents, has_map, False, has_route), self.raw, version,
-                           tuple(missing))
+        return NuScenesLog(
+            log_id,
+            split_of(self.raw / version, log_id),
+            location if has_map else "",
+            Capabilities(cameras, has_agents, has_map, False, has_route),
+            self.raw,
+            version,
+            tuple(missing),
+        )
 
     def _version(self) -> str:
         files = require_logs(self.raw, self.raw.glob("v*/scene.json"), "v1.0-<part>/scene.json")
@@ -190,13 +291,18 @@ def _camera_names(tables: Any, log_id: str) -> list[str]:
 
 def _image_files(tables: Any, raw: Path, log_id: str, camera: str) -> dict[int, Path]:
     """Frame index -> image file, where it exists."""
-    files = {index: raw / tables.get("sample_data", sample["data"][camera])["filename"]
-             for index, sample in enumerate(samples_of(tables, log_id)) if camera in sample["data"]}
+    files = {
+        index: raw / tables.get("sample_data", sample["data"][camera])["filename"]
+        for index, sample in enumerate(samples_of(tables, log_id))
+        if camera in sample["data"]
+    }
     return {index: file for index, file in files.items() if file.exists()}
 
 
 def _camera(tables: Any, data_token: str, image: RawImage) -> Camera:
-    calibration = tables.get("calibrated_sensor", tables.get("sample_data", data_token)["calibrated_sensor_token"])
+    calibration = tables.get(
+        "calibrated_sensor", tables.get("sample_data", data_token)["calibrated_sensor_token"]
+    )
     camera_to_ego = np.eye(4)
     camera_to_ego[:3, :3] = rotation_of_quaternion(np.array([calibration["rotation"]]))[0]
     camera_to_ego[:3, 3] = calibration["translation"]

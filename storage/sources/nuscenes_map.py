@@ -1,7 +1,8 @@
 """Reads a nuScenes map expansion into map objects through nuscenes-devkit. Not its raster maps.
 
-The format knows no neighbours and no parents of lanes: a lane belongs to the road block that holds its middle, and its
-neighbours are the lanes of that block beside it. Lane connectors have no area: their centre line, 3.5 m wide.
+The format knows no neighbours and no parents of lanes: a lane belongs to the road block that holds
+its middle, and its neighbours are the lanes of that block beside it. Lane connectors have no area:
+their centre line, 3.5 m wide.
 """
 
 from collections.abc import Iterator
@@ -17,9 +18,14 @@ from storage.errors import SourceError
 from storage.sources.contract import MapLayer, MapObject
 
 CONNECTOR_WIDTH_M = 3.5
-STEP_M = 1.0                # spacing of centre-line vertices
-PLAIN_LAYERS = {"road_block": MapLayer.ROADBLOCK, "stop_line": MapLayer.STOP_LINE, "ped_crossing": MapLayer.CROSSWALK,
-                "walkway": MapLayer.WALKWAY, "carpark_area": MapLayer.CARPARK_AREA}
+STEP_M = 1.0  # spacing of centre-line vertices
+PLAIN_LAYERS = {
+    "road_block": MapLayer.ROADBLOCK,
+    "stop_line": MapLayer.STOP_LINE,
+    "ped_crossing": MapLayer.CROSSWALK,
+    "walkway": MapLayer.WALKWAY,
+    "carpark_area": MapLayer.CARPARK_AREA,
+}
 
 
 def read_nuscenes_map(raw: Path, location: str) -> tuple[MapObject, ...]:
@@ -32,21 +38,29 @@ def read_nuscenes_map(raw: Path, location: str) -> tuple[MapObject, ...]:
 def _read_cached(raw: Path, location: str, _mtime_ns: int) -> tuple[MapObject, ...]:
     import matplotlib.pyplot as plt
 
-    with plt.rc_context():      # importing the devkit's map module changes the style of all later figures
+    # importing the devkit's map module changes the style of all later figures
+    with plt.rc_context():
         from nuscenes.map_expansion.map_api import NuScenesMap
     try:
         expansion = NuScenesMap(dataroot=str(raw), map_name=location)
-    except Exception as error:      # the devkit raises plain Exception for a map of an older version
-        raise SourceError("the map expansion cannot be read", where=raw / "maps" / "expansion" / f"{location}.json",
-                          expected="version 1.3 of a published town's map", found=f"{type(error).__name__}: {error}",
-                          do="download the map expansion again") from error
+    # the devkit raises plain Exception for a map of an older version
+    except Exception as error:
+        raise SourceError(
+            "the map expansion cannot be read",
+            where=raw / "maps" / "expansion" / f"{location}.json",
+            expected="version 1.3 of a published town's map",
+            found=f"{type(error).__name__}: {error}",
+            do="download the map expansion again",
+        ) from error
     return tuple(_objects(expansion))
 
 
 def _objects(expansion: Any) -> Iterator[MapObject]:
     for name, layer in PLAIN_LAYERS.items():
         for record in getattr(expansion, name):
-            yield MapObject(layer, record["token"], _ring(expansion.extract_polygon(record["polygon_token"])))
+            yield MapObject(
+                layer, record["token"], _ring(expansion.extract_polygon(record["polygon_token"]))
+            )
     for record in expansion.road_segment:
         if record["is_intersection"]:
             polygon = expansion.extract_polygon(record["polygon_token"])
@@ -57,27 +71,43 @@ def _objects(expansion: Any) -> Iterator[MapObject]:
         area = None
         if len(line) > 1:
             area = shapely.LineString(line[:, :2]).buffer(CONNECTOR_WIDTH_M / 2, cap_style="flat")
-        yield MapObject(MapLayer.LANE_CONNECTOR, record["token"], _ring(area), line,
-                        predecessors=_edges(expansion, record["token"], "incoming"),
-                        successors=_edges(expansion, record["token"], "outgoing"))
+        yield MapObject(
+            MapLayer.LANE_CONNECTOR,
+            record["token"],
+            _ring(area),
+            line,
+            predecessors=_edges(expansion, record["token"], "incoming"),
+            successors=_edges(expansion, record["token"], "outgoing"),
+        )
 
 
 def _lanes(expansion: Any) -> list[MapObject]:
     blocks = [record["token"] for record in expansion.road_block]
-    areas = shapely.STRtree([expansion.extract_polygon(record["polygon_token"]) for record in expansion.road_block])
+    areas = shapely.STRtree(
+        [expansion.extract_polygon(record["polygon_token"]) for record in expansion.road_block]
+    )
     lanes = []
     for record in expansion.lane:
         polygon = expansion.extract_polygon(record["polygon_token"])
         inside = areas.query(polygon.representative_point(), predicate="within")
-        lanes.append(MapObject(MapLayer.LANE, record["token"], _ring(polygon), _baseline(expansion, record["token"]),
-                               roadblock_id=blocks[inside[0]] if len(inside) else "",
-                               predecessors=_edges(expansion, record["token"], "incoming"),
-                               successors=_edges(expansion, record["token"], "outgoing")))
+        lanes.append(
+            MapObject(
+                MapLayer.LANE,
+                record["token"],
+                _ring(polygon),
+                _baseline(expansion, record["token"]),
+                roadblock_id=blocks[inside[0]] if len(inside) else "",
+                predecessors=_edges(expansion, record["token"], "incoming"),
+                successors=_edges(expansion, record["token"], "outgoing"),
+            )
+        )
     return lanes
 
 
 def _with_neighbors(lanes: list[MapObject]) -> Iterator[MapObject]:
-    """The lanes with the lane to the left and right in their road block, by where their middles lie."""
+    """The lanes with the lane to the left and right in their road block, by where their middles
+    lie.
+    """
     groups: dict[str, list[MapObject]] = {}
     for lane in lanes:
         groups.setdefault(lane.roadblock_id if len(lane.baseline_xyyaw) else "", []).append(lane)
@@ -87,7 +117,8 @@ def _with_neighbors(lanes: list[MapObject]) -> Iterator[MapObject]:
             continue
         middle = np.array([lane.baseline_xyyaw[len(lane.baseline_xyyaw) // 2] for lane in group])
         yaw = middle[0, 2]
-        order = np.argsort(np.sin(yaw) * middle[:, 0] - np.cos(yaw) * middle[:, 1])     # from left to right
+        # from left to right
+        order = np.argsort(np.sin(yaw) * middle[:, 0] - np.cos(yaw) * middle[:, 1])
         tokens = ["", *(group[place].token for place in order), ""]
         for rank, place in enumerate(order):
             yield replace(group[place], left_neighbor=tokens[rank], right_neighbor=tokens[rank + 2])
@@ -95,7 +126,9 @@ def _with_neighbors(lanes: list[MapObject]) -> Iterator[MapObject]:
 
 def _baseline(expansion: Any, token: str) -> np.ndarray:
     """(n, 3) vertices; the devkit repeats the joint between two arcs."""
-    poses = np.array(expansion.discretize_lanes([token], STEP_M)[token], dtype=np.float64).reshape(-1, 3)
+    poses = np.array(expansion.discretize_lanes([token], STEP_M)[token], dtype=np.float64).reshape(
+        -1, 3
+    )
     if len(poses) < 2:
         return np.zeros((0, 3))
     return poses[np.append(True, np.hypot(*np.diff(poses[:, :2], axis=0).T) > 1e-3)]
@@ -106,4 +139,8 @@ def _edges(expansion: Any, token: str, direction: str) -> tuple[str, ...]:
 
 
 def _ring(polygon: Any) -> np.ndarray:
-    return np.zeros((0, 2)) if polygon is None else shapely.get_coordinates(shapely.get_exterior_ring(polygon))[:-1]
+    return (
+        np.zeros((0, 2))
+        if polygon is None
+        else shapely.get_coordinates(shapely.get_exterior_ring(polygon))[:-1]
+    )

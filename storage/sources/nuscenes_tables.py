@@ -1,4 +1,6 @@
-"""What the nuScenes reader asks of the 13 tables (through nuscenes-devkit) and of the CAN bus files. Not logs."""
+"""What the nuScenes reader asks of the 13 tables (through nuscenes-devkit) and of the CAN bus
+files. Not logs.
+"""
 
 import json
 from functools import lru_cache
@@ -10,28 +12,44 @@ import numpy as np
 from storage.errors import SourceError
 
 FRONT, LIDAR = "CAM_FRONT", "LIDAR_TOP"
-# The published test scenes have no labels; every paper reports on the val scenes, so those are the test split here.
-# Scenes of another data set in this format are test as well, unless <version>/splits.json names their split.
+# The published test scenes have no labels; every paper reports on the val scenes, so those are the
+# test split here.
+# Scenes of another data set in this format are test as well, unless <version>/splits.json names
+# their split.
 SPLITS = {"train": "train", "mini_train": "train"}
 
 
 def open_tables(raw: Path, version: str) -> Any:
-    """The devkit's NuScenes over one version, kept while no table changes. Raises SourceError if it does not open."""
-    return _tables_cached(raw, version, max(file.stat().st_mtime_ns for file in (raw / version).glob("*.json")))
+    """The devkit's NuScenes over one version, kept while no table changes. Raises SourceError if it
+    does not open.
+    """
+    return _tables_cached(
+        raw, version, max(file.stat().st_mtime_ns for file in (raw / version).glob("*.json"))
+    )
 
 
-@lru_cache(maxsize=1)       # the full set takes gigabytes
+@lru_cache(maxsize=1)  # the full set takes gigabytes
 def _tables_cached(raw: Path, version: str, _mtime_ns: int) -> Any:
     try:
         from nuscenes.nuscenes import NuScenes
     except ImportError as error:
-        raise SourceError("nuscenes-devkit is not installed", where=raw / version, expected="nuscenes-devkit 1.2.0",
-                          found=str(error), do="pip install nuscenes-devkit==1.2.0") from error
+        raise SourceError(
+            "nuscenes-devkit is not installed",
+            where=raw / version,
+            expected="nuscenes-devkit 1.2.0",
+            found=str(error),
+            do="pip install nuscenes-devkit==1.2.0",
+        ) from error
     try:
         return NuScenes(version=version, dataroot=str(raw), verbose=False)
     except (OSError, AssertionError, KeyError, IndexError, json.JSONDecodeError) as error:
-        raise SourceError("the tables cannot be read", where=raw / version, expected="the 13 tables of nuScenes v1.0",
-                          found=f"{type(error).__name__}: {error}", do="download or write the tables again") from error
+        raise SourceError(
+            "the tables cannot be read",
+            where=raw / version,
+            expected="the 13 tables of nuScenes v1.0",
+            found=f"{type(error).__name__}: {error}",
+            do="download or write the tables again",
+        ) from error
 
 
 def samples_of(tables: Any, log_id: str) -> list[dict[str, Any]]:
@@ -46,7 +64,9 @@ def samples_of(tables: Any, log_id: str) -> list[dict[str, Any]]:
 
 
 def ego_pose_of(tables: Any, sample: dict[str, Any]) -> dict[str, Any]:
-    """Pose of the lidar's sweep, to which the boxes belong; of the front camera where there is no lidar."""
+    """Pose of the lidar's sweep, to which the boxes belong; of the front camera where there is no
+    lidar.
+    """
     data = tables.get("sample_data", sample["data"].get(LIDAR) or sample["data"][FRONT])
     return tables.get("ego_pose", data["ego_pose_token"])
 
@@ -62,12 +82,18 @@ def can_bus(raw: Path, log_id: str, message: str) -> list[Any]:
     try:
         return json.loads(file.read_text()) if file.exists() else []
     except json.JSONDecodeError as error:
-        raise SourceError("a CAN bus file cannot be read", where=file, expected="a JSON list", found=str(error),
-                          do="download it again, or remove it to read the scene without it") from error
+        raise SourceError(
+            "a CAN bus file cannot be read",
+            where=file,
+            expected="a JSON list",
+            found=str(error),
+            do="download it again, or remove it to read the scene without it",
+        ) from error
 
 
 def motion_of_poses(time_s: np.ndarray, pose_world: np.ndarray) -> np.ndarray:
-    """(T, 4) motion from each pose and the two before it: the parabola through three points, so no future is used.
+    """(T, 4) motion from each pose and the two before it: the parabola through three points, so no
+    future is used.
 
     The first two frames have no such past and take the parabola of the first three.
     """
@@ -78,8 +104,13 @@ def motion_of_poses(time_s: np.ndarray, pose_world: np.ndarray) -> np.ndarray:
     bend = (first - second) / (t0 - t2)[:, None]
     velocity = first + bend * (2 * time_s - t0 - t1)[:, None]
     cos, sin = np.cos(pose_world[:, 2]), np.sin(pose_world[:, 2])
-    return np.column_stack([part for x, y in (velocity.T, 2 * bend.T)
-                            for part in (cos * x + sin * y, cos * y - sin * x)])
+    return np.column_stack(
+        [
+            part
+            for x, y in (velocity.T, 2 * bend.T)
+            for part in (cos * x + sin * y, cos * y - sin * x)
+        ]
+    )
 
 
 def split_of(folder: Path, log_id: str) -> str:

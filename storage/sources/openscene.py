@@ -1,9 +1,10 @@
-"""Logs in the OpenScene / NAVSIM format: pickles of 2 Hz frames, camera images, nuPlan maps. Not lidar, not navhard's
-synthetic scenes.
+"""Logs in the OpenScene / NAVSIM format: pickles of 2 Hz frames, camera images, nuPlan maps. Not
+lidar, not navhard's synthetic scenes.
 
-Layouts read: `navsim_logs/<split>/<log>.pkl` (or `meta_datas/`) with `sensor_blobs/<split>/<log>/<CAMERA>/<token>.jpg`,
-and maps under `maps/`, the folder itself, or NUPLAN_MAPS_ROOT. navtrain ships the images of history and current frames
-only: frames without an image keep their pose, so the frame pairs of the codebook then come from those 2 s windows.
+Layouts read: `navsim_logs/<split>/<log>.pkl` (or `meta_datas/`) with
+`sensor_blobs/<split>/<log>/<CAMERA>/<token>.jpg`, and maps under `maps/`, the folder itself, or
+NUPLAN_MAPS_ROOT. navtrain ships the images of history and current frames only: frames without an
+image keep their pose, so the frame pairs of the codebook then come from those 2 s windows.
 """
 
 import hashlib
@@ -18,7 +19,15 @@ import numpy as np
 
 from storage.camera import Camera
 from storage.errors import SourceError
-from storage.sources.contract import Agents, Capabilities, Lights, LogRef, MapObject, RawImage, Signals
+from storage.sources.contract import (
+    Agents,
+    Capabilities,
+    Lights,
+    LogRef,
+    MapObject,
+    RawImage,
+    Signals,
+)
 from storage.sources.images import image_size
 from storage.sources.nuplan_map import read_nuplan_map
 from storage.sources.openscene_frames import agents_of, command_of, lidar_to_ego_of, read_log_frames
@@ -28,10 +37,18 @@ from storage.trajectory_table import Command
 
 FRONT = "CAM_F0"
 INDEX_FOLDERS = ("navsim_logs", "meta_datas")
-# Split folder -> share of logs for (train, val, test). `trainval` and `mini` name no split of their own: the log's
+# Split folder -> share of logs for (train, val, test). `trainval` and `mini` name no split of their
+# own: the log's
 # name decides, so that a log never changes its split when others are added.
-SPLITS = {"train": (1.0, 0.0), "val": (0.0, 1.0), "test": (0.0, 0.0), "trainval": (0.9, 0.1), "mini": (0.7, 0.1),
-          "navtrain": (0.9, 0.1), "navtest": (0.0, 0.0)}
+SPLITS = {
+    "train": (1.0, 0.0),
+    "val": (0.0, 1.0),
+    "test": (0.0, 0.0),
+    "trainval": (0.9, 0.1),
+    "mini": (0.7, 0.1),
+    "navtrain": (0.9, 0.1),
+    "navtest": (0.0, 0.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +59,8 @@ class OpenSceneLog:
     split: str
     location: str
     capabilities: Capabilities
-    file: Path                      # the pickle
-    blobs: Path                     # sensor_blobs/<split>
+    file: Path  # the pickle
+    blobs: Path  # sensor_blobs/<split>
     map_file: Path | None
     notes: tuple[str, ...]
 
@@ -57,7 +74,13 @@ class OpenSceneLog:
     def images(self, camera: str) -> Iterator[RawImage]:
         """The images that exist, in frame order."""
         files = enumerate(zip(read_log_frames(self.file), self._image_files(camera), strict=True))
-        return iter([RawImage(index, camera, int(frame["timestamp"]), file) for index, (frame, file) in files if file])
+        return iter(
+            [
+                RawImage(index, camera, int(frame["timestamp"]), file)
+                for index, (frame, file) in files
+                if file
+            ]
+        )
 
     @wrap_parse_errors
     def signals(self) -> Signals:
@@ -65,24 +88,43 @@ class OpenSceneLog:
         frames = read_log_frames(self.file)
 
         def column(name: str, width: int) -> np.ndarray:
-            return np.array([frame[name] for frame in frames], dtype=np.float64).reshape(len(frames), width)
+            return np.array([frame[name] for frame in frames], dtype=np.float64).reshape(
+                len(frames), width
+            )
 
         dynamic = column("ego_dynamic_state", 4)
         has_image = np.array([file is not None for file in self._image_files(FRONT)])
         notes = self.notes
         if not has_image.all():
-            notes = (*notes, f"{int((~has_image).sum())} of {len(frames)} frames have no front image")
-        return validate_signals(Signals(
-            frame_index=np.arange(len(frames), dtype=np.int32),
-            timestamp_us=np.array([frame["timestamp"] for frame in frames], dtype=np.int64),
-            pose_world=np.column_stack([column("ego2global_translation", 3)[:, :2],
-                                        yaw_of_quaternion(column("ego2global_rotation", 4))]),
-            velocity_ego=dynamic[:, :2], acceleration_ego=dynamic[:, 2:],
-            command=np.array([command_of(frame.get("driving_command")) for frame in frames], dtype=np.int8),
-            has_image=has_image,
-            route_roadblock_ids=[[str(item) for item in frame.get("roadblock_ids", ())] for frame in frames],
-            tags=[[str(item) for item in frame.get("tags", ())] for frame in frames], notes=notes),
-            self.log_id, self.file)
+            notes = (
+                *notes,
+                f"{int((~has_image).sum())} of {len(frames)} frames have no front image",
+            )
+        return validate_signals(
+            Signals(
+                frame_index=np.arange(len(frames), dtype=np.int32),
+                timestamp_us=np.array([frame["timestamp"] for frame in frames], dtype=np.int64),
+                pose_world=np.column_stack(
+                    [
+                        column("ego2global_translation", 3)[:, :2],
+                        yaw_of_quaternion(column("ego2global_rotation", 4)),
+                    ]
+                ),
+                velocity_ego=dynamic[:, :2],
+                acceleration_ego=dynamic[:, 2:],
+                command=np.array(
+                    [command_of(frame.get("driving_command")) for frame in frames], dtype=np.int8
+                ),
+                has_image=has_image,
+                route_roadblock_ids=[
+                    [str(item) for item in frame.get("roadblock_ids", ())] for frame in frames
+                ],
+                tags=[[str(item) for item in frame.get("tags", ())] for frame in frames],
+                notes=notes,
+            ),
+            self.log_id,
+            self.file,
+        )
 
     @wrap_parse_errors
     def agents(self) -> Agents:
@@ -92,10 +134,15 @@ class OpenSceneLog:
     @wrap_parse_errors
     def lights(self) -> Lights:
         """States of the traffic lights; all but red count as not red."""
-        states = [(index, str(connector), bool(red)) for index, frame in enumerate(read_log_frames(self.file))
-                  for connector, red in frame.get("traffic_lights", ())]
+        states = [
+            (index, str(connector), bool(red))
+            for index, frame in enumerate(read_log_frames(self.file))
+            for connector, red in frame.get("traffic_lights", ())
+        ]
         index, connector, red = zip(*states, strict=True) if states else ((), (), ())
-        return Lights(np.array(index, np.int32), np.array(connector, dtype=object), np.array(red, dtype=bool))
+        return Lights(
+            np.array(index, np.int32), np.array(connector, dtype=object), np.array(red, dtype=bool)
+        )
 
     @wrap_parse_errors
     def map_objects(self) -> list[MapObject]:
@@ -104,11 +151,17 @@ class OpenSceneLog:
 
     def _image_files(self, camera: str) -> list[Path | None]:
         """File of each frame's image, None where there is none on disk."""
-        files = [self.blobs / frame["cams"][camera]["data_path"] if camera in frame["cams"] else None
-                 for frame in read_log_frames(self.file)]
-        there = {folder: set(os.listdir(folder)) if folder.is_dir() else set()
-                 for folder in {file.parent for file in files if file is not None}}
-        return [file if file is not None and file.name in there[file.parent] else None for file in files]
+        files = [
+            self.blobs / frame["cams"][camera]["data_path"] if camera in frame["cams"] else None
+            for frame in read_log_frames(self.file)
+        ]
+        there = {
+            folder: set(os.listdir(folder)) if folder.is_dir() else set()
+            for folder in {file.parent for file in files if file is not None}
+        }
+        return [
+            file if file is not None and file.name in there[file.parent] else None for file in files
+        ]
 
 
 class OpenSceneSource:
@@ -124,59 +177,100 @@ class OpenSceneSource:
         found = self._index_files()
         maps_root = self._maps_root()
         maps = tuple(sorted(maps_root.glob("*/*/map.gpkg"))) if maps_root else ()
-        return [LogRef(log_id, _split_of(file), (file, *maps), self._images_of(file))
-                for log_id, file in sorted(found.items())]
+        return [
+            LogRef(log_id, _split_of(file), (file, *maps), self._images_of(file))
+            for log_id, file in sorted(found.items())
+        ]
 
     @wrap_parse_errors
     def open(self, log_id: str) -> OpenSceneLog:
         """A handle on one log; reads its pickle once to learn what it holds."""
         found = self._index_files()
         if log_id not in found:
-            raise SourceError(f"there is no log '{log_id}'", where=self.raw, expected=f"one of {len(found)} logs",
-                              found=log_id, do="list them: latentvla logs")
+            raise SourceError(
+                f"there is no log '{log_id}'",
+                where=self.raw,
+                expected=f"one of {len(found)} logs",
+                found=log_id,
+                do="list them: latentvla logs",
+            )
         file = found[log_id]
         frames = read_log_frames(file)
         blobs = file.parent.parent.parent / "sensor_blobs" / file.parent.name
         location = str(frames[0].get("map_location") or "")
         map_file = self._map_file(location)
-        notes = () if map_file or not location else (f"the map of '{location}' was not found: read without a map",)
-        bare = OpenSceneLog(log_id, _split_of(file), location if map_file else "",
-                            Capabilities((), False, False, False, False), file, blobs, map_file, notes)
+        notes = (
+            ()
+            if map_file or not location
+            else (f"the map of '{location}' was not found: read without a map",)
+        )
+        bare = OpenSceneLog(
+            log_id,
+            _split_of(file),
+            location if map_file else "",
+            Capabilities((), False, False, False, False),
+            file,
+            blobs,
+            map_file,
+            notes,
+        )
         cameras = _front_first(name for name in frames[0]["cams"] if any(bare._image_files(name)))
         if FRONT not in cameras:
-            raise SourceError("the log has no front image", where=f"log {log_id}, {blobs}",
-                              expected=f"{FRONT} at {frames[0]['cams'].get(FRONT, {}).get('data_path', 'any path')}",
-                              found=", ".join(cameras) or "no image of any camera",
-                              do="put the sensor blobs of this split below the raw folder")
-        capabilities = Capabilities(tuple(cameras), agents=any(frame.get("anns") for frame in frames),
-                                    map=map_file is not None,
-                                    traffic_lights=any(frame.get("traffic_lights") for frame in frames),
-                                    command=any(command_of(frame.get("driving_command")) != Command.UNKNOWN
-                                                for frame in frames))
-        return OpenSceneLog(log_id, bare.split, bare.location, capabilities, file, blobs, map_file, notes)
+            raise SourceError(
+                "the log has no front image",
+                where=f"log {log_id}, {blobs}",
+                expected=f"{FRONT} at {frames[0]['cams'].get(FRONT, {}).get('data_path', 'any path')}",
+                found=", ".join(cameras) or "no image of any camera",
+                do="put the sensor blobs of this split below the raw folder",
+            )
+        capabilities = Capabilities(
+            tuple(cameras),
+            agents=any(frame.get("anns") for frame in frames),
+            map=map_file is not None,
+            traffic_lights=any(frame.get("traffic_lights") for frame in frames),
+            command=any(
+                command_of(frame.get("driving_command")) != Command.UNKNOWN for frame in frames
+            ),
+        )
+        return OpenSceneLog(
+            log_id, bare.split, bare.location, capabilities, file, blobs, map_file, notes
+        )
 
     def _index_files(self) -> dict[str, Path]:
-        files = require_logs(self.raw, (file for name in INDEX_FOLDERS for file in (self.raw / name).glob("*/*.pkl")),
-                             "navsim_logs/<split>/<log>.pkl")
+        files = require_logs(
+            self.raw,
+            (file for name in INDEX_FOLDERS for file in (self.raw / name).glob("*/*.pkl")),
+            "navsim_logs/<split>/<log>.pkl",
+        )
         found: dict[str, Path] = {}
         for file in files:
             other = found.setdefault(file.stem, file)
             if other != file:
-                raise SourceError(f"the log '{file.stem}' exists twice", where=self.raw, expected="one file a log",
-                                  found=f"{other}, {file}",
-                                  do="keep one split folder (mini is part of trainval and test)")
+                raise SourceError(
+                    f"the log '{file.stem}' exists twice",
+                    where=self.raw,
+                    expected="one file a log",
+                    found=f"{other}, {file}",
+                    do="keep one split folder (mini is part of trainval and test)",
+                )
         return found
 
     def _images_of(self, file: Path) -> tuple[Path, ...]:
         folder = file.parent.parent.parent / "sensor_blobs" / file.parent.name / file.stem
         cameras = _front_first(path.name for path in folder.glob("CAM_*") if path.is_dir())
-        return tuple(folder / camera / name for camera in cameras for name in sorted(os.listdir(folder / camera)))
+        return tuple(
+            folder / camera / name
+            for camera in cameras
+            for name in sorted(os.listdir(folder / camera))
+        )
 
     def _maps_root(self) -> Path | None:
         candidates = [self.raw / "maps", self.raw, self.raw / "nuplan-maps-v1.0"]
         if "NUPLAN_MAPS_ROOT" in os.environ:
             candidates.append(Path(os.environ["NUPLAN_MAPS_ROOT"]))
-        return next((path for path in candidates if (path / "nuplan-maps-v1.0.json").exists()), None)
+        return next(
+            (path for path in candidates if (path / "nuplan-maps-v1.0.json").exists()), None
+        )
 
     def _map_file(self, location: str) -> Path | None:
         root = self._maps_root()
@@ -196,8 +290,13 @@ def _front_first(names: Iterable[str]) -> list[str]:
 def _split_of(file: Path) -> str:
     folder = file.parent.name
     if folder not in SPLITS:
-        raise SourceError("unknown split folder", where=file.parent, expected=", ".join(SPLITS), found=folder,
-                          do="rename the folder to one of these")
+        raise SourceError(
+            "unknown split folder",
+            where=file.parent,
+            expected=", ".join(SPLITS),
+            found=folder,
+            do="rename the folder to one of these",
+        )
     train, val = SPLITS[folder]
     place = int(hashlib.sha256(file.stem.encode()).hexdigest()[:8], 16) / 16**8
     return "train" if place < train else "val" if place < train + val else "test"
@@ -210,6 +309,11 @@ def _camera(log: OpenSceneLog, name: str, frame: dict[str, Any]) -> Camera:
     camera_to_lidar = np.eye(4)
     camera_to_lidar[:3, :3] = calibration["sensor2lidar_rotation"]
     camera_to_lidar[:3, 3] = calibration["sensor2lidar_translation"]
-    return Camera(name, width, height, np.asarray(calibration["cam_intrinsic"], dtype=np.float64),
-                  lidar_to_ego_of([frame])[0] @ camera_to_lidar,
-                  tuple(float(item) for item in np.asarray(calibration["distortion"]).ravel()))
+    return Camera(
+        name,
+        width,
+        height,
+        np.asarray(calibration["cam_intrinsic"], dtype=np.float64),
+        lidar_to_ego_of([frame])[0] @ camera_to_lidar,
+        tuple(float(item) for item in np.asarray(calibration["distortion"]).ravel()),
+    )

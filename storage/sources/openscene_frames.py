@@ -1,4 +1,6 @@
-"""The pickle of an OpenScene log: a checked list of frame dicts, and their fields as arrays. No images, no maps."""
+"""The pickle of an OpenScene log: a checked list of frame dicts, and their fields as arrays. No
+images, no maps.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -12,48 +14,89 @@ from storage.sources.rotations import rotation_of_quaternion, wrapped
 from storage.sources.safe_pickle import read_plain_pickle
 from storage.trajectory_table import Category, Command
 
-REQUIRED = ("token", "timestamp", "ego2global_translation", "ego2global_rotation", "ego_dynamic_state", "cams")
-NO_BOXES: dict[str, Any] = {"gt_boxes": (), "gt_names": (), "gt_velocity_3d": (), "track_tokens": ()}
+REQUIRED = (
+    "token",
+    "timestamp",
+    "ego2global_translation",
+    "ego2global_rotation",
+    "ego_dynamic_state",
+    "cams",
+)
+NO_BOXES: dict[str, Any] = {
+    "gt_boxes": (),
+    "gt_names": (),
+    "gt_velocity_3d": (),
+    "track_tokens": (),
+}
 
 
 def read_log_frames(file: Path) -> list[dict[str, Any]]:
-    """The frames of one log, kept while the file does not change. Raises SourceError if it is not one."""
+    """The frames of one log, kept while the file does not change. Raises SourceError if it is not
+    one.
+    """
     try:
         stamp = file.stat()
     except FileNotFoundError as error:
-        raise SourceError("the log file does not exist", where=file, expected="a pickle",
-                          found="no file", do="check the raw folder") from error
+        raise SourceError(
+            "the log file does not exist",
+            where=file,
+            expected="a pickle",
+            found="no file",
+            do="check the raw folder",
+        ) from error
     return _frames_cached(file, stamp.st_mtime_ns, stamp.st_size)
 
 
-@lru_cache(maxsize=2)       # decode and extract ask the same log several times in a row
+@lru_cache(maxsize=2)  # decode and extract ask the same log several times in a row
 def _frames_cached(file: Path, _mtime_ns: int, _size: int) -> list[dict[str, Any]]:
     frames = read_plain_pickle(file)
     if not isinstance(frames, list) or not frames:
-        raise SourceError("this is no OpenScene log", where=file, expected="a list of frames",
-                          found=f"{type(frames).__name__} of length {len(frames) if hasattr(frames, '__len__') else 0}",
-                          do="give the pickles of navsim_logs, not the metric cache")
+        raise SourceError(
+            "this is no OpenScene log",
+            where=file,
+            expected="a list of frames",
+            found=f"{type(frames).__name__} of length {len(frames) if hasattr(frames, '__len__') else 0}",
+            do="give the pickles of navsim_logs, not the metric cache",
+        )
     for index, frame in enumerate(frames):
-        lacking = [name for name in REQUIRED if name not in frame] if isinstance(frame, dict) else list(REQUIRED)
+        lacking = (
+            [name for name in REQUIRED if name not in frame]
+            if isinstance(frame, dict)
+            else list(REQUIRED)
+        )
         if lacking:
-            raise SourceError("a frame lacks fields", where=f"log {file.stem}, frame {index}, file {file}",
-                              expected=", ".join(REQUIRED), found=f"without {', '.join(lacking)}",
-                              do="download or write the log again")
+            raise SourceError(
+                "a frame lacks fields",
+                where=f"log {file.stem}, frame {index}, file {file}",
+                expected=", ".join(REQUIRED),
+                found=f"without {', '.join(lacking)}",
+                do="download or write the log again",
+            )
     return frames
 
 
 def command_of(one_hot: Any) -> Command:
     """Command of a one-hot of four; unknown where there is none."""
     flags = np.asarray(one_hot if one_hot is not None else ()).ravel()
-    return Command(int(flags.argmax())) if len(flags) == len(Command) and flags.any() else Command.UNKNOWN
+    return (
+        Command(int(flags.argmax()))
+        if len(flags) == len(Command) and flags.any()
+        else Command.UNKNOWN
+    )
 
 
 def agents_of(frames: list[dict[str, Any]], file: Path) -> Agents:
-    """Boxes of all frames, moved from each frame's ego frame to the world; velocities come in the lidar frame."""
+    """Boxes of all frames, moved from each frame's ego frame to the world; velocities come in the
+    lidar frame.
+    """
     boxes = [frame.get("anns") or NO_BOXES for frame in frames]
     row = np.repeat(np.arange(len(frames)), [len(item["gt_names"]) for item in boxes])
-    box = np.concatenate([np.asarray(item["gt_boxes"], np.float64).reshape(-1, 7) for item in boxes])
-    speed = np.concatenate([np.asarray(item["gt_velocity_3d"], np.float64).reshape(-1, 3) for item in boxes])
+    box = np.concatenate(
+        [np.asarray(item["gt_boxes"], np.float64).reshape(-1, 7) for item in boxes]
+    )
+    speed = np.concatenate(
+        [np.asarray(item["gt_velocity_3d"], np.float64).reshape(-1, 3) for item in boxes]
+    )
     ego_to_world = _ego_to_world(frames)[row]
     turn = ego_to_world[:, :3, :3]
     center = np.einsum("aij,aj->ai", turn, box[:, :3]) + ego_to_world[:, :3, 3]
@@ -62,14 +105,25 @@ def agents_of(frames: list[dict[str, Any]], file: Path) -> Agents:
     ego_yaw = np.arctan2(turn[:, 1, 0], turn[:, 0, 0])
     return Agents(
         frame_index=row.astype(np.int32),
-        track_token=np.array([str(token) for item in boxes for token in item["track_tokens"]], dtype=object),
-        category=np.array([_category(str(name), file) for item in boxes for name in item["gt_names"]], dtype=np.int8),
-        center_world=center, yaw_rad=wrapped(box[:, 6] + ego_yaw), velocity_world=velocity[:, :2], size_lwh=box[:, 3:6])
+        track_token=np.array(
+            [str(token) for item in boxes for token in item["track_tokens"]], dtype=object
+        ),
+        category=np.array(
+            [_category(str(name), file) for item in boxes for name in item["gt_names"]],
+            dtype=np.int8,
+        ),
+        center_world=center,
+        yaw_rad=wrapped(box[:, 6] + ego_yaw),
+        velocity_world=velocity[:, :2],
+        size_lwh=box[:, 3:6],
+    )
 
 
 def lidar_to_ego_of(frames: list[dict[str, Any]]) -> np.ndarray:
     """(T, 4, 4); the identity where a frame does not say."""
-    return np.stack([np.asarray(frame.get("lidar2ego", np.eye(4)), dtype=np.float64) for frame in frames])
+    return np.stack(
+        [np.asarray(frame.get("lidar2ego", np.eye(4)), dtype=np.float64) for frame in frames]
+    )
 
 
 def _ego_to_world(frames: list[dict[str, Any]]) -> np.ndarray:
@@ -84,6 +138,10 @@ def _category(name: str, file: Path) -> Category:
     try:
         return Category[name.upper()]
     except KeyError as error:
-        raise SourceError("unknown category of an agent", where=f"log {file.stem}, file {file}",
-                          expected=", ".join(item.name.lower() for item in Category), found=name,
-                          do="add it to storage.trajectory_table.Category") from error
+        raise SourceError(
+            "unknown category of an agent",
+            where=f"log {file.stem}, file {file}",
+            expected=", ".join(item.name.lower() for item in Category),
+            found=name,
+            do="add it to storage.trajectory_table.Category",
+        ) from error

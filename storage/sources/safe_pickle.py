@@ -1,7 +1,8 @@
-"""Reads pickles that hold plain containers and numpy arrays only. Not a way to read any other object.
+"""Reads pickles that hold plain containers and numpy arrays only. Not a way to read any other
+object.
 
-A pickle is a program: a plain `pickle.load` of a foreign file runs whatever it says. Here every global but the few that
-rebuild numpy arrays is refused before it is looked up.
+A pickle is a program: a plain `pickle.load` of a foreign file runs whatever it says. Here every
+global but the few that rebuild numpy arrays is refused before it is looked up.
 """
 
 import codecs
@@ -16,21 +17,45 @@ from storage.errors import SourceError
 
 
 def read_plain_pickle(file: Path) -> Any:
-    """The object in `file`. Raises SourceError if it is truncated or holds anything but plain data and numpy."""
+    """The object in `file`. Raises SourceError if it is truncated or holds anything but plain data
+    and numpy.
+    """
     try:
         with file.open("rb") as stream:
             return _PlainUnpickler(stream).load()
     except FileNotFoundError as error:
-        raise SourceError("the log file does not exist", where=file, expected="a pickle", found="no file",
-                          do="check the raw folder") from error
+        raise SourceError(
+            "the log file does not exist",
+            where=file,
+            expected="a pickle",
+            found="no file",
+            do="check the raw folder",
+        ) from error
     except _Refused as error:
-        raise SourceError("this pickle holds more than plain data", where=file,
-                          expected="lists, tuples, dicts, sets, strings, numbers, numpy arrays", found=str(error),
-                          do="do not open it with pickle.load, it could run code; get it from its publisher") from error
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError,
-            OverflowError) as error:
-        raise SourceError("this pickle cannot be read", where=file, expected="a whole pickle",
-                          found=f"{type(error).__name__}: {error}", do="download or write the file again") from error
+        raise SourceError(
+            "this pickle holds more than plain data",
+            where=file,
+            expected="lists, tuples, dicts, sets, strings, numbers, numpy arrays",
+            found=str(error),
+            do="do not open it with pickle.load, it could run code; get it from its publisher",
+        ) from error
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise SourceError(
+            "this pickle cannot be read",
+            where=file,
+            expected="a whole pickle",
+            found=f"{type(error).__name__}: {error}",
+            do="download or write the file again",
+        ) from error
 
 
 class _Refused(pickle.UnpicklingError):
@@ -71,7 +96,7 @@ def _reconstruct(kind: type, shape: tuple, code: Any) -> np.ndarray:
 def _frombuffer(buffer: bytes, dtype: np.dtype, shape: tuple, order: str) -> np.ndarray:
     if dtype.hasobject:
         raise _Refused("numpy buffer of object dtype")
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)   # type: ignore[call-overload]
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)  # type: ignore[call-overload]
 
 
 _ADMITTED: dict[tuple[str, str], Any] = {
@@ -79,9 +104,23 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("_codecs", "encode"): _bytes_of,
-    **{(module, name): kind for module in ("builtins", "__builtin__")
-       for name, kind in (("set", set), ("frozenset", frozenset), ("complex", complex), ("bytearray", bytearray))},
-    **{(f"numpy.{core}.{module}", name): function for core in ("core", "_core")
-       for module, name, function in (("multiarray", "_reconstruct", _reconstruct), ("multiarray", "scalar", _scalar),
-                                      ("numeric", "_frombuffer", _frombuffer))},
+    **{
+        (module, name): kind
+        for module in ("builtins", "__builtin__")
+        for name, kind in (
+            ("set", set),
+            ("frozenset", frozenset),
+            ("complex", complex),
+            ("bytearray", bytearray),
+        )
+    },
+    **{
+        (f"numpy.{core}.{module}", name): function
+        for core in ("core", "_core")
+        for module, name, function in (
+            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _frombuffer),
+        )
+    },
 }

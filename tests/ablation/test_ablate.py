@@ -1,4 +1,6 @@
-"""The ablation: what its statistics say about numbers done by hand, what is made and what is not made again."""
+"""The ablation: what its statistics say about numbers done by hand, what is made and what is not
+made again.
+"""
 
 import json
 from dataclasses import replace
@@ -24,7 +26,15 @@ from ops.ablation.ablate import (
     unfinished,
     varied,
 )
-from ops.ablation.table import DIFFERENCES, PLANNERS, differences_table, planners_table, seed_cube, tables_of, write_tables
+from ops.ablation.table import (
+    DIFFERENCES,
+    PLANNERS,
+    differences_table,
+    planners_table,
+    seed_cube,
+    tables_of,
+    write_tables,
+)
 from ops.ablation.vary_vla import vary_vla
 from ops.drawing.page import Section
 from ops.evaluation.evaluate import EvaluationConfig
@@ -46,24 +56,50 @@ from tests.worlds.tiny_vla import HEIGHT, STUDENT, VLA, WIDTH, near_the_human, t
 HERE = ComputeConfig(threads=1, at_once=1)
 INTERVAL = IntervalConfig(resamples=400)
 CODE = dict.fromkeys(("vla", "student", "varied", "evaluation"), "c0de")
-CONFIG = AblationConfig(choose_variants(()), (0,), VLA, replace(STUDENT, int8=False),
-                        EvaluationConfig(scenes=ScenesConfig(processes=1), interval=INTERVAL))
+CONFIG = AblationConfig(
+    choose_variants(()),
+    (0,),
+    VLA,
+    replace(STUDENT, int8=False),
+    EvaluationConfig(scenes=ScenesConfig(processes=1), interval=INTERVAL),
+)
 RUN = {"score_plans": near_the_human, "where": HERE, "seed": 0}
 
 
 def scores(planner: str, pdms: list, logs: str = "aabb", tags: tuple = (0, 1, 0, 0)) -> pa.Table:
     """A scores table of one planner on four scenes; its ADE is ten times the PDMS."""
-    rows = [dict.fromkeys(SCORES.names) | {
-        "log_id": logs[row], "frame_index": row, "split": "test", "planner": planner, "metric_version": "v1",
-        "scored": value is not None, "reason": "", "pdms": value, "ade_m": None if value is None else 10 * value,
-        "speed_mps": 1.0, "command": 1, "tags": ["cut_in"] if tags[row] else []} for row, value in enumerate(pdms)]
+    rows = [
+        dict.fromkeys(SCORES.names)
+        | {
+            "log_id": logs[row],
+            "frame_index": row,
+            "split": "test",
+            "planner": planner,
+            "metric_version": "v1",
+            "scored": value is not None,
+            "reason": "",
+            "pdms": value,
+            "ade_m": None if value is None else 10 * value,
+            "speed_mps": 1.0,
+            "command": 1,
+            "tags": ["cut_in"] if tags[row] else [],
+        }
+        for row, value in enumerate(pdms)
+    ]
     return pa.Table.from_pylist(rows, SCORES)
 
 
 def by_hand(control_of_seed_1: tuple = (0.1, 0.2, 0.3, 0.4)):
-    return seed_cube({0: [scores("vla", [0.5, 0.7, 0.9, 0.3]), scores("average_pool", [0.3, 0.3, 0.6, 0.0])],
-                      1: [scores("vla", [0.7, 0.5, 0.5, 0.7]), scores("average_pool", list(control_of_seed_1))]},
-                     ("vla", "average_pool"))
+    return seed_cube(
+        {
+            0: [scores("vla", [0.5, 0.7, 0.9, 0.3]), scores("average_pool", [0.3, 0.3, 0.6, 0.0])],
+            1: [
+                scores("vla", [0.7, 0.5, 0.5, 0.7]),
+                scores("average_pool", list(control_of_seed_1)),
+            ],
+        },
+        ("vla", "average_pool"),
+    )
 
 
 def row_of(table: pa.Table, **where: str) -> dict:
@@ -75,26 +111,43 @@ def row_of(table: pa.Table, **where: str) -> dict:
 def test_the_mean_is_over_scenes_and_seeds_and_the_spread_is_that_of_the_seeds():
     table = planners_table(by_hand())
     row = row_of(table, planner="average_pool", subset="all", measure="pdms")
-    assert table.schema.equals(PLANNERS) and (row["seeds"], row["n_scored"], row["logs"]) == (2, 4, 2)
+    assert table.schema.equals(PLANNERS) and (row["seeds"], row["n_scored"], row["logs"]) == (
+        2,
+        4,
+        2,
+    )
     assert np.isclose(row["mean"], (0.3 + 0.25) / 2) and np.isclose(row["std"], 0.05 / np.sqrt(2))
     rare = row_of(table, planner="vla", subset="rare", measure="ade_m")
-    assert np.isclose(rare["mean"], 6.0) and np.isclose(rare["std"], 2 / np.sqrt(2)) and rare["n_scored"] == 1
+    assert (
+        np.isclose(rare["mean"], 6.0)
+        and np.isclose(rare["std"], 2 / np.sqrt(2))
+        and rare["n_scored"] == 1
+    )
 
 
 def test_a_difference_is_paired_by_scene_averaged_over_seeds_and_its_interval_drawn_over_logs():
-    row = row_of(differences_table(by_hand(), [("vla", "average_pool"), ("vla", "nobody")], INTERVAL), subset="all",
-                 measure="pdms")
+    row = row_of(
+        differences_table(by_hand(), [("vla", "average_pool"), ("vla", "nobody")], INTERVAL),
+        subset="all",
+        measure="pdms",
+    )
     # seed 0: .2 .4 .3 .3, seed 1: .6 .3 .2 .3; over seeds: .4 .35 in log a, .25 .3 in log b
     assert np.isclose(row["mean"], 0.325) and np.isclose(row["std"], 0.05 / np.sqrt(2))
-    assert np.isclose(row["low"], 0.275) and np.isclose(row["high"], 0.375)     # both draws the same log: one in four each
+    assert np.isclose(row["low"], 0.275) and np.isclose(
+        row["high"], 0.375
+    )  # both draws the same log: one in four each
     assert (row["n_scored"], row["logs"], row["seeds"]) == (4, 2, 2)
 
 
 def test_only_scenes_with_a_score_of_both_planners_for_every_seed_count():
     cube = by_hand((None, 0.2, 0.3, 0.4))
-    row = row_of(differences_table(cube, [("vla", "average_pool")], INTERVAL), subset="all", measure="pdms")
+    row = row_of(
+        differences_table(cube, [("vla", "average_pool")], INTERVAL), subset="all", measure="pdms"
+    )
     assert np.isclose(row["mean"], (0.35 + 0.25 + 0.3) / 3) and row["n_scored"] == 3
-    assert row_of(planners_table(cube), planner="vla", subset="all", measure="pdms")["n_scored"] == 4
+    assert (
+        row_of(planners_table(cube), planner="vla", subset="all", measure="pdms")["n_scored"] == 4
+    )
 
 
 def test_one_seed_has_no_spread():
@@ -111,18 +164,27 @@ def test_without_an_event_the_table_of_events_is_empty_and_not_zero():
 
 
 def test_tables_are_written_for_machines_and_for_people(tmp_path):
-    tables = tables_of(by_hand(), [("vla", "average_pool")], {"vla": "it", "average_pool": "not it"}, INTERVAL)
+    tables = tables_of(
+        by_hand(), [("vla", "average_pool")], {"vla": "it", "average_pool": "not it"}, INTERVAL
+    )
     write_tables(tmp_path, tables)
     assert pq.read_table(tmp_path / "differences.parquet").schema.equals(DIFFERENCES)
     assert len(pcsv.read_csv(tmp_path / "planners.csv")) == 8
     text = (tmp_path / "ablation.md").read_text()
-    assert "27.5 ± 3.5" in text and "+32.5 [+27.5, +37.5] ± 3.5" in text and "4 scenes of 2 test logs, 1 of them" in text
+    assert (
+        "27.5 ± 3.5" in text
+        and "+32.5 [+27.5, +37.5] ± 3.5" in text
+        and "4 scenes of 2 test logs, 1 of them" in text
+    )
 
 
 def test_a_variant_brings_what_it_stands_beside_and_the_runs_that_it_needs():
     assert choose_variants(["average_pool"]) == ("vla", "average_pool")
     assert choose_variants(["student_no_teacher"]) == ("student", "student_no_teacher")
-    assert replace(CONFIG, variants=choose_variants(["student_no_teacher"])).runs == ("vla", "student")
+    assert replace(CONFIG, variants=choose_variants(["student_no_teacher"])).runs == (
+        "vla",
+        "student",
+    )
     assert replace(CONFIG, variants=("planner_alone",)).runs == ("vla",)
 
 
@@ -156,22 +218,41 @@ def training():
 
 def test_no_change_gives_the_planner_of_the_vla_bit_for_bit(vla, tmp_path):
     vary_vla(training()[0], vla, tmp_path / "out", VLA, runs=tmp_path / "runs", name="same", **RUN)
-    varied_one, whole = (load_planner(folder / "planner", "fused_planner") for folder in (tmp_path / "out", vla))
-    assert varied_one.planner.config == whole.planner.config and varied_one.fusion_config == whole.fusion_config
-    assert all(np.array_equal(value, varied_one.state_dict()[name]) for name, value in whole.state_dict().items())
+    varied_one, whole = (
+        load_planner(folder / "planner", "fused_planner") for folder in (tmp_path / "out", vla)
+    )
+    assert (
+        varied_one.planner.config == whole.planner.config
+        and varied_one.fusion_config == whole.fusion_config
+    )
+    assert all(
+        np.array_equal(value, varied_one.state_dict()[name])
+        for name, value in whole.state_dict().items()
+    )
     assert not (tmp_path / "out" / "vlm").exists() and not [*(tmp_path / "runs").iterdir()]
 
 
-def test_without_latent_training_the_vlm_is_the_one_that_training_would_have_begun_with(vla, tmp_path):
+def test_without_latent_training_the_vlm_is_the_one_that_training_would_have_begun_with(
+    vla, tmp_path
+):
     import torch
 
     (tmp_path / "out").mkdir()
-    vary_vla(training()[0], vla, tmp_path / "out", varied("no_latent_training", VLA), runs=tmp_path / "runs",
-             name="untrained", **RUN)
+    vary_vla(
+        training()[0],
+        vla,
+        tmp_path / "out",
+        varied("no_latent_training", VLA),
+        runs=tmp_path / "runs",
+        name="untrained",
+        **RUN,
+    )
     torch.manual_seed(0)
     ActionVlm.build(VLA.vlm).save(tmp_path / "fresh")
-    weights = [(folder / "model.safetensors").read_bytes() for folder in (
-        tmp_path / "fresh", tmp_path / "out" / "vlm", vla / "vlm")]
+    weights = [
+        (folder / "model.safetensors").read_bytes()
+        for folder in (tmp_path / "fresh", tmp_path / "out" / "vlm", vla / "vlm")
+    ]
     assert weights[0] == weights[1] != weights[2]
 
 
@@ -179,8 +260,14 @@ def test_without_latent_training_the_vlm_is_the_one_that_training_would_have_beg
 def data(vla: Path, tmp_path: Path) -> AblationData:
     """A lake with scenes to score, tiny rows to learn from, and a pipeline that has made its vla."""
     lake = write_tiny_lake(tmp_path / "lake")
-    return AblationData(lake, training, cache(lambda: read_dataset(lake, "test", size_hw=(HEIGHT, WIDTH))), near_the_human, HERE,
-                  {("vla", 0): vla})
+    return AblationData(
+        lake,
+        training,
+        cache(lambda: read_dataset(lake, "test", size_hw=(HEIGHT, WIDTH))),
+        near_the_human,
+        HERE,
+        {("vla", 0): vla},
+    )
 
 
 def todo_of(data: AblationData, config: AblationConfig, **parents: str) -> list:
@@ -208,40 +295,70 @@ def test_a_killed_ablation_goes_on_and_makes_nothing_twice(data, monkeypatch):
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         make_steps(todo_of(data, CONFIG), CONFIG, data, told.append)
-    assert calls == ["evaluate", "distill", "evaluate", "vary_vla"] and len(told) == 4      # the vla is the pipeline's own
+    assert (
+        calls == ["evaluate", "distill", "evaluate", "vary_vla"] and len(told) == 4
+    )  # the vla is the pipeline's own
     assert [(step.run, step.scores) for step in todo_of(data, CONFIG)] == [
-        (run, scores) for run in ("no_latent_training", "average_pool") for scores in (False, True)]
+        (run, scores) for run in ("no_latent_training", "average_pool") for scores in (False, True)
+    ]
 
     monkeypatch.setattr(ablate, "vary_vla", real)
     counted("vary_vla")
     calls.clear()
     make_steps(todo_of(data, CONFIG), CONFIG, data, told.append)
     assert calls == ["vary_vla", "evaluate"] * 2 and not todo_of(data, CONFIG)
-    assert len(todo_of(data, CONFIG, relabeled="2")) == 8                     # other rows: all of it anew
+    assert len(todo_of(data, CONFIG, relabeled="2")) == 8  # other rows: all of it anew
     other = replace(CONFIG, evaluation=replace(CONFIG.evaluation, stride=2))
-    assert [step.scores for step in todo_of(data, other)] == [True] * 4       # another stride trains nothing
+    assert [step.scores for step in todo_of(data, other)] == [
+        True
+    ] * 4  # another stride trains nothing
 
     lineage = read_lineage(data.lake.root / "ablation" / "average_pool" / "0")
     assert lineage.seed == 0 and lineage.config["fusion"]["pool"] == "average"
     assert set(lineage.parents) == {"relabeled", "ablation/vla/0"}
     tables = ablation_tables(data.lake, CONFIG)
-    assert tables.planners.filter(pc.field("subset") == "all")["planner"].to_pylist() == [*CONFIG.variants] * 2
-    assert len({row["mean"] for row in tables.planners.to_pylist() if (row["subset"], row["measure"]) == ("all", "ade_m")}) == 7
+    assert (
+        tables.planners.filter(pc.field("subset") == "all")["planner"].to_pylist()
+        == [*CONFIG.variants] * 2
+    )
+    assert (
+        len(
+            {
+                row["mean"]
+                for row in tables.planners.to_pylist()
+                if (row["subset"], row["measure"]) == ("all", "ade_m")
+            }
+        )
+        == 7
+    )
 
 
 def test_a_seed_that_the_chain_has_not_made_is_trained_and_scored_with_its_name(vla, data):
     config = replace(CONFIG, variants=("vla", "planner_alone"), seeds=(0, 7))
     make_steps(todo_of(data, config), config, data, lambda _: None)
     root = data.lake.root / "ablation"
-    weights = [(root / "vla" / seed / "planner" / "model.safetensors").read_bytes() for seed in "07"]
-    assert weights[0] != weights[1] and weights[0] == (vla / "planner" / "model.safetensors").read_bytes()
+    weights = [
+        (root / "vla" / seed / "planner" / "model.safetensors").read_bytes() for seed in "07"
+    ]
+    assert (
+        weights[0] != weights[1]
+        and weights[0] == (vla / "planner" / "model.safetensors").read_bytes()
+    )
     table = read_metrics(root / "scores" / "vla" / "7", "scores")
     assert set(zip(table["planner"].to_pylist(), table["seed"].to_pylist(), strict=True)) == {
-        ("human", None), ("pdm_closed", None), ("vla", 7), ("planner_alone", 7), ("ego_status_mlp", 7)}
+        ("human", None),
+        ("pdm_closed", None),
+        ("vla", 7),
+        ("planner_alone", 7),
+        ("ego_status_mlp", 7),
+    }
     assert json.loads((root / "vla" / "7" / "lineage.json").read_text())["seed"] == 7
     assert not list((data.lake.runs).iterdir())
     tables = ablation_tables(data.lake, config)
-    assert tables.differences["control"].to_pylist() == ["planner_alone"] * 4 and tables.differences["seeds"][0].as_py() == 2
+    assert (
+        tables.differences["control"].to_pylist() == ["planner_alone"] * 4
+        and tables.differences["seeds"][0].as_py() == 2
+    )
 
 
 def test_the_variants_differ_from_the_recipe_in_one_place():
@@ -260,13 +377,26 @@ def test_the_report_shows_the_ablation_and_says_so_where_it_is_missing_or_of_oth
     rows = plan("relabeled", {}, None, "c0de")
     _made(lake, "relabeled", rows)
     for seed in (0, 1):
-        _made(lake, f"ablation/vla/{seed}", plan(f"ablation/vla/{seed}", {"relabeled": rows.version}, None, "c0de", seed))
-    tables = tables_of(by_hand(), [("vla", "average_pool")], {"vla": "", "average_pool": ""}, INTERVAL)
+        _made(
+            lake,
+            f"ablation/vla/{seed}",
+            plan(f"ablation/vla/{seed}", {"relabeled": rows.version}, None, "c0de", seed),
+        )
+    tables = tables_of(
+        by_hand(), [("vla", "average_pool")], {"vla": "", "average_pool": ""}, INTERVAL
+    )
     write_tables(lake.root / "ablation", tables)
     section = ablation_section(lake)
     assert isinstance(section, Section) and "trained 2 times" in section.lead
     worth, means = section.blocks
-    assert [cell.text for cell in worth.rows[0].cells][:3] == ["VLA − average pool", "better", "+32.5"]
-    assert worth.rows[0].cells[2].detail == "[+27.5, +37.5] ± 3.5" and means.rows[0].cells[1].text == "60.0"
+    assert [cell.text for cell in worth.rows[0].cells][:3] == [
+        "VLA − average pool",
+        "better",
+        "+32.5",
+    ]
+    assert (
+        worth.rows[0].cells[2].detail == "[+27.5, +37.5] ± 3.5"
+        and means.rows[0].cells[1].text == "60.0"
+    )
     _made(lake, "relabeled", plan("relabeled", {}, None, "other code"))
     assert "other rows" in ablation_section(lake)

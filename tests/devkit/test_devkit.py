@@ -1,9 +1,10 @@
 """The devkit where a user has it: how it is found, our agent, the submission, the comparison.
 
-The NAVSIM devkit itself is not here. `interface` writes a package tree with the names, signatures and fields that the
-devkit's branches v1.1 and main document, and nothing of what they compute: it stands for the interface and not for the
-devkit, so these tests show that we call it as it asks to be called, and not that any score agrees (that is what
-test_pdm_reference.py holds against the devkit's own outputs).
+The NAVSIM devkit itself is not here. `interface` writes a package tree with the names, signatures
+and fields that the devkit's branches v1.1 and main document, and nothing of what they compute: it
+stands for the interface and not for the devkit, so these tests show that we call it as it asks to
+be called, and not that any score agrees (that is what test_pdm_reference.py holds against the
+devkit's own outputs).
 """
 
 import importlib
@@ -135,17 +136,27 @@ def compute_final_scores(pdm_score_df):
 
 def interface(root: Path, version: str) -> None:
     """Write the package tree that stands for the interface of the devkit's version."""
-    files = {"nuplan/planning/simulation/trajectory/trajectory_sampling.py": SAMPLING,
-             "navsim/common/dataclasses.py": DATACLASSES, "navsim/common/dataloader.py": LOADER,
-             "navsim/agents/abstract_agent.py": AGENT.format(sampling="trajectory_sampling, " if version == "v2" else ""),
-             f"{PDM}/scoring/pdm_scorer.py": SCORER, "navsim/evaluate/pdm_score.py": SCORE_V1 if version == "v1" else SCORE_V2,
-             f"{PDM}/simulation/pdm_simulator.py": "class PDMSimulator:\n    def __init__(self, proposal_sampling): ..."}
+    files = {
+        "nuplan/planning/simulation/trajectory/trajectory_sampling.py": SAMPLING,
+        "navsim/common/dataclasses.py": DATACLASSES,
+        "navsim/common/dataloader.py": LOADER,
+        "navsim/agents/abstract_agent.py": AGENT.format(
+            sampling="trajectory_sampling, " if version == "v2" else ""
+        ),
+        f"{PDM}/scoring/pdm_scorer.py": SCORER,
+        "navsim/evaluate/pdm_score.py": SCORE_V1 if version == "v1" else SCORE_V2,
+        f"{PDM}/simulation/pdm_simulator.py": "class PDMSimulator:\n    def __init__(self, proposal_sampling): ...",
+    }
     if version == "v2":
-        policy = ("class LogReplayTrafficAgents:\n    def __init__(self, future_trajectory_sampling):\n"
-                  "        self.future_trajectory_sampling = future_trajectory_sampling\n")
-        files |= {"navsim/traffic_agents_policies/abstract_traffic_agents_policy.py": "",
-                  "navsim/traffic_agents_policies/log_replay_traffic_agents.py": policy,
-                  "navsim/planning/script/run_pdm_score_one_stage.py": SCRIPT_V2}
+        policy = (
+            "class LogReplayTrafficAgents:\n    def __init__(self, future_trajectory_sampling):\n"
+            "        self.future_trajectory_sampling = future_trajectory_sampling\n"
+        )
+        files |= {
+            "navsim/traffic_agents_policies/abstract_traffic_agents_policy.py": "",
+            "navsim/traffic_agents_policies/log_replay_traffic_agents.py": policy,
+            "navsim/planning/script/run_pdm_score_one_stage.py": SCRIPT_V2,
+        }
     for name, text in files.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +170,9 @@ def clean_modules(monkeypatch: pytest.MonkeyPatch):
     """No test leaves a `navsim` behind."""
     yield
     monkeypatch.undo()
-    for name in [name for name in sys.modules if name.split(".")[0] in ("navsim", "nuplan")] + ["ops.devkit.agent"]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("navsim", "nuplan")] + [
+        "ops.devkit.agent"
+    ]:
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
 
@@ -187,7 +200,11 @@ def test_the_devkit_and_its_version_are_found_without_importing_it(version: str)
 
 def test_a_missing_devkit_is_one_sentence_with_the_command_that_installs_it(tmp_path: Path) -> None:
     assert devkit_version() is None
-    for use in (require_devkit, agent_module, lambda: write_submission(tmp_path / "s.pkl", TEAM, {}, version="v1")):
+    for use in (
+        require_devkit,
+        agent_module,
+        lambda: write_submission(tmp_path / "s.pkl", TEAM, {}, version="v1"),
+    ):
         with pytest.raises(ConfigError) as caught:
             use()
         assert "not installed" in caught.value.what and "pip install" in caught.value.what
@@ -195,14 +212,16 @@ def test_a_missing_devkit_is_one_sentence_with_the_command_that_installs_it(tmp_
         assert "\n" not in caught.value.what
 
 
-def test_another_projects_package_of_the_name_navsim_is_not_taken_for_the_devkit(tmp_path: Path, monkeypatch) -> None:
+def test_another_projects_package_of_the_name_navsim_is_not_taken_for_the_devkit(
+    tmp_path: Path, monkeypatch
+) -> None:
     (tmp_path / "navsim").mkdir()
     (tmp_path / "navsim" / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     assert devkit_version() is None
     with pytest.raises(ConfigError, match="another project"):
         require_devkit()
-    (tmp_path / "navsim.py").write_text("")                 # nor a single module of that name
+    (tmp_path / "navsim.py").write_text("")  # nor a single module of that name
     (tmp_path / "navsim" / "__init__.py").unlink()
     (tmp_path / "navsim").rmdir()
     importlib.invalidate_caches()
@@ -215,7 +234,9 @@ def test_a_devkit_that_lacks_a_package_says_which(version: str, tmp_path: Path) 
         agent_module()
 
 
-def test_the_agent_hands_the_front_image_the_status_and_the_command_of_now_to_the_student(version: str, monkeypatch) -> None:
+def test_the_agent_hands_the_front_image_the_status_and_the_command_of_now_to_the_student(
+    version: str, monkeypatch
+) -> None:
     seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     learned_from = np.arange(19, dtype=np.float32)
 
@@ -224,28 +245,41 @@ def test_the_agent_hands_the_front_image_the_status_and_the_command_of_now_to_th
         return straight(8.0)
 
     module = agent_module()
-    monkeypatch.setattr(Student, "from_pretrained", lambda folder, runtime: Student(lambda *x: run(*x), (9, 16), learned_from, 1))
+    monkeypatch.setattr(
+        Student,
+        "from_pretrained",
+        lambda folder, runtime: Student(lambda *x: run(*x), (9, 16), learned_from, 1),
+    )
     run = runtime
     agent = module.StudentAgent("folder")
     assert agent.name() == "StudentAgent" and not agent.requires_scene
     asked = agent.get_sensor_config()
-    assert asked.cam_f0 == [3] and not any(value for name, value in vars(asked).items() if name != "cam_f0")
+    assert asked.cam_f0 == [3] and not any(
+        value for name, value in vars(asked).items() if name != "cam_f0"
+    )
     image = np.random.default_rng(0).integers(0, 255, (9, 16, 3), dtype=np.uint8)
     cameras = [SimpleNamespace(cam_f0=SimpleNamespace(image=None)) for _ in range(3)]
-    status = SimpleNamespace(ego_velocity=np.array([7.0, 0.1], np.float32), ego_acceleration=np.array([0.2, 0.3], np.float32),
-                             driving_command=np.array([0, 0, 1, 0]))
-    given = SimpleNamespace(cameras=[*cameras, SimpleNamespace(cam_f0=SimpleNamespace(image=image))],
-                            ego_statuses=[None] * 3 + [status])
+    status = SimpleNamespace(
+        ego_velocity=np.array([7.0, 0.1], np.float32),
+        ego_acceleration=np.array([0.2, 0.3], np.float32),
+        driving_command=np.array([0, 0, 1, 0]),
+    )
+    given = SimpleNamespace(
+        cameras=[*cameras, SimpleNamespace(cam_f0=SimpleNamespace(image=image))],
+        ego_statuses=[None] * 3 + [status],
+    )
     with pytest.raises(ConfigError, match="initialize"):
         agent.compute_trajectory(given)
     agent.initialize()
     plan = agent.compute_trajectory(given)
     assert plan.poses.dtype == np.float32 and plan.trajectory_sampling == module.SAMPLING
     np.testing.assert_allclose(plan.poses, straight(8.0)[0])
-    (images, camera, inputs), = seen
+    ((images, camera, inputs),) = seen
     np.testing.assert_array_equal(images[0], image)
     np.testing.assert_array_equal(camera[0], learned_from)
-    np.testing.assert_allclose(inputs[0], [7.0, 0.1, 0.2, 0.3, *np.eye(4)[Command.RIGHT]], rtol=1e-6)
+    np.testing.assert_allclose(
+        inputs[0], [7.0, 0.1, 0.2, 0.3, *np.eye(4)[Command.RIGHT]], rtol=1e-6
+    )
     given.cameras = cameras
     with pytest.raises(ConfigError, match="front camera"):
         agent.compute_trajectory(given)
@@ -254,29 +288,51 @@ def test_the_agent_hands_the_front_image_the_status_and_the_command_of_now_to_th
 def test_the_agent_refuses_another_sampling_of_the_trajectory(version: str) -> None:
     module = agent_module()
     with pytest.raises(ConfigError, match="8 poses"):
-        module.StudentAgent("folder", trajectory_sampling=type(module.SAMPLING)(num_poses=40, interval_length=0.1))
+        module.StudentAgent(
+            "folder", trajectory_sampling=type(module.SAMPLING)(num_poses=40, interval_length=0.1)
+        )
 
 
 def test_a_submission_has_the_layout_of_its_version(version: str, tmp_path: Path) -> None:
     plans = {"a" * 16: straight(8.0)[0], "b" * 16: straight(3.0)[0]}
     second = {"c" * 17: straight(1.0)[0]} if version == "v2" else None
-    write_submission(tmp_path / "submission.pkl", TEAM, plans, version=version, second_stage=second)    # type: ignore[arg-type]
+    write_submission(tmp_path / "submission.pkl", TEAM, plans, version=version, second_stage=second)  # type: ignore[arg-type]
     found = pickle.loads((tmp_path / "submission.pkl").read_bytes())
-    stages = {"v1": ["predictions"], "v2": ["first_stage_predictions", "second_stage_predictions"]}[version]
-    assert list(found) == ["team_name", "authors", "email", "institution", "country / region", *stages]
+    stages = {"v1": ["predictions"], "v2": ["first_stage_predictions", "second_stage_predictions"]}[
+        version
+    ]
+    assert list(found) == [
+        "team_name",
+        "authors",
+        "email",
+        "institution",
+        "country / region",
+        *stages,
+    ]
     assert found["team_name"] == "name" and found["country / region"] == "country"
     for stage, wanted in zip(stages, [plans, second], strict=False):
         (given,) = found[stage]
         assert list(given) == list(wanted)
         for token, trajectory in given.items():
-            assert type(trajectory).__module__ == "navsim.common.dataclasses" and trajectory.poses.dtype == np.float32
+            assert (
+                type(trajectory).__module__ == "navsim.common.dataclasses"
+                and trajectory.poses.dtype == np.float32
+            )
             np.testing.assert_allclose(trajectory.poses, wanted[token])
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["submission.pkl"]
 
 
-@pytest.mark.parametrize(("plans", "message"), [
-    ({}, "no plans"), ({"t": np.zeros((7, 3))}, "tokens t"), ({"t": np.full((8, 3), np.nan)}, "tokens t")])
-def test_a_submission_that_the_leaderboard_could_not_score_is_not_written(version: str, tmp_path: Path, plans, message) -> None:
+@pytest.mark.parametrize(
+    ("plans", "message"),
+    [
+        ({}, "no plans"),
+        ({"t": np.zeros((7, 3))}, "tokens t"),
+        ({"t": np.full((8, 3), np.nan)}, "tokens t"),
+    ],
+)
+def test_a_submission_that_the_leaderboard_could_not_score_is_not_written(
+    version: str, tmp_path: Path, plans, message
+) -> None:
     with pytest.raises(ConfigError, match=message):
         write_submission(tmp_path / "s.pkl", TEAM, plans, version="v1")
     with pytest.raises(ConfigError, match="second stage"):
@@ -285,12 +341,14 @@ def test_a_submission_that_the_leaderboard_could_not_score_is_not_written(versio
 
 
 def metric_cache(root: Path, lake: Lake, frames: range) -> Path:
-    """A folder laid out as a metric cache, whose entries hold nothing but their time; tokens are t<frame>."""
+    """A folder laid out as a metric cache, whose entries hold nothing but their time; tokens are
+    t<frame>.
+    """
     lines = ["file_name"]
     for frame in frames:
         file = root / "log-a" / "unknown" / f"t{frame}" / "metric_cache.pkl"
         file.parent.mkdir(parents=True)
-        file.write_text(str(cached_scenes(lake, "log-a")[frame].time_us))       # type: ignore[union-attr]
+        file.write_text(str(cached_scenes(lake, "log-a")[frame].time_us))  # type: ignore[union-attr]
         lines.append(str(file))
     (root / "metadata").mkdir()
     (root / "metadata" / "metadata_0.csv").write_text("\n".join(lines))
@@ -301,52 +359,97 @@ def answers(version: str, rows: list[dict]) -> dict[str, dict[str, float]]:
     """What the interface is to answer so that nothing differs."""
     from ops.devkit.compare import COLUMNS
 
-    names = {ours: theirs for ours, theirs in COLUMNS[version].items() if ours != "ec"}     # type: ignore[index]
+    names = {ours: theirs for ours, theirs in COLUMNS[version].items() if ours != "ec"}  # type: ignore[index]
     if version == "v2":
         names["score"] = "pdm_score"
-    return {f"t{row['frame_index']}": {theirs: row[ours] for ours, theirs in names.items()} for row in rows}
+    return {
+        f"t{row['frame_index']}": {theirs: row[ours] for ours, theirs in names.items()}
+        for row in rows
+    }
 
 
-def test_the_comparison_scores_the_same_plans_with_both_and_names_what_differs(version, lake, tmp_path, capsys) -> None:
+def test_the_comparison_scores_the_same_plans_with_both_and_names_what_differs(
+    version, lake, tmp_path, capsys
+) -> None:
     frames = range(5, 8)
-    rows = [{"log_id": "log-a", "frame_index": frame, "planner": "steady", "poses": straight(8.0)[0].ravel().tolist()}
-            for frame in frames]
-    lost = rows[0] | {"frame_index": 9}                         # a scene of the lake that the metric cache lacks
+    rows = [
+        {
+            "log_id": "log-a",
+            "frame_index": frame,
+            "planner": "steady",
+            "poses": straight(8.0)[0].ravel().tolist(),
+        }
+        for frame in frames
+    ]
+    # a scene of the lake that the metric cache lacks
+    lost = rows[0] | {"frame_index": 9}
     pq.write_table(pa.Table.from_pylist([*rows, lost]), tmp_path / "plans.parquet")
     cache = metric_cache(tmp_path / "cache", lake, frames)
     ours = score_plans(tmp_path / "plans.parquet", lake, versions=[version]).to_pylist()
     theirs = importlib.import_module("navsim.evaluate.pdm_score")
     theirs.ANSWERS |= answers(version, ours[:3])
-    words = ["score", str(tmp_path / "plans.parquet"), "--lake", str(lake.root), "--against-devkit", str(cache)]
+    words = [
+        "score",
+        str(tmp_path / "plans.parquet"),
+        "--lake",
+        str(lake.root),
+        "--against-devkit",
+        str(cache),
+    ]
     assert main(words) == 0
     out = capsys.readouterr().out
     table = [line.split() for line in out.split("against the NAVSIM devkit")[1].splitlines()]
     found = {line[0]: line[1:4] for line in table if len(line) == 4}
     assert found["score"] == ["3", "0", "0"] and found["ttc"] == ["3", "0", "0"]
-    assert ("ec" in found) == (version == "v2") and all(line == ["3", "0", "0"] for line in found.values())
-    assert "the metric cache has no scene of this log at this time: steady at log log-a, frame 9" in out
+    assert ("ec" in found) == (version == "v2") and all(
+        line == ["3", "0", "0"] for line in found.values()
+    )
+    assert (
+        "the metric cache has no scene of this log at this time: steady at log log-a, frame 9"
+        in out
+    )
     assert [call[0] for call in theirs.CALLS] == ["t5", "t6", "t7"]
-    assert theirs.CALLS[0][1].trajectory_sampling.num_poses == 8 and theirs.CALLS[0][2].num_poses == 40
+    assert (
+        theirs.CALLS[0][1].trajectory_sampling.num_poses == 8 and theirs.CALLS[0][2].num_poses == 40
+    )
 
     theirs.ANSWERS["t6"]["ego_progress"] += 0.25
     del theirs.ANSWERS["t7"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    progress = next(line for line in out.split("against the NAVSIM devkit")[1].splitlines() if line.startswith("ep "))
-    assert progress.split()[1:4] == ["2", "1", "0.25"] and "steady at log log-a, frame 6" in progress
+    progress = next(
+        line
+        for line in out.split("against the NAVSIM devkit")[1].splitlines()
+        if line.startswith("ep ")
+    )
+    assert (
+        progress.split()[1:4] == ["2", "1", "0.25"] and "steady at log log-a, frame 6" in progress
+    )
     assert "the devkit failed: KeyError: 't7'" in out
 
 
 def test_results_of_the_devkit_have_the_columns_of_ours(version, lake, tmp_path) -> None:
     from ops.devkit.compare import devkit_results
 
-    plans = pa.Table.from_pylist([{"log_id": "log-a", "frame_index": 5, "planner": planner,
-                                   "poses": straight(8.0)[0].ravel().tolist()} for planner in ("a", "a", "b")])
+    plans = pa.Table.from_pylist(
+        [
+            {
+                "log_id": "log-a",
+                "frame_index": 5,
+                "planner": planner,
+                "poses": straight(8.0)[0].ravel().tolist(),
+            }
+            for planner in ("a", "a", "b")
+        ]
+    )
     cache = metric_cache(tmp_path / "cache", lake, range(5, 6))
     ours = score_plans(plans, lake, versions=[version])
-    importlib.import_module("navsim.evaluate.pdm_score").ANSWERS |= answers(version, ours.to_pylist())
+    importlib.import_module("navsim.evaluate.pdm_score").ANSWERS |= answers(
+        version, ours.to_pylist()
+    )
     found = devkit_results(plans, lake, cache)
     assert found.schema == RESULTS and found["planner"].to_pylist() == ["a", "a", "b"]
-    assert found["scored"].to_pylist() == [True, version == "v1", True]         # v2's script takes one plan a scene
+    # v2's script takes one plan a scene
+    assert found["scored"].to_pylist() == [True, version == "v1", True]
     with pytest.raises(ConfigError, match="no metric cache"):
         devkit_results(plans, lake, tmp_path)

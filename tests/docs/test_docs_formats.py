@@ -24,14 +24,20 @@ def part(name: str, heading: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize(("section", "names"), [
-    ("trajectories", [field.name for schema in TABLES.values() for field in schema]),
-    ("relabeled", RELABELED.names[-3:]),
-    ("evaluation", [name for table, schema in FILES.items() for name in (table, *schema.names)]),
-    ("An artefact", [field.name for field in fields(Lineage)]),
-    ("frames", [field.name for field in fields(CameraInfo) if field.name != "camera"]),
-    ("Querying", list(VIEWS)),
-])
+@pytest.mark.parametrize(
+    ("section", "names"),
+    [
+        ("trajectories", [field.name for schema in TABLES.values() for field in schema]),
+        ("relabeled", RELABELED.names[-3:]),
+        (
+            "evaluation",
+            [name for table, schema in FILES.items() for name in (table, *schema.names)],
+        ),
+        ("An artefact", [field.name for field in fields(Lineage)]),
+        ("frames", [field.name for field in fields(CameraInfo) if field.name != "camera"]),
+        ("Querying", list(VIEWS)),
+    ],
+)
 def test_every_field_is_on_the_page(section, names):
     text = part("formats.md", section)
     assert [name for name in names if not re.search(rf"[`/]{name}`", text)] == []
@@ -39,7 +45,11 @@ def test_every_field_is_on_the_page(section, names):
 
 def test_the_numbers_of_categories_layers_and_commands_are_those_of_the_code():
     text = part("formats.md", "trajectories")
-    assert all(re.search(rf"\b{item.value} \w", text) for kind in (Category, Command, MapLayer) for item in kind)
+    assert all(
+        re.search(rf"\b{item.value} \w", text)
+        for kind in (Category, Command, MapLayer)
+        for item in kind
+    )
     assert "0 left, 1 straight, 2 right, 3 unknown" in text and Command.UNKNOWN == 3
     assert "11 lane connector" in text and MapLayer.LANE_CONNECTOR == 11
 
@@ -51,6 +61,8 @@ def test_every_source_is_described_with_its_splits():
 
 def test_the_files_that_the_pages_name_exist():
     for page in ("formats.md", "conventions.md", "bring_your_own_logs.md"):
-        named = re.findall(r"`((?:storage|ops|tests|benchmarks)/[\w/]+\.py)`", (DOCS / page).read_text())
+        named = re.findall(
+            r"`((?:storage|ops|tests|benchmarks)/[\w/]+\.py)`", (DOCS / page).read_text()
+        )
         assert named or page == "conventions.md"
         assert [name for name in named if not (DOCS.parent / name).exists()] == []

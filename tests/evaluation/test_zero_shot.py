@@ -1,4 +1,6 @@
-"""Planners on logs of a place where nothing was trained: how the logs are made, what is driven, and what people are shown."""
+"""Planners on logs of a place where nothing was trained: how the logs are made, what is driven, and
+what people are shown.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +34,9 @@ from storage.trajectory_table import Command
 from tests.worlds.tiny_lake import write_tiny_lake
 from tests.worlds.tiny_nuscenes import SCENE, VERSION, write_scene
 
-LOGS = ZeroShotLogsConfig(TownBConfig(blocks=2, scenes=2, seconds=7.0, image_width=64, image_height=36, event_rate=0.0))
+LOGS = ZeroShotLogsConfig(
+    TownBConfig(blocks=2, scenes=2, seconds=7.0, image_width=64, image_height=36, event_rate=0.0)
+)
 CONFIG = EvaluationConfig(zero_shot=ZeroShotConfig(LOGS), sight_ablations=("student",))
 
 
@@ -64,12 +68,16 @@ def test_town_b_becomes_a_lake_of_its_own_with_lineage(artifact):
     assert set(rows.command.tolist()) <= {Command.LEFT, Command.STRAIGHT, Command.RIGHT}
     assert frame_info(Lake(artifact).log("frames", logs[0])).cameras[0].camera.name == "CAM_FRONT"
     with pytest.raises(ArtifactError):
-        read_inventory(Lake(artifact).log("raw_logs", logs[0]))         # it is no part of the pipeline that training reads
+        # it is no part of the pipeline that training reads
+        read_inventory(Lake(artifact).log("raw_logs", logs[0]))
 
 
 def test_the_version_of_the_logs_follows_from_their_configuration_and_from_the_code():
     version = zero_shot_logs_lineage(LOGS, "code").version
-    assert zero_shot_logs_lineage(replace(LOGS, town=replace(LOGS.town, seed=5)), "code").version != version
+    assert (
+        zero_shot_logs_lineage(replace(LOGS, town=replace(LOGS.town, seed=5)), "code").version
+        != version
+    )
     assert zero_shot_logs_lineage(LOGS, "other code").version != version
     assert zero_shot_logs_lineage(LOGS, "code").version == version
 
@@ -95,10 +103,14 @@ class Blindly:
         return np.zeros((len(rows), 8, 3))
 
 
-def test_a_person_reads_both_conventions_and_the_number_of_rows_on_one_line_a_planner(artifact, tmp_path):
+def test_a_person_reads_both_conventions_and_the_number_of_rows_on_one_line_a_planner(
+    artifact, tmp_path
+):
     assert zero_shot_lines(Lake(tmp_path)) == []
     (tmp_path / "evaluation").mkdir()
-    zero_shot_of_artifact(artifact, {"stopped": Blindly()}, tmp_path / "evaluation", CONFIG, (18, 32))
+    zero_shot_of_artifact(
+        artifact, {"stopped": Blindly()}, tmp_path / "evaluation", CONFIG, (18, 32)
+    )
     text = "\n".join(zero_shot_lines(Lake(tmp_path)))
     assert "UniAD" in text and "VAD" in text and "L2<=2" in text and "col@1" in text
     assert text.splitlines()[-1].startswith("stopped") and " 16" in text.splitlines()[-1]
@@ -110,35 +122,59 @@ def test_any_lake_can_be_driven_and_one_without_a_future_is_refused(tmp_path):
     table = zero_shot(everything, {"student": Bright()}, lake, tmp_path / "out", EvaluationConfig())
     assert table.equals(pq.read_table(tmp_path / "out/zero_shot.parquet"))
     assert (tmp_path / "out/zero_shot.csv").read_text().count("\n") == len(table) + 1
-    l2 = {row["planner"]: row["l2_m"] for row in table.to_pylist()
-          if (row["convention"], row["subset"], row["horizon_s"]) == ("at", "all", 3)}
+    l2 = {
+        row["planner"]: row["l2_m"]
+        for row in table.to_pylist()
+        if (row["convention"], row["subset"], row["horizon_s"]) == ("at", "all", 3)
+    }
     assert set(l2) == {"student", "student_blank", "student_shuffled"}
     assert l2["student"] == l2["student_shuffled"] == 0.0 and l2["student_blank"] > 15.0
     with pytest.raises(ConfigError, match="no frame to drive from"):
-        zero_shot(everything.take(everything.frame_index == 23), {}, lake, tmp_path / "out", EvaluationConfig())
+        zero_shot(
+            everything.take(everything.frame_index == 23),
+            {},
+            lake,
+            tmp_path / "out",
+            EvaluationConfig(),
+        )
 
 
-def test_real_nuscenes_data_takes_the_place_of_town_b_and_a_scene_that_cannot_be_read_is_named(tmp_path):
+def test_real_nuscenes_data_takes_the_place_of_town_b_and_a_scene_that_cannot_be_read_is_named(
+    tmp_path,
+):
     raw = tmp_path / "nuscenes"
     write_scene(raw)
     (raw / VERSION / "splits.json").write_text(f'{{"test": ["{SCENE}"]}}')
     config = ZeroShotLogsConfig(nuscenes=str(raw))
     lineage = zero_shot_logs_lineage(config, "code")
     make_zero_shot_logs(tmp_path / "zero_shot", lineage, config)
-    assert zero_shot_log_ids(tmp_path / "zero_shot") == ([SCENE], {}) and not (tmp_path / "zero_shot" / "raw").exists()
+    assert (
+        zero_shot_log_ids(tmp_path / "zero_shot") == ([SCENE], {})
+        and not (tmp_path / "zero_shot" / "raw").exists()
+    )
     (raw / "can_bus" / f"{SCENE}_route.json").write_text("[[0,")
     broken = zero_shot_logs_lineage(config, "code")
-    assert broken.version != lineage.version                            # other bytes, other logs
-    with pytest.raises(SourceError, match=r"no log of the test split can be read[\s\S]*CAN bus file"):
+    assert broken.version != lineage.version  # other bytes, other logs
+    with pytest.raises(
+        SourceError, match=r"no log of the test split can be read[\s\S]*CAN bus file"
+    ):
         make_zero_shot_logs(tmp_path / "zero_shot", broken, config)
-    assert read_lineage(tmp_path / "zero_shot").version == lineage.version and (tmp_path / "zero_shot" / QUARANTINED_FILE).exists()
+    assert (
+        read_lineage(tmp_path / "zero_shot").version == lineage.version
+        and (tmp_path / "zero_shot" / QUARANTINED_FILE).exists()
+    )
     with pytest.raises(SourceError, match="no nuScenes tables"):
         zero_shot_logs_lineage(ZeroShotLogsConfig(nuscenes=str(tmp_path / "nowhere")), "code")
 
 
-def test_smoke_and_embedded_drive_town_b_and_navsim_drives_nuscenes_where_its_folder_is_given(monkeypatch):
+def test_smoke_and_embedded_drive_town_b_and_navsim_drives_nuscenes_where_its_folder_is_given(
+    monkeypatch,
+):
     for preset in (smoke(), embedded()):
-        assert preset.evaluation.zero_shot is not None and preset.evaluation.zero_shot.logs.nuscenes == ""
+        assert (
+            preset.evaluation.zero_shot is not None
+            and preset.evaluation.zero_shot.logs.nuscenes == ""
+        )
     monkeypatch.delenv("LATENTVLA_NUSCENES", raising=False)
     assert navsim().evaluation.zero_shot is None
     monkeypatch.setenv("LATENTVLA_NUSCENES", "/data/nuscenes")
@@ -148,7 +184,9 @@ def test_smoke_and_embedded_drive_town_b_and_navsim_drives_nuscenes_where_its_fo
 
 def test_the_evaluation_answers_for_the_code_of_town_b_and_no_training_link_knows_it():
     town_b = "ops/synthesize/town_b.py"
-    assert {town_b, "ops/evaluation/zero_shot.py", "ops/evaluation/open_loop.py"} <= set(modules_of(ASSET_SPECS["evaluation"].code))
+    assert {town_b, "ops/evaluation/zero_shot.py", "ops/evaluation/open_loop.py"} <= set(
+        modules_of(ASSET_SPECS["evaluation"].code)
+    )
     for asset in ("raw_logs", "frames", "trajectories", "codebook", "relabeled", "vla", "student"):
         assert town_b not in modules_of(ASSET_SPECS[asset].code), asset
 

@@ -1,4 +1,6 @@
-"""Ingest through Dagster: log by log, nothing twice, a broken log quarantined, data versions that tell what is stale."""
+"""Ingest through Dagster: log by log, nothing twice, a broken log quarantined, data versions that
+tell what is stale.
+"""
 
 import shutil
 
@@ -31,7 +33,9 @@ def own_logs(made, tmp_path):
 
 def materialized(instance: dg.DagsterInstance, asset: str, log: str) -> dg.AssetMaterialization:
     """The latest materialization of one log's artefact."""
-    records = instance.fetch_materializations(dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[log]), limit=1)
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[log]), limit=1
+    )
     return records.records[0].asset_materialization
 
 
@@ -63,22 +67,35 @@ def test_lineage_of_a_log_leads_to_its_raw_log(made):
 
 def test_a_log_that_did_not_change_is_not_ingested_again(made):
     pipeline, instance, _ = made
-    before = {asset: read_lineage(pipeline.lake.log(asset, log)).created_utc for asset in PER_LOG_ASSETS
-              for log in RawLogs(pipeline).ids}
+    before = {
+        asset: read_lineage(pipeline.lake.log(asset, log)).created_utc
+        for asset in PER_LOG_ASSETS
+        for log in RawLogs(pipeline).ids
+    }
     assert not any(needs_work(pipeline, RawLogs(pipeline), log) for log in RawLogs(pipeline).ids)
     result = ingest(pipeline, instance)
     assert result.success
-    assert {item.metadata["logs made"].value for item in materializations_with(result, "logs made")} == {0}
-    assert before == {asset: read_lineage(pipeline.lake.log(asset, log)).created_utc for asset in PER_LOG_ASSETS
-                      for log in RawLogs(pipeline).ids}
+    assert {
+        item.metadata["logs made"].value for item in materializations_with(result, "logs made")
+    } == {0}
+    assert before == {
+        asset: read_lineage(pipeline.lake.log(asset, log)).created_utc
+        for asset in PER_LOG_ASSETS
+        for log in RawLogs(pipeline).ids
+    }
 
 
 def test_every_materialization_has_a_picture_or_a_table(made):
-    found = {item.asset_key.to_user_string(): item.metadata for item in materializations_with(made[2], "logs made")}
+    found = {
+        item.asset_key.to_user_string(): item.metadata
+        for item in materializations_with(made[2], "logs made")
+    }
     assert set(found) == set(PER_LOG_ASSETS)
     for metadata in found.values():
-        assert any(isinstance(value, dg.TableMetadataValue) or "data:image/" in str(value.value)
-                   for value in metadata.values())
+        assert any(
+            isinstance(value, dg.TableMetadataValue) or "data:image/" in str(value.value)
+            for value in metadata.values()
+        )
         assert all(len(str(value.value)) < 100_200 for value in metadata.values())
 
 
@@ -86,7 +103,7 @@ def test_the_catalogue_shows_the_run_as_a_whole_and_of_each_log_its_own_row(made
     pipeline, instance, _ = made
     for asset in PER_LOG_ASSETS:
         latest = instance.get_latest_materialization_event(dg.AssetKey(asset)).asset_materialization
-        assert "logs made" in latest.metadata       # the asset's page shows the latest event
+        assert "logs made" in latest.metadata  # the asset's page shows the latest event
         for log in RawLogs(pipeline).ids:
             row = materialized(instance, asset, log).metadata["this log"].records[0].data
             assert row["log_id"] == log and len(row) > 2
@@ -96,7 +113,7 @@ def test_a_truncated_image_sets_its_log_aside_and_the_others_go_on(own_logs):
     broken, *good = RawLogs(own_logs).ids
     image = sorted(own_logs.raw_folder.rglob(f"{broken}/CAM_F0/*.jpg"))[3]
     whole = image.read_bytes()
-    image.write_bytes(whole[:len(whole) // 2])
+    image.write_bytes(whole[: len(whole) // 2])
     with dg.DagsterInstance.ephemeral() as instance:
         result = ingest(own_logs, instance)
         assert result.success
@@ -104,9 +121,12 @@ def test_a_truncated_image_sets_its_log_aside_and_the_others_go_on(own_logs):
         record = quarantined(own_logs.lake)[broken]
         assert record.asset == "frames" and image.name in record.reason
         assert checks_of(result)["logs_are_readable"] is False
-        observed = [event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"]
+        observed = [
+            event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"
+        ]
         assert {event.partition for event in observed} == {broken}
-        assert not needs_work(own_logs, RawLogs(own_logs), broken)      # the same bytes would fail again
+        # the same bytes would fail again
+        assert not needs_work(own_logs, RawLogs(own_logs), broken)
 
         image.write_bytes(whole)
         assert needs_work(own_logs, RawLogs(own_logs), broken)
@@ -118,12 +138,19 @@ def test_a_log_whose_bytes_change_is_ingested_again_and_no_other(own_logs):
     with dg.DagsterInstance.ephemeral() as instance:
         ingest(own_logs, instance)
         changed, *others = RawLogs(own_logs).ids
-        before = {log: read_lineage(own_logs.lake.log("frames", log)).version for log in RawLogs(own_logs).ids}
+        before = {
+            log: read_lineage(own_logs.lake.log("frames", log)).version
+            for log in RawLogs(own_logs).ids
+        }
         images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
         images[2].write_bytes(images[3].read_bytes())
-        assert [log for log in RawLogs(own_logs).ids if needs_work(own_logs, RawLogs(own_logs), log)] == [changed]
+        assert [
+            log for log in RawLogs(own_logs).ids if needs_work(own_logs, RawLogs(own_logs), log)
+        ] == [changed]
         ingest(own_logs, instance)
-    after = {log: read_lineage(own_logs.lake.log("frames", log)).version for log in RawLogs(own_logs).ids}
+    after = {
+        log: read_lineage(own_logs.lake.log("frames", log)).version for log in RawLogs(own_logs).ids
+    }
     assert after[changed] != before[changed] and all(after[log] == before[log] for log in others)
 
 
@@ -143,13 +170,19 @@ def test_rows_that_break_a_blocking_rule_are_named_and_recorded_beside_their_log
     with dg.DagsterInstance.ephemeral() as instance:
         result = ingest(pipeline, instance)
     assert not result.success
-    failed = next(item for item in result.get_asset_check_evaluations() if item.check_name == "speed_in_range")
+    failed = next(
+        item for item in result.get_asset_check_evaluations() if item.check_name == "speed_in_range"
+    )
     assert failed.metadata["failed rows"].records[0].data["row"].startswith(bad)
     assert read_checks(pipeline.lake.log("trajectories", bad))["speed_in_range"] is False
-    assert all(read_checks(pipeline.lake.log("trajectories", log))["speed_in_range"] for log in good)
+    assert all(
+        read_checks(pipeline.lake.log("trajectories", log))["speed_in_range"] for log in good
+    )
 
 
-def materializations_with(result: dg.ExecuteInProcessResult, name: str) -> list[dg.AssetMaterialization]:
+def materializations_with(
+    result: dg.ExecuteInProcessResult, name: str
+) -> list[dg.AssetMaterialization]:
     """One materialization of each asset of a run: the first that carries this metadata."""
     first: dict[dg.AssetKey, dg.AssetMaterialization] = {}
     for event in result.get_asset_materialization_events():
@@ -163,7 +196,9 @@ def test_only_what_was_made_from_a_changed_log_is_stale_in_the_ui(own_logs):
     with dg.DagsterInstance.ephemeral() as instance:
         ingest(own_logs, instance)
         changed, *others = RawLogs(own_logs).ids
-        assert {stale(instance, asset, log) for asset in PER_LOG_ASSETS for log in (changed, *others)} == {False}
+        assert {
+            stale(instance, asset, log) for asset in PER_LOG_ASSETS for log in (changed, *others)
+        } == {False}
         images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
         images[2].write_bytes(images[3].read_bytes())
         ingest(own_logs, instance, [changed], assets=("raw_logs",))
@@ -178,6 +213,8 @@ def stale(instance: dg.DagsterInstance, asset: str, log: str) -> bool:
 
     from tests.worlds.tiny_pipeline import MODULES
 
-    graph = dg.Definitions(assets=dg.load_assets_from_modules(MODULES), resources={"pipeline": None}).resolve_asset_graph()
+    graph = dg.Definitions(
+        assets=dg.load_assets_from_modules(MODULES), resources={"pipeline": None}
+    ).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     return resolver.get_status(dg.AssetKey(asset), log) is StaleStatus.STALE

@@ -25,7 +25,12 @@ def opened(raw):
 
 
 def image_file(raw, index):
-    return raw / "sensor_blobs" / "train" / tiny.frame_dict("log_a", index)["cams"]["CAM_F0"]["data_path"]
+    return (
+        raw
+        / "sensor_blobs"
+        / "train"
+        / tiny.frame_dict("log_a", index)["cams"]["CAM_F0"]["data_path"]
+    )
 
 
 def test_the_store_holds_the_pixels_and_times_of_the_log(raw, tmp_path):
@@ -34,7 +39,10 @@ def test_the_store_holds_the_pixels_and_times_of_the_log(raw, tmp_path):
     assert (summary.black, summary.frozen, summary.gaps, summary.cameras) == (0, 0, 0, ("CAM_F0",))
     image = cv2.cvtColor(cv2.imread(str(image_file(raw, 5))), cv2.COLOR_BGR2RGB)
     assert np.array_equal(read_frames(tmp_path / "out", np.array([5]))[0], image)
-    assert frame_info(tmp_path / "out").cameras[0].timestamp_us[5] == tiny.frame_dict("log_a", 5)["timestamp"]
+    assert (
+        frame_info(tmp_path / "out").cameras[0].timestamp_us[5]
+        == tiny.frame_dict("log_a", 5)["timestamp"]
+    )
 
 
 def test_large_images_are_shrunk_with_their_calibration(raw, tmp_path):
@@ -45,8 +53,15 @@ def test_large_images_are_shrunk_with_their_calibration(raw, tmp_path):
     assert np.allclose(stored.intrinsics[[0, 1], [0, 1]] * 2, original.intrinsics[[0, 1], [0, 1]])
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:len(data) // 2], lambda data: b"", lambda data: b"\xff\xd8 none",
-                                    lambda data: data[:-2]])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: b"\xff\xd8 none",
+        lambda data: data[:-2],
+    ],
+)
 def test_a_truncated_image_is_refused_with_its_file(raw, tmp_path, damage):
     file = image_file(raw, 6)
     file.write_bytes(damage(file.read_bytes()))
@@ -109,8 +124,10 @@ def test_image_times_that_go_back_are_refused(raw, tmp_path):
             return getattr(log, name)
 
         def images(self, camera):
-            return [replace(image, timestamp_us=image.timestamp_us - 700_000 * (image.frame_index == 4))
-                    for image in log.images(camera)]
+            return [
+                replace(image, timestamp_us=image.timestamp_us - 700_000 * (image.frame_index == 4))
+                for image in log.images(camera)
+            ]
 
     with pytest.raises(SourceError, match=r"image time stamps go back[\s\S]*frame 4"):
         decode(Backwards(), tmp_path / "out", FrameConfig())

@@ -1,4 +1,6 @@
-"""A log that cannot be read is quarantined with its reason and tried again only when its bytes change."""
+"""A log that cannot be read is quarantined with its reason and tried again only when its bytes
+change.
+"""
 
 from ops.ingest.quarantine import is_quarantined, quarantine, quarantined, release
 from storage.errors import SourceError

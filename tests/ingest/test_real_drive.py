@@ -1,7 +1,9 @@
-"""The real KITTI drive through the pipeline: as far as video and odometry carry it, and the sentence that says why.
+"""The real KITTI drive through the pipeline: as far as video and odometry carry it, and the
+sentence that says why.
 
-The drive is no part of the repository (56 MB, CC BY-NC-SA 3.0); where it is not beside the checkout these tests skip and
-say so. Each of its traps also has a test on a made drive, in test_source_kitti_raw.py.
+The drive is no part of the repository (56 MB, CC BY-NC-SA 3.0); where it is not beside the checkout
+these tests skip and say so. Each of its traps also has a test on a made drive, in
+test_source_kitti_raw.py.
 """
 
 import shutil
@@ -23,11 +25,16 @@ ROOT = Path(__file__).parents[2]
 KITTI = ROOT.parent / "shared" / "data" / "kitti_raw_drive_0005"
 DRIVE = "2011_09_26_drive_0005"
 needs_the_drive = pytest.mark.skipif(
-    not KITTI.exists(), reason=f"the KITTI raw drive 0005 is not at {KITTI}: put it there to run this test")
-# What was put right in the drive as it is; that it can hold more poses than images is shown on a shortened copy.
-TRAPS = ("ms behind the camera's (at most 12.0 ms apart): poses are interpolated to the camera's time stamps",
-         "uneven frame spacing, odometry 99.8 to 110.2 ms",
-         "odd image size 1242x375 cut to 1242x374")
+    not KITTI.exists(),
+    reason=f"the KITTI raw drive 0005 is not at {KITTI}: put it there to run this test",
+)
+# What was put right in the drive as it is; that it can hold more poses than images is shown on a
+# shortened copy.
+TRAPS = (
+    "ms behind the camera's (at most 12.0 ms apart): poses are interpolated to the camera's time stamps",
+    "uneven frame spacing, odometry 99.8 to 110.2 ms",
+    "odd image size 1242x375 cut to 1242x374",
+)
 
 
 @needs_the_drive
@@ -36,15 +43,37 @@ def test_a_real_drive_goes_as_far_as_it_can_and_says_why_it_ends(tmp_path, capsy
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    assert main(["run", "--scale", "smoke", "--source", "kitti_raw", "--raw", str(KITTI), "--lake", "lake/kitti"]) == 0
+    assert (
+        main(
+            [
+                "run",
+                "--scale",
+                "smoke",
+                "--source",
+                "kitti_raw",
+                "--raw",
+                str(KITTI),
+                "--lake",
+                "lake/kitti",
+            ]
+        )
+        == 0
+    )
     told, lake = capsys.readouterr().out, Lake(tmp_path / "lake" / "kitti")
-    assert told.rstrip().endswith("\n".join((
-        "'vla' does not apply to these logs: they have no map and no command",
-        f"  where: kitti_raw logs in {KITTI}",
-        "  expected: map, command",
-        "  found: images, ego motion, agents",
-        "  what to do: the pipeline of such logs ends at 'relabeled'")))
-    assert not any(lake.asset(asset).exists() for asset in ("vla", "student", "evaluation", "report"))
+    assert told.rstrip().endswith(
+        "\n".join(
+            (
+                "'vla' does not apply to these logs: they have no map and no command",
+                f"  where: kitti_raw logs in {KITTI}",
+                "  expected: map, command",
+                "  found: images, ego motion, agents",
+                "  what to do: the pipeline of such logs ends at 'relabeled'",
+            )
+        )
+    )
+    assert not any(
+        lake.asset(asset).exists() for asset in ("vla", "student", "evaluation", "report")
+    )
     rows = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
     assert len(rows) == 154 and np.array(rows["codes_valid"].to_pylist()).all(axis=1).sum() > 100
     notes = read_summary(lake.log("frames", DRIVE))["notes"]
@@ -53,14 +82,22 @@ def test_a_real_drive_goes_as_far_as_it_can_and_says_why_it_ends(tmp_path, capsy
         records = instance.fetch_materializations(dg.AssetKey("frames"), limit=10).records
     tables = [record.asset_materialization.metadata.get("put right") for record in records]
     shown = [row.data["note"] for table in tables if table is not None for row in table.records]
-    for trap in TRAPS:      # in the artefact, on the terminal and in Dagster's catalogue
-        assert any(trap in note for note in notes) and trap in told and any(trap in note for note in shown), trap
+    for trap in TRAPS:  # in the artefact, on the terminal and in Dagster's catalogue
+        assert (
+            any(trap in note for note in notes)
+            and trap in told
+            and any(trap in note for note in shown)
+        ), trap
 
 
 @needs_the_drive
 def test_a_real_drive_with_more_poses_than_images_keeps_the_poses_and_says_so(tmp_path):
     folder = tmp_path / "2011_09_26" / f"{DRIVE}_sync"
-    shutil.copytree(KITTI / "2011_09_26", folder.parent, copy_function=lambda source, to: Path(to).symlink_to(source))
+    shutil.copytree(
+        KITTI / "2011_09_26",
+        folder.parent,
+        copy_function=lambda source, to: Path(to).symlink_to(source),
+    )
     stamps = folder / "image_02" / "timestamps.txt"
     lines = stamps.read_text().splitlines()[:150]
     stamps.unlink()
@@ -68,6 +105,13 @@ def test_a_real_drive_with_more_poses_than_images_keeps_the_poses_and_says_so(tm
     for image in sorted((folder / "image_02" / "data").iterdir())[150:]:
         image.unlink()
     signals = open_source("kitti_raw", tmp_path).open(DRIVE).signals()
-    assert len(signals.frame_index) == 154 and signals.has_image.sum() == 150 and not signals.has_image[150:].any()
-    assert any("154 poses for 150 images: the 4 after the last image stay as rows" in note for note in signals.notes)
+    assert (
+        len(signals.frame_index) == 154
+        and signals.has_image.sum() == 150
+        and not signals.has_image[150:].any()
+    )
+    assert any(
+        "154 poses for 150 images: the 4 after the last image stay as rows" in note
+        for note in signals.notes
+    )
     assert any("4 of 154 frames have a pose but no image" in note for note in signals.notes)

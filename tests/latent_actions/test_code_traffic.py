@@ -1,4 +1,6 @@
-"""Codes when only the traffic changes: the second film shows the same drive, and differs where somebody was."""
+"""Codes when only the traffic changes: the second film shows the same drive, and differs where
+somebody was.
+"""
 
 from dataclasses import replace
 
@@ -16,7 +18,15 @@ from ops.synthesize.world import DrivenLog, WorldConfig, drive_log, synthesize_l
 from ops.synthesize.writers.openscene import JPEG_QUALITY
 from tests.worlds.ground_world import drive
 
-WORLD = WorldConfig(train_logs=1, val_logs=1, test_logs=2, seconds=4.0, image_width=96, image_height=54, event_rate=0.0)
+WORLD = WorldConfig(
+    train_logs=1,
+    val_logs=1,
+    test_logs=2,
+    seconds=4.0,
+    image_width=96,
+    image_height=54,
+    event_rate=0.0,
+)
 SIZE_HW = (32, 48)
 
 
@@ -29,23 +39,34 @@ def log() -> DrivenLog:
 def test_a_log_filmed_again_as_it_was_is_the_log_byte_for_byte(log_id, tmp_path):
     synthesize_log(tmp_path, WORLD, log_id)
     driven = drive_log(WORLD, log_id)
-    again = [cv2.imencode(".jpg", view[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-             for view in film_again(driven, driven.recording)]
-    assert len(again) == 8 and sorted(again) == sorted(file.read_bytes() for file in tmp_path.rglob("*.jpg"))
+    again = [
+        cv2.imencode(".jpg", view[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        for view in film_again(driven, driven.recording)
+    ]
+    assert len(again) == 8 and sorted(again) == sorted(
+        file.read_bytes() for file in tmp_path.rglob("*.jpg")
+    )
 
 
 def test_the_film_without_traffic_differs_where_traffic_is_and_nowhere_else(log):
-    log = replace(log, light=replace(log.light, sun=(0.2, 0.1, 0.97)))      # short shadows
+    log = replace(log, light=replace(log.light, sun=(0.2, 0.1, 0.97)))  # short shadows
     empty = without_traffic(log.recording)
-    assert np.array_equal(empty.pose[:, 0], log.recording.pose[:, 0]) and np.array_equal(empty.signals, log.recording.signals)
-    for frame, (full, bare) in enumerate(zip(film_again(log, log.recording), film_again(log, empty), strict=True)):
+    assert np.array_equal(empty.pose[:, 0], log.recording.pose[:, 0]) and np.array_equal(
+        empty.signals, log.recording.signals
+    )
+    for frame, (full, bare) in enumerate(
+        zip(film_again(log, log.recording), film_again(log, empty), strict=True)
+    ):
         differs, traffic = (full != bare).any(axis=2), where_traffic_may_be(log, frame)
         assert not (differs & ~traffic).any() and traffic.mean() < 0.3, frame
         assert differs.any(), frame
 
 
 def test_a_film_is_resized_and_equal_films_have_nothing_changed(log):
-    films = [filmed(log, recording, SIZE_HW) for recording in (log.recording, log.recording, without_traffic(log.recording))]
+    films = [
+        filmed(log, recording, SIZE_HW)
+        for recording in (log.recording, log.recording, without_traffic(log.recording))
+    ]
     assert films[0].shape == (8, *SIZE_HW, 3) and np.array_equal(films[0], films[1])
     assert (films[0] != films[2]).any()
 
@@ -57,17 +78,27 @@ def test_equal_images_agree_wholly_and_other_pairs_by_chance():
     same = agreement(codes_PK, codes_of_pairs(model, pairs)[0], read)
     assert same.pairs == len(pairs) and same.equal_tokens == 1.0
     assert same.speed_difference_mps == same.yaw_rate_difference_radps == 0.0
-    assert same.speed_correlation == pytest.approx(1.0) and same.yaw_rate_correlation == pytest.approx(1.0)
+    assert same.speed_correlation == pytest.approx(
+        1.0
+    ) and same.yaw_rate_correlation == pytest.approx(1.0)
     assert not changed_share(pairs, pairs).any()
     chance = agreement(codes_PK, codes_PK[other_pairs(len(pairs), np.random.default_rng(0))], read)
-    assert chance.equal_tokens < 1.0 and chance.speed_difference_mps > 0.0 and chance.speed_correlation < 0.7
+    assert (
+        chance.equal_tokens < 1.0
+        and chance.speed_difference_mps > 0.0
+        and chance.speed_correlation < 0.7
+    )
 
 
 def test_agreement_counts_tokens_and_has_no_correlation_where_nothing_varies():
     before_PK = np.zeros((4, 4), int)
     after_PK = before_PK.copy()
     after_PK[0, 0] = after_PK[1] = 1
-    found = agreement(before_PK, after_PK, lambda codes_PK: np.repeat(codes_PK.sum(axis=1, keepdims=True) / 4, 3, axis=1))
+    found = agreement(
+        before_PK,
+        after_PK,
+        lambda codes_PK: np.repeat(codes_PK.sum(axis=1, keepdims=True) / 4, 3, axis=1),
+    )
     assert found.equal_tokens == 11 / 16 and found.speed_difference_mps == (0.25 + 1.0) / 4
     assert found.speed_correlation is None and found.yaw_rate_correlation is None
 
@@ -78,21 +109,34 @@ def test_no_pair_is_its_own_other():
 
 
 def where_traffic_may_be(log: DrivenLog, frame: int) -> np.ndarray:
-    """(H, W) bool: hulls of everybody's boxes with their shadows, a little enlarged, parked cars left out."""
+    """(H, W) bool: hulls of everybody's boxes with their shadows, a little enlarged, parked cars
+    left out.
+    """
     users, ego = road_users(log.recording, frame), log.recording.pose[frame, 0]
     sun = np.array(log.light.sun)
     mask = np.zeros((log.cameras[0].height, log.cameras[0].width), np.uint8)
     for row in np.flatnonzero(~np.char.startswith(users.name.astype(str), "parked")):
         length, width, height = users.size_m[row] * 1.1 + 0.4
         cos, sin = np.cos(users.yaw_rad[row]), np.sin(users.yaw_rad[row])
-        foot = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) * (length / 2, width / 2) @ np.array([[cos, sin], [-sin, cos]])
+        foot = (
+            np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)])
+            * (length / 2, width / 2)
+            @ np.array([[cos, sin], [-sin, cos]])
+        )
         foot = np.column_stack([foot + users.xy[row], np.zeros(4)])
         shadow = foot + np.append(-sun[:2] / max(sun[2], 0.25) * height, 0.0)
-        world = np.concatenate([foot, foot + np.array([0.0, 0.0, height]), shadow]) - (*ego[:2], 0.0)
-        turn = np.array([[np.cos(ego[2]), -np.sin(ego[2]), 0], [np.sin(ego[2]), np.cos(ego[2]), 0], [0, 0, 1]])
+        world = np.concatenate([foot, foot + np.array([0.0, 0.0, height]), shadow]) - (
+            *ego[:2],
+            0.0,
+        )
+        turn = np.array(
+            [[np.cos(ego[2]), -np.sin(ego[2]), 0], [np.sin(ego[2]), np.cos(ego[2]), 0], [0, 0, 1]]
+        )
         seen = log.cameras[0].to_camera(world @ turn)
         if (seen[:, 2] > 0.2).any():
             seen[:, 2] = np.maximum(seen[:, 2], 0.2)
-            hull = cv2.convexHull(np.clip(log.cameras[0].project(seen), -9999, 9999).round().astype(np.int32))
+            hull = cv2.convexHull(
+                np.clip(log.cameras[0].project(seen), -9999, 9999).round().astype(np.int32)
+            )
             cv2.fillConvexPoly(mask, hull, 1)
     return cv2.dilate(mask, np.ones((7, 7), np.uint8)) > 0

@@ -25,11 +25,21 @@ KINDS = ("rotation", "ema", "fsq")
 
 def small(kind: str = "rotation", **changes) -> LatentActionConfig:
     quantizer = QuantizerConfig(kind=kind, warmup_steps=0, code_dim=4)
-    return replace(LatentActionConfig(
-        image_hw=SIZE, environment_quantizer=quantizer, ego_quantizer=quantizer, motion=8,
-        environment_encoder=EncoderConfig(match_width=8, reach_h=1, reach_w=1, width=16, hidden=16),
-        encoder=EncoderConfig(match_width=16, reach_h=2, reach_w=2, width=16, hidden=16),
-        change=DynamicsConfig(width=16, fields=3), move=DynamicsConfig(width=16, fields=4)), **changes)
+    return replace(
+        LatentActionConfig(
+            image_hw=SIZE,
+            environment_quantizer=quantizer,
+            ego_quantizer=quantizer,
+            motion=8,
+            environment_encoder=EncoderConfig(
+                match_width=8, reach_h=1, reach_w=1, width=16, hidden=16
+            ),
+            encoder=EncoderConfig(match_width=16, reach_h=2, reach_w=2, width=16, hidden=16),
+            change=DynamicsConfig(width=16, fields=3),
+            move=DynamicsConfig(width=16, fields=4),
+        ),
+        **changes,
+    )
 
 
 def tensors(pairs: FramePairs, rows: np.ndarray) -> tuple[torch.Tensor, ...]:
@@ -45,7 +55,11 @@ def batch() -> tuple[torch.Tensor, ...]:
 
 def stepped(model: LatentActionModel, images: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
     """Losses of both phases."""
-    first, second, condition, camera = model.observe(images[0]), model.observe(images[1]), *images[2:]
+    first, second, condition, camera = (
+        model.observe(images[0]),
+        model.observe(images[1]),
+        *images[2:],
+    )
     losses, known = [], None
     if model.environment is not None:
         losses.append(model.environment(first, second, condition).total)
@@ -59,7 +73,9 @@ def test_no_flow_leaves_the_image_and_a_flow_of_one_pixel_moves_it_by_one():
     flow = torch.zeros(1, 2, 6, 10)
     flow[:, 0] = 2 / 10
     assert torch.allclose(warp(image, flow)[..., :-1], image[..., 1:], atol=1e-5)
-    assert torch.allclose(warp(image, flow)[..., -1], image[..., -1], atol=1e-5), "the border repeats"
+    assert torch.allclose(warp(image, flow)[..., -1], image[..., -1], atol=1e-5), (
+        "the border repeats"
+    )
 
 
 def test_the_loss_counts_a_shift_of_brightness_at_every_scale_and_fine_noise_at_the_finest_only():
@@ -74,7 +90,9 @@ def test_local_correlation_is_the_product_with_each_near_place():
     here, there = torch.randn(2, 5, 4, 6), torch.randn(2, 5, 4, 6)
     found = local_correlation(here, there, 1, 2)
     padded = functional.pad(there, (2, 2, 1, 1))
-    expected = torch.stack([(here * padded[:, :, i : i + 4, j : j + 6]).sum(1) for i in range(3) for j in range(5)], 1)
+    expected = torch.stack(
+        [(here * padded[:, :, i : i + 4, j : j + 6]).sum(1) for i in range(3) for j in range(5)], 1
+    )
     assert torch.allclose(found, expected, atol=1e-5)
 
 
@@ -88,25 +106,36 @@ def test_codes_have_the_promised_shape_and_range(kind, batch):
     first, second = model.observe(batch[0]), model.observe(batch[1])
     known = model.environment_of(first, second, batch[2]).values_BKD
     foretold = model.ego.predict(first, model.ego.quantizer.embed(codes), known)
-    assert foretold.whole_BCHW.shape == (16, 3, *SIZE) and foretold.flow_B2HW.shape == (16, 2, *SIZE)
+    assert foretold.whole_BCHW.shape == (16, 3, *SIZE) and foretold.flow_B2HW.shape == (
+        16,
+        2,
+        *SIZE,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("warmup", [0, 5])
 @pytest.mark.parametrize("direct", [False, True])
 def test_the_gradient_reaches_every_parameter(kind, warmup, direct, batch):
-    torch.manual_seed(0)        # with other weights, untrained inputs may all fall on FSQ's level zero
+    # with other weights, untrained inputs may all fall on FSQ's level zero
+    torch.manual_seed(0)
     config = small(kind, ego_motion_weight=1.0)
-    config = replace(config, ego_quantizer=replace(config.ego_quantizer, warmup_steps=warmup),
-                     environment_quantizer=replace(config.environment_quantizer, warmup_steps=warmup),
-                     move=replace(config.move, direct=direct))
+    config = replace(
+        config,
+        ego_quantizer=replace(config.ego_quantizer, warmup_steps=warmup),
+        environment_quantizer=replace(config.environment_quantizer, warmup_steps=warmup),
+        move=replace(config.move, direct=direct),
+    )
     model = LatentActionModel(config)
-    for phase in (model.environment, model.ego):        # the zeros they begin with stop the gradient at the first step
+    # the zeros they begin with stop the gradient at the first step
+    for phase in (model.environment, model.ego):
         torch.nn.init.normal_(phase.move.repaint.weight, std=0.1)
         torch.nn.init.normal_(phase.change.repaint.weight, std=0.1)
     for loss in stepped(model, batch):
         loss.backward()
-    assert not [name for name, item in model.named_parameters() if item.grad is None or not item.grad.any()]
+    assert not [
+        name for name, item in model.named_parameters() if item.grad is None or not item.grad.any()
+    ]
 
 
 def test_the_model_overfits_eight_pairs(batch):
@@ -132,13 +161,17 @@ def test_frozen_environment_codes_do_not_change_while_the_ego_codes_learn(batch)
     first, second, condition, camera = model.observe(batch[0]), model.observe(batch[1]), *batch[2:]
     known = model.environment_of(first, second, condition).values_BKD
     model.ego(first, second, camera, known, condition[:, [0, 2]]).total.backward()
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.environment.state_dict().items())
+    assert all(
+        torch.equal(before[name], tensor) for name, tensor in model.environment.state_dict().items()
+    )
     assert all(parameter.grad is None for parameter in model.environment.parameters())
 
 
 def test_an_unused_code_is_placed_anew_while_training():
     torch.manual_seed(0)
-    quantizer = Quantizer(QuantizerConfig(warmup_steps=0, code_dim=2, tokens=1, codes=4, dead_below=1.0))
+    quantizer = Quantizer(
+        QuantizerConfig(warmup_steps=0, code_dim=2, tokens=1, codes=4, dead_below=1.0)
+    )
     quantizer(torch.randn(256, 2))
     quantizer.book._codebook.embed[0, 0] = 1e6
     quantizer.book._codebook.embed_avg[0, 0] = 0
@@ -159,7 +192,10 @@ def test_tokens_stay_continuous_for_the_warm_up_and_are_discrete_in_evaluation()
     values = torch.randn(64, 32)
     normal = functional.batch_norm(values, None, None, training=True)
     assert torch.allclose(quantizer(values).values_BKD.flatten(1), normal)
-    assert len(quantizer(values).values_BKD.detach().round(decimals=3).flatten(0, 1).unique(dim=0)) <= 16
+    assert (
+        len(quantizer(values).values_BKD.detach().round(decimals=3).flatten(0, 1).unique(dim=0))
+        <= 16
+    )
     assert len(quantizer.eval()(values).values_BKD.flatten(0, 1).unique(dim=0)) <= 16
 
 
@@ -167,22 +203,34 @@ def test_tokens_stay_continuous_for_the_warm_up_and_are_discrete_in_evaluation()
 def test_a_saved_model_gives_the_same_output_bit_for_bit(kind, batch, tmp_path):
     model = LatentActionModel(small(kind))
     stepped(model, batch)
-    save_checkpoint(tmp_path, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state())
+    save_checkpoint(
+        tmp_path, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state()
+    )
     again, gap_s = read_codebook(tmp_path)
     assert again.config == model.config and gap_s == 0.5
     assert torch.equal(again.encode(*batch[:2], batch[3]), model.encode(*batch[:2], batch[3]))
     first, second = model.observe(batch[0]), model.observe(batch[1])
-    assert torch.equal(again.environment_of(first, second, batch[2]).values_BKD,
-                       model.environment_of(first, second, batch[2]).values_BKD)
+    assert torch.equal(
+        again.environment_of(first, second, batch[2]).values_BKD,
+        model.environment_of(first, second, batch[2]).values_BKD,
+    )
 
 
 def test_a_mirrored_drive_has_the_mirrored_condition():
     frames = drive(3, seed=4)
     flip = np.array([1.0, -1.0, -1.0])
-    mirrored = replace(frames, pose_world=frames.pose_world * flip, yaw_rate=-frames.yaw_rate,
-                       velocity=frames.velocity * [1, -1], acceleration=frames.acceleration * [1, -1])
-    assert np.allclose(frame_pairs(mirrored, 0.5, SIZE, "training").condition,
-                       frame_pairs(frames, 0.5, SIZE, "training").condition * MIRROR, atol=1e-5)
+    mirrored = replace(
+        frames,
+        pose_world=frames.pose_world * flip,
+        yaw_rate=-frames.yaw_rate,
+        velocity=frames.velocity * [1, -1],
+        acceleration=frames.acceleration * [1, -1],
+    )
+    assert np.allclose(
+        frame_pairs(mirrored, 0.5, SIZE, "training").condition,
+        frame_pairs(frames, 0.5, SIZE, "training").condition * MIRROR,
+        atol=1e-5,
+    )
 
 
 def test_the_condition_does_not_depend_on_where_the_world_has_its_origin():
@@ -190,8 +238,11 @@ def test_the_condition_does_not_depend_on_where_the_world_has_its_origin():
     cos, sin = np.cos(2.0), np.sin(2.0)
     turned = frames.pose_world[:, :2] @ np.array([[cos, sin], [-sin, cos]]) + [1e5, -3e5]
     moved = replace(frames, pose_world=np.column_stack([turned, frames.pose_world[:, 2] + 2.0]))
-    assert np.allclose(frame_pairs(moved, 0.5, SIZE, "training").motion,
-                       frame_pairs(frames, 0.5, SIZE, "training").motion, atol=1e-4)
+    assert np.allclose(
+        frame_pairs(moved, 0.5, SIZE, "training").motion,
+        frame_pairs(frames, 0.5, SIZE, "training").motion,
+        atol=1e-4,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -201,13 +252,18 @@ def vision_model(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("vision")
     torch.manual_seed(0)
-    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14)).save_pretrained(folder)
+    Dinov2WithRegistersModel(
+        Dinov2WithRegistersConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14
+        )
+    ).save_pretrained(folder)
     return folder
 
 
 def test_frozen_features_are_matched_and_moved_on_the_patch_grid(vision_model, tmp_path):
-    config = small(observation="features", vision_model=str(vision_model), image_hw=(56, 84), sweep=None)
+    config = small(
+        observation="features", vision_model=str(vision_model), image_hw=(56, 84), sweep=None
+    )
     frames = drive(1, seed=0, image_hw=(56, 84))
     pairs = frame_pairs(frames, 0.5, (56, 84), "training")
     images = tensors(pairs, np.arange(8))
@@ -217,5 +273,10 @@ def test_frozen_features_are_matched_and_moved_on_the_patch_grid(vision_model, t
         loss.backward()
     assert all(parameter.grad is None for parameter in model.observe.parameters())
     assert not any(name.startswith("observe") for name in model.kept_state())
-    save_checkpoint(tmp_path, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state())
-    assert torch.equal(read_codebook(tmp_path)[0].encode(*images[:2], images[3]), model.encode(*images[:2], images[3]))
+    save_checkpoint(
+        tmp_path, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state()
+    )
+    assert torch.equal(
+        read_codebook(tmp_path)[0].encode(*images[:2], images[3]),
+        model.encode(*images[:2], images[3]),
+    )

@@ -22,18 +22,29 @@ ONE = ComputeConfig(threads=1)
 
 
 def recipe(environment_steps: int, ego_steps: int, **changes) -> CodebookConfig:
-    fit = FitConfig(batch=16, learning_rate=3e-3, weight_decay=0.01, checkpoint_every=4, report_every=2)
+    fit = FitConfig(
+        batch=16, learning_rate=3e-3, weight_decay=0.01, checkpoint_every=4, report_every=2
+    )
     model = LatentActionConfig(
-        image_hw=(32, 48), environment_quantizer=QuantizerConfig(warmup_steps=environment_steps // 4),
-        ego_quantizer=QuantizerConfig(warmup_steps=ego_steps // 4))
-    return CodebookConfig(model=replace(model, **changes), environment=replace(fit, steps=environment_steps),
-                          ego=replace(fit, steps=ego_steps))
+        image_hw=(32, 48),
+        environment_quantizer=QuantizerConfig(warmup_steps=environment_steps // 4),
+        ego_quantizer=QuantizerConfig(warmup_steps=ego_steps // 4),
+    )
+    return CodebookConfig(
+        model=replace(model, **changes),
+        environment=replace(fit, steps=environment_steps),
+        ego=replace(fit, steps=ego_steps),
+    )
 
 
-def learn(train: FrameSet, heldout: FrameSet, folder: Path, config: CodebookConfig) -> CodebookHealth:
+def learn(
+    train: FrameSet, heldout: FrameSet, folder: Path, config: CodebookConfig
+) -> CodebookHealth:
     out = folder / "codebook"
     out.mkdir(parents=True, exist_ok=True)
-    return learn_actions(train, heldout, out, config, compute=ONE, runs=folder / "runs", name="codebook-test", seed=0)
+    return learn_actions(
+        train, heldout, out, config, compute=ONE, runs=folder / "runs", name="codebook-test", seed=0
+    )
 
 
 def test_codes_carry_the_motion_of_the_ego_and_environment_codes_do_not(tmp_path):
@@ -46,8 +57,13 @@ def test_codes_carry_the_motion_of_the_ego_and_environment_codes_do_not(tmp_path
     assert health.perplexity > 5 and health.pairs == 12 * 11
     out = tmp_path / "codebook"
     assert json.loads((out / "health.json").read_text()) == asdict(health)
-    assert {file.name for file in out.glob("*.png")} == {"predictions.png", "what_each_code_does.png"}
-    steps = [json.loads(line)["step"] for line in (out / "history_ego.jsonl").read_text().splitlines()]
+    assert {file.name for file in out.glob("*.png")} == {
+        "predictions.png",
+        "what_each_code_does.png",
+    }
+    steps = [
+        json.loads(line)["step"] for line in (out / "history_ego.jsonl").read_text().splitlines()
+    ]
     assert steps == list(range(2, 101, 2))
 
 
@@ -58,16 +74,25 @@ def test_a_camera_that_shows_too_little_of_the_road_is_told(tmp_path, caplog):
     blind = (replace(frames, camera=np.zeros_like(frames.camera)) for frames in (train, heldout))
     assert learn(*blind, tmp_path / "blind", recipe(8, 8, environment="none")).road_seen == 0.0
     assert "0 % of the road" in caplog.text and "LatentActionConfig.sweep" in caplog.text
-    assert learn(train, heldout, tmp_path / "none", recipe(8, 8, environment="none", sweep=None)).road_seen is None
+    assert (
+        learn(
+            train, heldout, tmp_path / "none", recipe(8, 8, environment="none", sweep=None)
+        ).road_seen
+        is None
+    )
 
 
 def test_where_the_camera_stands_still_the_probe_finds_nothing(tmp_path):
-    health = learn(drive(20, seed=1, standing=True), drive(12, seed=2, standing=True), tmp_path, recipe(12, 16))
+    health = learn(
+        drive(20, seed=1, standing=True), drive(12, seed=2, standing=True), tmp_path, recipe(12, 16)
+    )
     assert health.speed_r2 < 0.05 and health.yaw_rate_r2 < 0.05
 
 
 @pytest.mark.parametrize("phase", ["environment", "ego"])
-def test_a_run_killed_in_either_phase_goes_on_and_ends_in_the_same_weights(phase, tmp_path, monkeypatch):
+def test_a_run_killed_in_either_phase_goes_on_and_ends_in_the_same_weights(
+    phase, tmp_path, monkeypatch
+):
     train, heldout, config = drive(4, seed=1), drive(2, seed=2), recipe(8, 10)
     learn(train, heldout, tmp_path / "whole", config)
     report = launch.Session.report
@@ -83,9 +108,16 @@ def test_a_run_killed_in_either_phase_goes_on_and_ends_in_the_same_weights(phase
     monkeypatch.setattr(launch.Session, "report", report)
     learn(train, heldout, tmp_path / "killed", config)
     for name in ("model.safetensors", "config.json", "health.json"):
-        assert (tmp_path / "whole/codebook" / name).read_bytes() == (tmp_path / "killed/codebook" / name).read_bytes(), name
-    histories = [[json.loads(line)["loss"] for line in (tmp_path / folder / "codebook" / f"history_{phase}.jsonl").open()]
-                 for folder in ("whole", "killed")]
+        assert (tmp_path / "whole/codebook" / name).read_bytes() == (
+            tmp_path / "killed/codebook" / name
+        ).read_bytes(), name
+    histories = [
+        [
+            json.loads(line)["loss"]
+            for line in (tmp_path / folder / "codebook" / f"history_{phase}.jsonl").open()
+        ]
+        for folder in ("whole", "killed")
+    ]
     assert histories[0] == histories[1]
 
 
@@ -101,7 +133,16 @@ def test_another_seed_gives_other_codes_and_the_same_seed_the_same(tmp_path):
     for run, seed in enumerate((0, 0, 1)):
         out = tmp_path / str(run)
         out.mkdir()
-        learn_actions(train, heldout, out, config, compute=ONE, runs=tmp_path / f"runs{run}", name="x", seed=seed)
+        learn_actions(
+            train,
+            heldout,
+            out,
+            config,
+            compute=ONE,
+            runs=tmp_path / f"runs{run}",
+            name="x",
+            seed=seed,
+        )
         weights.append((out / "model.safetensors").read_bytes())
     assert weights[0] == weights[1] != weights[2]
 
@@ -126,7 +167,12 @@ def test_images_of_another_size_are_refused(tmp_path):
 def test_a_vision_model_that_is_not_there_is_named(tmp_path):
     frames = drive(1, seed=0)
     with pytest.raises(ConfigError, match="no vision model"):
-        learn(frames, frames, tmp_path, recipe(8, 8, observation="features", vision_model=str(tmp_path)))
+        learn(
+            frames,
+            frames,
+            tmp_path,
+            recipe(8, 8, observation="features", vision_model=str(tmp_path)),
+        )
 
 
 def test_training_that_ends_before_the_codes_begin_is_refused(tmp_path):

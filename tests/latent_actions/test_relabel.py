@@ -25,18 +25,28 @@ CONFIG = RelabelConfig(batch=7, threads=1)
 def codebook(tmp_path_factory):
     folder = tmp_path_factory.mktemp("codebook")
     torch.manual_seed(0)
-    model = LatentActionModel(LatentActionConfig(image_hw=(32, 48), environment="none",
-                                                 ego_quantizer=QuantizerConfig(warmup_steps=0)))
+    model = LatentActionModel(
+        LatentActionConfig(
+            image_hw=(32, 48), environment="none", ego_quantizer=QuantizerConfig(warmup_steps=0)
+        )
+    )
     frames = drive(4, seed=9)
     images = model.observe(torch.from_numpy(frames.images))
-    model.ego.encode(images[:-1], images[1:], torch.from_numpy(frames.camera[1:]))       # places the codes
-    save_checkpoint(folder, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state())
+    # places the codes
+    model.ego.encode(images[:-1], images[1:], torch.from_numpy(frames.camera[1:]))
+    save_checkpoint(
+        folder, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state()
+    )
     return folder, model
 
 
 def table_of(rows: FrameSet) -> pa.Table:
     """The trajectories table of rows; what relabelling does not read is empty."""
-    columns = {"log_id": rows.log_id, "frame_index": rows.frame_index, "timestamp_us": rows.timestamp_us}
+    columns = {
+        "log_id": rows.log_id,
+        "frame_index": rows.frame_index,
+        "timestamp_us": rows.timestamp_us,
+    }
     blank = {pa.string(): "", pa.bool_(): False}
 
     def column(field: pa.Field) -> pa.Array:
@@ -45,7 +55,10 @@ def table_of(rows: FrameSet) -> pa.Table:
         if pa.types.is_fixed_size_list(field.type):
             item = blank.get(field.type.value_type, 0)
             return pa.array([[item] * field.type.list_size] * len(rows), field.type)
-        return pa.array([[] if pa.types.is_list(field.type) else blank.get(field.type, 0)] * len(rows), field.type)
+        return pa.array(
+            [[] if pa.types.is_list(field.type) else blank.get(field.type, 0)] * len(rows),
+            field.type,
+        )
 
     return pa.table([column(field) for field in TRAJECTORIES], schema=TRAJECTORIES)
 
@@ -54,7 +67,13 @@ def labelled(rows: FrameSet, codebook, out) -> tuple[np.ndarray, np.ndarray, pa.
     relabel(rows, table_of(rows), codebook[0], "v1", out, CONFIG)
     table = pq.read_table(out / "relabeled.parquet")
     codes = table["codes"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 4)
-    valid = table["codes_valid"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, 3, 4)
+    valid = (
+        table["codes_valid"]
+        .combine_chunks()
+        .flatten()
+        .to_numpy(zero_copy_only=False)
+        .reshape(-1, 3, 4)
+    )
     return codes, valid, table
 
 
@@ -68,7 +87,11 @@ def test_a_row_has_the_codes_of_its_next_three_transitions(codebook, tmp_path):
         for step in range(3):
             exists = row % 6 + step + 1 < 6
             assert (valid[row, step] == exists).all()
-            expected = codebook[1].encode(images[[row + step]], images[[row + step + 1]], camera)[0] if exists else torch.zeros(4)
+            expected = (
+                codebook[1].encode(images[[row + step]], images[[row + step + 1]], camera)[0]
+                if exists
+                else torch.zeros(4)
+            )
             assert codes[row, step].tolist() == expected.tolist()
 
 
@@ -76,16 +99,33 @@ def test_at_ten_frames_a_second_transitions_still_span_half_a_second(codebook, t
     rows = drive(1, seed=1, frames=18, hz=10.0)
     codes, valid, _ = labelled(rows, codebook, tmp_path)
     images = torch.from_numpy(rows.images)
-    assert codes[2, 1].tolist() == codebook[1].encode(images[[7]], images[[12]], torch.from_numpy(rows.camera[:1]))[0].tolist()
+    assert (
+        codes[2, 1].tolist()
+        == codebook[1]
+        .encode(images[[7]], images[[12]], torch.from_numpy(rows.camera[:1]))[0]
+        .tolist()
+    )
     assert valid[:, :, 0].sum(0).tolist() == [13, 8, 3]
-    assert (codes[0, 1] == codes[5, 0]).all(), "the second transition of one row is the first of another"
+    assert (codes[0, 1] == codes[5, 0]).all(), (
+        "the second transition of one row is the first of another"
+    )
 
 
 def test_each_pair_is_encoded_once(codebook, tmp_path, monkeypatch):
     encoded = []
     encode = LatentActionModel.encode
-    monkeypatch.setattr(LatentActionModel, "encode", lambda self, a, b, c: encoded.append(len(a)) or encode(self, a, b, c))
-    summary = relabel(*(lambda rows: (rows, table_of(rows)))(drive(3, seed=1, frames=6)), codebook[0], "v1", tmp_path, CONFIG)
+    monkeypatch.setattr(
+        LatentActionModel,
+        "encode",
+        lambda self, a, b, c: encoded.append(len(a)) or encode(self, a, b, c),
+    )
+    summary = relabel(
+        *(lambda rows: (rows, table_of(rows)))(drive(3, seed=1, frames=6)),
+        codebook[0],
+        "v1",
+        tmp_path,
+        CONFIG,
+    )
     assert sum(encoded) == summary.pairs == 3 * 5
     assert summary.rows == 18 and summary.rows_with_all_codes == 3 * 3
 
@@ -94,8 +134,14 @@ def test_a_row_whose_later_frame_has_no_image_is_marked(codebook, tmp_path):
     rows = drive(1, seed=1, frames=6)
     rows.has_image[2] = False
     _, valid, _ = labelled(rows, codebook, tmp_path)
-    assert valid[:, :, 0].tolist() == [[True, False, False], [False] * 3, [False] * 3, [True, True, False],
-                                       [True, False, False], [False] * 3]
+    assert valid[:, :, 0].tolist() == [
+        [True, False, False],
+        [False] * 3,
+        [False] * 3,
+        [True, True, False],
+        [True, False, False],
+        [False] * 3,
+    ]
 
 
 def test_rows_without_any_pair_keep_all_their_rows(codebook, tmp_path):

@@ -1,4 +1,6 @@
-"""The index over all logs: for every source, for logs that came part of the way, with filters that work offline."""
+"""The index over all logs: for every source, for logs that came part of the way, with filters that
+work offline.
+"""
 
 import json
 import shutil
@@ -28,7 +30,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """Three logs, and a fourth that is quarantined and has nothing else."""
     lake = write_tiny_lake(tmp_path_factory.mktemp("lake"))
-    quarantine(lake, "log-x", "frames", SourceError("an image is <cut>", where="x.jpg", do="copy it again"), "bytes")
+    quarantine(
+        lake,
+        "log-x",
+        "frames",
+        SourceError("an image is <cut>", where="x.jpg", do="copy it again"),
+        "bytes",
+    )
     return lake
 
 
@@ -37,34 +45,73 @@ def test_logs_of_every_source_are_listed_and_drawn(name: str, tmp_path: Path) ->
     raw, lake = tmp_path / "raw", Lake(tmp_path / "lake")
     SOURCES_UNDER_TEST[name](raw)
     ref = open_source(name, raw).logs()[0]
-    take_inventory(name, raw, ref, lake.log("raw_logs", ref.log_id), plan(f"raw_logs/{ref.log_id}", {}, {}, "c"))
+    take_inventory(
+        name,
+        raw,
+        ref,
+        lake.log("raw_logs", ref.log_id),
+        plan(f"raw_logs/{ref.log_id}", {}, {}, "c"),
+    )
     pages = tmp_path / "pages"
-    assert "draw its page" not in show_index(lake, pages / "index.html").read_text()     # nothing is there to draw yet
-    for asset, verb, config in (("frames", decode, FrameConfig()), ("trajectories", extract, ExtractConfig())):
-        make_from_raw_log(verb, name, raw, ref.log_id, config, lake.log(asset, ref.log_id),
-                          plan(f"{asset}/{ref.log_id}", {}, {}, "c"))
+    # nothing is there to draw yet
+    assert "draw its page" not in show_index(lake, pages / "index.html").read_text()
+    for asset, verb, config in (
+        ("frames", decode, FrameConfig()),
+        ("trajectories", extract, ExtractConfig()),
+    ):
+        make_from_raw_log(
+            verb,
+            name,
+            raw,
+            ref.log_id,
+            config,
+            lake.log(asset, ref.log_id),
+            plan(f"{asset}/{ref.log_id}", {}, {}, "c"),
+        )
     text = show_index(lake, pages / "index.html").read_text()
     assert f"{ref.log_id}</td>" in text or f"{ref.log_id}<details" in text
     assert text.count("data:image/jpeg") == 1 and f"latentvla show {ref.log_id} --lake" in text
     assert ("no map, no lights, no command" in text) == (name == "kitti_raw")
-    page = show_log(lake, ref.log_id, pages / f"{ref.log_id}.html", ShowConfig(frames=1)).read_text()
-    assert all(f'<section id="{part}">' in page for part in ("camera", "signals", "codes", "road", "frames"))
-    assert ("no map: the source has none" in page) == (name == "kitti_raw") and "no plans" in page and "no codes" in page
+    page = show_log(
+        lake, ref.log_id, pages / f"{ref.log_id}.html", ShowConfig(frames=1)
+    ).read_text()
+    assert all(
+        f'<section id="{part}">' in page
+        for part in ("camera", "signals", "codes", "road", "frames")
+    )
+    assert (
+        ("no map: the source has none" in page) == (name == "kitti_raw")
+        and "no plans" in page
+        and "no codes" in page
+    )
     assert f'href="{ref.log_id}.html"' in show_index(lake, pages / "index.html").read_text()
 
 
 def test_each_log_has_its_split_length_speed_and_events(lake: Lake, tmp_path: Path) -> None:
     entry = read_entry(lake, "log-b")
-    assert (entry.split, entry.frames, entry.seconds, entry.events) == ("test", 24, 11.5, {"cut_in": 2.0})
+    assert (entry.split, entry.frames, entry.seconds, entry.events) == (
+        "test",
+        24,
+        11.5,
+        {"cut_in": 2.0},
+    )
     assert entry.metres == pytest.approx(23 * 5.5) and entry.middle == 12
     text = show_index(lake, tmp_path / "index.html").read_text()
-    assert "cut in 2.0 s" in text and "40 km/h" in text and 'data-tags="split=test event=cut_in state=readable"' in text
+    assert (
+        "cut in 2.0 s" in text
+        and "40 km/h" in text
+        and 'data-tags="split=test event=cut_in state=readable"' in text
+    )
 
 
-def test_a_log_that_is_set_aside_stands_in_the_index_with_its_reason(lake: Lake, tmp_path: Path) -> None:
+def test_a_log_that_is_set_aside_stands_in_the_index_with_its_reason(
+    lake: Lake, tmp_path: Path
+) -> None:
     text = show_index(lake, tmp_path / "index.html").read_text()
     row = next(part for part in text.split("<tr") if "quarantined at frames" in part)
-    assert "an image is &lt;cut&gt;" in row and "copy it again" in row and "state=quarantined" in row
+    assert (
+        "an image is &lt;cut&gt;" in row and "copy it again" in row and "state=quarantined" in row
+    )
     with pytest.raises(ArtifactError, match=r"'log-x' is in quarantine[\s\S]*copy it again"):
         show_log(lake, "log-x", tmp_path / "x.html", ShowConfig())
     assert read_entry(lake, "log-x", quarantined(lake)["log-x"]).seconds is None
@@ -83,21 +130,37 @@ document.body.dataset.counts = counts.join(" ");
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to press the buttons of the page")
 def test_the_filters_work_together_and_without_a_network(lake: Lake, tmp_path: Path) -> None:
-    left = {(): 4, ("split=test",): 2, ("event=cut_in",): 1, ("split=train", "event=cut_in"): 0,
-            ("split=test", "event=none"): 1, ("split=train", "split=test"): 2, ("state=quarantined",): 1}
+    left = {
+        (): 4,
+        ("split=test",): 2,
+        ("event=cut_in",): 1,
+        ("split=train", "event=cut_in"): 0,
+        ("split=test", "event=none"): 1,
+        ("split=train", "split=test"): 2,
+        ("state=quarantined",): 1,
+    }
     file = show_index(lake, tmp_path / "index.html")
     script = PRESSED % json.dumps([*left])
     file.write_text(file.read_text().replace("</body>", f"<script>{script}</script></body>"))
     assert CHROMIUM is not None
-    found = subprocess.run([CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()],
-                           capture_output=True, text=True, check=True).stdout
-    assert f'data-counts="{" ".join(str(count) for count in left.values())}"' in found and "1 of 4 shown" in found
+    found = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert (
+        f'data-counts="{" ".join(str(count) for count in left.values())}"' in found
+        and "1 of 4 shown" in found
+    )
 
 
 def test_what_cannot_be_shown_is_explained(lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"no log in this lake[\s\S]*latentvla run"):
         show_index(Lake(tmp_path / "empty"), tmp_path / "index.html")
-    with pytest.raises(ArtifactError, match=r"no log of this lake has trajectories[\s\S]*latentvla run"):
+    with pytest.raises(
+        ArtifactError, match=r"no log of this lake has trajectories[\s\S]*latentvla run"
+    ):
         show_log(Lake(tmp_path / "empty"), "log-a", tmp_path / "log.html", ShowConfig())
     with pytest.raises(ConfigError, match="the index over all logs is a page"):
         show_index(lake, tmp_path / "index.png")

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from ops.pdm.rules.aggregate import epdms, human_filter, pdms, progress_v1, progress_v2, second_stage_weights, two_stage_score
+from ops.pdm.rules.aggregate import (
+    epdms,
+    human_filter,
+    pdms,
+    progress_v1,
+    progress_v2,
+    second_stage_weights,
+    two_stage_score,
+)
 
 ONE, ZERO = np.ones(1), np.zeros(1)
 
@@ -56,6 +64,12 @@ def test_second_stages_all_too_far_away_count_the_same() -> None:
 
 
 def test_two_stages_multiply_and_now_and_before_are_averaged() -> None:
-    combined, first, second = two_stage_score(0.8, 0.4, np.array([1.0, 0.0]), np.array([0.5, 0.5]),
-                                              np.array([0.75, 0.25]), np.array([0.5, 0.5]))
+    combined, first, second = two_stage_score(
+        0.8,
+        0.4,
+        np.array([1.0, 0.0]),
+        np.array([0.5, 0.5]),
+        np.array([0.75, 0.25]),
+        np.array([0.5, 0.5]),
+    )
     assert (combined, first, second) == pytest.approx(((0.8 * 0.75 + 0.4 * 0.5) / 2, 0.6, 0.625))

@@ -1,4 +1,6 @@
-"""What must not change the PDM score: where the world lies, the order of things in it, the other plans of a batch."""
+"""What must not change the PDM score: where the world lies, the order of things in it, the other
+plans of a batch.
+"""
 
 from dataclasses import replace
 
@@ -11,13 +13,32 @@ from ops.pdm import PdmScores, Scene, Version, pdm_closed_plan, prepare, score
 from storage.trajectory_table import Category
 from tests.worlds.tiny_pdm import Road, Track, moved, road_scene, straight
 
-BUSY = Road(agents=(Track(24.0, 0.0, speed_mps=4.0), Track(-14.0, 3.5, speed_mps=9.0),
-                    Track(30.0, 7.0, speed_mps=6.0, yaw=np.pi),
-                    Track(26.0, -5.0, 1.5, np.pi / 2, Category.PEDESTRIAN, length=0.7, width=0.7),
-                    Track(45.0, 1.6, category=Category.BARRIER, width=0.4), Track(15.0, 4.0, keys=(2,))),
-            intersection_x=(40.0, 60.0), light_x=(42.0, 58.0))
-NAMES = ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort", "score", "progress_m", "collision_time_s",
-         "ttc_time_s")
+BUSY = Road(
+    agents=(
+        Track(24.0, 0.0, speed_mps=4.0),
+        Track(-14.0, 3.5, speed_mps=9.0),
+        Track(30.0, 7.0, speed_mps=6.0, yaw=np.pi),
+        Track(26.0, -5.0, 1.5, np.pi / 2, Category.PEDESTRIAN, length=0.7, width=0.7),
+        Track(45.0, 1.6, category=Category.BARRIER, width=0.4),
+        Track(15.0, 4.0, keys=(2,)),
+    ),
+    intersection_x=(40.0, 60.0),
+    light_x=(42.0, 58.0),
+)
+NAMES = (
+    "nc",
+    "dac",
+    "ddc",
+    "tlc",
+    "ep",
+    "ttc",
+    "lk",
+    "comfort",
+    "score",
+    "progress_m",
+    "collision_time_s",
+    "ttc_time_s",
+)
 
 
 def plans() -> np.ndarray:
@@ -33,14 +54,17 @@ def plans() -> np.ndarray:
 def same(a: PdmScores, b: PdmScores, tolerance: float = 0.0) -> None:
     """Assert that two results agree."""
     for name in NAMES:
-        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(a, name), getattr(b, name), rtol=0, atol=tolerance, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(x=st.floats(-6e5, 6e5), y=st.floats(1e5, 4.7e6), yaw=st.floats(-3.1, 3.1))
-def test_moving_and_turning_the_world_changes_nothing_beyond_rounding(version: Version, x: float, y: float,
-                                                                      yaw: float) -> None:
+def test_moving_and_turning_the_world_changes_nothing_beyond_rounding(
+    version: Version, x: float, y: float, yaw: float
+) -> None:
     here, there = prepare(road_scene(BUSY)), prepare(moved(road_scene(BUSY), x, y, yaw))
     same(score(here, plans(), version=version), score(there, plans(), version=version), 1e-6)
     closed = [pdm_closed_plan(prepared, version=version) for prepared in (here, there)]
@@ -51,20 +75,36 @@ def test_moving_and_turning_the_world_changes_nothing_beyond_rounding(version: V
 def test_the_order_of_agents_and_polygons_does_not_matter(version: Version) -> None:
     scene, rng = road_scene(BUSY), np.random.default_rng(0)
     agents, rings = rng.permutation(len(scene.agent_token)), rng.permutation(len(scene.map_token))
-    parts = [scene.map_xy[scene.map_start[m]:scene.map_start[m + 1]] for m in rings]
-    other = replace(scene, agents=scene.agents[:, agents], agent_lwh=scene.agent_lwh[agents],
-                    agent_category=scene.agent_category[agents], agent_token=scene.agent_token[agents],
-                    map_xy=np.concatenate(parts), map_start=np.cumsum([0, *map(len, parts)]),
-                    map_layer=scene.map_layer[rings], map_token=scene.map_token[rings],
-                    path_start=np.zeros(1, np.int64), path_xyyaw=np.zeros((0, 3)), path_limit_mps=np.zeros(0),
-                    route_lane_token=scene.route_lane_token[::-1])
-    same(score(prepare(scene), plans(), version=version), score(prepare(other), plans(), version=version))
+    parts = [scene.map_xy[scene.map_start[m] : scene.map_start[m + 1]] for m in rings]
+    other = replace(
+        scene,
+        agents=scene.agents[:, agents],
+        agent_lwh=scene.agent_lwh[agents],
+        agent_category=scene.agent_category[agents],
+        agent_token=scene.agent_token[agents],
+        map_xy=np.concatenate(parts),
+        map_start=np.cumsum([0, *map(len, parts)]),
+        map_layer=scene.map_layer[rings],
+        map_token=scene.map_token[rings],
+        path_start=np.zeros(1, np.int64),
+        path_xyyaw=np.zeros((0, 3)),
+        path_limit_mps=np.zeros(0),
+        route_lane_token=scene.route_lane_token[::-1],
+    )
+    same(
+        score(prepare(scene), plans(), version=version),
+        score(prepare(other), plans(), version=version),
+    )
 
 
 def test_a_ring_may_start_anywhere_and_go_either_way_round() -> None:
     scene = road_scene(BUSY)
-    rings = [scene.map_xy[a:b] for a, b in zip(scene.map_start[:-1], scene.map_start[1:], strict=True)]
-    other = replace(scene, map_xy=np.concatenate([np.roll(ring, 3, axis=0)[::-1] for ring in rings]))
+    rings = [
+        scene.map_xy[a:b] for a, b in zip(scene.map_start[:-1], scene.map_start[1:], strict=True)
+    ]
+    other = replace(
+        scene, map_xy=np.concatenate([np.roll(ring, 3, axis=0)[::-1] for ring in rings])
+    )
     same(score(prepare(scene), plans(), version="v2"), score(prepare(other), plans(), version="v2"))
 
 

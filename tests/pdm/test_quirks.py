@@ -19,11 +19,15 @@ def with_and_without(quirk: str, scene: Scene) -> tuple[PreparedScene, PreparedS
     return prepare(scene), prepare(scene, Quirks(**{quirk: False}))
 
 
-def both(quirk: str, road: Road | Scene, plan: np.ndarray, version: Version = "v1") -> list[PdmScores]:
+def both(
+    quirk: str, road: Road | Scene, plan: np.ndarray, version: Version = "v1"
+) -> list[PdmScores]:
     """Scores of one plan with the quirk and without it."""
     scene = road_scene(road) if isinstance(road, Road) else road
-    return [score(prepared, plan, version=version, human_penalty_filter=False)
-            for prepared in with_and_without(quirk, scene)]
+    return [
+        score(prepared, plan, version=version, human_penalty_filter=False)
+        for prepared in with_and_without(quirk, scene)
+    ]
 
 
 def test_every_quirk_is_on_and_every_quirk_is_tested() -> None:
@@ -35,17 +39,20 @@ def test_every_quirk_is_on_and_every_quirk_is_tested() -> None:
 def test_penalised_accelerations_flatten_a_steady_braking() -> None:
     brake = straight(8.0)
     time_s = 0.5 * np.arange(1, 9)
-    brake[0, :, 0] = 10.0 * time_s - time_s**2          # 2 m/s2
+    brake[0, :, 0] = 10.0 * time_s - time_s**2  # 2 m/s2
     devkit, meant = both("accelerations_penalised", Road(speed_mps=10.0), brake)
-    wanted = 10.0 - 2.0 * 2.0                           # m/s at 2 s, which the tracker reaches a little late
+    # m/s at 2 s, which the tracker reaches a little late
+    wanted = 10.0 - 2.0 * 2.0
     assert abs(devkit.states[0, 20, 3] - wanted) > abs(meant.states[0, 20, 3] - wanted)
 
 
-def test_a_car_that_stood_when_first_seen_is_run_into_for_good_unless_its_speed_is_looked_up() -> None:
+def test_a_car_that_stood_when_first_seen_is_run_into_for_good_unless_its_speed_is_looked_up() -> (
+    None
+):
     scene = road_scene(Road(speed_mps=3.0, agents=(Track(-15.0, 0.0, speed_mps=9.0),)))
     scene.agents[0, 0, 4:] = 0.0
     devkit, meant = both("speed_of_first_sighting", scene, straight(3.0))
-    assert devkit.nc[0] == 0.0 and meant.nc[0] == 1.0       # really it drives into the ego's back
+    assert devkit.nc[0] == 0.0 and meant.nc[0] == 1.0  # really it drives into the ego's back
 
 
 def test_a_single_sighting_stands_in_every_frame_or_only_in_its_own() -> None:
@@ -70,7 +77,9 @@ def test_history_ends_a_fifth_of_a_second_before_now_or_a_tenth() -> None:
 def test_v2_looks_at_the_last_nine_tenths_of_a_second_only_where_traffic_is_known() -> None:
     road = Road(agents=(Track(4.049 + 39.0 + 2.0, 0.0),))
     devkit, meant = both("ttc_until_traffic_ends", road, straight(8.0), "v2")
-    assert devkit.ttc[0] == 1.0 and meant.ttc[0] == 0.0 and meant.ttc_time_s[0] == pytest.approx(4.0)
+    assert (
+        devkit.ttc[0] == 1.0 and meant.ttc[0] == 0.0 and meant.ttc_time_s[0] == pytest.approx(4.0)
+    )
 
 
 def test_an_intersection_pauses_lane_keeping_or_ends_the_count() -> None:
@@ -83,13 +92,18 @@ def test_an_intersection_pauses_lane_keeping_or_ends_the_count() -> None:
 def test_pdm_closed_brakes_at_its_first_step_for_nobody() -> None:
     devkit, meant = with_and_without("closed_brakes_at_first_step", road_scene(Road()))
     speeds = [np.diff(prepared.proposals.poses[4, :4, 0]) / 0.1 for prepared in (devkit, meant)]
-    assert speeds[0][1] == pytest.approx(8.0 - 0.3)         # 3 m/s2 for 0.1 s
+    assert speeds[0][1] == pytest.approx(8.0 - 0.3)  # 3 m/s2 for 0.1 s
     assert speeds[1][1] > 8.0
 
 
-def test_the_speed_of_a_leader_leaks_from_a_slow_proposal_to_a_fast_one_that_has_passed_it() -> None:
-    bicycle = Track(10.0, -6.0, speed_mps=3.0, yaw=0.7, length=1.8, width=0.6)      # after the fast one
-    devkit, meant = with_and_without("closed_shares_leader_record", road_scene(Road(agents=(bicycle,))))
+def test_the_speed_of_a_leader_leaks_from_a_slow_proposal_to_a_fast_one_that_has_passed_it() -> (
+    None
+):
+    # after the fast one
+    bicycle = Track(10.0, -6.0, speed_mps=3.0, yaw=0.7, length=1.8, width=0.6)
+    devkit, meant = with_and_without(
+        "closed_shares_leader_record", road_scene(Road(agents=(bicycle,)))
+    )
     apart = np.abs(devkit.proposals.poses - meant.proposals.poses).max(axis=(1, 2)) > 0.0
     assert apart[4] and not apart[0]
 
@@ -97,7 +111,9 @@ def test_the_speed_of_a_leader_leaks_from_a_slow_proposal_to_a_fast_one_that_has
 def test_pdm_closed_may_roll_back_before_a_car_that_comes_at_it() -> None:
     road = Road(speed_mps=0.5, agents=(Track(20.0, 0.0, speed_mps=12.0, yaw=np.pi),))
     devkit, meant = with_and_without("closed_speed_may_be_negative", road_scene(road))
-    steps = [np.diff(prepared.proposals.poses[:, :41, 0], axis=1).min() for prepared in (devkit, meant)]
+    steps = [
+        np.diff(prepared.proposals.poses[:, :41, 0], axis=1).min() for prepared in (devkit, meant)
+    ]
     assert steps[0] < 0.0 <= steps[1]
 
 
@@ -105,5 +121,7 @@ def test_cars_that_react_see_the_ego_at_its_rear_axle_or_at_its_centre() -> None
     scene = road_scene(Road(speed_mps=1.0, agents=(Track(-15.0, 0.0, speed_mps=6.0),)))
     states = score(prepare(scene), straight(1.0)).states[0]
     devkit = simulated_traffic(scene, "idm", states)
-    meant = simulated_traffic(scene, "idm", states, Quirks(**{"idm_takes_rear_axle_for_center": False}))
-    assert meant.pose[-1, 0, 0] > devkit.pose[-1, 0, 0] + 0.1       # the centre is farther ahead
+    meant = simulated_traffic(
+        scene, "idm", states, Quirks(**{"idm_takes_rear_axle_for_center": False})
+    )
+    assert meant.pose[-1, 0, 0] > devkit.pose[-1, 0, 0] + 0.1  # the centre is farther ahead

@@ -1,4 +1,6 @@
-"""Agreement with the devkit on reference cases that lie beside the repository, where they are there."""
+"""Agreement with the devkit on reference cases that lie beside the repository, where they are
+there.
+"""
 
 from pathlib import Path
 
@@ -35,11 +37,16 @@ def test_opposite_ends_of_a_turn_are_the_same_heading() -> None:
     assert tally.differing == 0
 
 
-def test_a_file_that_is_not_there_or_of_another_layout_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_file_that_is_not_there_or_of_another_layout_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     (tmp_path / "text.npz").write_text("n_scenes")
-    for file, message in ((Path("nowhere.npz"), "no such file"), (tmp_path / "other.npz", "n_scenes, case_scene, case_dt"),
-                          (tmp_path / "text.npz", "no .npz")):
+    for file, message in (
+        (Path("nowhere.npz"), "no such file"),
+        (tmp_path / "other.npz", "n_scenes, case_scene, case_dt"),
+        (tmp_path / "text.npz", "no .npz"),
+    ):
         assert main([str(file)]) == 2
         assert message in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
@@ -47,13 +54,23 @@ def test_a_file_that_is_not_there_or_of_another_layout_is_named(tmp_path: Path, 
     assert stopped.value.code == 2 and "CASES.npz" in capsys.readouterr().err
 
 
-def _file(folder: Path, scene: int, change: dict[str, np.ndarray] | None = None, without: str = "") -> str:
+def _file(
+    folder: Path, scene: int, change: dict[str, np.ndarray] | None = None, without: str = ""
+) -> str:
     """A file of the layout with one scene of the reference cases, first in it, and its first case."""
     data = read_cases(CASES)
     case = int(np.flatnonzero(data["case_scene"] == scene)[0])
-    own = {"s00" + name[3:]: value for name, value in data.items() if name.startswith(f"s{scene:02d}/")}
-    own |= {"c000" + name[4:]: value for name, value in data.items() if name.startswith(f"c{case:03d}/")}
-    own |= {"n_scenes": np.array(1), "case_scene": np.array([0]), "case_dt": data["case_dt"][[case]]}
+    own = {
+        "s00" + name[3:]: value for name, value in data.items() if name.startswith(f"s{scene:02d}/")
+    }
+    own |= {
+        "c000" + name[4:]: value for name, value in data.items() if name.startswith(f"c{case:03d}/")
+    }
+    own |= {
+        "n_scenes": np.array(1),
+        "case_scene": np.array([0]),
+        "case_dt": data["case_dt"][[case]],
+    }
     own.pop("s00/v2/ec_pairs", None)
     own |= change or {}
     own.pop(without, None)
@@ -62,18 +79,40 @@ def _file(folder: Path, scene: int, change: dict[str, np.ndarray] | None = None,
 
 
 @pytest.mark.skipif(not CASES.exists(), reason=f"the reference cases are not here: {CASES}")
-@pytest.mark.parametrize(("change", "without", "code", "said"), [
-    ({}, "", 0, "nothing differs"), ({}, "c000/v2/sub", 2, "lacks the array 'c000/v2/sub'"),
-    ({"c000/v1/multi": np.zeros((2, 2))}, "", 0, "nothing differs"),
-    ({"c000/v1/sub": np.zeros(7)}, "", 1, "comparisons differ"),
-    ({"c000/poses": np.full((8, 3), np.nan)}, "", 1, "cases that cannot be scored"),
-    ({"s00/centerline": np.zeros((1, 3))}, "", 1, "scenes that cannot be scored"),
-    ({"agg7/endpoints": np.zeros((2, 2)), "agg7/starts_now": np.zeros((1, 2)), "agg7/starts_prev": np.zeros((1, 2)),
-      "agg7/scores": np.ones(4), "agg7/weights_now": np.ones(1), "agg7/weights_prev": np.ones(1),
-      "agg7/combined_stage1_stage2": np.zeros(3)}, "", 1, "two-stage scores")])
+@pytest.mark.parametrize(
+    ("change", "without", "code", "said"),
+    [
+        ({}, "", 0, "nothing differs"),
+        ({}, "c000/v2/sub", 2, "lacks the array 'c000/v2/sub'"),
+        ({"c000/v1/multi": np.zeros((2, 2))}, "", 0, "nothing differs"),
+        ({"c000/v1/sub": np.zeros(7)}, "", 1, "comparisons differ"),
+        ({"c000/poses": np.full((8, 3), np.nan)}, "", 1, "cases that cannot be scored"),
+        ({"s00/centerline": np.zeros((1, 3))}, "", 1, "scenes that cannot be scored"),
+        (
+            {
+                "agg7/endpoints": np.zeros((2, 2)),
+                "agg7/starts_now": np.zeros((1, 2)),
+                "agg7/starts_prev": np.zeros((1, 2)),
+                "agg7/scores": np.ones(4),
+                "agg7/weights_now": np.ones(1),
+                "agg7/weights_prev": np.ones(1),
+                "agg7/combined_stage1_stage2": np.zeros(3),
+            },
+            "",
+            1,
+            "two-stage scores",
+        ),
+    ],
+)
 def test_any_file_of_the_layout_is_compared_and_what_is_wrong_with_it_is_said(
-        change: dict, without: str, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture,
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    change: dict,
+    without: str,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(pdm_reference, "print_speed", lambda data: None)
     assert main([_file(tmp_path, 17, change, without)]) == code
     assert said in capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""Scenes of the PDM score from the tables of a log: key frames, route, map, tracks, and the cache of them."""
+"""Scenes of the PDM score from the tables of a log: key frames, route, map, tracks, and the cache
+of them.
+"""
 
 from dataclasses import fields
 from pathlib import Path
@@ -7,7 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ops.pdm import LogScenes, Scene, prepare, scene_frames, scene_from_tables, scenes_from_tables, score
+from ops.pdm import (
+    LogScenes,
+    Scene,
+    prepare,
+    scene_frames,
+    scene_from_tables,
+    scenes_from_tables,
+    score,
+)
 from ops.pdm.scene.cache import cached_scenes, read_scenes, write_scenes
 from ops.pdm.scene.from_tables import key_rows
 from storage.errors import ArtifactError, SourceError
@@ -27,12 +37,16 @@ def tables(lake: Lake, log_id: str = "log-a") -> dict[str, pa.Table]:
 
 
 def scene_at(parts: dict[str, pa.Table], frame: int) -> Scene:
-    return scene_from_tables(parts["trajectories"], parts["agents"], parts["lights"], parts["map"], frame)
+    return scene_from_tables(
+        parts["trajectories"], parts["agents"], parts["lights"], parts["map"], frame
+    )
 
 
 def with_column(table: pa.Table, name: str, values: object) -> pa.Table:
     place = table.column_names.index(name)
-    return table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+    return table.set_column(
+        place, table.schema.field(name), pa.array(values, table.schema.field(name).type)
+    )
 
 
 def equal(a: Scene, b: Scene) -> bool:
@@ -48,7 +62,9 @@ def test_a_frame_is_a_scene_if_it_has_a_second_and_a_half_before_and_five_after(
 def test_a_scene_holds_what_the_log_recorded(lake: Lake) -> None:
     scene = scene_at(tables(lake), 5)
     assert scene.scene_key == ("log-a", 5) and scene.split == "test"
-    np.testing.assert_allclose(scene.ego[:4], [*on_road(20.0 + 8.0 * 2.5, 0.0), YAW, 8.0], atol=1e-6)
+    np.testing.assert_allclose(
+        scene.ego[:4], [*on_road(20.0 + 8.0 * 2.5, 0.0), YAW, 8.0], atol=1e-6
+    )
     np.testing.assert_allclose(scene.human, straight(8.0)[0], atol=1e-6)
     np.testing.assert_allclose(scene.past[0, :2], on_road(20.0 + 8.0 * 1.0, 0.0), atol=1e-6)
     assert scene.agents[:, :, 0].all()
@@ -60,9 +76,14 @@ def test_a_scene_holds_what_the_log_recorded(lake: Lake) -> None:
 
 def test_many_frames_at_once_are_the_same_as_each_alone(lake: Lake) -> None:
     found = scenes_from_tables(*tables(lake).values())
-    assert [scene.scene_key[1] for scene in found if isinstance(scene, Scene)] == list(range(3, FRAMES - 10))
-    assert all(equal(scene, scene_at(tables(lake), scene.scene_key[1]))
-               for scene in found if isinstance(scene, Scene))
+    assert [scene.scene_key[1] for scene in found if isinstance(scene, Scene)] == list(
+        range(3, FRAMES - 10)
+    )
+    assert all(
+        equal(scene, scene_at(tables(lake), scene.scene_key[1]))
+        for scene in found
+        if isinstance(scene, Scene)
+    )
 
 
 def test_a_log_of_ten_hertz_gives_the_scene_of_its_two_hertz_frames(lake: Lake) -> None:
@@ -79,12 +100,16 @@ def test_a_log_of_ten_hertz_gives_the_scene_of_its_two_hertz_frames(lake: Lake) 
     table = with_column(table, "x_m", xy[0] + moved * np.cos(YAW))
     fine["trajectories"] = with_column(table, "y_m", xy[1] + moved * np.sin(YAW))
     for name in ("agents", "lights"):
-        fine[name] = with_column(coarse[name], "frame_index", coarse[name]["frame_index"].to_numpy() * 5)
+        fine[name] = with_column(
+            coarse[name], "frame_index", coarse[name]["frame_index"].to_numpy() * 5
+        )
     a, b = scene_at(coarse, 6), scene_at(fine, 30)
     np.testing.assert_allclose(a.human, b.human, atol=1e-6)
     np.testing.assert_array_equal(a.agents, b.agents)
     np.testing.assert_array_equal(a.past_time_us, b.past_time_us)
-    assert score(prepare(a), straight(8.0)).score == pytest.approx(score(prepare(b), straight(8.0)).score)
+    assert score(prepare(a), straight(8.0)).score == pytest.approx(
+        score(prepare(b), straight(8.0)).score
+    )
 
 
 def test_key_frames_may_miss_half_a_second_by_a_twentieth_and_no_more() -> None:
@@ -95,24 +120,50 @@ def test_key_frames_may_miss_half_a_second_by_a_twentieth_and_no_more() -> None:
     assert key_rows(np.zeros(0, np.int64), 3, 10).shape == (0, 14)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda t: t | {"map": t["map"].slice(0, 0)}, "no map with lanes"),
-    (lambda t: t | {"trajectories": with_column(t["trajectories"], "route_roadblock_ids", [[]] * FRAMES)}, "no route"),
-    (lambda t: t | {"trajectories": with_column(t["trajectories"], "route_roadblock_ids", [["x"]] * FRAMES)},
-     "no roadblock of the route"),
-    (lambda t: t | {"agents": pa.concat_tables([t["agents"], t["agents"]])}, "appears twice"),
-    (lambda t: t | {"trajectories": t["trajectories"].slice(0, 12)}, "key frames"),
-    (lambda t: t | {"trajectories": t["trajectories"].slice(6, 12)}, "no such frame"),
-])
-def test_a_frame_without_what_a_scene_needs_is_named(lake: Lake, change: object, message: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t | {"map": t["map"].slice(0, 0)}, "no map with lanes"),
+        (
+            lambda t: (
+                t
+                | {
+                    "trajectories": with_column(
+                        t["trajectories"], "route_roadblock_ids", [[]] * FRAMES
+                    )
+                }
+            ),
+            "no route",
+        ),
+        (
+            lambda t: (
+                t
+                | {
+                    "trajectories": with_column(
+                        t["trajectories"], "route_roadblock_ids", [["x"]] * FRAMES
+                    )
+                }
+            ),
+            "no roadblock of the route",
+        ),
+        (lambda t: t | {"agents": pa.concat_tables([t["agents"], t["agents"]])}, "appears twice"),
+        (lambda t: t | {"trajectories": t["trajectories"].slice(0, 12)}, "key frames"),
+        (lambda t: t | {"trajectories": t["trajectories"].slice(6, 12)}, "no such frame"),
+    ],
+)
+def test_a_frame_without_what_a_scene_needs_is_named(
+    lake: Lake, change: object, message: str
+) -> None:
     with pytest.raises(SourceError, match=message) as caught:
-        scene_at(change(tables(lake)), 5)       # type: ignore[operator]
+        scene_at(change(tables(lake)), 5)  # type: ignore[operator]
     assert "frame 5" in str(caught.value)
 
 
 def test_the_cache_gives_back_every_value_and_every_reason(lake: Lake, tmp_path: Path) -> None:
     log = LogScenes(*tables(lake).values())
-    scenes: dict[int, Scene | SourceError] = {int(frame): log.scene(int(frame)) for frame in log.frames()}
+    scenes: dict[int, Scene | SourceError] = {
+        int(frame): log.scene(int(frame)) for frame in log.frames()
+    }
     scenes[4] = SourceError("too dark", where="there", expected=3, do="wait")
     write_scenes(tmp_path / "a.arrow", "log-a", scenes, "v7")
     again = read_scenes(tmp_path / "a.arrow", "v7")

@@ -1,4 +1,6 @@
-"""Each sub-score of the PDM score against a case that can be worked out by hand, on a straight road."""
+"""Each sub-score of the PDM score against a case that can be worked out by hand, on a straight
+road.
+"""
 
 import numpy as np
 import pytest
@@ -13,21 +15,22 @@ from tests.worlds.tiny_pdm import FRONT_M, HALF_WIDTH_M, Road, Track, road_scene
 
 def scored(road: Road, plan: np.ndarray, version: Version = "v1", **options: object) -> PdmScores:
     """Scores of one plan on a road."""
-    return score(prepare(road_scene(road)), plan, version=version, **options)       # type: ignore[arg-type]
+    return score(prepare(road_scene(road)), plan, version=version, **options)  # type: ignore[arg-type]
 
 
 def test_driving_straight_on_an_empty_road_satisfies_every_rule() -> None:
     for version in ("v1", "v2"):
         found = scored(Road(), straight(8.0), version)
         assert found.sub_scores[0, [0, 1, 2, 3, 5, 6, 7]].tolist() == [1.0] * 7
-        assert found.progress_m[0] == pytest.approx(32.0, abs=0.05)     # 8 m/s for 4 s
+        assert found.progress_m[0] == pytest.approx(32.0, abs=0.05)  # 8 m/s for 4 s
 
 
 def test_a_collision_is_noted_at_the_first_step_at_which_the_boxes_touch() -> None:
     rear_of_leader = 20.0
     found = scored(Road(agents=(Track(rear_of_leader + 2.0, 0.0),)), straight(8.0))
     assert found.nc[0] == 0.0
-    seconds = (rear_of_leader - FRONT_M) / 8.0                          # 1.99 s, so the step at 2.0 s
+    # 1.99 s, so the step at 2.0 s
+    seconds = (rear_of_leader - FRONT_M) / 8.0
     assert found.collision_time_s[0] == pytest.approx(np.ceil(seconds * 10) / 10)
     assert found.score[0] == 0.0
 
@@ -45,20 +48,25 @@ def test_being_run_into_from_behind_is_not_the_fault_of_the_ego() -> None:
 def test_a_track_that_stood_when_first_seen_counts_as_standing_for_good() -> None:
     chaser = Track(-15.0, 0.0, speed_mps=9.0)
     scene = road_scene(Road(speed_mps=3.0, agents=(chaser,)))
-    scene.agents[0, 0, 4:] = 0.0                                        # its logged speed at the first sighting only
+    # its logged speed at the first sighting only
+    scene.agents[0, 0, 4:] = 0.0
     assert score(prepare(scene), straight(3.0)).nc[0] == 0.0
 
 
 def test_a_standing_ego_is_never_at_fault() -> None:
-    found = scored(Road(speed_mps=0.0, agents=(Track(20.0, 0.0, speed_mps=6.0, yaw=np.pi),)), straight(0.0))
+    found = scored(
+        Road(speed_mps=0.0, agents=(Track(20.0, 0.0, speed_mps=6.0, yaw=np.pi),)), straight(0.0)
+    )
     assert found.nc[0] == 1.0
 
 
 def test_a_touch_from_the_side_is_the_fault_of_an_ego_that_is_across_two_lanes() -> None:
-    beside = Track(0.0, 2.6, speed_mps=8.0, length=3.0)                 # its right side is at y = 1.6
+    # its right side is at y = 1.6
+    beside = Track(0.0, 2.6, speed_mps=8.0, length=3.0)
     in_lane = scored(Road(agents=(Track(0.0, 2.1, speed_mps=8.0, length=3.0),)), straight(8.0))
     across = np.concatenate([straight(8.0, y=0.8)[:, :, :2], np.zeros((1, 8, 1))], axis=2)
-    assert in_lane.nc[0] == 1.0                                         # touched at once, but within its lane
+    # touched at once, but within its lane
+    assert in_lane.nc[0] == 1.0
     assert scored(Road(agents=(beside,)), across).nc[0] == 0.0
 
 
@@ -70,10 +78,14 @@ def test_the_road_ends_where_its_edge_is_and_a_corner_on_the_edge_is_off_it() ->
 
 
 @pytest.mark.parametrize(("speed_mps", "expected"), [(1.8, 1.0), (4.0, 0.5), (9.0, 0.0)])
-def test_driving_against_traffic_is_measured_over_one_second(speed_mps: float, expected: float) -> None:
+def test_driving_against_traffic_is_measured_over_one_second(
+    speed_mps: float, expected: float
+) -> None:
     scene = road_scene(Road(speed_mps=speed_mps))
-    scene.route_lane_token[:] = "against"                   # now the ego's own lane is not on the route
-    assert score(prepare(scene), straight(speed_mps)).ddc[0] == expected    # 1.8, 4 and 9 m in 1 s against 2 and 6 m
+    # now the ego's own lane is not on the route
+    scene.route_lane_token[:] = "against"
+    # 1.8, 4 and 9 m in 1 s against 2 and 6 m
+    assert score(prepare(scene), straight(speed_mps)).ddc[0] == expected
 
 
 def test_v2_does_not_count_oncoming_driving_inside_an_intersection() -> None:
@@ -86,13 +98,17 @@ def test_v2_does_not_count_oncoming_driving_inside_an_intersection() -> None:
 
 def test_entering_a_connector_while_its_light_is_red_fails_traffic_light_compliance() -> None:
     def tlc(**road: object) -> float:
-        lit = Road(light_x=(20.0, 40.0), **road)                        # type: ignore[arg-type]
+        lit = Road(light_x=(20.0, 40.0), **road)  # type: ignore[arg-type]
         return float(scored(lit, straight(8.0), "v2", human_penalty_filter=False).tlc[0])
 
-    assert tlc() == 0.0                                                 # the front reaches x = 20 at 1.99 s
-    assert tlc(red=(True,) * 4 + (False,) * 7) == 1.0                   # key frame 3 holds until 1.9 s
-    assert tlc(red=(True,) * 5 + (False,) * 6) == 0.0                   # and key frame 4 until 2.4 s
-    assert scored(Road(light_x=(20.0, 40.0)), straight(8.0), "v1").tlc[0] == 1.0      # v1 has no such rule
+    # the front reaches x = 20 at 1.99 s
+    assert tlc() == 0.0
+    # key frame 3 holds until 1.9 s
+    assert tlc(red=(True,) * 4 + (False,) * 7) == 1.0
+    # and key frame 4 until 2.4 s
+    assert tlc(red=(True,) * 5 + (False,) * 6) == 0.0
+    # v1 has no such rule
+    assert scored(Road(light_x=(20.0, 40.0)), straight(8.0), "v1").tlc[0] == 1.0
 
 
 def test_progress_is_measured_against_pdm_closed() -> None:
@@ -102,7 +118,8 @@ def test_progress_is_measured_against_pdm_closed() -> None:
     assert best_m > 25.0
     assert slow.ep[0] == pytest.approx(slow.progress_m[0] / best_m)
     fast = score(prepared, straight(14.0))
-    assert fast.progress_m[0] > best_m and fast.ep[0] == 1.0            # the better of both is the measure
+    # the better of both is the measure
+    assert fast.progress_m[0] > best_m and fast.ep[0] == 1.0
 
 
 def test_progress_does_not_count_where_nobody_can_advance_five_metres() -> None:
@@ -119,22 +136,27 @@ def test_a_plan_that_collides_has_no_progress_in_v1_and_keeps_it_in_v2() -> None
 
 def test_time_to_collision_looks_nine_tenths_of_a_second_ahead() -> None:
     def ttc(gap_m: float) -> float:
-        road = Road(agents=(Track(FRONT_M + gap_m + 2.0, 0.0, speed_mps=8.0),))     # keeps its distance
+        # keeps its distance
+        road = Road(agents=(Track(FRONT_M + gap_m + 2.0, 0.0, speed_mps=8.0),))
         return float(scored(road, straight(8.0)).ttc[0])
 
-    assert ttc(0.5) == 1.0                          # same speed: moving on in a straight line never closes the gap
+    # same speed: moving on in a straight line never closes the gap
+    assert ttc(0.5) == 1.0
     standing = Road(agents=(Track(FRONT_M + 39.0 + 2.0, 0.0),))
     found = scored(standing, straight(8.0))
-    assert found.nc[0] == 1.0 and found.ttc[0] == 0.0                   # 7 m left at the end, 7.2 m lie within 0.9 s
+    # 7 m left at the end, 7.2 m lie within 0.9 s
+    assert found.nc[0] == 1.0 and found.ttc[0] == 0.0
     assert found.ttc_time_s[0] == pytest.approx(4.0)
-    assert scored(standing, straight(8.0), "v2").ttc[0] == 1.0          # v2 looks at states up to 3.1 s only
+    # v2 looks at states up to 3.1 s only
+    assert scored(standing, straight(8.0), "v2").ttc[0] == 1.0
 
 
 def test_comfort_of_v1_bounds_the_braking_of_the_whole_plan() -> None:
     assert scored(Road(speed_mps=12.0), straight(12.0)).comfort[0] == 1.0
     braking = scored(Road(speed_mps=14.0), straight(0.0))
-    assert braking.comfort[0] == 0.0 and not braking.comfort_parts[0, 0]            # below -4.05 m/s2
-    assert braking.comfort_parts[0, [1, 4, 5]].all()                    # nothing lateral happened
+    # below -4.05 m/s2
+    assert braking.comfort[0] == 0.0 and not braking.comfort_parts[0, 0]
+    assert braking.comfort_parts[0, [1, 4, 5]].all()  # nothing lateral happened
 
 
 def test_comfort_of_v2_sees_the_history_of_the_human() -> None:
@@ -145,15 +167,16 @@ def test_comfort_of_v2_sees_the_history_of_the_human() -> None:
 
 def test_lane_keeping_fails_after_two_seconds_beside_the_centreline() -> None:
     def lk(plan: np.ndarray, **road: object) -> float:
-        return float(scored(Road(**road), plan, "v2", human_penalty_filter=False).lk[0])     # type: ignore[arg-type]
+        return float(scored(Road(**road), plan, "v2", human_penalty_filter=False).lk[0])  # type: ignore[arg-type]
 
     beside = straight(8.0, y=0.8)
     back = beside.copy()
-    back[0, 3:, 1] = 0.0                            # back on the line after 1.5 s
+    back[0, 3:, 1] = 0.0  # back on the line after 1.5 s
     assert lk(straight(8.0)) == 1.0
     assert lk(beside) == 0.0
     assert lk(back) == 1.0
-    assert lk(beside, intersection_x=(-20.0, 100.0)) == 1.0             # samples in an intersection do not count
+    # samples in an intersection do not count
+    assert lk(beside, intersection_x=(-20.0, 100.0)) == 1.0
 
 
 def test_lane_keeping_is_only_paused_by_an_intersection() -> None:
@@ -168,7 +191,9 @@ def test_lane_keeping_is_only_paused_by_an_intersection() -> None:
 
 def test_two_plans_in_a_row_that_agree_are_comfortable_and_two_that_do_not_are_not() -> None:
     prepared = prepare(road_scene(Road()))
-    states = score(prepared, np.concatenate([straight(8.0), straight(8.0), straight(2.0)]), version="v2").states
+    states = score(
+        prepared, np.concatenate([straight(8.0), straight(8.0), straight(2.0)]), version="v2"
+    ).states
     assert extended_comfort(states[0], states[1], 0.5)[0] == 1.0
     assert extended_comfort(states[0], states[2], 0.5)[0] == 0.0
     with pytest.raises(ValueError, match=r"0\.55"):
@@ -180,4 +205,4 @@ def test_the_human_filter_forgives_what_the_human_did_too() -> None:
     road = Road(human=off_road[0])
     assert scored(road, off_road, "v2").dac[0] == 1.0
     assert scored(road, off_road, "v2", human_penalty_filter=False).dac[0] == 0.0
-    assert scored(road, off_road, "v1").dac[0] == 0.0                   # v1 has no filter
+    assert scored(road, off_road, "v1").dac[0] == 0.0  # v1 has no filter

@@ -1,7 +1,8 @@
-"""Every kind of broken log in one raw folder: each is quarantined with its reason, and the sound one goes on.
+"""Every kind of broken log in one raw folder: each is quarantined with its reason, and the sound
+one goes on.
 
-What a person can mistype (a folder, a scale, a source, a asset) stands in test_cli.py; checkpoints in test_checkpoint.py
-and test_export.py.
+What a person can mistype (a folder, a scale, a source, a asset) stands in test_cli.py; checkpoints
+in test_checkpoint.py and test_export.py.
 """
 
 import ast
@@ -38,9 +39,9 @@ CUT_FRAME = 3
 class Reason:
     """What a person must be told of a log that is quarantined: a part of each line of the message."""
 
-    asset: str           # at which it is quarantined
+    asset: str  # at which it is quarantined
     what: str
-    where: str          # after the name of the log
+    where: str  # after the name of the log
     expected: str
     found: str
     do: str
@@ -48,19 +49,58 @@ class Reason:
 
 REPAIR = "correct or leave out this log"
 EXPECTED = {
-    "log_nan": Reason("frames", "pose_world is not a number", "frame 7, file", "finite values", "nan", REPAIR),
-    "log_jump": Reason("frames", "the pose jumps", "frame 7, file", "agrees with the speed", "(2 frames are bad)", REPAIR),
-    "log_back": Reason("frames", "time stamps go back", "frame 7, file", "strictly increasing", "-", REPAIR),
-    "log_cut": Reason("frames", "an image cannot be read", f"frame {CUT_FRAME}, file", "a whole JPEG",
-                      "without its end marker", "download or write the image again"),
-    "log_evil": Reason("raw_logs", "more than plain data", "log_evil.pkl", "numpy arrays", "system", "do not open it"),
-    "log_half": Reason("raw_logs", "this pickle cannot be read", "log_half.pkl", "a whole pickle", "Error",
-                       "download or write the file again"),
-    "log_short": Reason("trajectories", "shorter than one window", "", "at least 5.5 s", "2.50 s, 6 frames",
-                        "join it with its neighbours"),
+    "log_nan": Reason(
+        "frames", "pose_world is not a number", "frame 7, file", "finite values", "nan", REPAIR
+    ),
+    "log_jump": Reason(
+        "frames",
+        "the pose jumps",
+        "frame 7, file",
+        "agrees with the speed",
+        "(2 frames are bad)",
+        REPAIR,
+    ),
+    "log_back": Reason(
+        "frames", "time stamps go back", "frame 7, file", "strictly increasing", "-", REPAIR
+    ),
+    "log_cut": Reason(
+        "frames",
+        "an image cannot be read",
+        f"frame {CUT_FRAME}, file",
+        "a whole JPEG",
+        "without its end marker",
+        "download or write the image again",
+    ),
+    "log_evil": Reason(
+        "raw_logs",
+        "more than plain data",
+        "log_evil.pkl",
+        "numpy arrays",
+        "system",
+        "do not open it",
+    ),
+    "log_half": Reason(
+        "raw_logs",
+        "this pickle cannot be read",
+        "log_half.pkl",
+        "a whole pickle",
+        "Error",
+        "download or write the file again",
+    ),
+    "log_short": Reason(
+        "trajectories",
+        "shorter than one window",
+        "",
+        "at least 5.5 s",
+        "2.50 s, 6 frames",
+        "join it with its neighbours",
+    ),
 }
-LAYOUTS = {"openscene": "navsim_logs/<split>/<log>.pkl", "kitti_raw": "<date>/<date>_drive_<number>_sync",
-           "nuscenes": "v1.0-<part>/scene.json"}
+LAYOUTS = {
+    "openscene": "navsim_logs/<split>/<log>.pkl",
+    "kitti_raw": "<date>/<date>_drive_<number>_sync",
+    "nuscenes": "v1.0-<part>/scene.json",
+}
 ROOT = Path(__file__).parents[2]
 
 
@@ -88,7 +128,9 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> PipelineResource:
         elif log == "log_half":
             file.write_bytes(file.read_bytes()[:-2000])
         elif log == "log_cut":
-            image = raw / "sensor_blobs" / "train" / frames[CUT_FRAME]["cams"]["CAM_F0"]["data_path"]
+            image = (
+                raw / "sensor_blobs" / "train" / frames[CUT_FRAME]["cams"]["CAM_F0"]["data_path"]
+            )
             image.write_bytes(image.read_bytes()[:-200])
     pipeline = tiny_pipeline(folder / "lake", raw=raw)
     with dg.DagsterInstance.ephemeral() as instance:
@@ -102,15 +144,20 @@ def records(pipeline: PipelineResource) -> dict[str, QuarantineRecord]:
     return quarantined(pipeline.lake)
 
 
-def test_only_the_broken_logs_are_set_aside_and_the_sound_one_goes_on(pipeline: PipelineResource,
-                                                                      records: dict[str, QuarantineRecord]) -> None:
+def test_only_the_broken_logs_are_set_aside_and_the_sound_one_goes_on(
+    pipeline: PipelineResource, records: dict[str, QuarantineRecord]
+) -> None:
     assert set(records) == set(EXPECTED)
     assert usable_logs(pipeline) == pipeline.lake.log_ids("trajectories") == [SOUND]
-    assert not any(needs_work(pipeline, RawLogs(pipeline), log) for log in RawLogs(pipeline).ids)    # the same bytes fail again
+    assert not any(
+        needs_work(pipeline, RawLogs(pipeline), log) for log in RawLogs(pipeline).ids
+    )  # the same bytes fail again
 
 
 @pytest.mark.parametrize("log", EXPECTED)
-def test_the_reason_says_what_is_wrong_where_and_what_to_do(records: dict[str, QuarantineRecord], log: str) -> None:
+def test_the_reason_says_what_is_wrong_where_and_what_to_do(
+    records: dict[str, QuarantineRecord], log: str
+) -> None:
     wanted, record = EXPECTED[log], records[log]
     what, *lines = record.reason.split("\n")
     said = dict(line.strip().split(": ", 1) for line in lines)
@@ -125,36 +172,75 @@ def test_a_pickle_with_code_in_it_is_never_run(pipeline: PipelineResource) -> No
     assert not (pipeline.lake.root.parent / "it_ran").exists()
 
 
-def test_a_person_sees_every_reason_on_the_index_page(pipeline: PipelineResource, tmp_path: Path) -> None:
+def test_a_person_sees_every_reason_on_the_index_page(
+    pipeline: PipelineResource, tmp_path: Path
+) -> None:
     index = tmp_path / "index.html"
     assert main(["show", "--lake", str(pipeline.lake.root), "--out", str(index)]) == 0
     text = index.read_text()
-    assert all(f"quarantined at {reason.asset}" in text and reason.what in text for reason in EXPECTED.values())
+    assert all(
+        f"quarantined at {reason.asset}" in text and reason.what in text
+        for reason in EXPECTED.values()
+    )
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_raw_folder_that_is_missing_a_file_or_without_logs_says_what_should_lie_there(
-        source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "holiday.mp4").touch()
-    for raw, what, found in (("nowhere", "does not exist", "nothing"), ("dagster.yaml", "does not exist", "a file"),
-                             ("empty", "there is no log", "an empty folder"), ("other", "there is no log", "holiday.mp4")):
-        assert main(["run", "--scale", "smoke", "--source", source, "--raw", str(tmp_path / raw),
-                     "--lake", str(tmp_path / "lake")]) == 2
+    for raw, what, found in (
+        ("nowhere", "does not exist", "nothing"),
+        ("dagster.yaml", "does not exist", "a file"),
+        ("empty", "there is no log", "an empty folder"),
+        ("other", "there is no log", "holiday.mp4"),
+    ):
+        assert (
+            main(
+                [
+                    "run",
+                    "--scale",
+                    "smoke",
+                    "--source",
+                    source,
+                    "--raw",
+                    str(tmp_path / raw),
+                    "--lake",
+                    str(tmp_path / "lake"),
+                ]
+            )
+            == 2
+        )
         error = capsys.readouterr().err
         assert what in error and f"where: {tmp_path / raw}" in error and "Traceback" not in error
         assert LAYOUTS[source] in error and f"found: {found}" in error and "--raw" in error
 
 
-@pytest.mark.parametrize("file", [*sorted((ROOT / "storage" / "sources").glob("*.py")), ROOT / "ops" / "decode.py",
-                                  ROOT / "ops" / "extract.py"], ids=lambda file: file.name)
-def test_every_refusal_of_a_log_says_where_what_was_expected_what_was_found_and_what_to_do(file: Path) -> None:
+@pytest.mark.parametrize(
+    "file",
+    [
+        *sorted((ROOT / "storage" / "sources").glob("*.py")),
+        ROOT / "ops" / "decode.py",
+        ROOT / "ops" / "extract.py",
+    ],
+    ids=lambda file: file.name,
+)
+def test_every_refusal_of_a_log_says_where_what_was_expected_what_was_found_and_what_to_do(
+    file: Path,
+) -> None:
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "SourceError":
-            assert {word.arg for word in node.keywords} == {"where", "expected", "found", "do"}, f"line {node.lineno}"
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "SourceError"
+        ):
+            assert {word.arg for word in node.keywords} == {"where", "expected", "found", "do"}, (
+                f"line {node.lineno}"
+            )
 
 
 def test_the_log_is_named_once_whether_or_not_the_reader_knew_it() -> None:

@@ -29,11 +29,18 @@ def lake(tmp_path_factory):
     with dg.DagsterInstance.ephemeral() as instance:
         assert ingest(pipeline, instance).success
     lake = pipeline.lake
-    tables = {f"trajectories/{log}": read_lineage(lake.log("trajectories", log)).version for log in RawLogs(pipeline).ids}
-    with write_artifact(lake.asset("codebook"), plan("codebook", tables, {"num_codes": 16}, "c0de", seed=3)):
+    tables = {
+        f"trajectories/{log}": read_lineage(lake.log("trajectories", log)).version
+        for log in RawLogs(pipeline).ids
+    }
+    with write_artifact(
+        lake.asset("codebook"), plan("codebook", tables, {"num_codes": 16}, "c0de", seed=3)
+    ):
         pass
     parents = {"codebook": read_lineage(lake.asset("codebook")).version}
-    with write_artifact(lake.asset("student"), plan("student", parents, {"steps": 5}, "c0de", seed=3)):
+    with write_artifact(
+        lake.asset("student"), plan("student", parents, {"steps": 5}, "c0de", seed=3)
+    ):
         pass
     return lake
 
@@ -45,11 +52,20 @@ def say(capsys, *words: str) -> tuple[int, str, str]:
     return code, out, err
 
 
-def test_lineage_of_the_student_leads_to_the_raw_logs_without_a_dagster_instance(lake, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dagster", None)       # importing Dagster would fail
+def test_lineage_of_the_student_leads_to_the_raw_logs_without_a_dagster_instance(
+    lake, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "dagster", None)  # importing Dagster would fail
     code, out, _ = say(capsys, "lineage", "student", "--lake", str(lake.root))
     assert code == 0
-    for word in ("student", "codebook", "trajectories: 3 logs", "raw_logs", "seed 3", "num_codes=16"):
+    for word in (
+        "student",
+        "codebook",
+        "trajectories: 3 logs",
+        "raw_logs",
+        "seed 3",
+        "num_codes=16",
+    ):
         assert word in out
     assert logs_behind(lake, "student") == lake.log_ids("raw_logs")
 
@@ -62,60 +78,94 @@ def test_lineage_names_every_log_when_asked(lake, capsys):
 
 def test_lineage_says_when_what_an_artefact_was_made_from_is_no_longer_there(lake, capsys):
     version = read_lineage(lake.asset("codebook")).version
-    with write_artifact(lake.asset("codebook"), plan("codebook", {}, {"num_codes": 32}, "c0de", seed=3)):
+    with write_artifact(
+        lake.asset("codebook"), plan("codebook", {}, {"num_codes": 32}, "c0de", seed=3)
+    ):
         pass
     _, out, _ = say(capsys, "lineage", "student", "--lake", str(lake.root))
     assert f"used version {version}; there is a newer one" in out
 
 
 def test_sql_asks_the_tables(lake, capsys):
-    code, out, _ = say(capsys, "sql", "select split, count(distinct log_id) as logs from trajectories group by split "
-                       "order by split", "--lake", str(lake.root))
+    code, out, _ = say(
+        capsys,
+        "sql",
+        "select split, count(distinct log_id) as logs from trajectories group by split "
+        "order by split",
+        "--lake",
+        str(lake.root),
+    )
     assert code == 0
-    assert [line.split() for line in out.splitlines()] == [["split", "logs"], ["train", "2"], ["val", "1"]]
+    assert [line.split() for line in out.splitlines()] == [
+        ["split", "logs"],
+        ["train", "2"],
+        ["val", "1"],
+    ]
 
 
 def test_show_draws_a_log(lake, capsys, tmp_path):
     log = lake.log_ids("trajectories")[0]
-    code, _, _ = say(capsys, "show", log, "--lake", str(lake.root), "--out", str(tmp_path / "log.html"))
+    code, _, _ = say(
+        capsys, "show", log, "--lake", str(lake.root), "--out", str(tmp_path / "log.html")
+    )
     assert code == 0 and "<html" in (tmp_path / "log.html").read_text()
 
 
-def test_show_without_a_log_lists_every_log_and_draws_their_pages_when_asked(lake, capsys, tmp_path):
+def test_show_without_a_log_lists_every_log_and_draws_their_pages_when_asked(
+    lake, capsys, tmp_path
+):
     logs, index = lake.log_ids("trajectories"), tmp_path / "index.html"
     words = ("show", "--lake", str(lake.root), "--out", str(index))
     code, out, _ = say(capsys, *words)
-    assert code == 0 and out.split() == [str(index)] and [item.name for item in tmp_path.iterdir()] == ["index.html"]
+    assert (
+        code == 0
+        and out.split() == [str(index)]
+        and [item.name for item in tmp_path.iterdir()] == ["index.html"]
+    )
     assert all(f"latentvla show {log} --lake" in index.read_text() for log in logs)
     code, out, _ = say(capsys, *words, "--pages")
     assert code == 0 and len(out.split()) == len(logs) + 1
-    assert all(f'href="{log}.html"' in index.read_text() and (tmp_path / f"{log}.html").exists() for log in logs)
+    assert all(
+        f'href="{log}.html"' in index.read_text() and (tmp_path / f"{log}.html").exists()
+        for log in logs
+    )
 
 
 @pytest.mark.parametrize("source", ["nuscenes", "kitti_raw"])
-def test_only_openscene_has_an_embedded_world_and_a_refused_run_leaves_nothing_behind(source, capsys, tmp_path, monkeypatch):
+def test_only_openscene_has_an_embedded_world_and_a_refused_run_leaves_nothing_behind(
+    source, capsys, tmp_path, monkeypatch
+):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("LATENTVLA_RAW", raising=False)
     monkeypatch.chdir(tmp_path)
     for verb in ("run", "status", "logs"):
         code, _, err = say(capsys, verb, "--scale", "smoke", "--source", source)
         assert code == 2 and "Traceback" not in err
-        assert "the embedded world is written as 'openscene'" in err and f"--source {source} --raw PATH" in err
+        assert (
+            "the embedded world is written as 'openscene'" in err
+            and f"--source {source} --raw PATH" in err
+        )
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("words", "hint"), [
-    (("lineage", "studnet"), "did you mean 'student'"),
-    (("run", "--scale", "smok"), "did you mean 'smoke'"),
-    (("run", "--scale", "smoke", "--until", "reprot"), "did you mean 'report'"),
-    (("run", "--scale", "smoke", "--source", "openscen", "--raw", "."), "did you mean 'openscene'"),
-    (("score",), "latentvla run --until evaluation"),
-    (("run", "--scale", "navsim"), "--raw"),
-    (("run", "--scale", "smoke", "--source", "nuscene"), "did you mean 'nuscenes'"),
-    (("run", "--scale", "smoke", "--raw", "/nowhere"), "the raw folder does not exist"),
-    (("show", "--frame", "3"), "latentvla show LOG --frame 3"),
-    (("show",), "latentvla run --until trajectories"),
-])
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("lineage", "studnet"), "did you mean 'student'"),
+        (("run", "--scale", "smok"), "did you mean 'smoke'"),
+        (("run", "--scale", "smoke", "--until", "reprot"), "did you mean 'report'"),
+        (
+            ("run", "--scale", "smoke", "--source", "openscen", "--raw", "."),
+            "did you mean 'openscene'",
+        ),
+        (("score",), "latentvla run --until evaluation"),
+        (("run", "--scale", "navsim"), "--raw"),
+        (("run", "--scale", "smoke", "--source", "nuscene"), "did you mean 'nuscenes'"),
+        (("run", "--scale", "smoke", "--raw", "/nowhere"), "the raw folder does not exist"),
+        (("show", "--frame", "3"), "latentvla show LOG --frame 3"),
+        (("show",), "latentvla run --until trajectories"),
+    ],
+)
 def test_a_mistake_is_answered_with_what_to_do(words, hint, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
@@ -128,7 +178,9 @@ def test_a_raw_folder_without_logs_is_named(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
     (tmp_path / "raw").mkdir()
-    code, _, err = say(capsys, "run", "--raw", str(tmp_path / "raw"), "--lake", str(tmp_path / "lake"))
+    code, _, err = say(
+        capsys, "run", "--raw", str(tmp_path / "raw"), "--lake", str(tmp_path / "lake")
+    )
     assert code == 2 and "there is no log" in err
 
 
@@ -140,7 +192,11 @@ def test_config_prints_the_whole_preset(capsys):
 
 def test_the_command_line_overrules_the_environment_and_the_environment_the_defaults():
     assert run_target({}).lake == "lake/embedded"
-    environment = {"LATENTVLA_SCALE": "smoke", "LATENTVLA_RAW": "/logs", "LATENTVLA_SOURCE": "kitti_raw"}
+    environment = {
+        "LATENTVLA_SCALE": "smoke",
+        "LATENTVLA_RAW": "/logs",
+        "LATENTVLA_SOURCE": "kitti_raw",
+    }
     assert run_target(environment).lake == "lake/kitti_raw-smoke"
     assert run_target(environment, scale="embedded", lake="here").lake == "here"
 
@@ -152,19 +208,35 @@ def test_a_reader_that_has_seen_enough_gets_no_stack_trace(lake):
 
 
 def test_help_comes_without_the_heavy_libraries():
-    code = ("import sys; from pipelines.cli import _parser; _parser(); "
-            "print('dagster' in sys.modules, 'torch' in sys.modules)")
+    code = (
+        "import sys; from pipelines.cli import _parser; _parser(); "
+        "print('dagster' in sys.modules, 'torch' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
-    assert subprocess.run([BIN / "latentvla", "--help"], capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run([BIN / "latentvla", "--help"], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def test_predict_says_the_plan_of_the_student_for_one_image(tmp_path, capsys):
     file = tmp_path / "front.png"
     cv2.imwrite(str(file), made().val.images[0][:, :, ::-1])
-    words = ("predict", str(file), "--speed", "6.0", "--command", "left", "--model", str(made().student))
+    words = (
+        "predict",
+        str(file),
+        "--speed",
+        "6.0",
+        "--command",
+        "left",
+        "--model",
+        str(made().student),
+    )
     code, out, _ = say(capsys, *words)
-    expected = Student.from_pretrained(made().student).plan(made().val.images[:1], np.array([[6.0, 0, 0, 0]]), ["left"])[0]
+    expected = Student.from_pretrained(made().student).plan(
+        made().val.images[:1], np.array([[6.0, 0, 0, 0]]), ["left"]
+    )[0]
     assert code == 0 and np.allclose(json.loads(out), expected, atol=1e-3)
     code, _, err = say(capsys, *words[:-3], "strait", *words[-2:])
     assert code != 0 and "did you mean 'straight'" in err

@@ -1,6 +1,8 @@
-"""`dagster` and `dg` in the activated environment, from the root of a checkout: no option, no exported variable.
+"""`dagster` and `dg` in the activated environment, from the root of a checkout: no option, no
+exported variable.
 
-The checkout is a folder with copies of the three files that matter there, so the real one's history stays untouched.
+The checkout is a folder with copies of the three files that matter there, so the real one's history
+stays untouched.
 """
 
 import json
@@ -25,7 +27,9 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout's root, seen from which a command finds our definitions; the packages are installed."""
+    """A checkout's root, seen from which a command finds our definitions; the packages are
+    installed.
+    """
     for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -33,23 +37,40 @@ def checkout(tmp_path):
 
 def activated(**more: str) -> dict[str, str]:
     """The environment after `source .venv/bin/activate`."""
-    return os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "VIRTUAL_ENV": str(BIN.parent)} | more
+    return (
+        os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "VIRTUAL_ENV": str(BIN.parent)} | more
+    )
 
 
 def test_dagster_materializes_an_asset_in_the_words_of_its_manual(checkout):
-    """The lake is empty, so the student says what it needs: the command has found our definitions and run the asset."""
-    found = subprocess.run(["dagster", "asset", "materialize", "--select", "student"], cwd=checkout, env=activated(),
-                           capture_output=True, text=True, check=False)
+    """The lake is empty, so the student says what it needs: the command has found our definitions
+    and run the asset.
+    """
+    found = subprocess.run(
+        ["dagster", "asset", "materialize", "--select", "student"],
+        cwd=checkout,
+        env=activated(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.returncode == 1
     assert "no log has been ingested" in found.stdout + found.stderr
-    assert (checkout / ".dagster" / "storage").is_dir()         # the run is kept: history needs no DAGSTER_HOME
+    # the run is kept: history needs no DAGSTER_HOME
+    assert (checkout / ".dagster" / "storage").is_dir()
     assert not (checkout / "storage").exists()
 
 
 @pytest.mark.slow
 def test_dg_launches_an_asset(checkout):
-    found = subprocess.run(["dg", "launch", "--assets", "student"], cwd=checkout, env=activated(), capture_output=True,
-                           text=True, check=False)
+    found = subprocess.run(
+        ["dg", "launch", "--assets", "student"],
+        cwd=checkout,
+        env=activated(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.returncode == 1
     assert "no log has been ingested" in found.stdout + found.stderr
 
@@ -57,8 +78,14 @@ def test_dg_launches_an_asset(checkout):
 @pytest.mark.slow
 def test_dagster_dev_serves_our_definitions(checkout):
     port = free_port()
-    server = subprocess.Popen(["dagster", "dev", "--port", str(port)], cwd=checkout, env=activated(),
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    server = subprocess.Popen(
+        ["dagster", "dev", "--port", str(port)],
+        cwd=checkout,
+        env=activated(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         names = poll(lambda: asset_names(port), 90)
     finally:
@@ -75,7 +102,9 @@ def test_only_commands_that_need_a_target_get_one():
     assert "dev" not in defaults_for(["dev"], {})
 
 
-@pytest.mark.parametrize("target", [["-m", "other"], ["--module-name=other"], ["-fother.py"], ["--python-file", "o.py"]])
+@pytest.mark.parametrize(
+    "target", [["-m", "other"], ["--module-name=other"], ["-fother.py"], ["--python-file", "o.py"]]
+)
 def test_a_target_that_the_user_names_wins(target):
     assert defaults_for(["asset", "materialize", *target, "--select", "x"], {}) == {}
 
@@ -103,7 +132,9 @@ def free_port() -> int:
 def asset_names(port: int) -> set[str] | None:
     """Keys of all assets that the running UI knows, or None while it starts."""
     query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
             nodes = json.load(answer)["data"]["assetNodes"]

@@ -1,6 +1,8 @@
-"""The graph as Dagster shows it: keys, dependencies, checks, jobs, schedules and sensors against a kept snapshot.
+"""The graph as Dagster shows it: keys, dependencies, checks, jobs, schedules and sensors against a
+kept snapshot.
 
-After a change that is meant: LATENTVLA_UPDATE_SNAPSHOT=1 pytest tests/pipelines/test_graph.py, and look at the difference.
+After a change that is meant: LATENTVLA_UPDATE_SNAPSHOT=1 pytest tests/pipelines/test_graph.py, and
+look at the difference.
 """
 
 import json
@@ -25,20 +27,36 @@ def graph() -> dict:
     """What the snapshot holds."""
     nodes = defs.resolve_asset_graph()
     assets = {}
-    for key in sorted(nodes.get_all_asset_keys(), key=lambda key: list(ASSET_SPECS).index(key.to_user_string())):
+    for key in sorted(
+        nodes.get_all_asset_keys(), key=lambda key: list(ASSET_SPECS).index(key.to_user_string())
+    ):
         node = nodes.get(key)
         assets[key.to_user_string()] = {
-            "deps": sorted(parent.to_user_string() for parent in node.parent_keys), "group": node.group_name,
-            "kinds": sorted(node.kinds or ()), "owners": sorted(node.owners), "partitioned": node.is_partitioned,
-            "checks": {check.name: "blocking" if nodes.get(check).blocking else "warns"
-                       for check in sorted(nodes.get_check_keys_for_assets({key}), key=lambda check: check.name)}}
+            "deps": sorted(parent.to_user_string() for parent in node.parent_keys),
+            "group": node.group_name,
+            "kinds": sorted(node.kinds or ()),
+            "owners": sorted(node.owners),
+            "partitioned": node.is_partitioned,
+            "checks": {
+                check.name: "blocking" if nodes.get(check).blocking else "warns"
+                for check in sorted(
+                    nodes.get_check_keys_for_assets({key}), key=lambda check: check.name
+                )
+            },
+        }
     repository = defs.get_repository_def()
     return {
         "assets": assets,
-        "jobs": {job.name: sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)
-                 for job in repository.get_all_jobs() if not job.name.startswith("__")},
-        "schedules": {item.name: f"{item.cron_schedule} {item.job_name}" for item in repository.schedule_defs},
-        "sensors": {item.name: item.job_name for item in repository.sensor_defs}}
+        "jobs": {
+            job.name: sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)
+            for job in repository.get_all_jobs()
+            if not job.name.startswith("__")
+        },
+        "schedules": {
+            item.name: f"{item.cron_schedule} {item.job_name}" for item in repository.schedule_defs
+        },
+        "sensors": {item.name: item.job_name for item in repository.sensor_defs},
+    }
 
 
 def test_the_graph_is_the_one_in_the_snapshot():
@@ -75,9 +93,20 @@ def test_every_check_says_what_it_guards():
 
 
 def test_definitions_load_without_the_heavy_libraries():
-    heavy = ["torch", "ray", "great_expectations", "transformers", "zarr", "duckdb", "cv2", "matplotlib"]
+    heavy = [
+        "torch",
+        "ray",
+        "great_expectations",
+        "transformers",
+        "zarr",
+        "duckdb",
+        "cv2",
+        "matplotlib",
+    ]
     code = f"import sys, pipelines.definitions; print([name for name in {heavy} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert found.stdout.strip() == "[]"
 
 
@@ -93,7 +122,11 @@ def test_no_file_that_dagster_reads_postpones_its_annotations(package):
 
 @pytest.mark.parametrize("name", ["pipelines", "assets", "ops", "models", "storage"])
 def test_our_packages_are_ours(name):
-    """Some of these names are also on the package index; a foreign package would win outside the checkout."""
+    """Some of these names are also on the package index; a foreign package would win outside the
+    checkout.
+    """
     code = f"import {name}; print({name}.__file__)"
-    found = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True
+    )
     assert Path(found.stdout.strip()) == ROOT / name / "__init__.py"

@@ -1,4 +1,6 @@
-"""Imports point down, and each heavy library has one door: import-linter's contracts in pyproject.toml."""
+"""Imports point down, and each heavy library has one door: import-linter's contracts in
+pyproject.toml.
+"""
 
 import subprocess
 import sys
@@ -12,13 +14,19 @@ def lint(config: str, folder: Path) -> subprocess.CompletedProcess:
     """Run import-linter with a configuration of its own."""
     file = folder / "importlinter.toml"
     file.write_text(config)
-    return subprocess.run([LINT, "--config", file, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [LINT, "--config", file, "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def contracts() -> str:
     """The import-linter part of pyproject.toml."""
     text = (ROOT / "pyproject.toml").read_text()
-    return text[text.index("[tool.importlinter]"):]
+    return text[text.index("[tool.importlinter]") :]
 
 
 def test_imports_keep_to_the_layers_and_to_the_doors(tmp_path):
@@ -27,6 +35,8 @@ def test_imports_keep_to_the_layers_and_to_the_doors(tmp_path):
 
 
 def test_an_import_that_points_up_is_found(tmp_path):
-    upside_down = contracts().replace('layers = ["pipelines", "assets", "ops", "models | storage"]',
-                                      'layers = ["ops", "assets", "pipelines", "models | storage"]')
+    upside_down = contracts().replace(
+        'layers = ["pipelines", "assets", "ops", "models | storage"]',
+        'layers = ["ops", "assets", "pipelines", "models | storage"]',
+    )
     assert lint(upside_down, tmp_path).returncode == 1

@@ -28,7 +28,12 @@ def write_plans(file: Path, *rows: dict) -> Path:
 
 
 def row(frame: int, planner: str = "steady", *, speed: float = 8.0, log_id: str = "log-a") -> dict:
-    return {"log_id": log_id, "frame_index": frame, "planner": planner, "poses": straight(speed)[0].ravel().tolist()}
+    return {
+        "log_id": log_id,
+        "frame_index": frame,
+        "planner": planner,
+        "poses": straight(speed)[0].ravel().tolist(),
+    }
 
 
 def say(capsys: pytest.CaptureFixture, lake: Lake, *words: object) -> tuple[int, str, str]:
@@ -38,15 +43,24 @@ def say(capsys: pytest.CaptureFixture, lake: Lake, *words: object) -> tuple[int,
     return code, out, err
 
 
-def test_means_are_printed_by_planner_and_version_with_how_many_plans_they_stand_on(lake, capsys, tmp_path):
-    plans = write_plans(tmp_path / "plans.parquet", *(row(frame) for frame in SCENES), row(5, "still", speed=0.0))
+def test_means_are_printed_by_planner_and_version_with_how_many_plans_they_stand_on(
+    lake, capsys, tmp_path
+):
+    plans = write_plans(
+        tmp_path / "plans.parquet", *(row(frame) for frame in SCENES), row(5, "still", speed=0.0)
+    )
     code, out, _ = say(capsys, lake, plans)
     assert code == 0
     first, second = out.split("EPDMS (NAVSIM v2.2)")
     assert "PDMS (NAVSIM v1.1)" in first
     for part in (first, second):
-        lines = [line.split()[:3] for line in part.splitlines() if line.startswith(("steady", "still"))]
-        assert lines == [["steady", "test", f"{len(SCENES)}/{len(SCENES)}"], ["still", "test", "1/1"]]
+        lines = [
+            line.split()[:3] for line in part.splitlines() if line.startswith(("steady", "still"))
+        ]
+        assert lines == [
+            ["steady", "test", f"{len(SCENES)}/{len(SCENES)}"],
+            ["still", "test", "1/1"],
+        ]
     assert "lk" not in first and "lk" in second
     results = pq.read_table(tmp_path / "plans.scores.parquet")
     assert results.schema == RESULTS and len(results) == 2 * (len(SCENES) + 1)
@@ -69,7 +83,9 @@ def test_scenes_without_a_plan_are_counted_when_a_split_is_named(lake, capsys, t
     plans = write_plans(tmp_path / "plans.parquet", *(row(frame) for frame in SCENES))
     _, out, _ = say(capsys, lake, plans, "--versions", "v1", "--expect-split", "test")
     assert f"{len(SCENES)}/{2 * len(SCENES)}" in out
-    assert f"{len(SCENES)}  the file has no plan for this scene: steady at log log-b, frame 3;" in out
+    assert (
+        f"{len(SCENES)}  the file has no plan for this scene: steady at log log-b, frame 3;" in out
+    )
 
 
 def test_results_are_written_as_csv_if_the_name_says_so(lake, capsys, tmp_path):
@@ -90,20 +106,25 @@ def test_two_processes_give_what_one_gives(lake, capsys, tmp_path):
     assert results[0].equals(results[1])
 
 
-@pytest.mark.parametrize(("words", "hint"), [
-    (("missing.parquet",), "there is no such file of plans"),
-    (("text.parquet",), "no Parquet"),
-    (("other.parquet",), "log_id, frame_index, planner, poses, dt_s"),
-    (("words.parquet",), "have other types"),
-    (("nameless.parquet",), "no planner"),
-    (("good.parquet", "--versions", "v3"), "v1 or v2"),
-    (("good.parquet", "--versions", ","), "v1 or v2"),
-    (("good.parquet", "--expect-split", "tets"), "did you mean 'test'"),
-    (("good.parquet", "--out", "scores.txt"), ".parquet or .csv"),
-    (("good.parquet", "--out", "good.parquet"), "not over them"),
-    (("good.parquet", "--against-devkit", "cache"), "pip install"),
-])
-def test_a_mistake_is_answered_with_what_is_wanted(lake, capsys, tmp_path, monkeypatch, words, hint):
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("missing.parquet",), "there is no such file of plans"),
+        (("text.parquet",), "no Parquet"),
+        (("other.parquet",), "log_id, frame_index, planner, poses, dt_s"),
+        (("words.parquet",), "have other types"),
+        (("nameless.parquet",), "no planner"),
+        (("good.parquet", "--versions", "v3"), "v1 or v2"),
+        (("good.parquet", "--versions", ","), "v1 or v2"),
+        (("good.parquet", "--expect-split", "tets"), "did you mean 'test'"),
+        (("good.parquet", "--out", "scores.txt"), ".parquet or .csv"),
+        (("good.parquet", "--out", "good.parquet"), "not over them"),
+        (("good.parquet", "--against-devkit", "cache"), "pip install"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_is_wanted(
+    lake, capsys, tmp_path, monkeypatch, words, hint
+):
     monkeypatch.chdir(tmp_path)
     write_plans(Path("good.parquet"), row(5))
     Path("text.parquet").write_text("log_id,frame_index")

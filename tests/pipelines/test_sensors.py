@@ -40,8 +40,13 @@ def look(pipeline, instance):
 
 def ranges(found) -> list[tuple[str, str]]:
     """First and last log of each run that is asked for."""
-    return [(request.tags["dagster/asset_partition_range_start"], request.tags["dagster/asset_partition_range_end"])
-            for request in found.run_requests]
+    return [
+        (
+            request.tags["dagster/asset_partition_range_start"],
+            request.tags["dagster/asset_partition_range_end"],
+        )
+        for request in found.run_requests
+    ]
 
 
 def test_all_logs_of_a_new_folder_are_ingested_in_one_run(pipeline):
@@ -65,8 +70,10 @@ def test_a_log_that_is_dropped_in_later_is_ingested_alone(pipeline, tmp_path):
 
 def test_a_log_is_asked_for_once_as_long_as_its_bytes_stay(pipeline):
     with dg.DagsterInstance.ephemeral() as instance:
-        keys = [{request.run_key for request in look(pipeline, instance).run_requests} for _ in range(2)]
-    assert len(keys[0]) == 1 and keys[0] == keys[1]     # Dagster starts one run a key
+        keys = [
+            {request.run_key for request in look(pipeline, instance).run_requests} for _ in range(2)
+        ]
+    assert len(keys[0]) == 1 and keys[0] == keys[1]  # Dagster starts one run a key
 
 
 def test_logs_between_others_that_are_done_are_asked_for_in_runs_of_neighbours():
@@ -77,9 +84,10 @@ def test_logs_between_others_that_are_done_are_asked_for_in_runs_of_neighbours()
 def test_retraining_is_asked_for_when_enough_logs_arrived_since_the_codebook(pipeline):
     with dg.DagsterInstance.ephemeral() as instance:
         ingest(pipeline, instance)
-    assert isinstance(enough_new_logs(pipeline=pipeline), dg.SkipReason)      # there is no codebook to be behind
+    # there is no codebook to be behind
+    assert isinstance(enough_new_logs(pipeline=pipeline), dg.SkipReason)
     ids = RawLogs(pipeline).ids
-    for seen, asked in ((ids, False), (ids[:-1], False), (ids[:-TINY.retrain_after_logs], True)):
+    for seen, asked in ((ids, False), (ids[:-1], False), (ids[: -TINY.retrain_after_logs], True)):
         parents = {f"trajectories/{log}": "0" for log in seen}
         with write_artifact(pipeline.lake.asset("codebook"), plan("codebook", parents, {}, "0")):
             pass
@@ -96,4 +104,6 @@ def test_nothing_starts_by_itself_and_the_readme_says_how_each_is_turned_on():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     for kind, items in (("sensor", SENSORS), ("schedule", SCHEDULES)):
         for item in items:
-            assert f"| {kind} `{item.name}` |" in readme and "Off until it is turned on" in (item.description or "")
+            assert f"| {kind} `{item.name}` |" in readme and "Off until it is turned on" in (
+                item.description or ""
+            )

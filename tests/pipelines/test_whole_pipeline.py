@@ -35,7 +35,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """The root of a checkout in which the pipeline has run once; the working directory of every test here."""
+    """The root of a checkout in which the pipeline has run once; the working directory of every
+    test here.
+    """
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
@@ -81,11 +83,15 @@ def test_one_frame_can_be_followed_through_every_link(lake):
     info = frame_info(lake.log("frames", log)).cameras[0]
     table = read_table(lake.log("trajectories", log), "trajectories")
     row = table.filter(pc.field("frame_index") == frame).to_pylist()[0]
-    labelled = pq.read_table(lake.asset("relabeled") / "relabeled.parquet", filters=[
-        ("log_id", "=", log), ("frame_index", "=", frame)]).to_pylist()
+    labelled = pq.read_table(
+        lake.asset("relabeled") / "relabeled.parquet",
+        filters=[("log_id", "=", log), ("frame_index", "=", frame)],
+    ).to_pylist()
     scored = scores.filter((pc.field("log_id") == log) & (pc.field("frame_index") == frame))
-    plans = pq.read_table(lake.asset("evaluation") / "plans.parquet", filters=[
-        ("log_id", "=", log), ("frame_index", "=", frame)])
+    plans = pq.read_table(
+        lake.asset("evaluation") / "plans.parquet",
+        filters=[("log_id", "=", log), ("frame_index", "=", frame)],
+    )
 
     image = read_frames(lake.log("frames", log), np.array([frame]))[0]
     assert image.dtype == np.uint8 and image.std() > 5
@@ -93,7 +99,9 @@ def test_one_frame_can_be_followed_through_every_link(lake):
     assert len(labelled) == 1 and labelled[0]["x_m"] == row["x_m"]
     assert len(labelled[0]["codes"]) == CODES_PER_ROW and all(labelled[0]["codes_valid"])
     assert labelled[0]["codebook_version"] == read_lineage(lake.asset("codebook")).version
-    assert {"human", "student", "vla", "planner_alone", "constant_velocity"} <= set(scored["planner"].to_pylist())
+    assert {"human", "student", "vla", "planner_alone", "constant_velocity"} <= set(
+        scored["planner"].to_pylist()
+    )
     human = plans.filter(pc.field("planner") == "human")["plan_xyyaw"][0].as_py()
     np.testing.assert_allclose(human, row["future_xyyaw"], atol=1e-5)
 
@@ -104,8 +112,13 @@ def test_the_student_descends_from_every_training_log(lake):
 
 def test_the_evaluation_also_drives_a_town_that_no_training_link_has_seen(lake):
     table = pq.read_table(lake.asset("evaluation") / "zero_shot.parquet")
-    assert {"stopped", "ego_status_mlp", "student", "student_blank", "vla_shuffled"} <= set(table["planner"].to_pylist())
-    assert read_lineage(lake.asset("evaluation")).parents["zero_shot"] == read_lineage(lake.asset("zero_shot")).version
+    assert {"stopped", "ego_status_mlp", "student", "student_blank", "vla_shuffled"} <= set(
+        table["planner"].to_pylist()
+    )
+    assert (
+        read_lineage(lake.asset("evaluation")).parents["zero_shot"]
+        == read_lineage(lake.asset("zero_shot")).version
+    )
     other = Lake(lake.asset("zero_shot")).log_ids("trajectories")
     assert other and not set(other) & set(lake.log_ids("trajectories"))
     assert "zero_shot" not in read_lineage(lake.asset("student")).parents
@@ -115,25 +128,39 @@ def test_the_data_version_of_each_asset_is_its_artefacts_and_nothing_is_stale(ch
     from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
     from dagster._core.loader import LoadingContextForTest
 
-    graph = definitions(pipeline_for(RunTarget("smoke", "openscene", "", "lake/smoke"))).resolve_asset_graph()
+    graph = definitions(
+        pipeline_for(RunTarget("smoke", "openscene", "", "lake/smoke"))
+    ).resolve_asset_graph()
     with open_instance() as instance:
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
         for asset in ASSET_SPECS:
             if asset in PER_LOG_ASSETS:
                 continue
             record = instance.get_latest_data_version_record(dg.AssetKey(asset))
-            assert record.asset_materialization.tags["dagster/data_version"] == read_lineage(lake.asset(asset)).version
+            assert (
+                record.asset_materialization.tags["dagster/data_version"]
+                == read_lineage(lake.asset(asset)).version
+            )
             assert resolver.get_status(dg.AssetKey(asset)) is StaleStatus.FRESH, (
-                asset, [cause.reason for cause in resolver.get_stale_causes(dg.AssetKey(asset))])
+                asset,
+                [cause.reason for cause in resolver.get_stale_causes(dg.AssetKey(asset))],
+            )
 
 
 def test_every_asset_shows_a_picture_or_a_table_that_is_small(checkout):
     with open_instance() as instance:
         for asset in ASSET_SPECS:
             records = instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
-            metadata = [value for record in records for value in record.asset_materialization.metadata.values()]
-            shown = [value for value in metadata if isinstance(value, dg.TableMetadataValue)
-                     or "data:image/" in str(value.value)]
+            metadata = [
+                value
+                for record in records
+                for value in record.asset_materialization.metadata.values()
+            ]
+            shown = [
+                value
+                for value in metadata
+                if isinstance(value, dg.TableMetadataValue) or "data:image/" in str(value.value)
+            ]
             assert shown, asset
             assert all(len(str(value.value)) < 100_200 for value in metadata), asset
 
@@ -141,8 +168,14 @@ def test_every_asset_shows_a_picture_or_a_table_that_is_small(checkout):
 def test_dagster_materializes_the_student_in_the_words_of_its_manual(checkout, lake):
     before = read_lineage(lake.asset("student"))
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "LATENTVLA_SCALE": "smoke"}
-    found = subprocess.run(["dagster", "asset", "materialize", "--select", "student"], cwd=checkout, env=environment,
-                           capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["dagster", "asset", "materialize", "--select", "student"],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.returncode == 0, found.stderr[-2000:]
     assert "student is current" in found.stderr + found.stdout
     assert read_lineage(lake.asset("student")) == before
@@ -154,7 +187,9 @@ def test_a_training_link_refuses_inputs_whose_checks_failed_another_day(checkout
     lineage = lake.asset("student") / "lineage.json"
     text = lineage.read_text()
     try:
-        lineage.write_text(json.dumps(json.loads(text) | {"version": "0" * 16}))     # the student has to be made again
+        lineage.write_text(
+            json.dumps(json.loads(text) | {"version": "0" * 16})
+        )  # the student has to be made again
         assert main(["run", "--scale", "smoke", "--until", "student"]) == 1
         assert "codes_in_range" in capsys.readouterr().out
     finally:
@@ -162,13 +197,29 @@ def test_a_training_link_refuses_inputs_whose_checks_failed_another_day(checkout
         record_checks(lake.asset("relabeled"), kept)
 
 
-def test_a_run_killed_in_the_middle_of_the_codebook_goes_on_and_ends_in_the_same_codebook(checkout, lake, tmp_path):
+def test_a_run_killed_in_the_middle_of_the_codebook_goes_on_and_ends_in_the_same_codebook(
+    checkout, lake, tmp_path
+):
     other = Lake(tmp_path / "lake")
     for name in ("raw", *PER_LOG_ASSETS):
         shutil.copytree(lake.root / name, other.root / name, symlinks=True)
-    words = [BIN / "latentvla", "run", "--scale", "smoke", "--lake", other.root, "--until", "codebook"]
-    first = subprocess.Popen(words, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                             start_new_session=True)
+    words = [
+        BIN / "latentvla",
+        "run",
+        "--scale",
+        "smoke",
+        "--lake",
+        other.root,
+        "--until",
+        "codebook",
+    ]
+    first = subprocess.Popen(
+        words,
+        cwd=checkout,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     kept = next(iter(wait_for(lambda: list(other.runs.glob("codebook-*-ego/state.pt")), first)))
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()

@@ -46,7 +46,9 @@ def test_no_planner_can_see_the_future_or_the_codes(planners):
 def test_only_the_sighted_planners_look_at_the_image(planners):
     blank = replace(made().val, images=np.zeros_like(made().val.images))
     for name, planner in planners.items():
-        assert np.array_equal(planner.plan(blank), planner.plan(made().val)) == (name not in SIGHTED), name
+        assert np.array_equal(planner.plan(blank), planner.plan(made().val)) == (
+            name not in SIGHTED
+        ), name
 
 
 def test_a_plan_does_not_depend_on_the_rows_beside_it(planners):
@@ -103,11 +105,21 @@ def test_the_human_needs_a_whole_future():
 
 
 def test_latency_is_a_row_a_planner_in_the_tables_schema(planners):
-    table = measure_latency({name: planners[name] for name in ("vla", "student", "stopped")}, made().val, calls=5, turn=2)
-    assert table.schema.equals(LATENCY) and table["planner"].to_pylist() == ["vla", "student", "stopped"]
+    table = measure_latency(
+        {name: planners[name] for name in ("vla", "student", "stopped")},
+        made().val,
+        calls=5,
+        turn=2,
+    )
+    assert table.schema.equals(LATENCY) and table["planner"].to_pylist() == [
+        "vla",
+        "student",
+        "stopped",
+    ]
     rows = {row["planner"]: row for row in table.to_pylist()}
     assert all(
-        row["p95_ms"] >= row["p50_ms"] > 0 and row["calls"] == 5 and row["threads"] == 1 for row in rows.values()
+        row["p95_ms"] >= row["p50_ms"] > 0 and row["calls"] == 5 and row["threads"] == 1
+        for row in rows.values()
     )
     assert rows["stopped"]["parameters"] == 0 < rows["student"]["parameters"]
 

@@ -26,7 +26,12 @@ from ops.planners.checkpoint import load_planner, save_planner
 from ops.planners.fit_planner import planner_loop
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import planner_arrays
-from ops.planners.scored_proposals import ProposalScoringConfig, ScoredProposals, draw_plans, score_proposals
+from ops.planners.scored_proposals import (
+    ProposalScoringConfig,
+    ScoredProposals,
+    draw_plans,
+    score_proposals,
+)
 from ops.planners.training_arrays import RowChoice, TrainingArrays, mirrored, planner_frames
 from ops.training.fit import FitConfig, batch_rows, fit, learning_rate_factor
 from ops.training.launch import LaunchConfig
@@ -45,7 +50,9 @@ def arrays_of(frames) -> TrainingArrays:
 def batch_of(rows: int):
     frames = tiny_frames(1, rows)
     arrays = arrays_of(frames)
-    return tuple(map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status, arrays.future)))
+    return tuple(
+        map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status, arrays.future))
+    )
 
 
 class Here:
@@ -74,8 +81,17 @@ def test_a_planner_proposes_plans_and_chooses_one_of_them():
     images, camera, status, _ = batch_of(5)
     planner = Planner(SMALL_PLANNER).eval()
     found, scene = planner(images, camera, status)
-    assert found.plans_BK83.shape == (5, 3, 8, 3) and found.mode_logits_BK.shape == (5, 3) and len(found.aux_layer_outputs) == 1
-    assert scene.tokens_BTD.shape == (5, 2 * 4 + 7 * 6 + 1, 16) and scene.ground_BFXY.shape == (5, 8, 7, 6)
+    assert (
+        found.plans_BK83.shape == (5, 3, 8, 3)
+        and found.mode_logits_BK.shape == (5, 3)
+        and len(found.aux_layer_outputs) == 1
+    )
+    assert scene.tokens_BTD.shape == (5, 2 * 4 + 7 * 6 + 1, 16) and scene.ground_BFXY.shape == (
+        5,
+        8,
+        7,
+        6,
+    )
     assert planner.scorer(found.plans_BK83, scene).shape == (5, 3, len(SUBSCORES))
     chosen = planner.choose(found, scene)
     best = found.mode_logits_BK.argmax(dim=1)
@@ -104,16 +120,16 @@ def test_the_nearest_of_the_competing_proposals_gets_nearly_all_of_the_gradient(
     loss.backward()
     pull = plans.grad[0, :, :, 0].sum(dim=1)
     assert best == 1.0
-    assert torch.allclose(pull / pull[0], torch.tensor([1.0, 0.975, 0.025]))  # the middle, the winner, the other
+    assert torch.allclose(
+        pull / pull[0], torch.tensor([1.0, 0.975, 0.025])
+    )  # the middle, the winner, the other
 
 
 def test_the_mode_learns_to_prefer_the_proposal_that_is_near():
     logits = torch.zeros(1, 3, requires_grad=True)
     plans = torch.zeros(1, 3, 8, 3)
     plans[0, :, :, 0] = torch.tensor([5.0, 0.0, 9.0])[:, None]
-    plan_loss(
-        Proposals(plans, logits), torch.zeros(1, 8, 3), torch.ones(8, 3)
-    )[0].backward()
+    plan_loss(Proposals(plans, logits), torch.zeros(1, 8, 3), torch.ones(8, 3))[0].backward()
     assert logits.grad.argmin() == 1 and logits.grad[0, 1] < 0
 
 
@@ -149,11 +165,18 @@ def test_a_point_on_the_ground_is_seen_where_the_camera_shows_it():
     assert seen[0].tolist() == [True, True, False, False]
     depth = 10.0 - 1.5
     assert torch.allclose(pixel[0], torch.tensor([55.5, 20.0 + 67.0 * 1.6 / depth]), atol=1e-3)
-    assert torch.allclose(pixel[1], torch.tensor([55.5 - 67.0 * 2.0 / depth, 20.0 + 67.0 * 1.6 / depth]), atol=1e-3)
+    assert torch.allclose(
+        pixel[1], torch.tensor([55.5 - 67.0 * 2.0 / depth, 20.0 + 67.0 * 1.6 / depth]), atol=1e-3
+    )
     bent = replace(CAMERA, distortion=(-0.3, 0.1, 0.0, 0.0, 0.0))
     at, _ = project_ground(torch.from_numpy(camera_numbers(bent))[None], points)
-    expected, _ = cv2.projectPoints(np.array([[-2.0, 1.6, depth]]), np.zeros(3), np.zeros(3), bent.intrinsics,
-                                    np.array(bent.distortion))
+    expected, _ = cv2.projectPoints(
+        np.array([[-2.0, 1.6, depth]]),
+        np.zeros(3),
+        np.zeros(3),
+        bent.intrinsics,
+        np.array(bent.distortion),
+    )
     assert np.allclose((at[0, 1].numpy() + 1) * [56, 28] - 0.5, expected[0, 0], atol=1e-3)
 
 
@@ -161,8 +184,12 @@ def test_the_ground_view_puts_what_is_seen_where_it_is():
     view = GroundView(GroundConfig(cell_m=1.0, channels=(4,), features=4))
     points = view.points_P2[None]
     ahead = (points[..., 0:1] - 20.0) / 10.0
-    features = ahead.unflatten(1, view.config.cells).permute(0, 3, 1, 2)            # a map that says how far ahead
-    met = sample_ground(features, torch.tensor([[[[12.0, 3.0], [30.25, -5.0], [80.0, 0.0]]]]), view.config)
+    features = ahead.unflatten(1, view.config.cells).permute(
+        0, 3, 1, 2
+    )  # a map that says how far ahead
+    met = sample_ground(
+        features, torch.tensor([[[[12.0, 3.0], [30.25, -5.0], [80.0, 0.0]]]]), view.config
+    )
     assert torch.allclose(met[0, 0, :, 0], torch.tensor([-0.8, 1.025, 0.0]), atol=1e-5)
 
 
@@ -170,10 +197,14 @@ def test_a_mirrored_row_shows_the_mirrored_ground():
     frames = tiny_frames(1, 2)
     yawed = CAMERA.camera_to_ego.copy()
     yawed[:3, :3] = cv2.Rodrigues(np.array([0.02, -0.03, 0.2]))[0] @ yawed[:3, :3]
-    frames = replace(frames, camera=np.tile(camera_numbers(replace(CAMERA, camera_to_ego=yawed)), (2, 1)))
+    frames = replace(
+        frames, camera=np.tile(camera_numbers(replace(CAMERA, camera_to_ego=yawed)), (2, 1))
+    )
     points = torch.tensor([[10.0, 2.0], [20.0, -3.0]])
     at, _ = project_ground(torch.from_numpy(frames.camera), points)
-    other, _ = project_ground(torch.from_numpy(mirrored(frames).camera), points * torch.tensor([1.0, -1.0]))
+    other, _ = project_ground(
+        torch.from_numpy(mirrored(frames).camera), points * torch.tensor([1.0, -1.0])
+    )
     assert torch.allclose(other, at * torch.tensor([-1.0, 1.0]), atol=1e-5)
 
 
@@ -183,7 +214,9 @@ def test_fusion_pools_both_streams_into_memory_tokens(pool):
     visual, action = torch.randn(3, 7, 12), torch.randn(3, 12, 12)
     memory = fusion(visual, action)
     assert memory.shape == (3, 4, 16)
-    assert torch.allclose(fusion(visual.flip(1), action), memory, atol=1e-5)  # a pool knows no order
+    assert torch.allclose(
+        fusion(visual.flip(1), action), memory, atol=1e-5
+    )  # a pool knows no order
     assert not torch.allclose(fusion(visual, action + 1), memory)
 
 
@@ -197,7 +230,10 @@ def test_every_trained_number_gets_a_gradient(kind):
         model = FusedPlannerNet(replace(SMALL_PLANNER, second_memory=True), FUSION)
         found, scene = model(images, camera, status, torch.randn(4, 7, 12), torch.randn(4, 12, 12))
         planner = model.planner
-    loss = plan_loss(found, future, planner.scale_83)[0] + planner.scorer(found.plans_BK83, scene).sum()
+    loss = (
+        plan_loss(found, future, planner.scale_83)[0]
+        + planner.scorer(found.plans_BK83, scene).sum()
+    )
     loss.backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
@@ -209,12 +245,23 @@ def test_the_planner_overfits_eight_rows():
     planner.scorer.requires_grad_(False)
 
     def loss_of(model, rows):
-        loss, best = plan_loss(model(images[rows], camera[rows], status[rows])[0], future[rows], planner.scale_83)
+        loss, best = plan_loss(
+            model(images[rows], camera[rows], status[rows])[0], future[rows], planner.scale_83
+        )
         return loss, {"best_ade_m": float(best)}
 
-    fit(Here(), planner, loss_of, 8, FitConfig(steps=120, batch=8, learning_rate=1e-2, weight_decay=0.0), seed=0)
+    fit(
+        Here(),
+        planner,
+        loss_of,
+        8,
+        FitConfig(steps=120, batch=8, learning_rate=1e-2, weight_decay=0.0),
+        seed=0,
+    )
     with torch.no_grad():
-        error = (planner.choose(*planner(images, camera, status)) - future)[..., :2].norm(dim=-1).mean()
+        error = (
+            (planner.choose(*planner(images, camera, status)) - future)[..., :2].norm(dim=-1).mean()
+        )
     assert error < 0.1 * (constant_velocity_anchor(status) - future)[..., :2].norm(dim=-1).mean()
 
 
@@ -229,7 +276,10 @@ def test_it_saves_and_loads_the_same_bits(kind, tmp_path):
         "fused_planner": lambda: FusedPlannerNet(replace(sizes, second_memory=True), FUSION),
     }[kind]().eval()
     frames = tiny_frames(1, 4)
-    streams = {"visual": np.ones((4, 7, 12), np.float16), "action": np.ones((4, 12, 12), np.float16)}
+    streams = {
+        "visual": np.ones((4, 7, 12), np.float16),
+        "action": np.ones((4, 12, 12), np.float16),
+    }
     arrays = replace(arrays_of(frames), **streams)
     save_planner(tmp_path, model)
     assert np.array_equal(plan_rows(load_planner(tmp_path, kind), arrays), plan_rows(model, arrays))
@@ -240,7 +290,9 @@ def test_it_saves_and_loads_the_same_bits(kind, tmp_path):
 def test_the_mirror_turns_left_into_right_and_back():
     frames = tiny_frames(1, 6)
     frames = replace(
-        frames, command=np.array([0, 1, 2, 3, 0, 2]), acceleration=np.arange(12, dtype=np.float32).reshape(6, 2)
+        frames,
+        command=np.array([0, 1, 2, 3, 0, 2]),
+        acceleration=np.arange(12, dtype=np.float32).reshape(6, 2),
     )
     once = mirrored(frames)
     assert once.command.tolist() == [2, 1, 0, 3, 2, 0]
@@ -248,7 +300,9 @@ def test_the_mirror_turns_left_into_right_and_back():
     assert np.array_equal(once.images[:, :, 0], frames.images[:, :, -1])
     assert np.array_equal(once.status[:, 3], -frames.status[:, 3]) and not once.codes_valid.any()
     twice = mirrored(once)
-    assert np.array_equal(twice.images, frames.images) and np.array_equal(twice.future, frames.future)
+    assert np.array_equal(twice.images, frames.images) and np.array_equal(
+        twice.future, frames.future
+    )
 
 
 def test_planners_learn_only_from_rows_with_an_image_and_a_whole_future():
@@ -256,7 +310,10 @@ def test_planners_learn_only_from_rows_with_an_image_and_a_whole_future():
     frames.future_valid[3, 7] = False
     frames.has_image[5] = False
     own, flipped = planner_frames(frames, RowChoice(stride=2, mirror=True))
-    assert own.frame_index.tolist() == [0, 2, 6, 8] * 2 and flipped.tolist() == [False] * 4 + [True] * 4
+    assert (
+        own.frame_index.tolist() == [0, 2, 6, 8] * 2
+        and flipped.tolist() == [False] * 4 + [True] * 4
+    )
     frames.future_valid[:] = False
     with pytest.raises(ArtifactError, match="nothing to plan from"):
         planner_frames(frames, RowChoice())
@@ -269,9 +326,14 @@ def test_only_scenes_are_judged_and_a_mirrored_row_has_the_mirrored_plans():
     scored = score_proposals(frames, both, flipped, near_the_human, config, seed=0)
     assert scored.plans.shape == (40, 6, 8, 3) and scored.subscores.shape == (40, 6, len(SUBSCORES))
     scored = np.isfinite(scored.subscores).all(axis=(1, 2))
-    assert np.flatnonzero(scored).tolist() == [*range(4, 10), *range(24, 30)]   # 3 before, 10 after; the first is not scored
+    assert np.flatnonzero(scored).tolist() == [
+        *range(4, 10),
+        *range(24, 30),
+    ]  # 3 before, 10 after; the first is not scored
     assert np.array_equal(scored.plans[20:, :, :, 1], -scored.plans[:20, :, :, 1])
-    assert np.array_equal(scored.plans[:20, -1], frames.future) and np.allclose(scored.subscores[4:10, -1], 1.0)
+    assert np.array_equal(scored.plans[:20, -1], frames.future) and np.allclose(
+        scored.subscores[4:10, -1], 1.0
+    )
     assert score_proposals(frames, both, flipped, None, config, seed=0) is None
 
 
@@ -287,17 +349,32 @@ def test_judged_plans_start_at_the_rows_own_speed_and_are_drawn_from_the_seed():
 def test_a_score_head_learns_the_sub_scores_of_its_judged_plans(tmp_path):
     frames = tiny_frames(1, 30)
     whole, flipped = planner_frames(frames, RowChoice())
-    scored = score_proposals(frames, whole, flipped, near_the_human, ProposalScoringConfig(num_retrieved=6, num_perturbed=3, neighbor_window=20), seed=0)
+    scored = score_proposals(
+        frames,
+        whole,
+        flipped,
+        near_the_human,
+        ProposalScoringConfig(num_retrieved=6, num_perturbed=3, neighbor_window=20),
+        seed=0,
+    )
     training = TrainingRuns(LaunchConfig(threads=1), tmp_path / "runs", "scored", 0)
     planner_arrays(whole, SMALL_PLANNER, scored).save(training.arrays("planner"))
-    config = {"kind": "planner", "parts": {"planner": SMALL_PLANNER}, "arrays": str(training.arrays("planner")),
-              "fit": FitConfig(steps=150, batch=16, learning_rate=1e-2), "imitation": None,
-              "proposal_scoring": ProposalScoringConfig(weight=2.0), "out": str(tmp_path / "out")}
+    config = {
+        "kind": "planner",
+        "parts": {"planner": SMALL_PLANNER},
+        "arrays": str(training.arrays("planner")),
+        "fit": FitConfig(steps=150, batch=16, learning_rate=1e-2),
+        "imitation": None,
+        "proposal_scoring": ProposalScoringConfig(weight=2.0),
+        "out": str(tmp_path / "out"),
+    }
     training.launch("planner", planner_loop, config)
     planner = load_planner(tmp_path / "out", "planner")
     arrays = planner_arrays(whole, SMALL_PLANNER)
     with torch.no_grad():
-        images, camera, status = map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status))
+        images, camera, status = map(
+            torch.from_numpy, (arrays.images, arrays.camera, arrays.status)
+        )
         scene = planner.scene(images, planner.ground.places(camera), status)
         said = planner.scorer(torch.from_numpy(scored.plans), scene).sigmoid().numpy()
     valid = np.isfinite(scored.subscores)
@@ -309,7 +386,10 @@ def test_a_score_head_learns_the_sub_scores_of_its_judged_plans(tmp_path):
 def test_a_scorer_that_scores_nothing_is_an_error():
     frames = tiny_frames(1, 20)
     whole, flipped = planner_frames(frames, RowChoice())
-    for scores in (lambda rows, plans: np.full((*plans.shape[:2], 6), np.nan), lambda rows, plans: np.ones((2, 3, 6))):
+    for scores in (
+        lambda rows, plans: np.full((*plans.shape[:2], 6), np.nan),
+        lambda rows, plans: np.ones((2, 3, 6)),
+    ):
         with pytest.raises(ConfigError, match="no usable sub-scores"):
             score_proposals(frames, whole, flipped, scores, ProposalScoringConfig(), 0)
 
@@ -337,7 +417,12 @@ def test_an_epoch_visits_every_row_once_and_every_epoch_in_another_order():
 def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth():
     config = FitConfig(steps=100, warmup=0.1)
     factors = [learning_rate_factor(step, config) for step in range(100)]
-    assert factors[0] == 0.1 and factors[9] == 1.0 and max(factors) == 1.0 and 0.02 < factors[-1] < 0.03
+    assert (
+        factors[0] == 0.1
+        and factors[9] == 1.0
+        and max(factors) == 1.0
+        and 0.02 < factors[-1] < 0.03
+    )
 
 
 def trained(session: Here, steps: int = 6) -> dict:
@@ -348,10 +433,22 @@ def trained(session: Here, steps: int = 6) -> dict:
     arrays = arrays_of(frames)
 
     def loss_of(wrapped, rows):
-        found, _ = wrapped(*(torch.from_numpy(values[rows]) for values in (arrays.images, arrays.camera, arrays.status)))
+        found, _ = wrapped(
+            *(
+                torch.from_numpy(values[rows])
+                for values in (arrays.images, arrays.camera, arrays.status)
+            )
+        )
         return plan_loss(found, torch.from_numpy(frames.future[rows]), model.scale_83)[0], {}
 
-    fit(session, model, loss_of, 12, FitConfig(steps=steps, batch=5, checkpoint_every=3, report_every=1), seed=3)
+    fit(
+        session,
+        model,
+        loss_of,
+        12,
+        FitConfig(steps=steps, batch=5, checkpoint_every=3, report_every=1),
+        seed=3,
+    )
     return model.state_dict()
 
 
@@ -398,4 +495,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     first, second = (load_planner(tmp_path / out, "planner") for out in ("first", "second"))
     assert np.array_equal(plan_rows(first, arrays_of(frames)), plan_rows(second, arrays_of(frames)))
     training.finish(("planner_alone", "planner"), tmp_path / "history")
-    assert not list((tmp_path / "runs").iterdir()) and Path(tmp_path / "history" / "planner_alone.jsonl").exists()
+    assert (
+        not list((tmp_path / "runs").iterdir())
+        and Path(tmp_path / "history" / "planner_alone.jsonl").exists()
+    )

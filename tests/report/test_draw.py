@@ -1,4 +1,6 @@
-"""The report and the log pages: what they show, that they open offline, and what they do with what is missing."""
+"""The report and the log pages: what they show, that they open offline, and what they do with what
+is missing.
+"""
 
 import json
 from dataclasses import replace
@@ -30,20 +32,31 @@ from storage.metrics_table import LATENCY, read_metrics
 from storage.trajectory_table import RELABELED, read_table, write_table
 from tests.worlds.tiny_lake import CAMERA, HEIGHT, WIDTH, write_tiny_lake
 
-PLANNERS = ("human", "constant_velocity", "student", "vla", "student_blank", "student_shuffled", "pdm_closed")
+PLANNERS = (
+    "human",
+    "constant_velocity",
+    "student",
+    "vla",
+    "student_blank",
+    "student_shuffled",
+    "pdm_closed",
+)
 
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """The tiny lake with an evaluation whose scores are given by hand: the student fails in the first scene of
-    log-a."""
+    """The tiny lake with an evaluation whose scores are given by hand: the student fails in the
+    first scene of log-a.
+    """
     lake = write_tiny_lake(tmp_path_factory.mktemp("lake"))
     rows = read_dataset(lake, "test")
     scenes = rows.take(np.flatnonzero((rows.frame_index >= 3) & (rows.frame_index < 14)))
     shape = (len(scenes), len(PLANNERS))
     values = np.full((*shape, len(SCORE_COLUMNS)), np.nan)
-    at = {name: SCORE_COLUMNS.index(name) for name in ("nc", "dac", "ddc", "ttc", "ep", "comfort", "pdms",
-                                                       "progress_m")}
+    at = {
+        name: SCORE_COLUMNS.index(name)
+        for name in ("nc", "dac", "ddc", "ttc", "ep", "comfort", "pdms", "progress_m")
+    }
     for name in at:
         values[..., at[name]] = 1.0
     values[:, 1, [at["ep"], at["pdms"]]] = 0.4, (5 + 2 + 5 * 0.4) / 12
@@ -53,34 +66,74 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     plans = np.repeat(scenes.future[:, None], len(PLANNERS) - 1, axis=1).astype(float)
     plans[:, 2, :, 1] += 1.0
     scored = ScoredPlans(values, valid, reason, scenes.future.astype(float))
-    latency = pa.Table.from_pylist([
-        {"planner": name, "p50_ms": p50, "p95_ms": 2 * p50, "calls": 20, "parameters": 1000, "device": "cpu",
-         "threads": 1}
-        for name, p50 in (("vla", 40.0), ("student", 2.0))], LATENCY)
+    latency = pa.Table.from_pylist(
+        [
+            {
+                "planner": name,
+                "p50_ms": p50,
+                "p95_ms": 2 * p50,
+                "calls": 20,
+                "parameters": 1000,
+                "device": "cpu",
+                "threads": 1,
+            }
+            for name, p50 in (("vla", 40.0), ("student", 2.0))
+        ],
+        LATENCY,
+    )
     tags = [list(items) for items in scenes.tags]
-    write_evaluation(lake.asset("evaluation"), scenes, PLANNERS[:-1], plans, scored, tags, EvaluationConfig(),
-                     latency=latency)
+    write_evaluation(
+        lake.asset("evaluation"),
+        scenes,
+        PLANNERS[:-1],
+        plans,
+        scored,
+        tags,
+        EvaluationConfig(),
+        latency=latency,
+    )
     return lake
 
 
 def test_the_report_is_one_file_that_asks_nothing_of_a_network(lake: Lake, tmp_path: Path) -> None:
     summary = draw(lake, tmp_path, ReportConfig())
     text = summary.file.read_text()
-    assert [item.name for item in tmp_path.iterdir()] == ["report.html"] and summary.size_bytes == len(text.encode())
+    assert [item.name for item in tmp_path.iterdir()] == [
+        "report.html"
+    ] and summary.size_bytes == len(text.encode())
     assert outside_of(text) == []
-    assert text.count('<figure class="scene"') == text.count('src="data:image/jpeg;base64,') == summary.pictures == 4
+    assert (
+        text.count('<figure class="scene"')
+        == text.count('src="data:image/jpeg;base64,')
+        == summary.pictures
+        == 4
+    )
 
 
-@pytest.mark.parametrize(("piece", "found"), [
-    ('<img src="https://a.b/c.png">', "https://a.b/c.png"), ("<asset rel=stylesheet href=//a.b/c.css>", "//a.b/c.css"),
-    ("<img srcset='big.png 2x'>", "big.png 2x"), ('<object data="a.svg"></object>', "a.svg"),
-    ('<style>@import "https://a.b/c.css";</style>', "https://a.b/c.css"), ("<style>@import url(c.css);</style>", "c.css"),
-    ("<p style=\"background: url('c.png')\">", "c.png"),
-    ('<script>const page = await fetch("https://a.b/c.json")</script>', 'fetch("https://a.b/c.json")'),
-    ("<script>new WebSocket('wss://a.b')</script>", "WebSocket('wss://a.b')"),
-    ("<script>new XMLHttpRequest()</script>", "XMLHttpRequest()"), ("<script>import('./c.js')</script>", "import('./c.js')"),
-    ('<script type="module">\nimport { x } from "c.js";\n</script>', 'import { x } from "c.js"'),
-    ('<script src="c.js"></script>', "c.js")])
+@pytest.mark.parametrize(
+    ("piece", "found"),
+    [
+        ('<img src="https://a.b/c.png">', "https://a.b/c.png"),
+        ("<asset rel=stylesheet href=//a.b/c.css>", "//a.b/c.css"),
+        ("<img srcset='big.png 2x'>", "big.png 2x"),
+        ('<object data="a.svg"></object>', "a.svg"),
+        ('<style>@import "https://a.b/c.css";</style>', "https://a.b/c.css"),
+        ("<style>@import url(c.css);</style>", "c.css"),
+        ("<p style=\"background: url('c.png')\">", "c.png"),
+        (
+            '<script>const page = await fetch("https://a.b/c.json")</script>',
+            'fetch("https://a.b/c.json")',
+        ),
+        ("<script>new WebSocket('wss://a.b')</script>", "WebSocket('wss://a.b')"),
+        ("<script>new XMLHttpRequest()</script>", "XMLHttpRequest()"),
+        ("<script>import('./c.js')</script>", "import('./c.js')"),
+        (
+            '<script type="module">\nimport { x } from "c.js";\n</script>',
+            'import { x } from "c.js"',
+        ),
+        ('<script src="c.js"></script>', "c.js"),
+    ],
+)
 def test_whatever_a_page_would_load_from_elsewhere_is_found(piece: str, found: str) -> None:
     assert outside_of(f"<html><body>{piece}</body></html>") == [found]
 
@@ -92,7 +145,9 @@ def test_what_lies_in_the_page_is_not_taken_for_outside() -> None:
     assert outside_of(page) == []
 
 
-def test_the_report_says_how_many_scenes_were_scored_and_why_one_was_not(lake: Lake, tmp_path: Path) -> None:
+def test_the_report_says_how_many_scenes_were_scored_and_why_one_was_not(
+    lake: Lake, tmp_path: Path
+) -> None:
     text = draw(lake, tmp_path, ReportConfig()).file.read_text()
     assert "21 of 22 scenes" in text and "the scene has no centreline" in text
     assert "20 times faster than the VLA" in text
@@ -103,14 +158,17 @@ def test_the_worst_scene_is_the_one_where_the_student_collides(lake: Lake, tmp_p
     cube = score_cube(read_metrics(lake.asset("evaluation"), "scores"))
     worst, best = choose_scenes(cube, "student", 2, 2)
     assert (cube.log_id[worst[0]], cube.frame_index[worst[0]]) == ("log-a", 3)
-    assert len({*cube.log_id[worst]}) == len(worst) == len(best) == 2      # one a log
-    assert len(choose_scenes(cube, "constant_velocity", 2, 2)[1]) == 0      # nothing done well is not shown as such
+    assert len({*cube.log_id[worst]}) == len(worst) == len(best) == 2  # one a log
+    # nothing done well is not shown as such
+    assert len(choose_scenes(cube, "constant_velocity", 2, 2)[1]) == 0
     assert "at-fault collision" in draw(lake, tmp_path, ReportConfig()).file.read_text()
 
 
 def test_what_a_lake_lacks_is_named_and_left_out(lake: Lake, tmp_path: Path) -> None:
     summary = draw(lake, tmp_path, ReportConfig())
-    assert any("relabeled" in line for line in summary.left_out) and any("history" in line for line in summary.left_out)
+    assert any("relabeled" in line for line in summary.left_out) and any(
+        "history" in line for line in summary.left_out
+    )
     assert "Left out" in summary.file.read_text()
 
 
@@ -120,17 +178,25 @@ def test_there_is_no_report_without_an_evaluation(tmp_path: Path) -> None:
 
 
 def test_names_are_escaped_in_the_page(lake: Lake, tmp_path: Path) -> None:
-    text = draw(lake, tmp_path, replace(ReportConfig(), title="<script>alert(1)</script>")).file.read_text()
+    text = draw(
+        lake, tmp_path, replace(ReportConfig(), title="<script>alert(1)</script>")
+    ).file.read_text()
     assert "<script>alert" not in text and "&lt;script&gt;alert" in text
 
 
-def test_a_plan_straight_ahead_lies_in_the_middle_of_the_picture_and_ends_below_the_horizon() -> None:
+def test_a_plan_straight_ahead_lies_in_the_middle_of_the_picture_and_ends_below_the_horizon() -> (
+    None
+):
     path = np.stack([np.arange(1, 9) * 5.0, np.zeros(8), np.zeros(8)], axis=1)
     left, right = ground_ribbon(CAMERA, path, 1.4)
     center = (left + right) / 2
-    assert np.abs(center[:, 0] - CAMERA.intrinsics[0, 2]).max() < 1e-9 and (left[:, 0] < right[:, 0]).all()
+    assert (
+        np.abs(center[:, 0] - CAMERA.intrinsics[0, 2]).max() < 1e-9
+        and (left[:, 0] < right[:, 0]).all()
+    )
     assert (np.diff(center[:, 1]) < 0).all() and center[-1, 1] > CAMERA.intrinsics[1, 2]
-    far = CAMERA.intrinsics[1, 1] * 1.6 / (40.0 - 1.5) + CAMERA.intrinsics[1, 2]    # camera 1.6 m high, 1.5 m ahead
+    # camera 1.6 m high, 1.5 m ahead
+    far = CAMERA.intrinsics[1, 1] * 1.6 / (40.0 - 1.5) + CAMERA.intrinsics[1, 2]
     assert center[-1, 1] == pytest.approx(far)
 
 
@@ -144,26 +210,37 @@ def test_a_scene_is_seen_in_the_ego_frame_wherever_the_world_lies(lake: Lake) ->
     view = read_scene_view(lake, "log-a", 8)
     lead = view.boxes[np.argmax(view.box_velocity[:, 0])]
     assert lead[:3] == pytest.approx([25.0, 0.0, 0.0], abs=1e-6)
-    assert view.box_velocity.max() == pytest.approx(8.0) and np.abs(view.box_velocity[:, 1]).max() < 1e-9
-    assert view.image is not None and view.image.shape == (HEIGHT, WIDTH, 3) and len(view.human) == 8
+    assert (
+        view.box_velocity.max() == pytest.approx(8.0)
+        and np.abs(view.box_velocity[:, 1]).max() < 1e-9
+    )
+    assert (
+        view.image is not None and view.image.shape == (HEIGHT, WIDTH, 3) and len(view.human) == 8
+    )
 
 
 def test_pictures_of_a_frame_without_an_image_still_show_it_from_above(lake: Lake) -> None:
     view = replace(read_scene_view(lake, "log-a", 8), image=None)
-    assert scene_figure(view, {"human": view.human}).axes[0].texts[0].get_text() == "no image of this frame"
+    assert (
+        scene_figure(view, {"human": view.human}).axes[0].texts[0].get_text()
+        == "no image of this frame"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".html", ".png"])
 @pytest.mark.parametrize("frame", [None, 9])
-def test_any_log_can_be_shown_as_a_page_or_a_picture(lake: Lake, tmp_path: Path, suffix: str,
-                                                     frame: int | None) -> None:
+def test_any_log_can_be_shown_as_a_page_or_a_picture(
+    lake: Lake, tmp_path: Path, suffix: str, frame: int | None
+) -> None:
     file = show_log(lake, "log-b", tmp_path / f"log{suffix}", ShowConfig(frames=2), frame=frame)
     if suffix == ".png":
         picture = cv2.imread(str(file))
-        assert picture.std() > 10 and (len(picture) > 2000) == (frame is None)      # of a whole log it shows every part
+        # of a whole log it shows every part
+        assert picture.std() > 10 and (len(picture) > 2000) == (frame is None)
     else:
         text = file.read_text()
-        assert text.count(f"</i>{label('student')}</span>") == 1        # one legend, with the paths that are drawn
+        # one legend, with the paths that are drawn
+        assert text.count(f"</i>{label('student')}</span>") == 1
         assert "cut in" in text and "not relabeled" in text and outside_of(text) == []
 
 
@@ -178,10 +255,16 @@ def test_curves_of_training_and_held_out_metrics_stand_in_one_plot(tmp_path: Pat
     file = tmp_path / "history" / "vlm.jsonl"
     file.parent.mkdir()
     (tmp_path / "history_ego.jsonl").touch()
-    file.write_text("\n".join(json.dumps({"step": step, "seconds": 1.0, "loss": 1 / step, "val_loss": 2 / step,
-                                          "once": 1.0}
-                                         if step < 3 else {"step": step, "loss": 1 / step, "broken": float("nan")})
-                              for step in range(1, 6)))
+    file.write_text(
+        "\n".join(
+            json.dumps(
+                {"step": step, "seconds": 1.0, "loss": 1 / step, "val_loss": 2 / step, "once": 1.0}
+                if step < 3
+                else {"step": step, "loss": 1 / step, "broken": float("nan")}
+            )
+            for step in range(1, 6)
+        )
+    )
     assert history_files(tmp_path) == [file, tmp_path / "history_ego.jsonl"]
     curves = read_curves(file)
     assert set(curves) == {"loss", "once"} and set(curves["loss"]) == {"train", "held out"}
@@ -189,26 +272,41 @@ def test_curves_of_training_and_held_out_metrics_stand_in_one_plot(tmp_path: Pat
     assert curves["loss"]["held out"][1].tolist() == [2.0, 1.0]
 
 
-def test_the_codebook_shows_its_codes_its_pictures_and_its_health(lake: Lake, tmp_path: Path) -> None:
+def test_the_codebook_shows_its_codes_its_pictures_and_its_health(
+    lake: Lake, tmp_path: Path
+) -> None:
     other = Lake(tmp_path)
-    table = pa.concat_tables([read_table(lake.log("trajectories", log), "trajectories")
-                              for log in lake.log_ids("frames")])
+    table = pa.concat_tables(
+        [
+            read_table(lake.log("trajectories", log), "trajectories")
+            for log in lake.log_ids("frames")
+        ]
+    )
     codes = np.tile(np.arange(12, dtype=np.int8) % 4, (len(table), 1))
     columns = {"codes": codes, "codes_valid": np.ones_like(codes, bool)}
     for name, values in columns.items():
-        table = table.append_column(name, pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 12))
+        table = table.append_column(
+            name, pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 12)
+        )
     other.asset("relabeled").mkdir(parents=True)
     table = table.append_column("codebook_version", pa.array(["v"] * len(table)))
     write_table(table, other.asset("relabeled") / "relabeled.parquet", RELABELED)
     other.asset("codebook").mkdir()
     (other.asset("codebook") / "health.json").write_text(
-        json.dumps({"speed_r2": 0.8123, "acceleration_r2": None, "per_token": [1.5, 2]}))
-    cv2.imwrite(str(other.asset("codebook") / "what_each_code_does.png"), np.zeros((8, 8, 3), np.uint8))
+        json.dumps({"speed_r2": 0.8123, "acceleration_r2": None, "per_token": [1.5, 2]})
+    )
+    cv2.imwrite(
+        str(other.asset("codebook") / "what_each_code_does.png"), np.zeros((8, 8, 3), np.uint8)
+    )
     other.asset("vla").mkdir()
-    by_slot = {"accuracy_by_slot": [0.5] * 11 + [0.91], "majority_accuracy_by_slot": [0.25] * 12,
-               "calibration_error_by_slot": [0.07] * 12}
+    by_slot = {
+        "accuracy_by_slot": [0.5] * 11 + [0.91],
+        "majority_accuracy_by_slot": [0.25] * 12,
+        "calibration_error_by_slot": [0.07] * 12,
+    }
     (other.asset("vla") / "report.json").write_text(
-        json.dumps({"codes": {"rows": 30, "accuracy": 0.53, "majority_accuracy": 0.25, **by_slot}}))
+        json.dumps({"codes": {"rows": 30, "accuracy": 0.53, "majority_accuracy": 0.25, **by_slot}})
+    )
     section = codes_section(other)
     assert isinstance(section, Section)
     text = render_page(Page("t", "s", [section]))
@@ -217,8 +315,10 @@ def test_the_codebook_shows_its_codes_its_pictures_and_its_health(lake: Lake, tm
     assert "speed R²" in text and "0.8123" in text and "1.5, 2" in text
 
 
-@pytest.mark.parametrize("values", [[0.3, 0.3, 0.3], [0.0, 0.0, 0.0], [-2.0, 5.0, 1e-3], [1e-7, 2e-7, 3e-7],
-                                    [999.0, 1001.0, 1e6]])
+@pytest.mark.parametrize(
+    "values",
+    [[0.3, 0.3, 0.3], [0.0, 0.0, 0.0], [-2.0, 5.0, 1e-3], [1e-7, 2e-7, 3e-7], [999.0, 1001.0, 1e6]],
+)
 def test_a_curve_of_any_range_lies_within_its_plot(values: list[float]) -> None:
     text = curves_chart({"loss <a>": {"train": (np.array([1.0, 2.0, 3.0]), np.array(values))}})
     root = ElementTree.fromstring(text)
@@ -226,6 +326,8 @@ def test_a_curve_of_any_range_lies_within_its_plot(values: list[float]) -> None:
     assert line is not None and "loss &lt;a&gt;" in text
     heights = [float(point.split(",")[1]) for point in line.attrib["points"].split()]
     assert min(heights) >= 26 and max(heights) <= 144.1
-    marks = [float(item.text or "nan") for item in root if item.attrib.get("text-anchor") == "end"][:-1]
+    marks = [float(item.text or "nan") for item in root if item.attrib.get("text-anchor") == "end"][
+        :-1
+    ]
     assert 1 <= len(marks) <= 4 and len({*marks}) == len(marks)
     assert min(values) <= min(marks) + 1e-9 and max(marks) <= max(values) * (1 + 1e-3) + 1e-9

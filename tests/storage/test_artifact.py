@@ -1,4 +1,6 @@
-"""An artefact appears whole or not at all, knows what made it, and changes its version exactly when it should."""
+"""An artefact appears whole or not at all, knows what made it, and changes its version exactly when
+it should.
+"""
 
 import json
 import os
@@ -34,7 +36,9 @@ class Config:
 
 
 def made(path, content, **inputs):
-    lineage = plan("codebook", {"trajectories": inputs.get("parent", "p")}, Config(), "code", seed=1)
+    lineage = plan(
+        "codebook", {"trajectories": inputs.get("parent", "p")}, Config(), "code", seed=1
+    )
     with write_artifact(path, lineage) as out:
         (out / "data").write_text(content)
     return lineage
@@ -43,17 +47,28 @@ def made(path, content, **inputs):
 def test_an_artefact_is_there_with_its_lineage_after_the_work(tmp_path):
     lineage = made(tmp_path / "codebook", "one")
     found = read_lineage(tmp_path / "codebook")
-    assert (tmp_path / "codebook" / "data").read_text() == "one" and is_current(tmp_path / "codebook", lineage.version)
-    assert found.parents == {"trajectories": "p"} and found.config == {"steps": 3, "folder": "a"} and found.seed == 1
+    assert (tmp_path / "codebook" / "data").read_text() == "one" and is_current(
+        tmp_path / "codebook", lineage.version
+    )
+    assert (
+        found.parents == {"trajectories": "p"}
+        and found.config == {"steps": 3, "folder": "a"}
+        and found.seed == 1
+    )
     assert found.created_utc and found.machine["python"]
 
 
 def test_a_failed_work_leaves_the_old_artefact_and_nothing_else(tmp_path):
     old = made(tmp_path / "codebook", "one")
-    with pytest.raises(RuntimeError), write_artifact(tmp_path / "codebook", plan("codebook", {}, None, "new")) as out:
+    with (
+        pytest.raises(RuntimeError),
+        write_artifact(tmp_path / "codebook", plan("codebook", {}, None, "new")) as out,
+    ):
         (out / "data").write_text("half")
         raise RuntimeError
-    assert (tmp_path / "codebook" / "data").read_text() == "one" and is_current(tmp_path / "codebook", old.version)
+    assert (tmp_path / "codebook" / "data").read_text() == "one" and is_current(
+        tmp_path / "codebook", old.version
+    )
     assert len(list((tmp_path / ".versions").iterdir())) == 1
 
 
@@ -74,11 +89,16 @@ def test_neighbours_with_longer_names_are_left_alone(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
-    script = ("import os; from storage.artifact import plan, write_artifact; from pathlib import Path\n"
-              f"with write_artifact(Path({str(tmp_path)!r}) / 'codebook', plan('codebook', {{}}, None, 'x')) as out:\n"
-              "    (out / 'data').write_text('half'); os.kill(os.getpid(), 9)")
+    script = (
+        "import os; from storage.artifact import plan, write_artifact; from pathlib import Path\n"
+        f"with write_artifact(Path({str(tmp_path)!r}) / 'codebook', plan('codebook', {{}}, None, 'x')) as out:\n"
+        "    (out / 'data').write_text('half'); os.kill(os.getpid(), 9)"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
-    assert not (tmp_path / "codebook").exists() and len(list((tmp_path / ".versions").glob("*.part-*"))) == 1
+    assert (
+        not (tmp_path / "codebook").exists()
+        and len(list((tmp_path / ".versions").glob("*.part-*"))) == 1
+    )
     alive = tmp_path / ".versions" / f"codebook-{'a' * 16}.part-{os.getppid()}"
     alive.mkdir()
     made(tmp_path / "codebook", "one")
@@ -97,7 +117,11 @@ BASE = ("codebook", {"a": "1"}, {"steps": 3}, "code", 1)
 @pytest.mark.parametrize("place", range(5))
 def test_every_input_counts_in_the_version(place):
     other = ("vla", {"a": "2"}, {"steps": 4}, "edoc", 2)[place]
-    assert version_of(*BASE[:place], other, *BASE[place + 1:]) != version_of(*BASE) == version_of(*BASE)
+    assert (
+        version_of(*BASE[:place], other, *BASE[place + 1 :])
+        != version_of(*BASE)
+        == version_of(*BASE)
+    )
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.integers())))
@@ -140,11 +164,17 @@ def test_a_lake_lists_finished_logs_only(tmp_path):
 def test_errors_say_what_where_and_what_to_do_and_survive_a_process_pool():
     import pickle
 
-    error = SourceError("the image is cut short", where="log a, frame 3", expected=10, found=0, do="copy it again")
-    assert str(error) == ("the image is cut short\n  where: log a, frame 3\n  expected: 10\n  found: 0\n"
-                          "  what to do: copy it again")
+    error = SourceError(
+        "the image is cut short", where="log a, frame 3", expected=10, found=0, do="copy it again"
+    )
+    assert str(error) == (
+        "the image is cut short\n  where: log a, frame 3\n  expected: 10\n  found: 0\n"
+        "  what to do: copy it again"
+    )
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is SourceError and str(again) == str(error) and again.found == 0
     assert isinstance(unknown_name("scale", "embeded", ["smoke", "embedded"]), ConfigError)
     assert "did you mean 'embedded'" in str(unknown_name("scale", "embeded", ["smoke", "embedded"]))
-    assert "choose one of: embedded, smoke" in str(unknown_name("scale", "xyz", ["smoke", "embedded"]))
+    assert "choose one of: embedded, smoke" in str(
+        unknown_name("scale", "xyz", ["smoke", "embedded"])
+    )

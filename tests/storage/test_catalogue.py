@@ -15,8 +15,15 @@ def lake_with_lights(root) -> Lake:
     for log in ("one", "two"):
         folder = lake.log("trajectories", log)
         folder.mkdir(parents=True)
-        lights = pa.table({"log_id": [log] * 3, "frame_index": np.arange(3, dtype=np.int32),
-                           "lane_connector_id": ["7"] * 3, "is_red": [True, True, False]}, schema=LIGHTS)
+        lights = pa.table(
+            {
+                "log_id": [log] * 3,
+                "frame_index": np.arange(3, dtype=np.int32),
+                "lane_connector_id": ["7"] * 3,
+                "is_red": [True, True, False],
+            },
+            schema=LIGHTS,
+        )
         write_table(lights, folder / "lights.parquet", LIGHTS)
         write_table(MAP.empty_table(), folder / "map.parquet", MAP)
     return lake

@@ -8,7 +8,11 @@ import torch
 from storage.checkpoint import FORMAT_VERSION, load_checkpoint, save_checkpoint
 from storage.errors import ArtifactError
 
-TENSORS = {"weight": torch.arange(6.0).reshape(2, 3), "view": torch.arange(8.0)[::2], "half": torch.ones(2).bfloat16()}
+TENSORS = {
+    "weight": torch.arange(6.0).reshape(2, 3),
+    "view": torch.arange(8.0)[::2],
+    "half": torch.ones(2).bfloat16(),
+}
 
 
 def test_tensors_and_config_come_back_exactly(tmp_path):
@@ -26,10 +30,14 @@ def test_two_names_may_share_one_tensor(tmp_path):
 
 def test_another_kind_another_version_and_no_checkpoint_are_explained(tmp_path):
     save_checkpoint(tmp_path, "planner", {}, TENSORS)
-    with pytest.raises(ArtifactError, match=r"another kind[\s\S]*latentvla_student[\s\S]*latentvla_planner"):
+    with pytest.raises(
+        ArtifactError, match=r"another kind[\s\S]*latentvla_student[\s\S]*latentvla_planner"
+    ):
         load_checkpoint(tmp_path, "student")
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": FORMAT_VERSION + 1}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"format_version": FORMAT_VERSION + 1})
+    )
     with pytest.raises(ArtifactError, match=r"another format version[\s\S]*what to do"):
         load_checkpoint(tmp_path, "planner")
     with pytest.raises(ArtifactError, match="no checkpoint here"):

@@ -20,7 +20,9 @@ def test_rows_are_ordered_and_carry_the_images_of_their_own_frames(lake):
     order = list(zip(data.log_id, data.frame_index, strict=True))
     assert order == sorted(order) and data.images.shape == (len(data), 27, 48, 3)
     for row in (0, len(data) - 1):
-        image = read_frames(lake.log("frames", data.log_id[row]), data.frame_index[row:row + 1], size_hw=(27, 48))[0]
+        image = read_frames(
+            lake.log("frames", data.log_id[row]), data.frame_index[row : row + 1], size_hw=(27, 48)
+        )[0]
         assert np.array_equal(data.images[row], image)
 
 

@@ -1,4 +1,6 @@
-"""The frame store gives back the pixels it was given, in any order and size, and says what it lacks."""
+"""The frame store gives back the pixels it was given, in any order and size, and says what it
+lacks.
+"""
 
 import multiprocessing
 from dataclasses import replace
@@ -8,10 +10,25 @@ import pytest
 
 from storage.camera import Camera, crop_box, resized_camera
 from storage.errors import ArtifactError
-from storage.frame_store import NO_PREDECESSOR, STORE, CameraFrames, frame_info, read_calibration, read_frames, write_frames
+from storage.frame_store import (
+    NO_PREDECESSOR,
+    STORE,
+    CameraFrames,
+    frame_info,
+    read_calibration,
+    read_frames,
+    write_frames,
+)
 
 HEIGHT, WIDTH = 18, 32
-CAMERA = Camera("CAM_F0", WIDTH, HEIGHT, np.array([[30.0, 0, 15.5], [0, 30.0, 8.5], [0, 0, 1]]), np.eye(4), (0.1,) * 5)
+CAMERA = Camera(
+    "CAM_F0",
+    WIDTH,
+    HEIGHT,
+    np.array([[30.0, 0, 15.5], [0, 30.0, 8.5], [0, 0, 1]]),
+    np.eye(4),
+    (0.1,) * 5,
+)
 REAR = Camera("CAM_B0", WIDTH, HEIGHT, np.eye(3), np.eye(4))
 
 
@@ -33,8 +50,18 @@ def store(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("frames", [[0], [26], [5, 6, 7, 8], [8, 5, 5, 0], [26, 0, 13], [],
-                                    list(np.delete(np.arange(27), [4, 9]))])
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [0],
+        [26],
+        [5, 6, 7, 8],
+        [8, 5, 5, 0],
+        [26, 0, 13],
+        [],
+        list(np.delete(np.arange(27), [4, 9])),
+    ],
+)
 def test_frames_come_back_exactly_in_the_order_asked_for(store, frames):
     rows = [frame - (frame > 4) - (frame > 9) for frame in frames]
     assert np.array_equal(read_frames(store, np.array(frames, dtype=int)), noise(25)[rows])
@@ -42,7 +69,9 @@ def test_frames_come_back_exactly_in_the_order_asked_for(store, frames):
 
 def test_the_first_camera_is_the_default_and_others_have_names(store):
     assert np.array_equal(read_frames(store, np.array([2]), camera="CAM_B0"), noise(3, 1)[2:])
-    with pytest.raises(ArtifactError, match=r"camera is not in the frame store[\s\S]*CAM_F0, CAM_B0"):
+    with pytest.raises(
+        ArtifactError, match=r"camera is not in the frame store[\s\S]*CAM_F0, CAM_B0"
+    ):
         read_frames(store, np.array([0]), camera="CAM_L0")
 
 
@@ -65,9 +94,15 @@ def test_what_is_known_of_a_store_without_its_pixels(store):
     camera = info.cameras[0]
     assert info.log_id == "log" and info.notes == ("a note",)
     assert [item.camera.name for item in info.cameras] == ["CAM_F0", "CAM_B0"]
-    assert np.array_equal(camera.timestamp_us, camera.frame_index * 500_000) and camera.timestamp_us.dtype == np.int64
+    assert (
+        np.array_equal(camera.timestamp_us, camera.frame_index * 500_000)
+        and camera.timestamp_us.dtype == np.int64
+    )
     calibration = read_calibration(store)[0]
-    assert np.array_equal(calibration.intrinsics, CAMERA.intrinsics) and calibration.distortion == CAMERA.distortion
+    assert (
+        np.array_equal(calibration.intrinsics, CAMERA.intrinsics)
+        and calibration.distortion == CAMERA.distortion
+    )
 
 
 def test_black_and_frozen_images_are_seen_across_shards(tmp_path):
@@ -102,7 +137,9 @@ def test_a_wider_view_loses_sky_and_a_taller_one_loses_both_sides_alike():
 def test_resizing_averages_areas(tmp_path):
     images = np.repeat(np.repeat(noise(2)[:, ::2, ::2], 2, axis=1), 2, axis=2)
     write_frames(tmp_path, "log", [front(images)])
-    assert np.array_equal(read_frames(tmp_path, np.arange(2), size_hw=(HEIGHT // 2, WIDTH // 2)), images[:, ::2, ::2])
+    assert np.array_equal(
+        read_frames(tmp_path, np.arange(2), size_hw=(HEIGHT // 2, WIDTH // 2)), images[:, ::2, ::2]
+    )
     cropped = read_frames(tmp_path, np.arange(2), size_hw=(HEIGHT - 2, WIDTH))
     assert np.array_equal(cropped, images[:, 2:])
 
@@ -113,8 +150,12 @@ def test_calibration_follows_the_pixels_through_crop_and_resize(tmp_path):
     write_frames(tmp_path, "log", [front(image)])
     size_hw = (HEIGHT // 4, WIDTH // 2)
     small = read_frames(tmp_path, np.array([0]), size_hw=size_hw)[0, :, :, 0].astype(float)
-    center = np.array([(small * grid).sum() for grid in np.meshgrid(*map(np.arange, small.shape[::-1]))]) / small.sum()
-    ray = np.linalg.solve(CAMERA.intrinsics, [21.5, 13.5, 1.0])             # the middle of the white patch
+    center = (
+        np.array([(small * grid).sum() for grid in np.meshgrid(*map(np.arange, small.shape[::-1]))])
+        / small.sum()
+    )
+    # the middle of the white patch
+    ray = np.linalg.solve(CAMERA.intrinsics, [21.5, 13.5, 1.0])
     expected = resized_camera(CAMERA, size_hw).intrinsics @ ray
     assert np.allclose(center, expected[:2], atol=0.1)
     assert np.allclose(read_calibration(tmp_path, size_hw)[0].intrinsics @ ray, expected)
@@ -125,7 +166,11 @@ def test_any_zarr_library_reads_the_images(store):
 
     with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
         images = zarr.open_array(store / STORE / "CAM_F0" / "images", mode="r")
-        assert np.array_equal(images[7:12], noise(25)[7:12]) and images.chunks[0] == 1 and images.shards[0] == 10
+        assert (
+            np.array_equal(images[7:12], noise(25)[7:12])
+            and images.chunks[0] == 1
+            and images.shards[0] == 10
+        )
 
 
 def test_the_benchmark_of_the_layout_runs(capsys):
@@ -133,7 +178,9 @@ def test_the_benchmark_of_the_layout_runs(capsys):
 
     main(["--frames", "12", "--size", "16x32", "--reads", "2", "--shards", "8"])
     table = capsys.readouterr().out.splitlines()
-    assert "12 frames of 32x16" in table[0] and {"jpeg", "npy", "zarr"} <= {line.split()[0] for line in table[2:]}
+    assert "12 frames of 32x16" in table[0] and {"jpeg", "npy", "zarr"} <= {
+        line.split()[0] for line in table[2:]
+    }
 
 
 def _sum_of_frames(folder) -> int:

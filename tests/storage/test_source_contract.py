@@ -38,13 +38,23 @@ def test_every_source_is_under_test():
 
 def test_a_source_lists_its_logs_in_order_with_files_that_exist(source):
     refs = source.logs()
-    assert isinstance(source, Source) and refs and [ref.log_id for ref in refs] == sorted(ref.log_id for ref in refs)
-    assert all(ref.split in ("train", "val", "test") and ref.files and ref.image_files for ref in refs)
+    assert (
+        isinstance(source, Source)
+        and refs
+        and [ref.log_id for ref in refs] == sorted(ref.log_id for ref in refs)
+    )
+    assert all(
+        ref.split in ("train", "val", "test") and ref.files and ref.image_files for ref in refs
+    )
     assert all(file.is_file() for ref in refs for file in (*ref.files, *ref.image_files))
 
 
 def test_an_opened_log_is_picklable_and_says_who_it_is(source, log):
-    assert isinstance(log, RawLog) and log.log_id == source.logs()[0].log_id and log.split == source.logs()[0].split
+    assert (
+        isinstance(log, RawLog)
+        and log.log_id == source.logs()[0].log_id
+        and log.split == source.logs()[0].split
+    )
     again = pickle.loads(pickle.dumps(log))
     assert np.array_equal(again.signals().pose_world, log.signals().pose_world)
 
@@ -72,7 +82,9 @@ def test_poses_and_velocities_tell_the_same_motion(log):
 def test_images_carry_the_times_of_their_frames_and_exist(log):
     signals = log.signals()
     images = list(log.images(log.capabilities.cameras[0]))
-    assert [image.frame_index for image in images] == signals.frame_index[signals.has_image].tolist()
+    assert [image.frame_index for image in images] == signals.frame_index[
+        signals.has_image
+    ].tolist()
     time_us = dict(zip(signals.frame_index.tolist(), signals.timestamp_us.tolist(), strict=True))
     assert all(image.file.is_file() for image in images)
     assert all(abs(image.timestamp_us - time_us[image.frame_index]) < 60_000 for image in images)
@@ -84,7 +96,9 @@ def test_cameras_look_where_their_names_say_and_stand_above_the_ground(log):
     front = cameras[0]
     turn = front.camera_to_ego[:3, :3]
     assert np.allclose(turn @ turn.T, np.eye(3), atol=1e-6) and np.isclose(np.linalg.det(turn), 1.0)
-    assert turn[0, 2] > 0.9 and 0.5 < front.camera_to_ego[2, 3] < 3.0     # looks along ego x from a car's height
+    assert (
+        turn[0, 2] > 0.9 and 0.5 < front.camera_to_ego[2, 3] < 3.0
+    )  # looks along ego x from a car's height
 
 
 def test_agents_lights_and_map_are_there_exactly_if_the_capabilities_say_so(log):
@@ -102,12 +116,18 @@ def test_agents_lights_and_map_are_there_exactly_if_the_capabilities_say_so(log)
 
 def test_the_next_links_run_on_the_log(log, tmp_path):
     summary = decode(log, tmp_path / "frames", FrameConfig())
-    assert summary.frames == int(log.signals().has_image.sum()) and summary.width % 2 == summary.height % 2 == 0
+    assert (
+        summary.frames == int(log.signals().has_image.sum())
+        and summary.width % 2 == summary.height % 2 == 0
+    )
     stored = frame_info(tmp_path / "frames").cameras[0].frame_index
     assert stored.tolist() == log.signals().frame_index[log.signals().has_image].tolist()
     extracted = extract(log, tmp_path / "tables", ExtractConfig())
     assert extracted.rows == len(log.signals().frame_index) and extracted.full_future > 0
-    assert all(read_table(tmp_path / "tables", name).schema.equals(schema) for name, schema in TABLES.items())
+    assert all(
+        read_table(tmp_path / "tables", name).schema.equals(schema)
+        for name, schema in TABLES.items()
+    )
 
 
 def test_the_fingerprint_follows_the_bytes_and_not_the_dates(source):

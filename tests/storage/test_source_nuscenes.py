@@ -1,4 +1,6 @@
-"""The nuScenes reader: tables and map through the devkit, the command from the planned route, no future in motion."""
+"""The nuScenes reader: tables and map through the devkit, the command from the planned route, no
+future in motion.
+"""
 
 import json
 
@@ -33,9 +35,14 @@ def test_the_devkit_opens_and_renders_what_the_tests_write(log, tmp_path):
 
 def test_poses_times_and_motion_are_read(log):
     signals = log.signals()
-    assert signals.timestamp_us[1] == tiny.START_US + 500_000 and np.allclose(signals.pose_world[3], [7.5, -2.0, 0.0])
-    assert np.allclose(signals.velocity_ego, [tiny.SPEED_MPS, 0.0]) and "CAN bus" in " ".join(signals.notes)
-    assert next(log.images("CAM_FRONT")).timestamp_us == tiny.START_US + 12_000       # the camera's own clock
+    assert signals.timestamp_us[1] == tiny.START_US + 500_000 and np.allclose(
+        signals.pose_world[3], [7.5, -2.0, 0.0]
+    )
+    assert np.allclose(signals.velocity_ego, [tiny.SPEED_MPS, 0.0]) and "CAN bus" in " ".join(
+        signals.notes
+    )
+    # the camera's own clock
+    assert next(log.images("CAM_FRONT")).timestamp_us == tiny.START_US + 12_000
 
 
 def test_boxes_are_in_the_world_above_the_egos_ground(log):
@@ -43,22 +50,49 @@ def test_boxes_are_in_the_world_above_the_egos_ground(log):
     car, walker = agents.track_token == "car", agents.track_token == "walker"
     assert np.allclose(agents.center_world[car][0], [10.0, -2.0, 0.8])
     assert np.allclose(agents.size_lwh[car][0], [4.5, 1.9, 1.6])
-    assert np.allclose(agents.velocity_world[car], [tiny.SPEED_MPS, 0.0]) and not agents.velocity_world[walker].any()
-    assert (agents.category[car] == Category.VEHICLE).all() and agents.category[walker] == [Category.PEDESTRIAN]
+    assert (
+        np.allclose(agents.velocity_world[car], [tiny.SPEED_MPS, 0.0])
+        and not agents.velocity_world[walker].any()
+    )
+    assert (agents.category[car] == Category.VEHICLE).all() and agents.category[walker] == [
+        Category.PEDESTRIAN
+    ]
     assert agents.frame_index[walker] == [3] and np.isclose(agents.yaw_rad[walker][0], np.pi / 2)
 
 
 def test_the_map_expansion_becomes_a_lane_graph(log):
     objects = {(item.layer, item.token): item for item in log.map_objects()}
-    right, left, joint = (objects[key] for key in ((MapLayer.LANE, "right"), (MapLayer.LANE, "left"),
-                                                   (MapLayer.LANE_CONNECTOR, "joint")))
-    assert right.roadblock_id == left.roadblock_id == "block" and right.left_neighbor == "left" == left.token
+    right, left, joint = (
+        objects[key]
+        for key in (
+            (MapLayer.LANE, "right"),
+            (MapLayer.LANE, "left"),
+            (MapLayer.LANE_CONNECTOR, "joint"),
+        )
+    )
+    assert (
+        right.roadblock_id == left.roadblock_id == "block"
+        and right.left_neighbor == "left" == left.token
+    )
     assert left.right_neighbor == "right" and left.left_neighbor == right.right_neighbor == ""
-    assert right.successors == ("joint",) and joint.predecessors == ("right",) and joint.successors == ("behind",)
-    assert np.allclose(right.baseline_xyyaw[[0, -1]], [[0, -2, 0], [100, -2, 0]]) and len(right.polygon_xy) == 4
-    assert np.allclose(np.abs(joint.polygon_xy[:, 1] + 2), 1.75)                     # 3.5 m around its centre line
-    assert {layer for layer, _ in objects} >= {MapLayer.INTERSECTION, MapLayer.CROSSWALK, MapLayer.STOP_LINE,
-                                               MapLayer.WALKWAY, MapLayer.ROADBLOCK}
+    assert (
+        right.successors == ("joint",)
+        and joint.predecessors == ("right",)
+        and joint.successors == ("behind",)
+    )
+    assert (
+        np.allclose(right.baseline_xyyaw[[0, -1]], [[0, -2, 0], [100, -2, 0]])
+        and len(right.polygon_xy) == 4
+    )
+    # 3.5 m around its centre line
+    assert np.allclose(np.abs(joint.polygon_xy[:, 1] + 2), 1.75)
+    assert {layer for layer, _ in objects} >= {
+        MapLayer.INTERSECTION,
+        MapLayer.CROSSWALK,
+        MapLayer.STOP_LINE,
+        MapLayer.WALKWAY,
+        MapLayer.ROADBLOCK,
+    }
     assert (MapLayer.INTERSECTION, "road") not in objects
 
 
@@ -71,10 +105,13 @@ def test_reading_a_map_does_not_change_how_later_figures_look(log):
 
 
 def test_the_command_follows_the_planned_route(tmp_path):
-    pose = np.array([[10.0, -2.0, 0.0], [85.0, -2.0, 0.0], [85.0, -12.0, 0.0], [100.0, 70.0, np.pi / 2]])
+    pose = np.array(
+        [[10.0, -2.0, 0.0], [85.0, -2.0, 0.0], [85.0, -12.0, 0.0], [100.0, 70.0, np.pi / 2]]
+    )
     route = np.array([[0.0, -2.0], [100.0, -2.0], [100.0, 80.0]])
     left, straight, unknown = Command.LEFT, Command.STRAIGHT, Command.UNKNOWN
-    assert commands_of_route(pose, route).tolist() == [straight, left, unknown, unknown]   # far off it, and at its end
+    # far off it, and at its end
+    assert commands_of_route(pose, route).tolist() == [straight, left, unknown, unknown]
     mirrored = commands_of_route(pose * [1, -1, -1], route * [1, -1])
     assert mirrored.tolist() == [straight, Command.RIGHT, unknown, unknown]
 
@@ -93,7 +130,9 @@ def test_motion_of_poses_uses_no_future():
     time_s = np.arange(12) * 0.5
     pose = np.column_stack([3.0 * time_s + 0.5 * time_s**2, np.zeros(12), np.zeros(12)])
     zero = np.zeros(12)
-    assert np.allclose(motion_of_poses(time_s, pose), np.column_stack([3 + time_s, zero, 1 + zero, zero]))
+    assert np.allclose(
+        motion_of_poses(time_s, pose), np.column_stack([3 + time_s, zero, 1 + zero, zero])
+    )
     changed = pose.copy()
     changed[8:, 1] += 50.0
     assert np.allclose(motion_of_poses(time_s, pose)[:8], motion_of_poses(time_s, changed)[:8])
@@ -102,18 +141,26 @@ def test_motion_of_poses_uses_no_future():
 def test_scenes_get_the_official_split_or_the_one_that_is_written_beside_the_tables(tmp_path):
     tiny.write_scene(tmp_path)
     source = open_source("nuscenes", tmp_path)
-    assert source.logs()[0].split == "train"                    # scene-0001 is one of the published training scenes
+    # scene-0001 is one of the published training scenes
+    assert source.logs()[0].split == "train"
     (tmp_path / tiny.VERSION / "splits.json").write_text(json.dumps({"test": [tiny.SCENE]}))
     assert source.logs()[0].split == source.open(tiny.SCENE).split == "test"
 
 
-@pytest.mark.parametrize(("file", "content", "message"), [
-    (f"{tiny.VERSION}/sample.json", "[", "tables cannot be read"),
-    (f"{tiny.VERSION}/ego_pose.json", "[]", "holds something that its format does not have"),
-    (f"maps/expansion/{tiny.LOCATION}.json", "{}", "map expansion cannot be read"),
-    (f"can_bus/{tiny.SCENE}_route.json", "[[0,", "CAN bus file cannot be read"),
-    (f"can_bus/{tiny.SCENE}_pose.json", '[{"utime": 1}]', "holds something that its format does not have"),
-])
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (f"{tiny.VERSION}/sample.json", "[", "tables cannot be read"),
+        (f"{tiny.VERSION}/ego_pose.json", "[]", "holds something that its format does not have"),
+        (f"maps/expansion/{tiny.LOCATION}.json", "{}", "map expansion cannot be read"),
+        (f"can_bus/{tiny.SCENE}_route.json", "[[0,", "CAN bus file cannot be read"),
+        (
+            f"can_bus/{tiny.SCENE}_pose.json",
+            '[{"utime": 1}]',
+            "holds something that its format does not have",
+        ),
+    ],
+)
 def test_damaged_files_are_explained(tmp_path, file, content, message):
     tiny.write_scene(tmp_path)
     (tmp_path / file).write_text(content)

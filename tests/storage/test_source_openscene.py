@@ -1,4 +1,6 @@
-"""The OpenScene reader: fields of the published format, untrusted pickles, damaged logs, nuPlan maps."""
+"""The OpenScene reader: fields of the published format, untrusted pickles, damaged logs, nuPlan
+maps.
+"""
 
 import collections
 import os
@@ -33,9 +35,11 @@ def with_frame(raw, index, **changes):
 def test_boxes_move_from_the_ego_frame_to_the_world(tmp_path):
     log = opened(tmp_path, yaw_rad=np.pi / 2, start_xy=(50.0, 0.0))
     agents = log.agents()
-    assert np.allclose(agents.center_world[0], [50.0, 10.0, 0.8])           # 10 m ahead of a car that looks north
+    # 10 m ahead of a car that looks north
+    assert np.allclose(agents.center_world[0], [50.0, 10.0, 0.8])
     assert np.isclose(agents.yaw_rad[0], np.pi / 2 + 0.1) and agents.category[0] == Category.VEHICLE
-    assert np.allclose(agents.velocity_world[0], [0.0, 5.0])                # its velocity was given in the ego frame
+    # its velocity was given in the ego frame
+    assert np.allclose(agents.velocity_world[0], [0.0, 5.0])
 
 
 def test_velocities_of_boxes_are_in_the_lidar_frame(tmp_path):
@@ -62,7 +66,9 @@ def test_frames_without_an_image_keep_their_pose_and_are_counted_in_a_note(tmp_p
     (tmp_path / "sensor_blobs" / "train" / frames[5]["cams"]["CAM_F0"]["data_path"]).unlink()
     log = open_source("openscene", tmp_path).open("log_a")
     signals = log.signals()
-    assert np.flatnonzero(~signals.has_image).tolist() == [5] and "1 of 24 frames" in " ".join(signals.notes)
+    assert np.flatnonzero(~signals.has_image).tolist() == [5] and "1 of 24 frames" in " ".join(
+        signals.notes
+    )
     assert decode(log, tmp_path / "frames", FrameConfig()).frames == 23
 
 
@@ -86,7 +92,10 @@ def test_trainval_logs_get_a_split_that_does_not_depend_on_other_logs(tmp_path):
         tiny.write_frames_file(tmp_path, f"log_{number}", "trainval", [])
     tiny.write_frames_file(tmp_path, "log_x", "test", [])
     splits = {ref.log_id: ref.split for ref in open_source("openscene", tmp_path).logs()}
-    assert splits["log_x"] == "test" and {splits[f"log_{number}"] for number in range(20)} == {"train", "val"}
+    assert splits["log_x"] == "test" and {splits[f"log_{number}"] for number in range(20)} == {
+        "train",
+        "val",
+    }
     alone = tmp_path / "alone"
     tiny.write_frames_file(alone, "log_3", "trainval", [])
     assert open_source("openscene", alone).logs()[0].split == splits["log_3"]
@@ -110,11 +119,21 @@ class Evil:
         return os.system, (f"touch {self.file}",)
 
 
-@pytest.mark.parametrize("content_with", [
-    lambda evil: evil, lambda evil: {"frames": [evil]}, lambda evil: np.array([evil], dtype=object),
-    lambda evil: collections.Counter("a"), lambda evil: np.float64, lambda evil: tiny.Path("/")])
+@pytest.mark.parametrize(
+    "content_with",
+    [
+        lambda evil: evil,
+        lambda evil: {"frames": [evil]},
+        lambda evil: np.array([evil], dtype=object),
+        lambda evil: collections.Counter("a"),
+        lambda evil: np.float64,
+        lambda evil: tiny.Path("/"),
+    ],
+)
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_a_pickle_that_holds_anything_but_plain_data_is_refused_unread(tmp_path, content_with, protocol):
+def test_a_pickle_that_holds_anything_but_plain_data_is_refused_unread(
+    tmp_path, content_with, protocol
+):
     file = tmp_path / "log.pkl"
     file.write_bytes(pickle.dumps(content_with(Evil(tmp_path / "it_ran")), protocol))
     with pytest.raises(SourceError, match="more than plain data"):
@@ -124,17 +143,31 @@ def test_a_pickle_that_holds_anything_but_plain_data_is_refused_unread(tmp_path,
 
 @pytest.mark.parametrize("protocol", [0, 2, 3, 4, 5])
 def test_plain_containers_and_numpy_arrays_are_read_as_they_were(tmp_path, protocol):
-    content = {"a": [1, 2.5, None, True], "b": ("x", b"y\xff"), "c": {1, 2}, "d": np.arange(6.0).reshape(2, 3),
-               "e": np.array(["vehicle", "pedestrian"]), "f": np.float32(2.5), "g": np.array([1, "x"], dtype=object),
-               "h": collections.OrderedDict(k=1), "i": np.asfortranarray(np.eye(3, dtype=np.int64)),
-               "j": np.bool_(True)}
+    content = {
+        "a": [1, 2.5, None, True],
+        "b": ("x", b"y\xff"),
+        "c": {1, 2},
+        "d": np.arange(6.0).reshape(2, 3),
+        "e": np.array(["vehicle", "pedestrian"]),
+        "f": np.float32(2.5),
+        "g": np.array([1, "x"], dtype=object),
+        "h": collections.OrderedDict(k=1),
+        "i": np.asfortranarray(np.eye(3, dtype=np.int64)),
+        "j": np.bool_(True),
+    }
     file = tmp_path / "log.pkl"
     file.write_bytes(pickle.dumps(content, protocol))
     found = read_plain_pickle(file)
-    assert str(found) == str(content) and found["d"].dtype == np.float64 and (found["i"] == np.eye(3)).all()
+    assert (
+        str(found) == str(content)
+        and found["d"].dtype == np.float64
+        and (found["i"] == np.eye(3)).all()
+    )
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-50], lambda data: b"", lambda data: b"no pickle at all"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-50], lambda data: b"", lambda data: b"no pickle at all"]
+)
 def test_a_truncated_pickle_is_explained(tmp_path, damage):
     file = tmp_path / "log.pkl"
     file.write_bytes(damage(pickle.dumps([{"a": np.arange(100)}])))
@@ -142,13 +175,16 @@ def test_a_truncated_pickle_is_explained(tmp_path, damage):
         read_plain_pickle(file)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"ego2global_translation": np.array([np.nan, 0, 0])}, "pose_world is not a number"),
-    ({"ego_dynamic_state": [np.inf, 0, 0, 0]}, "velocity_ego is not a number"),
-    ({"ego2global_translation": np.array([900.0, 0, 0])}, "the pose jumps"),
-    ({"ego_dynamic_state": [400.0, 0, 0, 0]}, "the ego speed is impossible"),
-    ({"timestamp": 1_599_999_999_000_000}, "time stamps go back"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ego2global_translation": np.array([np.nan, 0, 0])}, "pose_world is not a number"),
+        ({"ego_dynamic_state": [np.inf, 0, 0, 0]}, "velocity_ego is not a number"),
+        ({"ego2global_translation": np.array([900.0, 0, 0])}, "the pose jumps"),
+        ({"ego_dynamic_state": [400.0, 0, 0, 0]}, "the ego speed is impossible"),
+        ({"timestamp": 1_599_999_999_000_000}, "time stamps go back"),
+    ],
+)
 def test_impossible_signals_are_refused_with_log_and_frame(tmp_path, changes, message):
     with pytest.raises(SourceError, match=message) as caught:
         with_frame(tmp_path, 7, **changes).signals()
@@ -175,12 +211,20 @@ def test_a_frame_without_its_fields_and_a_pickle_of_something_else_are_explained
         open_source("openscene", tmp_path).open("log_a")
 
 
-@pytest.mark.parametrize(("changes", "method"), [
-    ({"ego_dynamic_state": [1.0]}, "signals"), ({"timestamp": "noon"}, "signals"), ({"traffic_lights": [7]}, "lights"),
-    ({"anns": {"gt_names": ["vehicle"]}}, "agents"), ({"cams": {"CAM_F0": {}}}, "cameras"),
-    ({"roadblock_ids": 3}, "signals"),
-])
-def test_fields_of_another_shape_or_kind_set_the_log_aside_and_never_stop_a_run(tmp_path, changes, method):
+@pytest.mark.parametrize(
+    ("changes", "method"),
+    [
+        ({"ego_dynamic_state": [1.0]}, "signals"),
+        ({"timestamp": "noon"}, "signals"),
+        ({"traffic_lights": [7]}, "lights"),
+        ({"anns": {"gt_names": ["vehicle"]}}, "agents"),
+        ({"cams": {"CAM_F0": {}}}, "cameras"),
+        ({"roadblock_ids": 3}, "signals"),
+    ],
+)
+def test_fields_of_another_shape_or_kind_set_the_log_aside_and_never_stop_a_run(
+    tmp_path, changes, method
+):
     with pytest.raises(SourceError, match=r"its format does not have[\s\S]*log log_a"):
         getattr(with_frame(tmp_path, 0, **changes), method)()
 
@@ -210,7 +254,11 @@ def test_the_lane_graph_of_a_nuplan_map_is_read(objects):
     assert left.successors == ("30",) and left.predecessors == () and left.roadblock_id == "10"
     assert objects[MapLayer.LANE, "22"].predecessors == ("30",)
     connector = objects[MapLayer.LANE_CONNECTOR, "30"]
-    assert connector.predecessors == ("20",) and connector.successors == ("22",) and connector.roadblock_id == "12"
+    assert (
+        connector.predecessors == ("20",)
+        and connector.successors == ("22",)
+        and connector.roadblock_id == "12"
+    )
     assert objects[MapLayer.ROADBLOCK, "10"].successors == ("12",)
     assert objects[MapLayer.ROADBLOCK_CONNECTOR, "12"].predecessors == ("10",)
     assert left.speed_limit_mps == 13.0 and right.speed_limit_mps is None
@@ -218,23 +266,32 @@ def test_the_lane_graph_of_a_nuplan_map_is_read(objects):
 
 def test_shapes_of_a_nuplan_map_are_open_rings_and_directed_lines(objects):
     lane = objects[MapLayer.LANE, "20"]
-    assert len(lane.polygon_xy) == 4 and np.allclose(lane.baseline_xyyaw, [[0, 2, 0], [50, 2, 0], [100, 2, 0]])
-    assert {token for layer, token in objects if layer == MapLayer.CROSSWALK} == {"60", "60:1"}     # one with two parts
+    assert len(lane.polygon_xy) == 4 and np.allclose(
+        lane.baseline_xyyaw, [[0, 2, 0], [50, 2, 0], [100, 2, 0]]
+    )
+    # one with two parts
+    assert {token for layer, token in objects if layer == MapLayer.CROSSWALK} == {"60", "60:1"}
     assert (MapLayer.STOP_LINE, "50") in objects and (MapLayer.CARPARK_AREA, "70") in objects
 
 
 def test_degrees_become_utm_metres():
-    # The CN Tower, given with both coordinates in the literature on UTM: 43 38 33.24 N, 79 23 13.7 W, zone 17.
-    metres = utm_from_degrees(np.array([[-(79 + 23 / 60 + 13.7 / 3600), 43 + 38 / 60 + 33.24 / 3600]]), 17)
+    # The CN Tower, given with both coordinates in the literature on UTM: 43 38 33.24 N, 79 23 13.7
+    # W, zone 17.
+    metres = utm_from_degrees(
+        np.array([[-(79 + 23 / 60 + 13.7 / 3600), 43 + 38 / 60 + 33.24 / 3600]]), 17
+    )
     assert np.allclose(metres, [[630_084, 4_833_438]], atol=1.0)
     assert np.allclose(utm_from_degrees(np.array([[3.0, 0.0]]), 31), [[500_000.0, 0.0]])
-    assert np.allclose(utm_from_degrees(np.array([[3.0, -1e-9]]), 31, north=False), [[500_000.0, 10_000_000.0]])
+    assert np.allclose(
+        utm_from_degrees(np.array([[3.0, -1e-9]]), 31, north=False), [[500_000.0, 10_000_000.0]]
+    )
 
 
 def test_a_map_in_degrees_is_read_in_the_metres_of_its_zone(tmp_path):
     found = read_nuplan_map(tiny.write_map(tmp_path, on_the_equator=True))
     lane = next(item for item in found if (item.layer, item.token) == (MapLayer.LANE, "20"))
-    expected = 0.9996 * np.array([[0, 2], [50, 2], [100, 2]]) + [500_000, 0]        # UTM's scale on its meridian
+    # UTM's scale on its meridian
+    expected = 0.9996 * np.array([[0, 2], [50, 2], [100, 2]]) + [500_000, 0]
     assert np.allclose(lane.baseline_xyyaw[:, :2], expected, atol=0.01)
 
 

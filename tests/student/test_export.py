@@ -52,11 +52,21 @@ def test_a_folded_attention_gives_what_the_trained_one_gives(memory_width):
 @pytest.mark.parametrize("runtime", ["onnx", "int8"])
 def test_one_row_alone_is_planned_as_among_others(runtime):
     """A single row has a session of its own, whose shapes are fixed."""
-    student, rows = Student.from_pretrained(made().student, runtime=runtime), made().val.take(np.arange(3))
+    student, rows = (
+        Student.from_pretrained(made().student, runtime=runtime),
+        made().val.take(np.arange(3)),
+    )
     motion = np.concatenate([rows.velocity, rows.acceleration], axis=1)
     together = student.plan(rows.images, motion, rows.command, rows.camera)
-    alone = [student.plan(rows.images[row : row + 1], motion[row : row + 1], rows.command[row : row + 1],
-                          rows.camera[row : row + 1])[0] for row in range(3)]
+    alone = [
+        student.plan(
+            rows.images[row : row + 1],
+            motion[row : row + 1],
+            rows.command[row : row + 1],
+            rows.camera[row : row + 1],
+        )[0]
+        for row in range(3)
+    ]
     assert np.abs(together - np.stack(alone)).max() < 1e-4
 
 
@@ -72,7 +82,11 @@ def test_a_student_that_exports_wrongly_is_an_error(tmp_path, monkeypatch):
     true_run = run_onnx
 
     def wrong_plans(file, inputs):
-        return [np.ones((len(rows), 8, 3), np.float32)] if file.name == "student.onnx" else true_run(file, inputs)
+        return (
+            [np.ones((len(rows), 8, 3), np.float32)]
+            if file.name == "student.onnx"
+            else true_run(file, inputs)
+        )
 
     monkeypatch.setattr("ops.student.export.run_onnx", wrong_plans)
     with pytest.raises(ArtifactError, match="plans otherwise"):
@@ -82,11 +96,15 @@ def test_a_student_that_exports_wrongly_is_an_error(tmp_path, monkeypatch):
 def test_every_runtime_plans_alike():
     images = made().val.images[:2]
     plans = {
-        name: Student.from_pretrained(made().student, runtime=name).plan(images, MOTION, ["left", 1])
+        name: Student.from_pretrained(made().student, runtime=name).plan(
+            images, MOTION, ["left", 1]
+        )
         for name in ("onnx", "torch", "int8")
     }
     assert plans["onnx"].shape == (2, 8, 3)
-    assert np.allclose(plans["onnx"], plans["torch"], atol=1e-4) and np.allclose(plans["onnx"], plans["int8"], atol=0.5)
+    assert np.allclose(plans["onnx"], plans["torch"], atol=1e-4) and np.allclose(
+        plans["onnx"], plans["int8"], atol=0.5
+    )
 
 
 def test_the_calibration_of_the_images_counts_and_is_that_of_the_training_logs_where_none_is_given():
@@ -94,10 +112,14 @@ def test_the_calibration_of_the_images_counts_and_is_that_of_the_training_logs_w
     commands = ["left", "right"]
     plain = student.plan(images, MOTION, commands)
     assert np.array_equal(plain, student.plan(images, MOTION, commands, CAMERA))
-    assert np.array_equal(plain, student.plan(images, MOTION, commands, np.tile(camera_numbers(CAMERA), (2, 1))))
+    assert np.array_equal(
+        plain, student.plan(images, MOTION, commands, np.tile(camera_numbers(CAMERA), (2, 1)))
+    )
     higher = CAMERA.camera_to_ego.copy()
     higher[2, 3] += 1.0
-    assert not np.array_equal(plain, student.plan(images, MOTION, commands, replace(CAMERA, camera_to_ego=higher)))
+    assert not np.array_equal(
+        plain, student.plan(images, MOTION, commands, replace(CAMERA, camera_to_ego=higher))
+    )
     with pytest.raises(ConfigError, match="calibration of other images"):
         student.plan(images, MOTION, commands, replace(CAMERA, width=50))
     with pytest.raises(ConfigError, match="no calibration"):
@@ -108,9 +130,13 @@ def test_a_camera_image_is_cut_at_the_top_and_shrunk_by_area():
     image = np.random.default_rng(0).integers(0, 255, (1, 63, 112, 3), dtype=np.uint8)
     fitted = fit_images(image, (28, 56))
     assert crop_box(63, 112, (28, 56)) == (7, 0, 56, 112)
-    assert np.array_equal(fitted[0], cv2.resize(image[0, 7:], (56, 28), interpolation=cv2.INTER_AREA))
+    assert np.array_equal(
+        fitted[0], cv2.resize(image[0, 7:], (56, 28), interpolation=cv2.INTER_AREA)
+    )
     student = Student.from_pretrained(made().student)
-    assert np.array_equal(student.plan(image, MOTION[:1], ["left"]), student.plan(image[:, 7:], MOTION[:1], ["left"]))
+    assert np.array_equal(
+        student.plan(image, MOTION[:1], ["left"]), student.plan(image[:, 7:], MOTION[:1], ["left"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,12 +169,16 @@ def test_a_missing_student_or_runtime_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "torch"])
-def test_a_student_of_another_format_version_or_another_network_is_refused_by_every_runtime(runtime, tmp_path):
+def test_a_student_of_another_format_version_or_another_network_is_refused_by_every_runtime(
+    runtime, tmp_path
+):
     folder = tmp_path / "student"
     shutil.copytree(made().student, folder)
     config = json.loads((folder / "config.json").read_text())
-    for changes, message in (({"format_version": 99}, r"another format version[\s\S]*99[\s\S]*train it again"),
-                             ({"model_type": "latentvla_planner"}, r"another kind[\s\S]*latentvla_student")):
+    for changes, message in (
+        ({"format_version": 99}, r"another format version[\s\S]*99[\s\S]*train it again"),
+        ({"model_type": "latentvla_planner"}, r"another kind[\s\S]*latentvla_student"),
+    ):
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(ArtifactError, match=message):
             Student.from_pretrained(folder, runtime=runtime)
@@ -192,6 +222,8 @@ def test_another_camera_is_worked_out_anew_and_the_same_one_is_not(monkeypatch):
     assert not np.array_equal(first, second)
     both = student.plan(np.repeat(rows.images, 2, axis=0), MOTION[[0, 0]], ["left", "left"], other)
     assert np.array_equal(plan(CAMERA), first) and np.allclose(second[0], both[1], atol=1e-4)
-    monkeypatch.setattr("ops.student.predict.open_session", lambda *_: pytest.fail("the camera is the same"))
+    monkeypatch.setattr(
+        "ops.student.predict.open_session", lambda *_: pytest.fail("the camera is the same")
+    )
     student._runtime._sessions.pop(("calibration", True))
     assert np.array_equal(plan(CAMERA), first)

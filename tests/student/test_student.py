@@ -1,4 +1,6 @@
-"""The student: what it imitates, what its control lacks, and the artefacts that finetune and distill leave behind."""
+"""The student: what it imitates, what its control lacks, and the artefacts that finetune and
+distill leave behind.
+"""
 
 import json
 import shutil
@@ -52,7 +54,9 @@ def test_the_student_says_codes_features_and_plans():
 
 def test_imitation_costs_nothing_when_there_is_nothing_left_to_learn():
     said = StudentOutput(None, None, torch.randn(2, 12, 16), torch.randn(2, 4, 16))  # type: ignore[arg-type]
-    divergence, distance = imitation_loss(said, said.code_logits_BSK + 3.0, 7.0 * said.memory_BMD, temperature=2.0)
+    divergence, distance = imitation_loss(
+        said, said.code_logits_BSK + 3.0, 7.0 * said.memory_BMD, temperature=2.0
+    )
     assert abs(divergence) < 1e-5 and abs(distance) < 1e-5
 
 
@@ -61,7 +65,9 @@ def test_the_divergence_is_that_of_the_definition():
     teacher = torch.randn(1, 1, 16)
     p, q = (logits[0, 0].div(2.0).softmax(dim=-1) for logits in (teacher, said.code_logits_BSK))
     by_hand = 4.0 * (p * (p.log() - q.log())).sum()
-    assert torch.allclose(imitation_loss(said, teacher, torch.ones(1, 1, 2), 2.0)[0], by_hand, atol=1e-6)
+    assert torch.allclose(
+        imitation_loss(said, teacher, torch.ones(1, 1, 2), 2.0)[0], by_hand, atol=1e-6
+    )
 
 
 def test_every_trained_number_gets_a_gradient():
@@ -76,15 +82,22 @@ def test_every_trained_number_gets_a_gradient():
 
 def test_the_student_learns_a_teachers_codes():
     images, camera, status, _ = batch_of(8)
-    student, teacher = small_student(), 3.0 * torch.randn(8, 12, 16, generator=torch.Generator().manual_seed(0))
+    student, teacher = (
+        small_student(),
+        3.0 * torch.randn(8, 12, 16, generator=torch.Generator().manual_seed(0)),
+    )
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
     for _ in range(240):
         optimizer.zero_grad()
-        loss = imitation_loss(student(images, camera, status), teacher, torch.zeros(8, 4, 16), 1.0)[0]
+        loss = imitation_loss(student(images, camera, status), teacher, torch.zeros(8, 4, 16), 1.0)[
+            0
+        ]
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        agree = student.eval()(images, camera, status).code_logits_BSK.argmax(-1) == teacher.argmax(-1)
+        agree = student.eval()(images, camera, status).code_logits_BSK.argmax(-1) == teacher.argmax(
+            -1
+        )
     assert agree.float().mean() > 0.9
 
 
@@ -93,9 +106,15 @@ def test_the_control_differs_in_the_weight_of_the_teacher_alone():
     control = without_teacher(with_teacher)
     assert (control.code_weight, control.memory_weight) == (0.0, 0.0)
     assert (
-        replace(control, code_weight=with_teacher.code_weight, memory_weight=with_teacher.memory_weight) == with_teacher
+        replace(
+            control, code_weight=with_teacher.code_weight, memory_weight=with_teacher.memory_weight
+        )
+        == with_teacher
     )
-    parts = [json.loads((made().student / folder / "config.json").read_text()) for folder in (".", "no_teacher")]
+    parts = [
+        json.loads((made().student / folder / "config.json").read_text())
+        for folder in (".", "no_teacher")
+    ]
     assert parts[0] == parts[1]
 
 
@@ -111,10 +130,14 @@ def test_code_accuracy_of_a_case_done_by_hand():
     codes = np.array([[0, 1], [1, 1], [1, 0]])
     valid = np.array([[True, True], [True, True], [True, False]])
     logits = np.full((3, 2, 2), 0.0)
-    logits[np.arange(3)[:, None], np.arange(2), [[0, 1], [0, 1], [1, 1]]] = np.log(3.0)  # says these, each with 3/4
+    # says these, each with 3/4
+    logits[np.arange(3)[:, None], np.arange(2), [[0, 1], [0, 1], [1, 1]]] = np.log(3.0)
     found = code_accuracy(logits, codes, valid, train_codes=codes, train_valid=valid)
     assert found.rows == 3 and found.accuracy == 4 / 5 and found.majority_accuracy == 4 / 5
-    assert found.accuracy_by_slot == (2 / 3, 1.0) and found.majority_accuracy_by_slot == (2 / 3, 1.0)
+    assert found.accuracy_by_slot == (2 / 3, 1.0) and found.majority_accuracy_by_slot == (
+        2 / 3,
+        1.0,
+    )
     assert np.isclose(found.cross_entropy_nats, -(4 * np.log(0.75) + np.log(0.25)) / 5)
     assert np.isclose(found.calibration_error, abs(4 / 5 - 0.75))
     with pytest.raises(ArtifactError, match="without a single code"):
@@ -159,7 +182,10 @@ def test_the_artefacts_hold_what_they_promise():
 
 def test_the_reports_measure_the_val_split():
     report, student = made().vla_report, made().student_report
-    assert report.val_rows == student.val_rows == 10 and report.scored_by == student.scored_by == "pdm_score"
+    assert (
+        report.val_rows == student.val_rows == 10
+        and report.scored_by == student.scored_by == "pdm_score"
+    )
     assert report.vlm_rows == 48 and report.train_rows == 96  # each row and its mirror image
     assert [item.planner for item in report.planners] == [
         "human",
@@ -173,7 +199,11 @@ def test_the_reports_measure_the_val_split():
     human = report.planners[0]
     assert human.ade_m == 0.0 and human.pdms == 100.0
     assert json.loads((made().vla / "report.json").read_text())["codes"]["rows"] == 10
-    assert [row[0] for row in student.latency_ms] == ["vla", "student", "student_int8"] and student.speed_up > 1
+    assert [row[0] for row in student.latency_ms] == [
+        "vla",
+        "student",
+        "student_int8",
+    ] and student.speed_up > 1
     figures = {item.planner: item for item in student.planners}
     assert figures["student_int8"].ade_m == pytest.approx(figures["student"].ade_m, abs=0.5)
     assert 0 <= student.code_agreement <= 1 and student.code_kl_nats >= 0
@@ -190,7 +220,10 @@ def test_the_students_recipe_is_the_planners(tmp_path):
     assert image_hw == VLA.image_hw
     made_constants = {"offset_scale": RECIPE.planner.offset_scale, "camera": RECIPE.planner.camera}
     assert replace(recipe, planner=replace(recipe.planner, **made_constants)) == RECIPE
-    assert recipe.planner.offset_scale == load_planner(made().vla / "planner_alone", "planner").config.offset_scale
+    assert (
+        recipe.planner.offset_scale
+        == load_planner(made().vla / "planner_alone", "planner").config.offset_scale
+    )
     with pytest.raises(ArtifactError, match="no finished VLA"):
         read_recipe(tmp_path)
 
@@ -199,35 +232,59 @@ def test_the_teachers_words_are_kept_for_exactly_the_planners_rows():
     frames, flipped = planner_frames(made().train, RECIPE.rows)
     teacher = TeacherTargets.open(made().vla / "teacher")
     assert teacher.covers(frames, flipped) and teacher.code_logits.shape == (96, 12, 16)
-    assert not teacher.covers(frames, ~flipped) and not teacher.covers(frames.take(np.arange(95)), flipped[:95])
+    assert not teacher.covers(frames, ~flipped) and not teacher.covers(
+        frames.take(np.arange(95)), flipped[:95]
+    )
 
 
 def test_other_rows_than_the_teachers_are_read_anew_and_say_the_same():
     frames, flipped = planner_frames(made().train, RECIPE.rows)
     fewer = np.arange(5, 96, 9)
     kept = TeacherTargets.open(made().vla / "teacher")
-    anew = teacher_of(made().vla, open_vla(made().vla), frames.take(fewer), flipped[fewer], ComputeConfig(threads=1))
+    anew = teacher_of(
+        made().vla,
+        open_vla(made().vla),
+        frames.take(fewer),
+        flipped[fewer],
+        ComputeConfig(threads=1),
+    )
     assert anew.covers(frames.take(fewer), flipped[fewer])
     assert np.allclose(anew.code_logits, kept.code_logits[fewer], atol=2e-3)
     assert np.allclose(anew.memory, kept.memory[fewer], atol=1e-2)
 
 
-def test_a_student_of_mirrored_rows_keeps_the_teachers_words_and_asks_for_the_mirror_images_alone(tmp_path, monkeypatch):
+def test_a_student_of_mirrored_rows_keeps_the_teachers_words_and_asks_for_the_mirror_images_alone(
+    tmp_path, monkeypatch
+):
     frames, flipped = planner_frames(made().train, RECIPE.rows)
-    whole, scored, own = TeacherTargets.open(made().vla / "teacher"), ScoredProposals.open(made().vla / "teacher"), np.flatnonzero(~flipped)
+    whole, scored, own = (
+        TeacherTargets.open(made().vla / "teacher"),
+        ScoredProposals.open(made().vla / "teacher"),
+        np.flatnonzero(~flipped),
+    )
     vla = tmp_path / "vla"
     shutil.copytree(made().vla, vla)
     kept = TeacherTargets(*(getattr(whole, item.name)[own] for item in fields(TeacherTargets)))
     kept.save(vla / "teacher")
     ScoredProposals(scored.plans[own], scored.subscores[own]).save(vla / "teacher")
     asked = []
-    monkeypatch.setattr("ops.student.distill.run_vlm_in_processes", lambda folder, images, *rest: asked.append(len(images)) or run_vlm_in_processes(
-        folder, images, *rest))
+    monkeypatch.setattr(
+        "ops.student.distill.run_vlm_in_processes",
+        lambda folder, images, *rest: (
+            asked.append(len(images)) or run_vlm_in_processes(folder, images, *rest)
+        ),
+    )
     said = teacher_of(vla, open_vla(vla), frames, flipped, ComputeConfig(threads=1))
     assert asked == [flipped.sum()] and said.covers(frames, flipped)
-    assert np.array_equal(said.memory[own], kept.memory) and np.allclose(said.code_logits, whole.code_logits, atol=2e-3)
-    plans = scored_proposals_for(vla, made().train, frames, flipped, None, RECIPE.proposal_scoring, 0)
-    assert np.array_equal(plans.plans, scored.plans) and np.array_equal(plans.subscores, scored.subscores, equal_nan=True)
+    assert np.array_equal(said.memory[own], kept.memory) and np.allclose(
+        said.code_logits, whole.code_logits, atol=2e-3
+    )
+    plans = scored_proposals_for(
+        vla, made().train, frames, flipped, None, RECIPE.proposal_scoring, 0
+    )
+    assert np.array_equal(plans.plans, scored.plans) and np.array_equal(
+        plans.subscores, scored.subscores, equal_nan=True
+    )
 
 
 def test_a_split_without_codes_is_refused(tmp_path):

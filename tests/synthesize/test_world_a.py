@@ -1,4 +1,6 @@
-"""Town A's logs: the same bytes from the same seed, drives that a person would call driving, and OpenScene's frames."""
+"""Town A's logs: the same bytes from the same seed, drives that a person would call driving, and
+OpenScene's frames.
+"""
 
 import os
 import pickle
@@ -26,12 +28,40 @@ from ops.synthesize.writers.openscene import CAMERAS
 from storage.errors import ConfigError
 from storage.sources import open_source
 
-WORLD = WorldConfig(train_logs=3, val_logs=1, test_logs=2, seconds=SHORTEST_EVENT_S, image_width=96, image_height=54)
-LAST = "A-test-0001"                    # in the part of the town that training never enters
-FIELDS = {"token", "frame_idx", "timestamp", "log_name", "log_token", "scene_name", "scene_token", "vehicle_name", "map_location",
-          "roadblock_ids", "can_bus", "lidar_path", "lidar2ego_translation", "lidar2ego_rotation", "lidar2ego",
-          "ego2global_translation", "ego2global_rotation", "ego2global", "lidar2global", "ego_dynamic_state", "traffic_lights",
-          "driving_command", "cams", "anns", "sample_prev", "sample_next", "occ_gt_final_path", "flow_gt_final_path"}
+WORLD = WorldConfig(
+    train_logs=3, val_logs=1, test_logs=2, seconds=SHORTEST_EVENT_S, image_width=96, image_height=54
+)
+LAST = "A-test-0001"  # in the part of the town that training never enters
+FIELDS = {
+    "token",
+    "frame_idx",
+    "timestamp",
+    "log_name",
+    "log_token",
+    "scene_name",
+    "scene_token",
+    "vehicle_name",
+    "map_location",
+    "roadblock_ids",
+    "can_bus",
+    "lidar_path",
+    "lidar2ego_translation",
+    "lidar2ego_rotation",
+    "lidar2ego",
+    "ego2global_translation",
+    "ego2global_rotation",
+    "ego2global",
+    "lidar2global",
+    "ego_dynamic_state",
+    "traffic_lights",
+    "driving_command",
+    "cams",
+    "anns",
+    "sample_prev",
+    "sample_next",
+    "occ_gt_final_path",
+    "flow_gt_final_path",
+}
 # nuPlan's bounds of comfort: accelerations in m/s2, jerk in m/s3, yaw rate in rad/s
 MOST_ACCEL, MOST_BRAKING, MOST_LATERAL, MOST_JERK, MOST_YAW_RATE = 2.40, -4.05, 4.89, 4.13, 0.95
 
@@ -46,8 +76,10 @@ def raw(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def logs(raw) -> dict[str, list[dict]]:
-    return {log_id: pickle.loads((raw / "navsim_logs" / split / f"{log_id}.pkl").read_bytes())
-            for log_id, split in world_log_ids(WORLD)}
+    return {
+        log_id: pickle.loads((raw / "navsim_logs" / split / f"{log_id}.pkl").read_bytes())
+        for log_id, split in world_log_ids(WORLD)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +87,23 @@ def drives():
     """Sixteen drives of the western part, half of them with an event asked for."""
     config = TownConfig(seed=WORLD.seed)
     wish = DriveConfig(frames=24, hz=2.0, east=False, event_rate=0.5)
-    return [drive(build_town(config), parked_cars(config, Palette()), wish, np.random.default_rng([5, number]))
-            for number in range(16)]
+    return [
+        drive(
+            build_town(config),
+            parked_cars(config, Palette()),
+            wish,
+            np.random.default_rng([5, number]),
+        )
+        for number in range(16)
+    ]
 
 
 def log_files(folder: Path, log_id: str) -> dict[str, bytes]:
     """The pickle and the images of a log."""
-    files = [*folder.glob(f"navsim_logs/*/{log_id}.pkl"), *folder.glob(f"sensor_blobs/*/{log_id}/**/*.jpg")]
+    files = [
+        *folder.glob(f"navsim_logs/*/{log_id}.pkl"),
+        *folder.glob(f"sensor_blobs/*/{log_id}/**/*.jpg"),
+    ]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
@@ -78,14 +120,22 @@ def box(x: float, y: float, yaw: float, length: float, width: float) -> Polygon:
 def test_a_log_made_twice_is_the_same_byte_for_byte(raw, tmp_path):
     synthesize_log(tmp_path, WORLD, "A-train-0001")
     first = log_files(raw, "A-train-0001")
-    assert len(first) == 1 + round(WORLD.seconds * WORLD.hz) and first == log_files(tmp_path, "A-train-0001")
+    assert len(first) == 1 + round(WORLD.seconds * WORLD.hz) and first == log_files(
+        tmp_path, "A-train-0001"
+    )
 
 
 def test_a_log_made_alone_in_a_process_of_its_own_is_the_one_made_after_others(raw, tmp_path):
-    code = (f"from pathlib import Path; from ops.synthesize.world import *; "
-            f"synthesize_log(Path({str(tmp_path)!r}), {WORLD!r}, {LAST!r})")
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONHASHSEED": "1"},
-                   cwd=Path(__file__).parents[2])
+    code = (
+        f"from pathlib import Path; from ops.synthesize.world import *; "
+        f"synthesize_log(Path({str(tmp_path)!r}), {WORLD!r}, {LAST!r})"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+        cwd=Path(__file__).parents[2],
+    )
     assert log_files(tmp_path, LAST) == log_files(raw, LAST)
 
 
@@ -95,7 +145,9 @@ def test_another_seed_is_another_town_and_another_drive(raw, tmp_path):
     first, second = log_files(raw, "A-train-0001"), log_files(tmp_path, "A-train-0001")
     assert first.keys() == second.keys() and all(first[name] != second[name] for name in first)
     towns = [build_town(TownConfig(seed=world.seed)) for world in (WORLD, other)]
-    centers = [np.array([junction.center for junction in town.junctions.values()]) for town in towns]
+    centers = [
+        np.array([junction.center for junction in town.junctions.values()]) for town in towns
+    ]
     assert not np.array_equal(*centers)
 
 
@@ -107,9 +159,13 @@ def test_two_logs_of_one_world_are_two_drives(logs):
 def test_the_ego_touches_nobody_in_any_frame(logs):
     length, width, _ = EGO_SIZE_M
     ego = box(length * (0.5 - REAR_SHARE), 0.0, 0.0, length, width)
-    boxes = [row for frames in logs.values() for frame in frames for row in frame["anns"]["gt_boxes"]]
+    boxes = [
+        row for frames in logs.values() for frame in frames for row in frame["anns"]["gt_boxes"]
+    ]
     assert len(boxes) > 1000
-    assert not any(ego.intersects(box(x, y, yaw, long, wide)) for x, y, _, long, wide, _, yaw in boxes)
+    assert not any(
+        ego.intersects(box(x, y, yaw, long, wide)) for x, y, _, long, wide, _, yaw in boxes
+    )
 
 
 def test_the_ego_drives_within_the_bounds_of_comfort(logs):
@@ -132,14 +188,35 @@ def test_speeds_are_those_of_the_positions(logs):
 
 def test_frames_have_the_fields_of_openscene(logs):
     for frame in (frame for frames in logs.values() for frame in frames):
-        assert set(frame) == FIELDS | {"tags"}                  # the one of ours, which official readers ignore
-        assert set(frame["cams"]) == set(CAMERAS) and all(set(camera) == {
-            "data_path", "sensor2lidar_rotation", "sensor2lidar_translation", "cam_intrinsic", "distortion"}
-            for camera in frame["cams"].values())
-        assert set(frame["anns"]) == {"gt_boxes", "gt_names", "gt_velocity_3d", "instance_tokens", "track_tokens"}
-        assert frame["can_bus"].shape == (18,) and len(frame["token"]) == 16 and frame["driving_command"].sum() == 1
+        # the one of ours, which official readers ignore
+        assert set(frame) == FIELDS | {"tags"}
+        assert set(frame["cams"]) == set(CAMERAS) and all(
+            set(camera)
+            == {
+                "data_path",
+                "sensor2lidar_rotation",
+                "sensor2lidar_translation",
+                "cam_intrinsic",
+                "distortion",
+            }
+            for camera in frame["cams"].values()
+        )
+        assert set(frame["anns"]) == {
+            "gt_boxes",
+            "gt_names",
+            "gt_velocity_3d",
+            "instance_tokens",
+            "track_tokens",
+        }
+        assert (
+            frame["can_bus"].shape == (18,)
+            and len(frame["token"]) == 16
+            and frame["driving_command"].sum() == 1
+        )
         count = len(frame["anns"]["gt_names"])
-        assert frame["anns"]["gt_boxes"].shape == (count, 7) and frame["anns"]["gt_velocity_3d"].shape == (count, 3)
+        assert frame["anns"]["gt_boxes"].shape == (count, 7) and frame["anns"][
+            "gt_velocity_3d"
+        ].shape == (count, 3)
 
 
 def test_frames_are_chained_and_every_front_image_can_be_read(raw, logs):
@@ -149,7 +226,9 @@ def test_frames_are_chained_and_every_front_image_can_be_read(raw, logs):
         assert [frame["sample_prev"] for frame in frames] == [None, *tokens[:-1]]
         assert [frame["sample_next"] for frame in frames] == [*tokens[1:], None]
         assert np.allclose(np.diff([frame["timestamp"] for frame in frames]), 500_000, atol=1000)
-        image = cv2.imread(str(raw / "sensor_blobs" / split / frames[3]["cams"]["CAM_F0"]["data_path"]))
+        image = cv2.imread(
+            str(raw / "sensor_blobs" / split / frames[3]["cams"]["CAM_F0"]["data_path"])
+        )
         assert image.shape == (54, 96, 3) and image.std() > 20
 
 
@@ -167,18 +246,27 @@ def test_no_drive_has_an_event_at_rate_zero_and_every_drive_has_one_at_rate_one(
     config = TownConfig(seed=WORLD.seed)
     wish = DriveConfig(frames=24, hz=2.0, event_rate=rate)
     parked = parked_cars(config, Palette())
-    assert all(any(drive(build_town(config), parked, wish, np.random.default_rng([6, number])).tags) is found
-               for number in range(3))
+    assert all(
+        any(drive(build_town(config), parked, wish, np.random.default_rng([6, number])).tags)
+        is found
+        for number in range(3)
+    )
 
 
 def test_only_logs_of_the_test_enter_the_eastern_part(logs, drives):
     town = build_town(TownConfig(seed=WORLD.seed))
     assert all(recording.pose[:, 0, 0].max() <= east_from_m() for recording in drives)
     for recording in drives:
-        here = np.searchsorted(recording.route.lane_start_m, recording.travelled_m, side="right") - 1
-        assert not any(is_east(town, town.lanes[recording.route.lane_ids[lane]]) for lane in set(here.tolist()))
-    reached = {log_id: max(frame["ego2global_translation"][0] for frame in frames) - ORIGIN_M[0]
-               for log_id, frames in logs.items()}
+        here = (
+            np.searchsorted(recording.route.lane_start_m, recording.travelled_m, side="right") - 1
+        )
+        assert not any(
+            is_east(town, town.lanes[recording.route.lane_ids[lane]]) for lane in set(here.tolist())
+        )
+    reached = {
+        log_id: max(frame["ego2global_translation"][0] for frame in frames) - ORIGIN_M[0]
+        for log_id, frames in logs.items()
+    }
     assert reached.pop(LAST) > east_from_m() and max(reached.values()) <= east_from_m()
 
 
@@ -190,23 +278,39 @@ def test_logs_too_short_for_events_are_refused_unless_none_are_wanted(tmp_path):
     assert len(world_log_ids(replace(short, event_rate=0.0))) == 6
 
 
-def test_side_cameras_are_drawn_where_they_are_asked_for_and_the_front_stays_the_same(raw, tmp_path):
+def test_side_cameras_are_drawn_where_they_are_asked_for_and_the_front_stays_the_same(
+    raw, tmp_path
+):
     wide = replace(WORLD, cameras=("CAM_F0", "CAM_L0", "CAM_R0"))
     synthesize_log(tmp_path, wide, LAST)
     source = open_source("openscene", tmp_path)
     log = source.open(LAST)
     assert [camera.name for camera in log.cameras()] == ["CAM_F0", "CAM_L0", "CAM_R0"]
-    left = next(camera for camera in log.cameras() if camera.name == "CAM_L0").camera_to_ego[:3, 2]     # where it looks
+    # where it looks
+    left = next(camera for camera in log.cameras() if camera.name == "CAM_L0").camera_to_ego[:3, 2]
     assert left[1] > 0.7 and left[0] > 0.4
     blobs = "sensor_blobs/test/" + LAST
     fronts = sorted((tmp_path / blobs / "CAM_F0").iterdir())
-    assert [file.read_bytes() for file in fronts] == [file.read_bytes() for file in sorted((raw / blobs / "CAM_F0").iterdir())]
-    views = {name: cv2.imread(str(tmp_path / blobs / name / fronts[5].name)) for name in wide.cameras}
-    assert views["CAM_L0"].shape == views["CAM_F0"].shape and (views["CAM_L0"] != views["CAM_R0"]).mean() > 0.3
+    assert [file.read_bytes() for file in fronts] == [
+        file.read_bytes() for file in sorted((raw / blobs / "CAM_F0").iterdir())
+    ]
+    views = {
+        name: cv2.imread(str(tmp_path / blobs / name / fronts[5].name)) for name in wide.cameras
+    }
+    assert (
+        views["CAM_L0"].shape == views["CAM_F0"].shape
+        and (views["CAM_L0"] != views["CAM_R0"]).mean() > 0.3
+    )
 
 
-@pytest.mark.parametrize(("cameras", "message"), [(("CAM_F1",), "did you mean"), (("CAM_L0",), "front camera first"),
-                                                  (("CAM_F0", "CAM_F0"), "every camera once")])
+@pytest.mark.parametrize(
+    ("cameras", "message"),
+    [
+        (("CAM_F1",), "did you mean"),
+        (("CAM_L0",), "front camera first"),
+        (("CAM_F0", "CAM_F0"), "every camera once"),
+    ],
+)
 def test_a_camera_that_cannot_be_is_refused(cameras, message):
     with pytest.raises(ConfigError, match=message):
         world_log_ids(replace(WORLD, cameras=cameras))

@@ -1,4 +1,6 @@
-"""Town B as nuScenes' own devkit and as our reader see it; the contract of every source holds for it too."""
+"""Town B as nuScenes' own devkit and as our reader see it; the contract of every source holds for
+it too.
+"""
 
 import json
 from dataclasses import replace
@@ -61,8 +63,12 @@ test_logs_are_in_order = contract.test_a_source_lists_its_logs_in_order_with_fil
 test_a_log_is_picklable = contract.test_an_opened_log_is_picklable_and_says_who_it_is
 test_signals_are_ordered = contract.test_signals_are_ordered_finite_and_of_one_length
 test_images_carry_their_times = contract.test_images_carry_the_times_of_their_frames_and_exist
-test_cameras_look_ahead = contract.test_cameras_look_where_their_names_say_and_stand_above_the_ground
-test_capabilities_are_true = contract.test_agents_lights_and_map_are_there_exactly_if_the_capabilities_say_so
+test_cameras_look_ahead = (
+    contract.test_cameras_look_where_their_names_say_and_stand_above_the_ground
+)
+test_capabilities_are_true = (
+    contract.test_agents_lights_and_map_are_there_exactly_if_the_capabilities_say_so
+)
 test_the_next_links_run = contract.test_the_next_links_run_on_the_log
 
 
@@ -71,23 +77,34 @@ def test_the_devkit_renders_a_sample_with_its_boxes(devkit, tmp_path):
     devkit.render_sample(sample["token"], out_path=str(tmp_path / "sample.png"), verbose=False)
     assert (tmp_path / "sample.png").stat().st_size > 10_000
     _, boxes, intrinsics = devkit.get_sample_data(sample["data"]["CAM_FRONT"])
-    assert boxes and all(box.center[2] > 0 for box in boxes) and intrinsics[0, 0] == pytest.approx(0.76 * 96)
+    assert (
+        boxes
+        and all(box.center[2] > 0 for box in boxes)
+        and intrinsics[0, 0] == pytest.approx(0.76 * 96)
+    )
 
 
 def test_every_token_that_a_table_names_is_there(devkit):
-    for table, links in {"sample_data": {"sample": "sample_token", "ego_pose": "ego_pose_token"},
-                         "sample_annotation": {"instance": "instance_token", "sample": "sample_token"},
-                         "scene": {"log": "log_token", "sample": "first_sample_token"}}.items():
+    for table, links in {
+        "sample_data": {"sample": "sample_token", "ego_pose": "ego_pose_token"},
+        "sample_annotation": {"instance": "instance_token", "sample": "sample_token"},
+        "scene": {"log": "log_token", "sample": "first_sample_token"},
+    }.items():
         for row in getattr(devkit, table):
             assert all(devkit.get(other, row[name]) for other, name in links.items())
     for table in ("sample", "sample_data", "sample_annotation"):
         rows = {row["token"]: row for row in getattr(devkit, table)}
         assert all(rows[row["next"]]["prev"] == token for token, row in rows.items() if row["next"])
     assert sum(item["nbr_annotations"] for item in devkit.instance) == len(devkit.sample_annotation)
-    assert all(name in {row["name"] for row in devkit.category} for name in ("vehicle.car", "human.pedestrian.adult"))
+    assert all(
+        name in {row["name"] for row in devkit.category}
+        for name in ("vehicle.car", "human.pedestrian.adult")
+    )
 
 
-def test_the_devkit_finds_the_ego_on_drivable_ground_in_the_expansion_and_in_the_mask(devkit, devkit_map):
+def test_the_devkit_finds_the_ego_on_drivable_ground_in_the_expansion_and_in_the_mask(
+    devkit, devkit_map
+):
     poses = np.array([row["translation"] for row in devkit.ego_pose])
     assert devkit.map[0]["mask"].is_on_mask(*poses[:, :2].T).all()
     assert not devkit.map[0]["mask"].is_on_mask(np.array([2.0]), np.array([2.0])).any()
@@ -97,26 +114,35 @@ def test_the_devkit_finds_the_ego_on_drivable_ground_in_the_expansion_and_in_the
         assert devkit_map.get_closest_lane(x, y, radius=4.0)
     x, y, _ = poses[0]
     near = devkit_map.get_records_in_patch((x - 70, y - 70, x + 70, y + 70))
-    assert all(near[layer] for layer in ("lane", "road_block", "road_divider", "walkway", "stop_line"))
+    assert all(
+        near[layer] for layer in ("lane", "road_block", "road_divider", "walkway", "stop_line")
+    )
 
 
 def test_the_centre_lines_of_the_devkit_are_those_of_the_town(devkit_map):
     town = build_town(town_plan(SMALL))
-    assert len(devkit_map.lane) + len(devkit_map.lane_connector) == len(town.lanes) == len(devkit_map.connectivity)
+    assert (
+        len(devkit_map.lane) + len(devkit_map.lane_connector)
+        == len(town.lanes)
+        == len(devkit_map.connectivity)
+    )
     for lane in list(town.lanes.values())[::7]:
         name = f"{'connector' if lane.is_connector else 'lane'}-{lane.lane_id}"
         line = np.array(devkit_map.discretize_lanes([name], 0.5)[name])
         away = np.hypot(*np.moveaxis(lane.path[:, None, :2] - line[None, :, :2], -1, 0))
         assert away.min(axis=1).max() < 0.3 and away[0, 0] < 1e-4 and away[-1, -1] < 1e-4
         assert devkit_map.get_outgoing_lane_ids(name) == [
-            f"{'lane' if lane.is_connector else 'connector'}-{other}" for other in lane.successors]
+            f"{'lane' if lane.is_connector else 'connector'}-{other}" for other in lane.successors
+        ]
 
 
 def test_an_arc_goes_where_its_circle_goes():
     angle = np.linspace(0.0, 1.2, 13)
     circle = np.column_stack([20 * np.sin(angle), 20 * (1 - np.cos(angle)), angle])
     pieces = arclines(circle)
-    assert {piece["shape"] for piece in pieces} == {"LSL"} and [piece["radius"] for piece in pieces] == [20.0] * 4
+    assert {piece["shape"] for piece in pieces} == {"LSL"} and [
+        piece["radius"] for piece in pieces
+    ] == [20.0] * 4
     assert sum(sum(piece["segment_length"]) for piece in pieces) == pytest.approx(24.0, abs=1e-4)
     assert {piece["shape"] for piece in arclines(circle * [1, -1, -1])} == {"RSR"}
     straight = arclines(np.column_stack([np.arange(7.0), np.zeros(7), np.zeros(7)]))
@@ -138,8 +164,12 @@ def test_our_reader_sees_one_motion_in_poses_and_velocities_and_boxes_that_move_
     signals, agents = log.signals(), log.agents()
     time_s = signals.timestamp_us * 1e-6
     driven = np.hypot(*np.diff(signals.pose_world[:, :2], axis=0).T) / np.diff(time_s)
-    assert np.allclose(driven, (signals.velocity_ego[1:, 0] + signals.velocity_ego[:-1, 0]) / 2, atol=0.3)
-    assert (agents.center_world[:, 2] > 0.2).all() and np.hypot(*agents.velocity_world.T).max() < 25.0
+    assert np.allclose(
+        driven, (signals.velocity_ego[1:, 0] + signals.velocity_ego[:-1, 0]) / 2, atol=0.3
+    )
+    assert (agents.center_world[:, 2] > 0.2).all() and np.hypot(
+        *agents.velocity_world.T
+    ).max() < 25.0
     assert len(np.unique(agents.track_token)) < len(agents.track_token)
 
 
@@ -160,11 +190,21 @@ def test_the_camera_and_the_map_are_not_those_of_town_a(log, tmp_path):
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_town(raw, tmp_path):
     synthesize_town_b(tmp_path / "again", SMALL)
     files = sorted(file.relative_to(raw) for file in raw.rglob("*") if file.is_file())
-    assert files == sorted(file.relative_to(tmp_path / "again") for file in (tmp_path / "again").rglob("*") if file.is_file())
-    assert all((raw / file).read_bytes() == (tmp_path / "again" / file).read_bytes() for file in files)
+    assert files == sorted(
+        file.relative_to(tmp_path / "again")
+        for file in (tmp_path / "again").rglob("*")
+        if file.is_file()
+    )
+    assert all(
+        (raw / file).read_bytes() == (tmp_path / "again" / file).read_bytes() for file in files
+    )
     other = build_town(town_plan(replace(SMALL, seed=24)))
-    assert any(not np.array_equal(one.center, two.center) for one, two in zip(
-        other.junctions.values(), build_town(town_plan(SMALL)).junctions.values(), strict=True))
+    assert any(
+        not np.array_equal(one.center, two.center)
+        for one, two in zip(
+            other.junctions.values(), build_town(town_plan(SMALL)).junctions.values(), strict=True
+        )
+    )
 
 
 def test_a_set_that_breaks_in_the_middle_leaves_the_old_one_as_it_was(raw):

@@ -1,4 +1,6 @@
-"""The plan for Qwen2.5-VL-3B on 8 GPUs: its counts at the published shapes, and that the preset fits."""
+"""The plan for Qwen2.5-VL-3B on 8 GPUs: its counts at the published shapes, and that the preset
+fits.
+"""
 
 from functools import lru_cache
 
@@ -6,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.full_scale import LIMIT_GB, Plan, main, measure_plan, measure_step, plan, published_3b
+from benchmarks.full_scale import (
+    LIMIT_GB,
+    Plan,
+    main,
+    measure_plan,
+    measure_step,
+    plan,
+    published_3b,
+)
 from models.vlm import ActionVlm, VlmConfig
 from pipelines.presets import preset
 from tests.worlds.tiny_vla import HEIGHT, RECIPE, SMALL_VLM, WIDTH
@@ -26,7 +36,8 @@ def test_the_adapters_are_those_of_every_projection_of_the_language_model_and_no
     text, rank = published_3b().text_config, preset("navsim").vla.vlm.lora_rank
     hidden, inner = text.hidden_size, text.intermediate_size
     key = text.num_key_value_heads * hidden // text.num_attention_heads
-    layer = 2 * (hidden + hidden) + 2 * (hidden + key) + 3 * (hidden + inner)     # q, o; k, v; gate, up, down
+    # q, o; k, v; gate, up, down
+    layer = 2 * (hidden + hidden) + 2 * (hidden + key) + 3 * (hidden + inner)
     assert of_the_preset().trained == rank * layer * text.num_hidden_layers + 16 * hidden
     assert rank * layer * text.num_hidden_layers == 119_734_272
 
@@ -39,7 +50,9 @@ def test_the_preset_fits_into_80_gb_with_and_without_checkpointing():
 
 
 def test_the_counted_products_are_those_of_the_formula():
-    """Two a weight and token forward; as many again backward, where only the adapters have gradients of weights."""
+    """Two a weight and token forward; as many again backward, where only the adapters have
+    gradients of weights.
+    """
     found, text = of_the_preset(), published_3b().text_config
     weights = found.parameters - found.vision_parameters - text.vocab_size * text.hidden_size
     forward = found.done_flops - found.model_flops
@@ -51,10 +64,17 @@ def test_the_counted_products_are_those_of_the_formula():
 def test_the_measured_step_is_a_whole_training_step(tmp_path):
     torch.manual_seed(0)
     ActionVlm.build(SMALL_VLM).save(tmp_path)
-    vlm = ActionVlm.build(VlmConfig(pretrained=str(tmp_path), lora_rank=2, gradient_checkpointing=True))
+    vlm = ActionVlm.build(
+        VlmConfig(pretrained=str(tmp_path), lora_rank=2, gradient_checkpointing=True)
+    )
     before = vlm.action_rows_KD.detach().clone()
     step = measure_step(vlm, 2, (HEIGHT, WIDTH), steps=2)
-    assert step.seconds > 0 and step.tokens_per_s > 0 and np.isfinite(step.loss) and step.peak_gb is None
+    assert (
+        step.seconds > 0
+        and step.tokens_per_s > 0
+        and np.isfinite(step.loss)
+        and step.peak_gb is None
+    )
     assert not torch.equal(before, vlm.action_rows_KD)
 
 

@@ -1,4 +1,6 @@
-"""The vision-language model with action tokens: the same numbers as its class, its own decoding, its files."""
+"""The vision-language model with action tokens: the same numbers as its class, its own decoding,
+its files.
+"""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -7,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForImageTextToText, AutoTokenizer, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
 from models.vlm import ActionVlm, VlmConfig
 from models.vlm_inputs import CODE_COUNT, VlmInputs, VlmProcessor, prompts, rope_positions
@@ -21,7 +28,9 @@ from tests.worlds.tiny_vla import SMALL_VLM, tiny_frames
 def vlm(tmp_path_factory) -> ActionVlm:
     torch.manual_seed(0)
     made = ActionVlm.build(SMALL_VLM).eval()
-    made.save(tmp_path_factory.mktemp("vlm"))  # puts the action rows into the class's own vocabulary
+    made.save(
+        tmp_path_factory.mktemp("vlm")
+    )  # puts the action rows into the class's own vocabulary
     return made
 
 
@@ -54,7 +63,10 @@ def test_any_text_encodes_and_decodes_back_and_a_code_is_one_token():
     tokenizer = processor.tokenizer
     for text in ("straight v=08.1 a=-0.3", "Zürich → 東京 \t\n<|", "<ACT_3><ACT_15>"):
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    assert tokenizer("<ACT_3><ACT_15>")["input_ids"] == [processor.first_action + 3, processor.first_action + 15]
+    assert tokenizer("<ACT_3><ACT_15>")["input_ids"] == [
+        processor.first_action + 3,
+        processor.first_action + 15,
+    ]
 
 
 def test_prompts_say_command_speed_and_acceleration_and_are_equally_long():
@@ -67,7 +79,9 @@ def test_prompts_say_command_speed_and_acceleration_and_are_equally_long():
 def test_patches_are_bit_equal_to_those_of_the_image_processor(vlm):
     images = tiny_frames(1, 3).images
     own = vlm.processor.patchify(torch.from_numpy(images))
-    theirs = vlm.processor.image_processor(images=list(images), do_resize=False, return_tensors="pt")
+    theirs = vlm.processor.image_processor(
+        images=list(images), do_resize=False, return_tensors="pt"
+    )
     assert torch.equal(own, theirs["pixel_values"])
 
 
@@ -128,8 +142,10 @@ def test_step_by_step_decoding_gives_the_logits_of_one_pass_over_its_codes(vlm, 
 def test_decoding_reads_the_image_and_the_prompt_once_and_then_one_token_a_step(vlm, inputs):
     lengths, seen = [], []
     layer, vision = vlm.model.model.language_model.layers[0], vlm.model.model.visual
-    hooks = [layer.register_forward_pre_hook(lambda _, arguments: lengths.append(arguments[0].shape[1])),
-             vision.register_forward_pre_hook(lambda *_: seen.append(1))]
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, arguments: lengths.append(arguments[0].shape[1])),
+        vision.register_forward_pre_hook(lambda *_: seen.append(1)),
+    ]
     vlm.decode(inputs)
     for hook in hooks:
         hook.remove()
@@ -138,12 +154,21 @@ def test_decoding_reads_the_image_and_the_prompt_once_and_then_one_token_a_step(
 
 def test_the_quicker_layers_give_what_those_of_the_class_give(vlm, inputs, tmp_path):
     vlm.save(tmp_path)
-    plain, first = AutoModelForImageTextToText.from_pretrained(tmp_path).eval(), vlm.processor.first_action
+    plain, first = (
+        AutoModelForImageTextToText.from_pretrained(tmp_path).eval(),
+        vlm.processor.first_action,
+    )
     said = vlm.decode(inputs)
-    arguments, seen_BT = class_arguments(vlm, inputs), torch.cat([inputs.input_ids_BL, first + said.codes_BS[:, :-1]], dim=1)
+    arguments, seen_BT = (
+        class_arguments(vlm, inputs),
+        torch.cat([inputs.input_ids_BL, first + said.codes_BS[:, :-1]], dim=1),
+    )
     more = torch.ones_like(said.codes_BS[:, :-1])
-    arguments |= {"input_ids": seen_BT, "attention_mask": torch.cat([arguments["attention_mask"], more], dim=1),
-                  "mm_token_type_ids": torch.cat([arguments["mm_token_type_ids"], 0 * more], dim=1)}
+    arguments |= {
+        "input_ids": seen_BT,
+        "attention_mask": torch.cat([arguments["attention_mask"], more], dim=1),
+        "mm_token_type_ids": torch.cat([arguments["mm_token_type_ids"], 0 * more], dim=1),
+    }
     with torch.no_grad():
         hidden_BTD = plain.model(**arguments).last_hidden_state
     assert torch.allclose(hidden_BTD[:, -12:], said.action_BSD, atol=1e-5)
@@ -153,7 +178,9 @@ def test_the_quicker_layers_give_what_those_of_the_class_give(vlm, inputs, tmp_p
 
 def test_a_frozen_vision_tower_keeps_nothing_for_a_backward_pass(inputs, tmp_path):
     ActionVlm.build(SMALL_VLM).save(tmp_path)
-    adapted = ActionVlm.build(VlmConfig(pretrained=str(tmp_path), lora_rank=2, gradient_checkpointing=True)).train()
+    adapted = ActionVlm.build(
+        VlmConfig(pretrained=str(tmp_path), lora_rank=2, gradient_checkpointing=True)
+    ).train()
     assert not adapted._embed(inputs).requires_grad
     adapted(inputs, torch.zeros(3, 12, dtype=torch.long)).sum().backward()
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
@@ -169,7 +196,9 @@ def test_rows_do_not_touch_each_other(vlm):
 
 
 def test_a_prompt_word_changes_the_codes_but_not_the_visual_states(vlm):
-    left, right = (vlm.decode(inputs_of(vlm, [f"{word} v=08.1 a=-0.3"])) for word in ("left", "right"))
+    left, right = (
+        vlm.decode(inputs_of(vlm, [f"{word} v=08.1 a=-0.3"])) for word in ("left", "right")
+    )
     assert torch.equal(left.visual_BVD, right.visual_BVD)
     assert not torch.allclose(left.logits_BSK, right.logits_BSK)
 
@@ -180,12 +209,17 @@ def test_it_saves_a_plain_checkpoint_and_loads_the_same_bits(vlm, inputs, tmp_pa
     assert torch.equal(again.decode(inputs).logits_BSK, vlm.decode(inputs).logits_BSK)
     plain = AutoModelForImageTextToText.from_pretrained(tmp_path)
     assert type(plain).__name__ == "Qwen2_5_VLForConditionalGeneration"
-    assert AutoTokenizer.from_pretrained(tmp_path).convert_tokens_to_ids("<ACT_15>") == vlm.processor.first_action + 15
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path).convert_tokens_to_ids("<ACT_15>")
+        == vlm.processor.first_action + 15
+    )
 
 
 def test_weights_from_a_folder_are_trained_by_the_same_code(vlm, inputs, tmp_path):
     vlm.save(tmp_path)
-    real = ActionVlm.build(replace(SMALL_VLM, pretrained=str(tmp_path), hidden=999))  # the sizes are the folder's
+    real = ActionVlm.build(
+        replace(SMALL_VLM, pretrained=str(tmp_path), hidden=999)
+    )  # the sizes are the folder's
     assert torch.equal(real.eval().decode(inputs).logits_BSK, vlm.decode(inputs).logits_BSK)
     real.train()(inputs, torch.zeros(3, 12, dtype=torch.long)).sum().backward()
     assert real.action_rows_KD.grad is not None
@@ -212,20 +246,29 @@ def test_every_trained_number_gets_a_gradient(inputs):
         torch.arange(36).view(3, 12) % 16,
         torch.ones(3, 12, dtype=torch.bool),
     )[0].backward()
-    without = [name for name, parameter in vlm.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    without = [
+        name
+        for name, parameter in vlm.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]
     assert without == []
 
 
 def test_adapters_train_alone_and_merge_into_the_saved_weights(vlm, inputs, tmp_path):
     vlm.save(tmp_path / "base")
-    adapted = ActionVlm.build(VlmConfig(pretrained=str(tmp_path / "base"), lora_rank=2, gradient_checkpointing=True))
+    adapted = ActionVlm.build(
+        VlmConfig(pretrained=str(tmp_path / "base"), lora_rank=2, gradient_checkpointing=True)
+    )
     trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
     assert trained and all("lora_" in name or name == "action_rows_KD" for name in trained)
-    optimizer = torch.optim.SGD([parameter for parameter in adapted.parameters() if parameter.requires_grad], lr=0.5)
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in adapted.parameters() if parameter.requires_grad], lr=0.5
+    )
     for _ in range(2):
         adapted.train().zero_grad()
         F.cross_entropy(
-            adapted(inputs, torch.zeros(3, 12, dtype=torch.long)).flatten(0, 1), torch.zeros(36, dtype=torch.long)
+            adapted(inputs, torch.zeros(3, 12, dtype=torch.long)).flatten(0, 1),
+            torch.zeros(36, dtype=torch.long),
         ).backward()
         optimizer.step()
     before = adapted.eval().decode(inputs).logits_BSK
@@ -258,19 +301,33 @@ class Here:
 
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_killed_run_ends_in_the_same_bits_and_keeps_only_what_it_trains(vlm, rank, tmp_path):
-    """Of a model with adapters that is the adapters and the action rows; the rest is read again from its folder."""
+    """Of a model with adapters that is the adapters and the action rows; the rest is read again
+    from its folder.
+    """
     vlm.save(tmp_path)
     frames, codes = tiny_frames(1, 8), torch.arange(96).view(8, 12) % 16
 
     def trained(session: Here) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
-        model = ActionVlm.build(VlmConfig(pretrained=str(tmp_path), lora_rank=rank, gradient_checkpointing=True))
+        model = ActionVlm.build(
+            VlmConfig(pretrained=str(tmp_path), lora_rank=rank, gradient_checkpointing=True)
+        )
 
         def loss_of(wrapped, rows):
-            return code_loss(wrapped(vlm_inputs(model, frames.images[rows], frames.status[rows]), codes[rows]), codes[rows],
-                             torch.ones(len(rows), 12, dtype=torch.bool))
+            return code_loss(
+                wrapped(vlm_inputs(model, frames.images[rows], frames.status[rows]), codes[rows]),
+                codes[rows],
+                torch.ones(len(rows), 12, dtype=torch.bool),
+            )
 
-        fit(session, model, loss_of, 8, FitConfig(steps=5, batch=4, learning_rate=1e-2, checkpoint_every=2), seed=0)
+        fit(
+            session,
+            model,
+            loss_of,
+            8,
+            FitConfig(steps=5, batch=4, learning_rate=1e-2, checkpoint_every=2),
+            seed=0,
+        )
         return model.state_dict()
 
     killed = Here(killed_at=4)
@@ -280,7 +337,9 @@ def test_a_killed_run_ends_in_the_same_bits_and_keeps_only_what_it_trains(vlm, r
     assert killed.state["step"] == 4 and "action_rows_KD" in kept
     assert rank == 0 or all("lora_" in name or name == "action_rows_KD" for name in kept)
     whole, resumed = trained(Here()), trained(Here(state=killed.state))
-    assert whole.keys() == resumed.keys() and all(torch.equal(value, whole[name]) for name, value in resumed.items())
+    assert whole.keys() == resumed.keys() and all(
+        torch.equal(value, whole[name]) for name, value in resumed.items()
+    )
     assert any(not torch.equal(value, whole[name]) for name, value in kept.items())
     killed.state["model"].pop("action_rows_KD")
     with pytest.raises(RuntimeError, match="another training"):
@@ -299,7 +358,14 @@ def test_it_overfits_eight_rows():
             torch.ones(8, 12, dtype=torch.bool),
         )
 
-    fit(session, vlm, loss_of, 8, FitConfig(steps=100, batch=8, learning_rate=1e-2, weight_decay=0.0), seed=0)
+    fit(
+        session,
+        vlm,
+        loss_of,
+        8,
+        FitConfig(steps=100, batch=8, learning_rate=1e-2, weight_decay=0.0),
+        seed=0,
+    )
     assert np.array_equal(run_vlm(vlm, frames.images, frames.status).codes, codes.numpy())
 
 

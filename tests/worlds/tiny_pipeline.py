@@ -1,4 +1,6 @@
-"""A pipeline with a world of a few short logs, for tests of ingest. Its preset has only what ingest reads."""
+"""A pipeline with a world of a few short logs, for tests of ingest. Its preset has only what ingest
+reads.
+"""
 
 from dataclasses import dataclass, field
 
@@ -21,8 +23,17 @@ class TinyPreset:
     seed: int = 0
     processes: int = 1
     retrain_after_logs: int = 2
-    world: WorldConfig | None = field(default_factory=lambda: WorldConfig(
-        train_logs=2, val_logs=1, test_logs=0, seconds=7.0, image_width=64, image_height=36, event_rate=0.0))
+    world: WorldConfig | None = field(
+        default_factory=lambda: WorldConfig(
+            train_logs=2,
+            val_logs=1,
+            test_logs=0,
+            seconds=7.0,
+            image_width=64,
+            image_height=36,
+            event_rate=0.0,
+        )
+    )
     frames: FrameConfig = field(default_factory=FrameConfig)
     trajectories: ExtractConfig = field(default_factory=ExtractConfig)
 
@@ -46,18 +57,27 @@ def tiny_pipeline(lake, source="openscene", raw="") -> TinyPipeline:
     return TinyPipeline(scale="tiny", source=source, raw=str(raw), lake_root=str(lake))
 
 
-def ingest(pipeline: PipelineResource, instance: dg.DagsterInstance, log_ids=None, assets=PER_LOG_ASSETS) -> dg.ExecuteInProcessResult:
+def ingest(
+    pipeline: PipelineResource, instance: dg.DagsterInstance, log_ids=None, assets=PER_LOG_ASSETS
+) -> dg.ExecuteInProcessResult:
     """Run assets of ingest over some logs of the pipeline (default: all) as one run."""
     definitions = dg.Definitions(
-        assets=dg.load_assets_from_modules(MODULES), resources={"pipeline": pipeline}, executor=dg.in_process_executor,
+        assets=dg.load_assets_from_modules(MODULES),
+        resources={"pipeline": pipeline},
+        executor=dg.in_process_executor,
         asset_checks=dg.load_asset_checks_from_modules(MODULES),
-        jobs=[dg.define_asset_job("tiny", selection=dg.AssetSelection.assets(*assets))])
+        jobs=[dg.define_asset_job("tiny", selection=dg.AssetSelection.assets(*assets))],
+    )
     log_ids = log_ids or RawLogs(pipeline).ids
-    instance.add_dynamic_partitions(LOGS.name, [log for log in log_ids if log not in
-                                                instance.get_dynamic_partitions(LOGS.name)])
+    instance.add_dynamic_partitions(
+        LOGS.name, [log for log in log_ids if log not in instance.get_dynamic_partitions(LOGS.name)]
+    )
     return definitions.resolve_job_def("tiny").execute_in_process(
-        instance=instance, tags=range_tags(log_ids), raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}})
+        instance=instance,
+        tags=range_tags(log_ids),
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
 
 
 def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:

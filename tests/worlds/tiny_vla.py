@@ -1,7 +1,9 @@
-"""Frames with something to learn, and a VLA and a student made from them in seconds. Not a world, no map.
+"""Frames with something to learn, and a VLA and a student made from them in seconds. Not a world,
+no map.
 
-A bright bar at the left, in the middle or at the right of the image says where the road bends; the ego status says how
-fast. The codes say both. `made()` trains everything once for all tests of a run.
+A bright bar at the left, in the middle or at the right of the image says where the road bends; the
+ego status says how fast. The codes say both. `made()` trains everything once for all tests of a
+run.
 """
 
 import tempfile
@@ -28,10 +30,24 @@ from storage.dataset import FrameSet
 HEIGHT, WIDTH = 56, 112
 SMALL_VLM = VlmConfig(hidden=32, layers=1, heads=2, vision_layers=1, vision_hidden=32)
 SMALL_PLANNER = PlannerConfig(
-    image_hw=(28, 56), channels=(8, 16), width=16, heads=2, blocks=2, proposals=3, dropout=0.0,
-    ground=GroundConfig(cell_m=3.0, channels=(8,), features=8))
-CAMERA = Camera("CAM_F0", WIDTH, HEIGHT, np.array([[67.0, 0.0, 55.5], [0.0, 67.0, 20.0], [0.0, 0.0, 1.0]]),
-                np.array([[0.0, 0.0, 1.0, 1.5], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 1.6], [0.0, 0.0, 0.0, 1.0]]))
+    image_hw=(28, 56),
+    channels=(8, 16),
+    width=16,
+    heads=2,
+    blocks=2,
+    proposals=3,
+    dropout=0.0,
+    ground=GroundConfig(cell_m=3.0, channels=(8,), features=8),
+)
+CAMERA = Camera(
+    "CAM_F0",
+    WIDTH,
+    HEIGHT,
+    np.array([[67.0, 0.0, 55.5], [0.0, 67.0, 20.0], [0.0, 0.0, 1.0]]),
+    np.array(
+        [[0.0, 0.0, 1.0, 1.5], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 1.6], [0.0, 0.0, 0.0, 1.0]]
+    ),
+)
 RECIPE = PlannerRecipe(
     planner=SMALL_PLANNER,
     fit=FitConfig(steps=6, batch=8, report_every=2),
@@ -99,7 +115,9 @@ def tiny_frames(logs: int = 2, frames: int = 24, seed: int = 0, prefix: str = "l
 
 
 def near_the_human(rows: FrameSet, plans_NK83: np.ndarray) -> np.ndarray:
-    """Stands in for the PDM scorer, in its shape: every sub-score is high where the plan is near the recorded one."""
+    """Stands in for the PDM scorer, in its shape: every sub-score is high where the plan is near
+    the recorded one.
+    """
     error = np.linalg.norm(plans_NK83[..., :2] - rows.future[:, None, :, :2], axis=-1).mean(axis=-1)
     scores = np.repeat(np.exp(-error)[..., None], 6, axis=-1)
     scores[0] = np.nan  # as for a scene that cannot be scored

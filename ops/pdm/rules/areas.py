@@ -1,6 +1,8 @@
-"""Where the ego box is at each moment: across lanes, off the road, on the wrong side. Not a score: see compliance.py.
+"""Where the ego box is at each moment: across lanes, off the road, on the wrong side. Not a score:
+see compliance.py.
 
-Source: PDM_SPEC 1.5 (navsim pdm_scorer.py `_calculate_ego_area`). A point on an edge is outside. T moments.
+Source: PDM_SPEC 1.5 (navsim pdm_scorer.py `_calculate_ego_area`). A point on an edge is outside. T
+moments.
 """
 
 from enum import IntEnum
@@ -15,11 +17,11 @@ from ops.pdm.rules.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, insi
 class Area(IntEnum):
     """Columns of the areas of one moment."""
 
-    MULTIPLE_LANES = 0      # corners touch more than one lane or connector, and none holds all four
-    NON_DRIVABLE = 1        # a corner lies in no roadblock, intersection or car park
-    ONCOMING = 2            # the centre lies in no lane or connector of the route
-    INTERSECTION = 3        # the centre lies in an intersection (DDC and LK of v2)
-    REAR_INTERSECTION = 4   # the rear axle lies in an intersection (TTC)
+    MULTIPLE_LANES = 0  # corners touch more than one lane or connector, and none holds all four
+    NON_DRIVABLE = 1  # a corner lies in no roadblock, intersection or car park
+    ONCOMING = 2  # the centre lies in no lane or connector of the route
+    INTERSECTION = 3  # the centre lies in an intersection (DDC and LK of v2)
+    REAR_INTERSECTION = 4  # the rear axle lies in an intersection (TTC)
 
 
 @inner
@@ -34,14 +36,26 @@ def swept_bounds(corners):
 
 @inner
 def ego_areas(states, corners, polygons, out):
-    """Fill `out` (T, 5) bool from the states (T, 11) and the ego boxes (T, 5, 2): four corners, then the centre."""
-    bounds, kind, first, slabs_per_m = polygons.bounds, polygons.kind, polygons.slab_start, polygons.slabs_per_m
+    """Fill `out` (T, 5) bool from the states (T, 11) and the ego boxes (T, 5, 2): four corners,
+    then the centre.
+    """
+    bounds, kind, first, slabs_per_m = (
+        polygons.bounds,
+        polygons.kind,
+        polygons.slab_start,
+        polygons.slabs_per_m,
+    )
     edge_start, edges = polygons.edge_start, polygons.edges
     low_x, low_y, high_x, high_y = swept_bounds(corners)
     near = np.empty(len(kind), dtype=np.int64)
     found = 0
     for m in range(len(kind)):
-        if bounds[m, 0] <= high_x and bounds[m, 2] >= low_x and bounds[m, 1] <= high_y and bounds[m, 3] >= low_y:
+        if (
+            bounds[m, 0] <= high_x
+            and bounds[m, 2] >= low_x
+            and bounds[m, 1] <= high_y
+            and bounds[m, 3] >= low_y
+        ):
             near[found] = m
             found += 1
     for t in range(corners.shape[0]):
@@ -49,16 +63,39 @@ def ego_areas(states, corners, polygons, out):
         lanes, one_lane, drivable, center_kinds, rear_kinds = 0, False, 0, 0, 0
         for n in range(found):
             m = near[n]
-            if bounds[m, 0] > high_x or bounds[m, 2] < low_x or bounds[m, 1] > high_y or bounds[m, 3] < low_y:
+            if (
+                bounds[m, 0] > high_x
+                or bounds[m, 2] < low_x
+                or bounds[m, 1] > high_y
+                or bounds[m, 3] < low_y
+            ):
                 continue
-            held = 0            # one bit for each corner, then the centre, then the rear axle
+            held = 0  # one bit for each corner, then the centre, then the rear axle
             for k in range(6):
                 x = states[t, 0] if k == 5 else corners[t, k, 0]
                 y = states[t, 1] if k == 5 else corners[t, k, 1]
-                wanted = INTERSECTION if k == 5 else ON_ROUTE | INTERSECTION if k == 4 else LANE | DRIVABLE
-                if (kind[m] & wanted and bounds[m, 0] <= x <= bounds[m, 2] and bounds[m, 1] <= y <= bounds[m, 3]
-                        and inside(x, y, first[m], first[m + 1] - first[m], bounds[m, 1], slabs_per_m[m], edge_start,
-                                   edges)):
+                wanted = (
+                    INTERSECTION
+                    if k == 5
+                    else ON_ROUTE | INTERSECTION
+                    if k == 4
+                    else LANE | DRIVABLE
+                )
+                if (
+                    kind[m] & wanted
+                    and bounds[m, 0] <= x <= bounds[m, 2]
+                    and bounds[m, 1] <= y <= bounds[m, 3]
+                    and inside(
+                        x,
+                        y,
+                        first[m],
+                        first[m + 1] - first[m],
+                        bounds[m, 1],
+                        slabs_per_m[m],
+                        edge_start,
+                        edges,
+                    )
+                ):
                     held |= 1 << k
             if kind[m] & LANE and held & 15:
                 lanes += 1

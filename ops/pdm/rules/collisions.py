@@ -1,8 +1,10 @@
-"""Touches with other road users: at-fault collisions, time to collision, red lights. Not their weights: aggregate.py.
+"""Touches with other road users: at-fault collisions, time to collision, red lights. Not their
+weights: aggregate.py.
 
-Source: PDM_SPEC 1.6 and 1.7 (navsim pdm_scorer.py, pdm_scorer_utils.py `get_collision_type`, nuplan idm/utils.py).
-Tracks are independent of each other: each is followed through time until it is found not to be the ego's fault.
-Legend: T states, F frames of the traffic (`stride` states each), A tracks.
+Source: PDM_SPEC 1.6 and 1.7 (navsim pdm_scorer.py, pdm_scorer_utils.py `get_collision_type`, nuplan
+idm/utils.py). Tracks are independent of each other: each is followed through time until it is found
+not to be the ego's fault. Legend: T states, F frames of the traffic (`stride` states each), A
+tracks.
 """
 
 import math
@@ -11,13 +13,21 @@ import numpy as np
 
 from ops.pdm.rules.areas import Area
 from ops.pdm.rules.engine import inner
-from ops.pdm.rules.geometry import CLOSE_M, bounds_of, box_gap, boxes_touch, ring_touches_box, segment_touches_box
+from ops.pdm.rules.geometry import (
+    CLOSE_M,
+    bounds_of,
+    box_gap,
+    boxes_touch,
+    ring_touches_box,
+    segment_touches_box,
+)
 from ops.pdm.rules.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, STEP_S
 
-STOPPED_EGO_MPS = 5e-2              # collision: an ego this slow is never at fault
-STOPPED_TRACK_MPS = 5e-2            # collision: a track this slow is always the ego's fault
-STANDING_EGO_MPS = 5e-3             # time to collision: not looked at below
-LOOK_AHEAD_STEPS = (0, 3, 6, 9)     # of 0.1 s, within 1 s: the ego is moved on in a straight line for so long
+STOPPED_EGO_MPS = 5e-2  # collision: an ego this slow is never at fault
+STOPPED_TRACK_MPS = 5e-2  # collision: a track this slow is always the ego's fault
+STANDING_EGO_MPS = 5e-3  # time to collision: not looked at below
+# of 0.1 s, within 1 s: the ego is moved on in a straight line for so long
+LOOK_AHEAD_STEPS = (0, 3, 6, 9)
 _REACH_S = LOOK_AHEAD_STEPS[-1] * STEP_S
 _AHEAD, _BEHIND = math.cos(math.radians(30.0)), math.cos(math.radians(150.0))
 _HALF_DIAGONAL_M = math.hypot(HALF_LENGTH_M, HALF_WIDTH_M)
@@ -25,7 +35,9 @@ _HALF_DIAGONAL_M = math.hypot(HALF_LENGTH_M, HALF_WIDTH_M)
 
 @inner
 def tracks_near(states, bounds, traffic, out):
-    """Fill `out` (A,) with the tracks that the ego could meet within its swept `bounds`; returns how many."""
+    """Fill `out` (A,) with the tracks that the ego could meet within its swept `bounds`; returns
+    how many.
+    """
     fastest = 0.0
     for t in range(states.shape[0]):
         fastest = max(fastest, math.hypot(states[t, 3], states[t, 4]))
@@ -33,8 +45,13 @@ def tracks_near(states, bounds, traffic, out):
     sweep, ignored = traffic.sweep, traffic.ignored
     found = 0
     for a in range(len(ignored)):
-        if (not ignored[a] and sweep[a, 0] <= bounds[2] + margin_m and sweep[a, 2] >= bounds[0] - margin_m
-                and sweep[a, 1] <= bounds[3] + margin_m and sweep[a, 3] >= bounds[1] - margin_m):
+        if (
+            not ignored[a]
+            and sweep[a, 0] <= bounds[2] + margin_m
+            and sweep[a, 2] >= bounds[0] - margin_m
+            and sweep[a, 1] <= bounds[3] + margin_m
+            and sweep[a, 3] >= bounds[1] - margin_m
+        ):
             out[found] = a
             found += 1
     return found
@@ -42,12 +59,25 @@ def tracks_near(states, bounds, traffic, out):
 
 @inner
 def _touch(x, y, c, s, pose, facing, half, radius, f, a):
-    """1 if the ego box with centre x, y and direction c, s surely touches track a, -1 if surely not, 0 if unsure."""
+    """1 if the ego box with centre x, y and direction c, s surely touches track a, -1 if surely
+    not, 0 if unsure.
+    """
     dx, dy = pose[f, a, 0] - x, pose[f, a, 1] - y
     far = _HALF_DIAGONAL_M + radius[a] + CLOSE_M
     if dx * dx + dy * dy > far * far:
         return -1
-    gap = box_gap(dx, dy, c, s, HALF_LENGTH_M, HALF_WIDTH_M, facing[f, a, 0], facing[f, a, 1], half[a, 0], half[a, 1])
+    gap = box_gap(
+        dx,
+        dy,
+        c,
+        s,
+        HALF_LENGTH_M,
+        HALF_WIDTH_M,
+        facing[f, a, 0],
+        facing[f, a, 1],
+        half[a, 0],
+        half[a, 1],
+    )
     return 0 if abs(gap) < CLOSE_M else 1 if gap < 0 else -1
 
 
@@ -62,10 +92,12 @@ def _touch_exactly(corners, t, shift_x, shift_y, track_corners, f, a):
 
 @inner
 def _direction(states, t, c, s, x, y):
-    """Cosine of the angle between the ego's heading (c, s) and the way from its rear axle to a point.
+    """Cosine of the angle between the ego's heading (c, s) and the way from its rear axle to a
+    point.
 
-    Rounding can carry the devkit's cosine past 1, where its arccosine is NaN and a track dead ahead counts as nowhere;
-    which tracks that hits depends on the build of numpy, so it is not reproduced.
+    Rounding can carry the devkit's cosine past 1, where its arccosine is NaN and a track dead ahead
+    counts as nowhere; which tracks that hits depends on the build of numpy, so it is not
+    reproduced.
     """
     dx, dy = x - states[t, 0], y - states[t, 1]
     distance = math.sqrt(dx * dx + dy * dy)
@@ -82,16 +114,20 @@ def _at_fault(states, t, c, s, corners, areas, traffic, f, a):
     if _direction(states, t, c, s, traffic.pose[f, a, 0], traffic.pose[f, a, 1]) < _BEHIND:
         return False
     front = corners[t]
-    if segment_touches_box(front[0, 0], front[0, 1], front[3, 0], front[3, 1], traffic.corners[f, a]):
+    if segment_touches_box(
+        front[0, 0], front[0, 1], front[3, 0], front[3, 1], traffic.corners[f, a]
+    ):
         return True
     return areas[t, Area.MULTIPLE_LANES] or areas[t, Area.NON_DRIVABLE]
 
 
 @inner
 def no_at_fault_collision(states, corners, facing, areas, traffic, near):
-    """Score (1, 0.5 static object, 0) of one simulated plan and index of its first at-fault touch (inf if none).
+    """Score (1, 0.5 static object, 0) of one simulated plan and index of its first at-fault touch
+    (inf if none).
 
-    A touch that is not the ego's fault takes the track out for good; after one that is, nothing can get worse with it.
+    A touch that is not the ego's fault takes the track out for good; after one that is, nothing can
+    get worse with it.
     """
     present, pose, direction, half = traffic.present, traffic.pose, traffic.facing, traffic.half
     radius, track_corners, stride = traffic.radius, traffic.corners, traffic.stride
@@ -101,9 +137,21 @@ def no_at_fault_collision(states, corners, facing, areas, traffic, near):
             f = t // stride
             if not present[f, a]:
                 continue
-            touch = _touch(corners[t, 4, 0], corners[t, 4, 1], facing[t, 0], facing[t, 1], pose, direction, half,
-                           radius, f, a)
-            if touch < 0 or (touch == 0 and not _touch_exactly(corners, t, 0.0, 0.0, track_corners, f, a)):
+            touch = _touch(
+                corners[t, 4, 0],
+                corners[t, 4, 1],
+                facing[t, 0],
+                facing[t, 1],
+                pose,
+                direction,
+                half,
+                radius,
+                f,
+                a,
+            )
+            if touch < 0 or (
+                touch == 0 and not _touch_exactly(corners, t, 0.0, 0.0, track_corners, f, a)
+            ):
                 continue
             if _at_fault(states, t, facing[t, 0], facing[t, 1], corners, areas, traffic, f, a):
                 score = min(score, 0.0 if traffic.moves[a] else 0.5)
@@ -114,7 +162,9 @@ def no_at_fault_collision(states, corners, facing, areas, traffic, near):
 
 @inner
 def time_to_collision(states, corners, facing, areas, traffic, near, steps):
-    """Score (1 or 0) and index of the first infraction (inf if none); states 0 .. steps - 1 are looked at."""
+    """Score (1 or 0) and index of the first infraction (inf if none); states 0 .. steps - 1 are
+    looked at.
+    """
     first = math.inf
     for a in near:
         first = min(first, _first_infraction(states, corners, facing, areas, traffic, steps, a))
@@ -136,30 +186,61 @@ def _first_infraction(states, corners, facing, areas, traffic, steps, a):
             if not present[f, a]:
                 continue
             shift_x, shift_y = c * speed * (offset * STEP_S), s * speed * (offset * STEP_S)
-            touch = _touch(corners[t, 4, 0] + shift_x, corners[t, 4, 1] + shift_y, c, s, pose, direction, half, radius,
-                           f, a)
-            if touch < 0 or (touch == 0 and not _touch_exactly(corners, t, shift_x, shift_y, track_corners, f, a)):
+            touch = _touch(
+                corners[t, 4, 0] + shift_x,
+                corners[t, 4, 1] + shift_y,
+                c,
+                s,
+                pose,
+                direction,
+                half,
+                radius,
+                f,
+                a,
+            )
+            if touch < 0 or (
+                touch == 0 and not _touch_exactly(corners, t, shift_x, shift_y, track_corners, f, a)
+            ):
                 continue
             cosine = _direction(states, t, c, s, pose[f, a, 0], pose[f, a, 1])
-            lost = areas[t, Area.MULTIPLE_LANES] or areas[t, Area.NON_DRIVABLE] or areas[t, Area.REAR_INTERSECTION]
+            lost = (
+                areas[t, Area.MULTIPLE_LANES]
+                or areas[t, Area.NON_DRIVABLE]
+                or areas[t, Area.REAR_INTERSECTION]
+            )
             return float(t) if cosine > _AHEAD or (lost and cosine >= _BEHIND) else math.inf
     return math.inf
 
 
 @inner
 def runs_red_light(corners, bounds, traffic):
-    """True if the ego box ever shares a point with a red connector; also when it stands in it from the start."""
-    start, light_bounds, red, xy = traffic.light_start, traffic.light_bounds, traffic.red, traffic.light_xy
+    """True if the ego box ever shares a point with a red connector; also when it stands in it from
+    the start.
+    """
+    start, light_bounds, red, xy = (
+        traffic.light_start,
+        traffic.light_bounds,
+        traffic.red,
+        traffic.light_xy,
+    )
     for light in range(red.shape[1]):
-        if (light_bounds[light, 0] > bounds[2] or light_bounds[light, 2] < bounds[0]
-                or light_bounds[light, 1] > bounds[3] or light_bounds[light, 3] < bounds[1]):
+        if (
+            light_bounds[light, 0] > bounds[2]
+            or light_bounds[light, 2] < bounds[0]
+            or light_bounds[light, 1] > bounds[3]
+            or light_bounds[light, 3] < bounds[1]
+        ):
             continue
         for t in range(corners.shape[0]):
             if not red[t // traffic.stride, light]:
                 continue
             low_x, low_y, high_x, high_y = bounds_of(corners[t])
-            if (light_bounds[light, 0] <= high_x and light_bounds[light, 2] >= low_x
-                    and light_bounds[light, 1] <= high_y and light_bounds[light, 3] >= low_y
-                    and ring_touches_box(xy, start[light], start[light + 1], corners[t])):
+            if (
+                light_bounds[light, 0] <= high_x
+                and light_bounds[light, 2] >= low_x
+                and light_bounds[light, 1] <= high_y
+                and light_bounds[light, 3] >= low_y
+                and ring_touches_box(xy, start[light], start[light + 1], corners[t])
+            ):
                 return True
     return False

@@ -1,8 +1,9 @@
-"""Bounds on accelerations, jerks and yaw motion, and how two plans in a row differ. Not how plans become states.
+"""Bounds on accelerations, jerks and yaw motion, and how two plans in a row differ. Not how plans
+become states.
 
-Source: PDM_SPEC 1.7 (navsim scoring/pdm_comfort_metrics.py; filters are Savitzky-Golay, scipy.signal.savgol_filter).
-A filter over a known number of samples is a fixed banded matrix, so it is built once from scipy and applied in one
-pass. n samples.
+Source: PDM_SPEC 1.7 (navsim scoring/pdm_comfort_metrics.py; filters are Savitzky-Golay,
+scipy.signal.savgol_filter). A filter over a known number of samples is a fixed banded matrix, so it
+is built once from scipy and applied in one pass. n samples.
 """
 
 import math
@@ -16,13 +17,13 @@ from scipy.signal import savgol_filter
 from ops.pdm.rules.engine import inner, inner_sum, kernel
 from ops.pdm.rules.vehicle import REAR_AXLE_TO_CENTER_M, STEP_S, State
 
-MIN_LON_ACC, MAX_LON_ACC = -4.05, 2.40          # m/s2
-MAX_LAT_ACC = 4.89                              # m/s2
-MAX_JERK, MAX_LON_JERK = 8.37, 4.13             # m/s3
-MAX_YAW_ACC, MAX_YAW_RATE = 1.93, 0.95          # rad/s2, rad/s
-EXTENDED_LIMITS = (0.7, 0.5, 0.1, 0.1)          # RMS of differences: m/s2, m/s3, rad/s, rad/s2
-EXTENDED_MAX_GAP_S = 0.55                       # two frames farther apart than this are not compared
-_DECIMALS = 1e8                                 # the devkit rounds to 8 decimals before it compares
+MIN_LON_ACC, MAX_LON_ACC = -4.05, 2.40  # m/s2
+MAX_LAT_ACC = 4.89  # m/s2
+MAX_JERK, MAX_LON_JERK = 8.37, 4.13  # m/s3
+MAX_YAW_ACC, MAX_YAW_RATE = 1.93, 0.95  # rad/s2, rad/s
+EXTENDED_LIMITS = (0.7, 0.5, 0.1, 0.1)  # RMS of differences: m/s2, m/s3, rad/s, rad/s2
+EXTENDED_MAX_GAP_S = 0.55  # two frames farther apart than this are not compared
+_DECIMALS = 1e8  # the devkit rounds to 8 decimals before it compares
 
 
 class Comfort(IntEnum):
@@ -39,15 +40,15 @@ class Comfort(IntEnum):
 class Filter(NamedTuple):
     """A Savitzky-Golay filter over n samples: row i weighs samples start[i] .. start[i] + w - 1."""
 
-    weights: np.ndarray         # (n, w)
-    start: np.ndarray           # (n,) int64
+    weights: np.ndarray  # (n, w)
+    start: np.ndarray  # (n,) int64
 
 
 class Filters(NamedTuple):
     """The filters of one version for n samples."""
 
-    acceleration: Filter        # of the two acceleration bounds
-    smooth: Filter              # of the acceleration before its derivative is taken
+    acceleration: Filter  # of the two acceleration bounds
+    smooth: Filter  # of the acceleration before its derivative is taken
     jerk: Filter
     yaw_rate: Filter
     yaw_acc: Filter
@@ -60,16 +61,25 @@ def _filter(samples: int, window: int, order: int, derivative: int = 0) -> Filte
     dense = savgol_filter(np.eye(samples), window, order, deriv=derivative, delta=spacing, axis=0)
     start = np.clip(np.arange(samples) - (window - 1) // 2, 0, samples - window)
     weights = dense[np.arange(samples)[:, None], start[:, None] + np.arange(window)]
-    assert math.isclose(np.abs(weights).sum(), np.abs(dense).sum(), rel_tol=1e-12), "samples outside the window count"
+    assert math.isclose(np.abs(weights).sum(), np.abs(dense).sum(), rel_tol=1e-12), (
+        "samples outside the window count"
+    )
     return Filter(np.ascontiguousarray(weights), start)
 
 
 @cache
 def filters(samples: int, whole_plan: bool) -> Filters:
-    """Filters of v1 (`whole_plan`: accelerations and jerks are one parabola over all samples) or of v2."""
+    """Filters of v1 (`whole_plan`: accelerations and jerks are one parabola over all samples) or of
+    v2.
+    """
     acceleration_window, jerk_window = (samples, samples) if whole_plan else (8, 15)
-    return Filters(_filter(samples, acceleration_window, 2), _filter(samples, 8, 2),
-                   _filter(samples, jerk_window, 2, 1), _filter(samples, 5, 2, 1), _filter(samples, 5, 3, 2))
+    return Filters(
+        _filter(samples, acceleration_window, 2),
+        _filter(samples, 8, 2),
+        _filter(samples, jerk_window, 2, 1),
+        _filter(samples, 5, 2, 1),
+        _filter(samples, 5, 3, 2),
+    )
 
 
 @cache
@@ -91,7 +101,7 @@ def _filtered(weights, start, values, out):
 @inner
 def _between(values, low, high):
     """True if every value lies strictly between the bounds."""
-    for value in values:        # noqa: SIM110, all() over a generator is not compiled
+    for value in values:  # noqa: SIM110, all() over a generator is not compiled
         if not low < value < high:
             return False
     return True
@@ -118,7 +128,8 @@ def _headings(states, out):
 def comfort_bounds(states, filters_, to_center, work, out):
     """Fill `out` (6,) bool from states (n, 11): Comfort columns. `work` (3, n) is scratch.
 
-    `to_center` (v2) moves the longitudinal acceleration from the rear axle to the centre of the car.
+    `to_center` (v2) moves the longitudinal acceleration from the rear axle to the centre of the
+    car.
     """
     lon, values, filtered = work[0], work[1], work[2]
     for i in range(len(states)):
@@ -146,7 +157,9 @@ def comfort_bounds(states, filters_, to_center, work, out):
 
 @inner
 def _extended_features(states, filters_, out):
-    """Fill rows 0 .. 3 of `out` (5, n): acceleration magnitude, its jerk, yaw rate, yaw acceleration; row 4 is free."""
+    """Fill rows 0 .. 3 of `out` (5, n): acceleration magnitude, its jerk, yaw rate, yaw
+    acceleration; row 4 is free.
+    """
     smooth, jerk = filters_.smooth, filters_.jerk
     _magnitude(states, out[4])
     _filtered(smooth.weights, smooth.start, out[4], out[0])
@@ -172,14 +185,20 @@ def _rms_differences(now, before, filters_):
 
 
 def extended_comfort(now: np.ndarray, before: np.ndarray, gap_s: float) -> tuple[float, np.ndarray]:
-    """EC of v2: 1 or 0, and the (4,) RMS differences of acceleration, jerk, yaw rate and yaw acceleration.
+    """EC of v2: 1 or 0, and the (4,) RMS differences of acceleration, jerk, yaw rate and yaw
+    acceleration.
 
     Takes the simulated states (41, 11) of a plan and of the one made `gap_s` before it.
     Raises ValueError unless 0 < gap_s < 0.55.
     """
     if not 0 < gap_s < EXTENDED_MAX_GAP_S:
-        raise ValueError(f"two frames compared for comfort must lie up to {EXTENDED_MAX_GAP_S} s apart, not {gap_s} s")
+        raise ValueError(
+            f"two frames compared for comfort must lie up to {EXTENDED_MAX_GAP_S} s apart, not {gap_s} s"
+        )
     shift = round(gap_s / STEP_S)
-    rms = _rms_differences(np.ascontiguousarray(now[:-shift]), np.ascontiguousarray(before[shift:]),
-                           extended_filters(len(now) - shift))
+    rms = _rms_differences(
+        np.ascontiguousarray(now[:-shift]),
+        np.ascontiguousarray(before[shift:]),
+        extended_filters(len(now) - shift),
+    )
     return float((rms <= EXTENDED_LIMITS).all()), rms

@@ -9,9 +9,9 @@ import math
 from ops.pdm.rules.areas import Area
 from ops.pdm.rules.engine import inner
 
-ONCOMING_SAMPLES = 11           # sliding window: 1.0 s
-ONCOMING_LIMIT_M = 2.0          # less than this far on the wrong side is compliant
-ONCOMING_VIOLATION_M = 6.0      # this far or farther is a violation, between them half
+ONCOMING_SAMPLES = 11  # sliding window: 1.0 s
+ONCOMING_LIMIT_M = 2.0  # less than this far on the wrong side is compliant
+ONCOMING_VIOLATION_M = 6.0  # this far or farther is a violation, between them half
 
 
 @inner
@@ -25,13 +25,19 @@ def stays_on_road(areas):
 
 @inner
 def driving_direction(corners, areas, spare_intersections):
-    """1, 0.5 or 0 by the longest way on the wrong side within 1 s; v2 spares steps that end in an intersection."""
+    """1, 0.5 or 0 by the longest way on the wrong side within 1 s; v2 spares steps that end in an
+    intersection.
+    """
     worst = 0.0
     for t in range(corners.shape[0]):
         total = 0.0
         for s in range(max(t - ONCOMING_SAMPLES + 1, 1), t + 1):
-            if areas[s, Area.ONCOMING] and not (spare_intersections and areas[s, Area.INTERSECTION]):
-                total += math.hypot(corners[s, 4, 0] - corners[s - 1, 4, 0], corners[s, 4, 1] - corners[s - 1, 4, 1])
+            if areas[s, Area.ONCOMING] and not (
+                spare_intersections and areas[s, Area.INTERSECTION]
+            ):
+                total += math.hypot(
+                    corners[s, 4, 0] - corners[s - 1, 4, 0], corners[s, 4, 1] - corners[s - 1, 4, 1]
+                )
         worst = max(worst, total)
     if worst < ONCOMING_LIMIT_M:
         return 1.0

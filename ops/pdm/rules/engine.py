@@ -1,8 +1,9 @@
-"""The decorators that compile the inner loops of the score. Not a home for loops: those live beside their rule.
+"""The decorators that compile the inner loops of the score. Not a home for loops: those live beside
+their rule.
 
-Compiled code is kept in a folder named after the hash of every module that compiles something (and of vehicle.py, whose
-constants they use). Numba's own cache only watches the file a function stands in, so a change in `geometry.py` would
-leave old machine code in its callers; a new folder cannot.
+Compiled code is kept in a folder named after the hash of every module that compiles something (and
+of vehicle.py, whose constants they use). Numba's own cache only watches the file a function stands
+in, so a change in `geometry.py` would leave old machine code in its callers; a new folder cannot.
 """
 
 import hashlib
@@ -23,9 +24,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _cache_folder() -> Path:
-    """Folder of the machine code of exactly these sources: beside them, or in the temporary folder if read-only."""
+    """Folder of the machine code of exactly these sources: beside them, or in the temporary folder
+    if read-only.
+    """
     texts = [file.read_bytes() for file in sorted(_PDM.rglob("*.py"))]
-    sources = b"".join(text for text in texts if b"ops.pdm.rules.engine" in text) + (_PDM / "rules" / "vehicle.py").read_bytes()
+    sources = (
+        b"".join(text for text in texts if b"ops.pdm.rules.engine" in text)
+        + (_PDM / "rules" / "vehicle.py").read_bytes()
+    )
     name = f"kernels-{numba.__version__}-{hashlib.sha256(sources).hexdigest()[:12]}"
     beside = _PDM / "rules" / "__pycache__"
     try:
@@ -45,7 +51,9 @@ _FOLDER = _cache_folder()
 
 
 def kernel(function: Function) -> Function:
-    """Compile a function that Python calls, at its first call, and keep the machine code for the next process."""
+    """Compile a function that Python calls, at its first call, and keep the machine code for the
+    next process.
+    """
     before: str = vars(numba_config)["CACHE_DIR"]
     vars(numba_config)["CACHE_DIR"] = str(_FOLDER)
     try:
@@ -55,13 +63,17 @@ def kernel(function: Function) -> Function:
 
 
 def inner(function: Function) -> Function:
-    """Compile a function that only compiled code calls; without the entry from Python it compiles in half the time."""
+    """Compile a function that only compiled code calls; without the entry from Python it compiles
+    in half the time.
+    """
     return numba.njit(**_INTERNAL)(function)
 
 
 def inner_sum(function: Function) -> Function:
-    """`inner` for sums of products whose order of addition does not matter, so that they run on vector registers.
+    """`inner` for sums of products whose order of addition does not matter, so that they run on
+    vector registers.
 
-    Everywhere else floating point is strict: the signs of small differences decide who touches whom.
+    Everywhere else floating point is strict: the signs of small differences decide who touches
+    whom.
     """
     return numba.njit(fastmath={"reassoc"}, **_INTERNAL)(function)

@@ -1,12 +1,13 @@
 """Exact predicates on points, boxes and polygons in the plane. Not an index: that is map_index.py.
 
-Coordinates of real maps are around 5e6 m, where doubles are 1e-9 m apart, and the reference decides touching and
-containment with exact signs. The sign of an orientation is therefore taken from plain doubles where their error bound
-allows it, and from double-double arithmetic where it does not.
+Coordinates of real maps are around 5e6 m, where doubles are 1e-9 m apart, and the reference decides
+touching and containment with exact signs. The sign of an orientation is therefore taken from plain
+doubles where their error bound allows it, and from double-double arithmetic where it does not.
 
-Legend: a ring is rows [start, stop) of layer g of a (G, V, 2) array, open (the last vertex joins the first). A box is
-an array whose first four rows are its corners, counter-clockwise: front left, rear left, rear right, front right.
-Arguments are numbers where possible: handing arrays on costs more than the arithmetic here.
+Legend: a ring is rows [start, stop) of layer g of a (G, V, 2) array, open (the last vertex joins
+the first). A box is an array whose first four rows are its corners, counter-clockwise: front left,
+rear left, rear right, front right. Arguments are numbers where possible: handing arrays on costs
+more than the arithmetic here.
 """
 
 import math
@@ -16,10 +17,12 @@ import numpy as np
 from ops.pdm.rules.engine import inner, kernel
 from ops.pdm.rules.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, REAR_AXLE_TO_CENTER_M
 
-_ORIENT_BOUND = 3.3306690738754716e-16      # (3 + 16 eps) eps, eps = 2^-53: Shewchuk 1997, bound A of orient2d
-_SPLIT = 134217729.0                        # 2^27 + 1: Veltkamp's constant
+_ORIENT_BOUND = (
+    3.3306690738754716e-16  # (3 + 16 eps) eps, eps = 2^-53: Shewchuk 1997, bound A of orient2d
+)
+_SPLIT = 134217729.0  # 2^27 + 1: Veltkamp's constant
 _HALF_PI = math.pi / 2
-CLOSE_M = 1e-6                              # gaps nearer to 0 than this are decided on the corners
+CLOSE_M = 1e-6  # gaps nearer to 0 than this are decided on the corners
 
 OUTSIDE, BOUNDARY, INSIDE = 0, 1, 2
 
@@ -86,7 +89,9 @@ def fill_box(center_x, center_y, yaw, half_length, half_width, out):
 
 @inner
 def fill_ego_boxes(states, corners, facing):
-    """Fill `corners` (T, 5, 2) with corners and, last, centre of the ego box at each state (T, 11), `facing` (T, 2)."""
+    """Fill `corners` (T, 5, 2) with corners and, last, centre of the ego box at each state (T, 11),
+    `facing` (T, 2).
+    """
     for t in range(states.shape[0]):
         yaw = states[t, 2]
         facing[t, 0], facing[t, 1] = math.cos(yaw), math.sin(yaw)
@@ -98,15 +103,23 @@ def fill_ego_boxes(states, corners, facing):
 
 @inner
 def box_gap(dx, dy, c, s, half_length, half_width, c2, s2, half_length2, half_width2):
-    """Widest gap between two boxes along their four axes: > 0 they are apart, < 0 they overlap, within rounding.
+    """Widest gap between two boxes along their four axes: > 0 they are apart, < 0 they overlap,
+    within rounding.
 
-    `dx, dy` leads from the first centre to the second; (c, s) and (c2, s2) are the directions of their long axes.
+    `dx, dy` leads from the first centre to the second; (c, s) and (c2, s2) are the directions of
+    their long axes.
     """
     turn_c, turn_s = abs(c * c2 + s * s2), abs(c * s2 - s * c2)
     gap = abs(dx * c + dy * s) - (half_length + half_length2 * turn_c + half_width2 * turn_s)
-    gap = max(gap, abs(dy * c - dx * s) - (half_width + half_length2 * turn_s + half_width2 * turn_c))
-    gap = max(gap, abs(dx * c2 + dy * s2) - (half_length2 + half_length * turn_c + half_width * turn_s))
-    return max(gap, abs(dy * c2 - dx * s2) - (half_width2 + half_length * turn_s + half_width * turn_c))
+    gap = max(
+        gap, abs(dy * c - dx * s) - (half_width + half_length2 * turn_s + half_width2 * turn_c)
+    )
+    gap = max(
+        gap, abs(dx * c2 + dy * s2) - (half_length2 + half_length * turn_c + half_width * turn_s)
+    )
+    return max(
+        gap, abs(dy * c2 - dx * s2) - (half_width2 + half_length * turn_s + half_width * turn_c)
+    )
 
 
 @inner
@@ -129,7 +142,9 @@ def boxes_touch(a, b):
 
 @inner
 def segment_touches_box(ax, ay, bx, by, box):
-    """True if the closed segment a-b shares a point with a box: no edge of the box and not the segment parts them."""
+    """True if the closed segment a-b shares a point with a box: no edge of the box and not the
+    segment parts them.
+    """
     left, right = 0, 0
     for i in range(4):
         j = (i + 1) % 4
@@ -144,7 +159,9 @@ def segment_touches_box(ax, ay, bx, by, box):
 
 @inner
 def crossing(ax, ay, bx, by, x, y):
-    """How an edge a-b meets the ray from (x, y) towards +x: 0 not, 1 crosses it, 2 holds the point itself."""
+    """How an edge a-b meets the ray from (x, y) towards +x: 0 not, 1 crosses it, 2 holds the point
+    itself.
+    """
     if ax < x and bx < x:
         return 0
     if bx == x and by == y:
@@ -179,7 +196,12 @@ def ring_touches_box(xy, start, stop, box):
     for i in range(start, stop):
         j = i + 1 if i + 1 < stop else start
         ax, ay, bx, by = xy[i, 0], xy[i, 1], xy[j, 0], xy[j, 1]
-        if max(ax, bx) < low_x or min(ax, bx) > high_x or max(ay, by) < low_y or min(ay, by) > high_y:
+        if (
+            max(ax, bx) < low_x
+            or min(ax, bx) > high_x
+            or max(ay, by) < low_y
+            or min(ay, by) > high_y
+        ):
             continue
         if segment_touches_box(ax, ay, bx, by, box):
             return True
@@ -220,7 +242,9 @@ def ring_box_distance(xy, start, stop, box):
         ax, ay, bx, by = xy[i, 0], xy[i, 1], xy[j, 0], xy[j, 1]
         for k in range(4):
             m = (k + 1) % 4
-            nearest = min(nearest, segment_distance(ax, ay, box[k, 0], box[k, 1], box[m, 0], box[m, 1]))
+            nearest = min(
+                nearest, segment_distance(ax, ay, box[k, 0], box[k, 1], box[m, 0], box[m, 1])
+            )
             nearest = min(nearest, segment_distance(box[k, 0], box[k, 1], ax, ay, bx, by))
     return nearest
 
@@ -249,6 +273,8 @@ def ego_center(ego: np.ndarray) -> np.ndarray:
 
 
 def ego_box(ego: np.ndarray) -> np.ndarray:
-    """(4, 2) corners of the ego box at a state whose first columns are the rear axle's x, y, heading."""
+    """(4, 2) corners of the ego box at a state whose first columns are the rear axle's x, y,
+    heading.
+    """
     pose = np.array([[[*ego_center(ego), ego[2]]]])
     return _boxes(pose, np.array([[HALF_LENGTH_M, HALF_WIDTH_M]]))[0, 0]

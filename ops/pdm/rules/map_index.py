@@ -1,7 +1,9 @@
-"""Map polygons laid out so that a point is tested against a handful of edges. Not the choice of polygons: scene.py.
+"""Map polygons laid out so that a point is tested against a handful of edges. Not the choice of
+polygons: scene.py.
 
-Each polygon is cut into horizontal slabs and each slab lists the edges that reach into it. A ray towards +x from a
-point can only meet edges of the point's own slab, so the answer is the one of the full ring.
+Each polygon is cut into horizontal slabs and each slab lists the edges that reach into it. A ray
+towards +x from a point can only meet edges of the point's own slab, so the answer is the one of the
+full ring.
 """
 
 from typing import NamedTuple
@@ -11,19 +13,21 @@ import numpy as np
 from ops.pdm.rules.engine import inner, kernel
 from ops.pdm.rules.geometry import crossing
 
-LANE, DRIVABLE, ON_ROUTE, INTERSECTION = 1, 2, 4, 8     # bits of `kind`
-_EDGES_A_SLAB = 2       # slabs are made so thin that about this many edges start in each
+LANE, DRIVABLE, ON_ROUTE, INTERSECTION = 1, 2, 4, 8  # bits of `kind`
+_EDGES_A_SLAB = 2  # slabs are made so thin that about this many edges start in each
 
 
 class Polygons(NamedTuple):
-    """M polygons with S slabs in all; arrays only, so that compiled code can take it as one argument."""
+    """M polygons with S slabs in all; arrays only, so that compiled code can take it as one
+    argument.
+    """
 
-    bounds: np.ndarray          # (M, 4) lowest x, lowest y, highest x, highest y
-    kind: np.ndarray            # (M,) uint8 bits LANE | DRIVABLE | ON_ROUTE | INTERSECTION
-    slab_start: np.ndarray      # (M + 1,) first slab of each polygon
-    slabs_per_m: np.ndarray     # (M,) slabs in a metre of y
-    edge_start: np.ndarray      # (S + 1,) first row of each slab in `edges`
-    edges: np.ndarray           # (E, 4) x, y of both ends of an edge
+    bounds: np.ndarray  # (M, 4) lowest x, lowest y, highest x, highest y
+    kind: np.ndarray  # (M,) uint8 bits LANE | DRIVABLE | ON_ROUTE | INTERSECTION
+    slab_start: np.ndarray  # (M + 1,) first slab of each polygon
+    slabs_per_m: np.ndarray  # (M,) slabs in a metre of y
+    edge_start: np.ndarray  # (S + 1,) first row of each slab in `edges`
+    edges: np.ndarray  # (E, 4) x, y of both ends of an edge
 
 
 def index_polygons(xy: np.ndarray, start: np.ndarray, kind: np.ndarray) -> Polygons:
@@ -58,7 +62,7 @@ def _fill_slabs(edges, start, bounds, slab_start, slabs_per_m):
     first = np.zeros(slab_start[-1] + 1, dtype=np.int64)
     place = np.zeros(slab_start[-1] + 1, dtype=np.int64)
     order = np.empty(0, dtype=np.int64)
-    for fill in range(2):           # first count, then write
+    for fill in range(2):  # first count, then write
         if fill:
             for s in range(1, len(first)):
                 first[s] += first[s - 1]

@@ -1,6 +1,8 @@
-"""RunTarget along the centreline: progress, and keeping to the lane. Not how progress is normalised: see aggregate.py.
+"""RunTarget along the centreline: progress, and keeping to the lane. Not how progress is
+normalised: see aggregate.py.
 
-Source: PDM_SPEC 1.7 (navsim pdm_scorer.py `_calculate_progress`, `_calculate_lane_keeping`; GEOS LengthIndexOfPoint).
+Source: PDM_SPEC 1.7 (navsim pdm_scorer.py `_calculate_progress`, `_calculate_lane_keeping`; GEOS
+LengthIndexOfPoint).
 """
 
 import math
@@ -12,17 +14,17 @@ from ops.pdm.rules.areas import Area
 from ops.pdm.rules.engine import inner, kernel
 from ops.pdm.rules.geometry import segment_distance
 
-LANE_LIMIT_M = 0.5              # distance to the centreline above which a sample counts against lane keeping
-LANE_SAMPLES = 20               # consecutive samples (2.0 s) that make it fail
-_BLOCK = 16                     # segments that share one bounding rectangle
+LANE_LIMIT_M = 0.5  # distance to the centreline above which a sample counts against lane keeping
+LANE_SAMPLES = 20  # consecutive samples (2.0 s) that make it fail
+_BLOCK = 16  # segments that share one bounding rectangle
 
 
 class Line(NamedTuple):
     """A polyline with N points and B blocks of segments."""
 
-    xy: np.ndarray              # (N, 2)
-    along: np.ndarray           # (N,) distance from the start
-    bounds: np.ndarray          # (B, 4) of each block: lowest x, lowest y, highest x, highest y
+    xy: np.ndarray  # (N, 2)
+    along: np.ndarray  # (N,) distance from the start
+    bounds: np.ndarray  # (B, 4) of each block: lowest x, lowest y, highest x, highest y
 
 
 def make_line(xy: np.ndarray) -> Line:
@@ -56,7 +58,9 @@ def project(line, x, y):
             if distance < best:
                 best = distance
                 square = (bx - ax) * (bx - ax) + (by - ay) * (by - ay)
-                part = ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / square if square > 0.0 else 0.0
+                part = (
+                    ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / square if square > 0.0 else 0.0
+                )
                 place = line.along[i] + min(max(part, 0.0), 1.0) * math.sqrt(square)
     return place
 
@@ -75,7 +79,9 @@ def _farther(xy, bounds, x, y, limit):
 
 @inner
 def raw_progress(corners, line):
-    """Metres that the ego's centre advances along the centreline from the first moment to the last, at least 0."""
+    """Metres that the ego's centre advances along the centreline from the first moment to the last,
+    at least 0.
+    """
     last = corners.shape[0] - 1
     start = project(line, corners[0, 4, 0], corners[0, 4, 1])
     return max(project(line, corners[last, 4, 0], corners[last, 4, 1]) - start, 0.0)
@@ -83,14 +89,20 @@ def raw_progress(corners, line):
 
 @inner
 def keeps_lane(corners, areas, line, pause):
-    """False once 20 samples in a row are off the centreline; those in an intersection `pause` the count or end it."""
+    """False once 20 samples in a row are off the centreline; those in an intersection `pause` the
+    count or end it.
+    """
     xy, bounds = line.xy, line.bounds
     count = 0
     for t in range(corners.shape[0]):
         if areas[t, Area.INTERSECTION]:
             count = count if pause else 0
             continue
-        count = count + 1 if _farther(xy, bounds, corners[t, 4, 0], corners[t, 4, 1], LANE_LIMIT_M) else 0
+        count = (
+            count + 1
+            if _farther(xy, bounds, corners[t, 4, 0], corners[t, 4, 1], LANE_LIMIT_M)
+            else 0
+        )
         if count >= LANE_SAMPLES:
             return False
     return True

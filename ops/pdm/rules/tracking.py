@@ -1,9 +1,11 @@
-"""From a plan to what the car would do: 10 Hz reference, LQR tracker, kinematic bicycle. Not PDM-Closed's own speeds.
+"""From a plan to what the car would do: 10 Hz reference, LQR tracker, kinematic bicycle. Not
+PDM-Closed's own speeds.
 
-Source: PDM_SPEC 1.2 and 1.3 (navsim simulation/batch_lqr.py, batch_lqr_utils.py, batch_kinematic_bicycle.py). Two
-facts make it cheap. The least-squares problem of the speed profile has a matrix that no heading changes (cos^2 +
-sin^2 = 1), so its solution is one constant matrix. The one of the curvature profile is tridiagonal once the
-curvatures themselves are the unknowns, so it is two sweeps. K plans, T = 41 poses at 0.1 s.
+Source: PDM_SPEC 1.2 and 1.3 (navsim simulation/batch_lqr.py, batch_lqr_utils.py,
+batch_kinematic_bicycle.py). Two facts make it cheap. The least-squares problem of the speed profile
+has a matrix that no heading changes (cos^2 + sin^2 = 1), so its solution is one constant matrix.
+The one of the curvature profile is tridiagonal once the curvatures themselves are the unknowns, so
+it is two sweeps. K plans, T = 41 poses at 0.1 s.
 """
 
 import math
@@ -15,14 +17,18 @@ from ops.pdm.rules.geometry import wrapped
 from ops.pdm.rules.quirks import DEVKIT, Quirks
 from ops.pdm.rules.vehicle import POSES, STATE_SIZE, STEP_S, STEPS, WHEEL_BASE_M
 
-_HORIZON = 10                       # steps that the tracker looks ahead
+_HORIZON = 10  # steps that the tracker looks ahead
 _JERK_PENALTY = 1e-4
 _CURVATURE_RATE_PENALTY = 1e-2
 _INITIAL_CURVATURE_PENALTY = 1e-10
-_STOP_GAIN = 0.5                    # 1/s
+_STOP_GAIN = 0.5  # 1/s
 _STOP_SPEED_MPS = 0.2
-_SPEED_GAIN = 10.0 * 1.0 / (10.0 * 1.0 * 1.0 + 1.0)     # q N dt / (q (N dt)^2 + r) with q = 10, r = 1, N dt = 1 s
-_HEADING_WEIGHT = 10.0              # of the lateral cost, against 1 for the lateral error and 1 for the steering rate
+_SPEED_GAIN = (
+    10.0 * 1.0 / (10.0 * 1.0 * 1.0 + 1.0)
+)  # q N dt / (q (N dt)^2 + r) with q = 10, r = 1, N dt = 1 s
+_HEADING_WEIGHT = (
+    10.0  # of the lateral cost, against 1 for the lateral error and 1 for the steering rate
+)
 _ACCELERATION_LAG_S = 0.2
 _STEERING_LAG_S = 0.05
 _MAX_STEER_RAD = math.pi / 3
@@ -32,10 +38,11 @@ _TURN = 2 * math.pi
 def _speed_matrix(steps: int, accelerations_penalised: bool) -> np.ndarray:
     """(steps, steps) matrix from displacements along the heading to the smoothed speed profile.
 
-    The devkit means to penalise differences of the accelerations, as nuPlan does, but assigns its difference matrix
-    instead of adding to it, which leaves minus the identity (and +1 in the last row's last column).
+    The devkit means to penalise differences of the accelerations, as nuPlan does, but assigns its
+    difference matrix instead of adding to it, which leaves minus the identity (and +1 in the last
+    row's last column).
     """
-    profile = np.tril(np.full((steps, steps), STEP_S))          # speeds from the unknowns (v0, a0, a1, ...)
+    profile = np.tril(np.full((steps, steps), STEP_S))  # speeds from the unknowns (v0, a0, a1, ...)
     profile[:, 0] = 1.0
     rows = np.arange(steps - 2)
     smooth = np.zeros((len(rows), steps))
@@ -52,7 +59,9 @@ _SPEED_MATRIX, _NUPLAN_SPEED_MATRIX = _speed_matrix(STEPS, True), _speed_matrix(
 
 
 def references(plans: np.ndarray, origin: np.ndarray, time_us: int, dt_s: float) -> np.ndarray:
-    """(K, 41, 3) world references at 0.1 s of plans (K, n, 3) in the frame of the pose `origin` (3,), `dt_s` apart."""
+    """(K, 41, 3) world references at 0.1 s of plans (K, n, 3) in the frame of the pose `origin`
+    (3,), `dt_s` apart.
+    """
     c, s = np.cos(origin[2]), np.sin(origin[2])
     cp, sp = np.cos(plans[..., 2]), np.sin(plans[..., 2])
     world = np.empty((plans.shape[0], plans.shape[1] + 1, 3))
@@ -64,7 +73,9 @@ def references(plans: np.ndarray, origin: np.ndarray, time_us: int, dt_s: float)
 
 
 def resampled(poses: np.ndarray, time_us: int) -> np.ndarray:
-    """(K, 41, 3) world references from world poses (K, n, 3) exactly 0.1 s apart, the first of them now."""
+    """(K, 41, 3) world references from world poses (K, n, 3) exactly 0.1 s apart, the first of them
+    now.
+    """
     times = time_us + np.arange(poses.shape[1], dtype=np.int64) * round(STEP_S * 1e6)
     return _resample(np.ascontiguousarray(poses), *_weights(times, time_us))
 
@@ -76,15 +87,19 @@ def track(reference: np.ndarray, start: np.ndarray, quirks: Quirks = DEVKIT) -> 
 
 
 def _plan_times_us(time_us: int, count: int, dt_s: float) -> np.ndarray:
-    """(count + 1,) int64 times of the current pose and of a plan; the devkit cuts seconds off at whole microseconds."""
+    """(count + 1,) int64 times of the current pose and of a plan; the devkit cuts seconds off at
+    whole microseconds.
+    """
     seconds = (np.arange(count) * dt_s + dt_s) + time_us * 1e-6
     return np.concatenate([[time_us], (seconds * 1e6).astype(np.int64)])
 
 
 def _weights(pose_times_us: np.ndarray, time_us: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of 41 samples: the pose before it, and times since that pose and between it and the next, in us.
+    """For each of 41 samples: the pose before it, and times since that pose and between it and the
+    next, in us.
 
-    Sample times are cut off at whole microseconds too, so one can be 1 us early; they are clipped to the poses.
+    Sample times are cut off at whole microseconds too, so one can be 1 us early; they are clipped
+    to the poses.
     """
     wanted = ((np.arange(POSES) * STEP_S + time_us * 1e-6) * 1e6).astype(np.int64)
     query = np.clip(wanted, pose_times_us[0], pose_times_us[-1])
@@ -101,7 +116,9 @@ def _principal(angle):
 
 @kernel
 def _resample(poses, earlier, since, span):
-    """(K, T, 3) world poses interpolated linearly from (K, n, 3); headings take the short way round."""
+    """(K, T, 3) world poses interpolated linearly from (K, n, 3); headings take the short way
+    round.
+    """
     out = np.empty((poses.shape[0], len(earlier), 3))
     yaw = np.empty(poses.shape[1])
     for k in range(poses.shape[0]):
@@ -113,7 +130,9 @@ def _resample(poses, earlier, since, span):
         for t in range(len(earlier)):
             i = earlier[t]
             for d in range(2):
-                out[k, t, d] = (poses[k, i + 1, d] - poses[k, i, d]) / span[t] * since[t] + poses[k, i, d]
+                out[k, t, d] = (poses[k, i + 1, d] - poses[k, i, d]) / span[t] * since[t] + poses[
+                    k, i, d
+                ]
             out[k, t, 2] = _principal((yaw[i + 1] - yaw[i]) / span[t] * since[t] + yaw[i])
     return out
 
@@ -134,10 +153,12 @@ def _speed_profile(reference, speed_matrix, out):
 
 @inner
 def _curvature_profile(reference, speed, weight, moment, out):
-    """Fill `out` (40,) with curvatures: least squares of heading changes on distances, curvature rate penalised.
+    """Fill `out` (40,) with curvatures: least squares of heading changes on distances, curvature
+    rate penalised.
 
-    Minimises sum (v_i dt k_i - dyaw_i)^2 + q sum ((k_{i+1} - k_i) / dt)^2 + q0 k_0^2 by folding the last unknown into
-    the one before it; every term of the folded weights is positive, so nothing cancels at standstill.
+    Minimises sum (v_i dt k_i - dyaw_i)^2 + q sum ((k_{i+1} - k_i) / dt)^2 + q0 k_0^2 by folding the
+    last unknown into the one before it; every term of the folded weights is positive, so nothing
+    cancels at standstill.
     """
     last = len(out) - 1
     stiff = _CURVATURE_RATE_PENALTY / (STEP_S * STEP_S)
@@ -155,7 +176,9 @@ def _curvature_profile(reference, speed, weight, moment, out):
 
 @inner
 def _steering_rate(lateral, heading, steer, v, acceleration, curvature, i):
-    """LQR steering rate: the errors after 10 steps without steering against what a constant steering rate adds."""
+    """LQR steering rate: the errors after 10 steps without steering against what a constant
+    steering rate adds.
+    """
     last = min(i + _HORIZON, len(curvature) - 1)
     add_lateral, add_heading, add_steer = 0.0, 0.0, 0.0
     for k in range(i, i + _HORIZON):
@@ -196,10 +219,16 @@ def _follow(reference, speed, curvature, states):
         if goal <= _STOP_SPEED_MPS and v <= _STOP_SPEED_MPS:
             _drive(states, i, -_STOP_GAIN * (v - goal), 0.0)
             continue
-        dx, dy, yaw = states[i, 0] - reference[i, 0], states[i, 1] - reference[i, 1], reference[i, 2]
+        dx, dy, yaw = (
+            states[i, 0] - reference[i, 0],
+            states[i, 1] - reference[i, 1],
+            reference[i, 2],
+        )
         lateral = -dx * math.sin(yaw) + dy * math.cos(yaw)
         command = -_SPEED_GAIN * (v - goal)
-        rate = _steering_rate(lateral, wrapped(states[i, 2] - yaw), states[i, 7], v, command, curvature, i)
+        rate = _steering_rate(
+            lateral, wrapped(states[i, 2] - yaw), states[i, 7], v, command, curvature, i
+        )
         _drive(states, i, command, rate)
 
 
@@ -207,7 +236,12 @@ def _follow(reference, speed, curvature, states):
 def _track(reference, start, speed_matrix):
     """References (K, 41, 3) -> simulated states (K, 41, 11)."""
     states = np.empty((reference.shape[0], POSES, STATE_SIZE))
-    speed, curvature, weight, moment = np.empty(STEPS), np.empty(STEPS), np.empty(STEPS), np.empty(STEPS)
+    speed, curvature, weight, moment = (
+        np.empty(STEPS),
+        np.empty(STEPS),
+        np.empty(STEPS),
+        np.empty(STEPS),
+    )
     for k in range(reference.shape[0]):
         _speed_profile(reference[k], speed_matrix, speed)
         _curvature_profile(reference[k], speed, weight, moment, curvature)

@@ -1,8 +1,9 @@
-"""Scenes of a log kept in one Arrow file, so that map, route and tracks are worked out once. Not a place for results.
+"""Scenes of a log kept in one Arrow file, so that map, route and tracks are worked out once. Not a
+place for results.
 
-A file says which version of the scene layout and of the log's tables made it; another version, or a damaged file, is
-made again. One row a frame that has its key frames: a scene, or the reason why there is none. Rows of one log share
-most of their map, which the compression folds together.
+A file says which version of the scene layout and of the log's tables made it; another version, or a
+damaged file, is made again. One row a frame that has its key frames: a scene, or the reason why
+there is none. Rows of one log share most of their map, which the compression folds together.
 """
 
 import os
@@ -21,37 +22,68 @@ from storage.errors import ArtifactError, SourceError
 from storage.lake import Lake
 from storage.trajectory_table import TABLES, read_table
 
-_SHAPES: dict[str, tuple[int, ...]] = {     # of the numeric fields; -1 is what is left
-    "ego": (7,), "past": (HISTORY_POSES, 7), "past_time_us": (HISTORY_POSES,), "human": (HUMAN_POSES, 3),
-    "agents": (KEY_FRAMES, -1, 6), "agent_lwh": (-1, 3), "agent_category": (-1,), "light_red": (KEY_FRAMES, -1),
-    "map_xy": (-1, 2), "map_start": (-1,), "map_layer": (-1,), "centerline": (-1, 3), "path_xyyaw": (-1, 3),
-    "path_start": (-1,), "path_limit_mps": (-1,),
+_SHAPES: dict[str, tuple[int, ...]] = {  # of the numeric fields; -1 is what is left
+    "ego": (7,),
+    "past": (HISTORY_POSES, 7),
+    "past_time_us": (HISTORY_POSES,),
+    "human": (HUMAN_POSES, 3),
+    "agents": (KEY_FRAMES, -1, 6),
+    "agent_lwh": (-1, 3),
+    "agent_category": (-1,),
+    "light_red": (KEY_FRAMES, -1),
+    "map_xy": (-1, 2),
+    "map_start": (-1,),
+    "map_layer": (-1,),
+    "centerline": (-1, 3),
+    "path_xyyaw": (-1, 3),
+    "path_start": (-1,),
+    "path_limit_mps": (-1,),
 }
-_TYPES = {"past_time_us": pa.int64(), "map_start": pa.int64(), "path_start": pa.int64(), "agent_category": pa.int8(),
-          "map_layer": pa.int8(), "light_red": pa.bool_()}
+_TYPES = {
+    "past_time_us": pa.int64(),
+    "map_start": pa.int64(),
+    "path_start": pa.int64(),
+    "agent_category": pa.int8(),
+    "map_layer": pa.int8(),
+    "light_red": pa.bool_(),
+}
 _TOKENS = ("agent_token", "light_token", "map_token", "route_lane_token")
 _PLAIN = ("time_us", "speed_limit_mps", "split", "location")
 _ERROR = ("what", "where", "expected", "found", "do")
-SCHEMA = pa.schema([
-    pa.field("log_id", pa.string(), False), pa.field("frame_index", pa.int32(), False), pa.field("time_us", pa.int64()),
-    *(pa.field(name, pa.list_(_TYPES.get(name, pa.float64()))) for name in _SHAPES),
-    *(pa.field(name, pa.list_(pa.string())) for name in _TOKENS),
-    pa.field("speed_limit_mps", pa.float64()), pa.field("split", pa.string()), pa.field("location", pa.string()),
-    *(pa.field(f"error_{name}", pa.string()) for name in _ERROR),
-])
-assert {field.name for field in fields(Scene)} == set(SCHEMA.names) - {f"error_{name}" for name in _ERROR} - {
-    "log_id", "frame_index"} | {"scene_key"}, "the layout of a scene changed: bring SCHEMA and SCENE_VERSION up to date"
+SCHEMA = pa.schema(
+    [
+        pa.field("log_id", pa.string(), False),
+        pa.field("frame_index", pa.int32(), False),
+        pa.field("time_us", pa.int64()),
+        *(pa.field(name, pa.list_(_TYPES.get(name, pa.float64()))) for name in _SHAPES),
+        *(pa.field(name, pa.list_(pa.string())) for name in _TOKENS),
+        pa.field("speed_limit_mps", pa.float64()),
+        pa.field("split", pa.string()),
+        pa.field("location", pa.string()),
+        *(pa.field(f"error_{name}", pa.string()) for name in _ERROR),
+    ]
+)
+assert {field.name for field in fields(Scene)} == set(SCHEMA.names) - {
+    f"error_{name}" for name in _ERROR
+} - {"log_id", "frame_index"} | {"scene_key"}, (
+    "the layout of a scene changed: bring SCHEMA and SCENE_VERSION up to date"
+)
 
 
 def cached_scenes(lake: Lake, log_id: str) -> dict[int, Scene | SourceError]:
-    """Scenes of a log by frame, or the reason why there is none, from the lake's cache; made first if not current.
+    """Scenes of a log by frame, or the reason why there is none, from the lake's cache; made first
+    if not current.
 
     Raises ArtifactError if the lake has no finished trajectories of the log.
     """
     folder = lake.log("trajectories", log_id)
     if not (folder / LINEAGE_FILE).exists():
-        raise ArtifactError(f"there is no log '{log_id}' in the lake", where=folder, expected="finished trajectories",
-                            do="extract it: latentvla run --until trajectories")
+        raise ArtifactError(
+            f"there is no log '{log_id}' in the lake",
+            where=folder,
+            expected="finished trajectories",
+            do="extract it: latentvla run --until trajectories",
+        )
     made_from = read_lineage(folder).version
     file = lake.scenes / f"{log_id}.arrow"
     scenes = read_scenes(file, made_from)
@@ -62,19 +94,25 @@ def cached_scenes(lake: Lake, log_id: str) -> dict[int, Scene | SourceError]:
     return scenes
 
 
-def write_scenes(file: Path, log_id: str, scenes: dict[int, Scene | SourceError], made_from: str) -> None:
+def write_scenes(
+    file: Path, log_id: str, scenes: dict[int, Scene | SourceError], made_from: str
+) -> None:
     """Write the scenes of a log; a reader sees the whole file or none."""
     rows = [_row(log_id, frame, scene) for frame, scene in sorted(scenes.items())]
     table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(_stamp(made_from)))
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_suffix(f".part-{os.getpid()}")
-    with ipc.new_file(aside, table.schema, options=ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with ipc.new_file(
+        aside, table.schema, options=ipc.IpcWriteOptions(compression="zstd")
+    ) as writer:
         writer.write_table(table)
     os.replace(aside, file)
 
 
 def read_scenes(file: Path, made_from: str) -> dict[int, Scene | SourceError] | None:
-    """The scenes of a file that `write_scenes` wrote; None if there is none of this version, or it is damaged."""
+    """The scenes of a file that `write_scenes` wrote; None if there is none of this version, or it
+    is damaged.
+    """
     try:
         with pa.memory_map(str(file)) as source:
             reader = ipc.open_file(source)
@@ -84,7 +122,10 @@ def read_scenes(file: Path, made_from: str) -> dict[int, Scene | SourceError] | 
     except (FileNotFoundError, pa.ArrowInvalid):
         return None
     columns = {name: table[name].combine_chunks() for name in table.column_names}
-    return {int(frame): _scene(columns, row) for row, frame in enumerate(columns["frame_index"].to_numpy())}
+    return {
+        int(frame): _scene(columns, row)
+        for row, frame in enumerate(columns["frame_index"].to_numpy())
+    }
 
 
 def _made(log: LogScenes, frame: int) -> Scene | SourceError:
@@ -102,7 +143,9 @@ def _row(log_id: str, frame: int, scene: Scene | SourceError) -> dict[str, objec
     row: dict[str, object] = {"log_id": log_id, "frame_index": frame}
     if isinstance(scene, SourceError):
         parts = {name: getattr(scene, name) for name in _ERROR}
-        return row | {f"error_{name}": None if part is None else str(part) for name, part in parts.items()}
+        return row | {
+            f"error_{name}": None if part is None else str(part) for name, part in parts.items()
+        }
     row |= {name: getattr(scene, name).ravel() for name in _SHAPES}
     row |= {name: getattr(scene, name).tolist() for name in _TOKENS}
     return row | {name: getattr(scene, name) for name in _PLAIN}
@@ -119,4 +162,6 @@ def _scene(columns: dict[str, pa.Array], row: int) -> Scene | SourceError:
         values = np.array(columns[name][row].values.to_numpy(zero_copy_only=False))
         count = int(np.prod([size for size in shape if size > 0]))
         parts[name] = values.reshape([len(values) // count if size < 0 else size for size in shape])
-    return Scene(scene_key=(columns["log_id"][row].as_py(), columns["frame_index"][row].as_py()), **parts)
+    return Scene(
+        scene_key=(columns["log_id"][row].as_py(), columns["frame_index"][row].as_py()), **parts
+    )

@@ -14,9 +14,9 @@ class Lane:
     """A lane or lane connector."""
 
     token: str
-    block: str                          # its roadblock or roadblock connector
+    block: str  # its roadblock or roadblock connector
     polygon: shapely.Polygon
-    path: np.ndarray                    # (n, 3) centre line x, y, heading
+    path: np.ndarray  # (n, 3) centre line x, y, heading
     length_m: float
     speed_limit_mps: float | None
     successors: tuple[str, ...]

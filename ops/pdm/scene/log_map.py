@@ -1,4 +1,5 @@
-"""The map table of one log as a lane network, and the polygons around a place. Not a route: that is route.py.
+"""The map table of one log as a lane network, and the polygons around a place. Not a route: that is
+route.py.
 
 Source: PDM_SPEC 1.4 (navsim observation/pdm_occupancy_map.py `PDMDrivableMap.from_simulation`).
 """
@@ -13,7 +14,8 @@ from ops.pdm.rules.vehicle import REAR_AXLE_TO_CENTER_M
 from ops.pdm.scene.lane_network import Block, Lane, Network
 from storage.trajectory_table import MapLayer
 
-RADIUS_M = 100.0            # half side of the square around the ego from which map objects are taken
+# half side of the square around the ego from which map objects are taken
+RADIUS_M = 100.0
 _LANES = (MapLayer.LANE, MapLayer.LANE_CONNECTOR)
 _BLOCKS = (MapLayer.ROADBLOCK, MapLayer.ROADBLOCK_CONNECTOR)
 _PLAIN = (MapLayer.INTERSECTION, MapLayer.CARPARK_AREA)
@@ -31,8 +33,10 @@ class LogMap:
         self._paths = [path.reshape(-1, 3) for path in _lists(table["baseline_xyyaw"])]
         self._limit = np.array([row["speed_limit_mps"] or 0.0 for row in rows])
         self._whole = np.array([len(ring) >= 3 for ring in self._rings], dtype=bool)
-        shapes = [shapely.Polygon(ring) if whole else shapely.Polygon()
-                  for ring, whole in zip(self._rings, self._whole, strict=True)]
+        shapes = [
+            shapely.Polygon(ring) if whole else shapely.Polygon()
+            for ring, whole in zip(self._rings, self._whole, strict=True)
+        ]
         lanes: dict[str, Lane] = {}
         members: dict[str, list[str]] = {}
         self._block = np.asarray([row["roadblock_id"] for row in rows], dtype=str)
@@ -40,21 +44,37 @@ class LogMap:
             path = self._paths[i]
             if self._layer[i] in _LANES and self._whole[i] and len(path) > 1:
                 length = float(np.hypot(*np.diff(path[:, :2], axis=0).T).sum())
-                lanes[row["token"]] = Lane(row["token"], row["roadblock_id"], shapes[i], path, length,
-                                           row["speed_limit_mps"], tuple(row["successors"]))
+                lanes[row["token"]] = Lane(
+                    row["token"],
+                    row["roadblock_id"],
+                    shapes[i],
+                    path,
+                    length,
+                    row["speed_limit_mps"],
+                    tuple(row["successors"]),
+                )
                 members.setdefault(row["roadblock_id"], []).append(row["token"])
-        blocks = {row["token"]: Block(row["token"], MapLayer(self._layer[i]), shapes[i],
-                                      tuple(members.get(row["token"], ())), tuple(row["predecessors"]),
-                                      tuple(row["successors"]))
-                  for i, row in enumerate(rows) if self._layer[i] in _BLOCKS}
+        blocks = {
+            row["token"]: Block(
+                row["token"],
+                MapLayer(self._layer[i]),
+                shapes[i],
+                tuple(members.get(row["token"], ())),
+                tuple(row["predecessors"]),
+                tuple(row["successors"]),
+            )
+            for i, row in enumerate(rows)
+            if self._layer[i] in _BLOCKS
+        }
         self.network = Network(lanes, blocks)
         self._tree = shapely.STRtree(shapes)
 
     def around(self, ego: np.ndarray) -> dict[str, np.ndarray]:
         """The fields map_* and path_* of a scene: the polygons that say where the ego may be.
 
-        Roadblocks, intersections and car parks that meet the square of 200 m around the ego's centre; all lanes of
-        those roadblocks; all connectors of the roadblock connectors there. These themselves do not count.
+        Roadblocks, intersections and car parks that meet the square of 200 m around the ego's
+        centre; all lanes of those roadblocks; all connectors of the roadblock connectors there.
+        These themselves do not count.
         """
         x = ego[0] + REAR_AXLE_TO_CENTER_M * np.cos(ego[2])
         y = ego[1] + REAR_AXLE_TO_CENTER_M * np.sin(ego[2])
@@ -63,11 +83,20 @@ class LogMap:
         near[self._tree.query(square, predicate="intersects")] = True
         blocks = near & np.isin(self._layer, _BLOCKS)
         inside = np.isin(self._layer, _LANES) & np.isin(self._block, self._token[blocks])
-        taken = np.flatnonzero(self._whole & (inside | near & np.isin(self._layer, (MapLayer.ROADBLOCK, *_PLAIN))))
+        taken = np.flatnonzero(
+            self._whole & (inside | near & np.isin(self._layer, (MapLayer.ROADBLOCK, *_PLAIN)))
+        )
         xy, start = _joined([self._rings[i] for i in taken], 2)
         paths, path_start = _joined([self._paths[i] for i in taken], 3)
-        return {"map_xy": xy, "map_start": start, "map_layer": self._layer[taken], "map_token": self._token[taken],
-                "path_xyyaw": paths, "path_start": path_start, "path_limit_mps": self._limit[taken]}
+        return {
+            "map_xy": xy,
+            "map_start": start,
+            "map_layer": self._layer[taken],
+            "map_token": self._token[taken],
+            "path_xyyaw": paths,
+            "path_start": path_start,
+            "path_limit_mps": self._limit[taken],
+        }
 
 
 def _joined(parts: list[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,10 @@
-"""PDM-Closed: the rule-based planner whose progress every plan is measured against. Not its score: that is
-score.py's.
+"""PDM-Closed: the rule-based planner whose progress every plan is measured against. Not its score:
+that is score.py's.
 
-Source: PDM_SPEC 1.10 (navsim pdm_generator.py, batch_idm_policy.py, abstract_pdm_closed_planner.py). Three paths
-(centreline, 1 m right, 1 m left) times five target speeds give 15 proposals, path-major. Its quirks are in quirks.py.
-Legend: V proposals of a path, F frames of the forecast, A tracks, L red lights.
+Source: PDM_SPEC 1.10 (navsim pdm_generator.py, batch_idm_policy.py,
+abstract_pdm_closed_planner.py). Three paths (centreline, 1 m right, 1 m left) times five target
+speeds give 15 proposals, path-major. Its quirks are in quirks.py. Legend: V proposals of a path, F
+frames of the forecast, A tracks, L red lights.
 """
 
 import math
@@ -13,23 +14,37 @@ import numpy as np
 import shapely
 
 from ops.pdm.rules.engine import inner, kernel
-from ops.pdm.rules.geometry import bounds_of, ego_box, fill_box, ring_box_distance, ring_touches_box, wrapped
+from ops.pdm.rules.geometry import (
+    bounds_of,
+    ego_box,
+    fill_box,
+    ring_box_distance,
+    ring_touches_box,
+    wrapped,
+)
 from ops.pdm.rules.progress import Line, make_line, project
 from ops.pdm.rules.quirks import DEVKIT, Quirks
-from ops.pdm.rules.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, REAR_AXLE_TO_CENTER_M, STEP_S, STEPS, WIDTH_M
+from ops.pdm.rules.vehicle import (
+    HALF_LENGTH_M,
+    HALF_WIDTH_M,
+    REAR_AXLE_TO_CENTER_M,
+    STEP_S,
+    STEPS,
+    WIDTH_M,
+)
 from ops.pdm.scene.scene import Scene
 from ops.pdm.traffic.traffic import FORECAST_STRIDE, Traffic, forecast_traffic
 
-LATERAL_OFFSETS_M = (0.0, -1.0, 1.0)                    # of the three paths; positive is left
-SPEED_FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)             # of the speed limit
-FALLBACK_SPEED_MPS = 15.0                               # where no limit is known
+LATERAL_OFFSETS_M = (0.0, -1.0, 1.0)  # of the three paths; positive is left
+SPEED_FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of the speed limit
+FALLBACK_SPEED_MPS = 15.0  # where no limit is known
 SPEEDS = len(SPEED_FRACTIONS)
 PROPOSALS = len(LATERAL_OFFSETS_M) * SPEEDS
-LONG_STEPS = 50                                         # the chosen proposal is unrolled to 5 s
+LONG_STEPS = 50  # the chosen proposal is unrolled to 5 s
 _MIN_GAP_M, _HEADWAY_S, _ACC, _DEC, _EXPONENT = 1.0, 1.5, 1.5, 3.0, 10
-_PATH_START_M = 1e-5                                    # smallest place on a path that is looked up
-_BRAKES, _SHARES, _NEGATIVE = 0, 1, 2                   # quirks, see Quirks.closed_*
-_PLACE, _SPEED, _REAR = 0, 1, 2                         # record of a leader: place on the path, speed, half length
+_PATH_START_M = 1e-5  # smallest place on a path that is looked up
+_BRAKES, _SHARES, _NEGATIVE = 0, 1, 2  # quirks, see Quirks.closed_*
+_PLACE, _SPEED, _REAR = 0, 1, 2  # record of a leader: place on the path, speed, half length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,11 +52,11 @@ class _Path:
     """One of the three paths and what stands in its corridor."""
 
     line: Line
-    xyyaw: np.ndarray           # (N, 3), headings unwrapped
-    inside: np.ndarray          # (F, A + L) bool: shares a point with the corridor
-    places: np.ndarray          # (F, A + L) place on the path of its centre, where inside
+    xyyaw: np.ndarray  # (N, 3), headings unwrapped
+    inside: np.ndarray  # (F, A + L) bool: shares a point with the corridor
+    places: np.ndarray  # (F, A + L) place on the path of its centre, where inside
     corridor: shapely.Polygon
-    rank: np.ndarray            # (F, A + L) which of several equally near comes first; zeros until it matters
+    rank: np.ndarray  # (F, A + L) which of several equally near comes first; zeros until it matters
 
 
 class Proposals:
@@ -49,17 +64,26 @@ class Proposals:
 
     def __init__(self, scene: Scene, quirks: Quirks = DEVKIT) -> None:
         self._scene = scene
-        self._flags = np.array([quirks.closed_brakes_at_first_step, quirks.closed_shares_leader_record,
-                                quirks.closed_speed_may_be_negative])
+        self._flags = np.array(
+            [
+                quirks.closed_brakes_at_first_step,
+                quirks.closed_shares_leader_record,
+                quirks.closed_speed_may_be_negative,
+            ]
+        )
         self.traffic = forecast_traffic(scene)
         self._boxes = self.traffic.corners.reshape(-1, 2)
         limit = FALLBACK_SPEED_MPS if scene.speed_limit_mps is None else scene.speed_limit_mps
         self._targets = limit * np.array(SPEED_FRACTIONS)
         self._lights = _light_polygons(self.traffic)
         ego = shapely.polygons(ego_box(scene.ego))
-        self._passed = shapely.within(ego, self._lights)    # (L,) connectors that hold the ego: no stop for those
-        self.poses = np.zeros((PROPOSALS, LONG_STEPS + 1, 3))           # world; after 4 s zeros until unrolled
-        self._motion = np.zeros((PROPOSALS, LONG_STEPS + 1, 2))         # place on the path, speed
+        self._passed = shapely.within(
+            ego, self._lights
+        )  # (L,) connectors that hold the ego: no stop for those
+        self.poses = np.zeros(
+            (PROPOSALS, LONG_STEPS + 1, 3)
+        )  # world; after 4 s zeros until unrolled
+        self._motion = np.zeros((PROPOSALS, LONG_STEPS + 1, 2))  # place on the path, speed
         self._leaders = np.zeros((PROPOSALS, LONG_STEPS + 1, 3))
         self._paths = [self._path(offset) for offset in LATERAL_OFFSETS_M]
         for p, path in enumerate(self._paths):
@@ -69,22 +93,43 @@ class Proposals:
 
     def finish(self, proposal: int) -> np.ndarray:
         """(51, 3) world poses of a proposal over 5 s at 0.1 s."""
-        self._unroll(self._paths[proposal // SPEEDS], slice(proposal, proposal + 1), STEPS, LONG_STEPS)
+        self._unroll(
+            self._paths[proposal // SPEEDS], slice(proposal, proposal + 1), STEPS, LONG_STEPS
+        )
         return self.poses[proposal]
 
     def _unroll(self, path: _Path, rows: slice, first: int, last: int) -> None:
         traffic, targets = self.traffic, self._targets[np.arange(rows.start, rows.stop) % SPEEDS]
         for _ in range(2):
-            ties = _unroll(path.xyyaw, path.line.along, targets, first, last, path.inside, path.places, path.rank,
-                           self._boxes, traffic.light_xy, traffic.light_start, traffic.pose, traffic.speed,
-                           traffic.moves, self._passed, self._flags, self.poses[rows], self._motion[rows],
-                           self._leaders[rows])
+            ties = _unroll(
+                path.xyyaw,
+                path.line.along,
+                targets,
+                first,
+                last,
+                path.inside,
+                path.places,
+                path.rank,
+                self._boxes,
+                traffic.light_xy,
+                traffic.light_start,
+                traffic.pose,
+                traffic.speed,
+                traffic.moves,
+                self._passed,
+                self._flags,
+                self.poses[rows],
+                self._motion[rows],
+                self._leaders[rows],
+            )
             if not ties or path.rank.any():
                 return
             self._rank(path)
 
     def _rank(self, path: _Path) -> None:
-        """Order what is in the corridor as the devkit meets it: by its search tree, built here since ties are rare."""
+        """Order what is in the corridor as the devkit meets it: by its search tree, built here
+        since ties are rare.
+        """
         for f, corners in enumerate(self.traffic.corners):
             tree = shapely.STRtree([*shapely.polygons(corners), *self._lights])
             met = tree.query(path.corridor, predicate="intersects")
@@ -106,10 +151,14 @@ class Proposals:
         light_places = np.array([project(line, x, y) for x, y in centers])
         everything = np.concatenate([inside, red], axis=1)
         places = np.concatenate([places, np.broadcast_to(light_places, red.shape)], axis=1)
-        return _Path(line, xyyaw, everything, places, corridor, np.zeros(everything.shape, np.int64))
+        return _Path(
+            line, xyyaw, everything, places, corridor, np.zeros(everything.shape, np.int64)
+        )
 
     def _corridor(self, line: Line) -> shapely.Polygon:
-        """The ego's width around the path from the first vertex past the ego to 5 s at the highest speed."""
+        """The ego's width around the path from the first vertex past the ego to 5 s at the highest
+        speed.
+        """
         start = project(line, self._scene.ego[0], self._scene.ego[1])
         stop = min(start + abs(self._targets.max()) * LONG_STEPS * STEP_S, line.along[-1])
         ahead = line.xy[(line.along >= start) & (line.along <= stop)]
@@ -127,14 +176,21 @@ def _light_polygons(traffic: Traffic) -> np.ndarray:
 
 @kernel
 def _contents(ring, bounds, line, traffic):
-    """Which tracks share a point with a corridor, and the places of their centres on its path: (F, A) both."""
+    """Which tracks share a point with a corridor, and the places of their centres on its path: (F,
+    A) both.
+    """
     frames, tracks = traffic.present.shape
     found, places = np.zeros((frames, tracks), dtype=np.bool_), np.zeros((frames, tracks))
     sweep, corners = traffic.sweep, traffic.corners
     low_x, low_y, high_x, high_y = bounds
     for a in range(tracks):
-        if (traffic.ignored[a] or sweep[a, 0] > high_x or sweep[a, 2] < low_x or sweep[a, 1] > high_y
-                or sweep[a, 3] < low_y):
+        if (
+            traffic.ignored[a]
+            or sweep[a, 0] > high_x
+            or sweep[a, 2] < low_x
+            or sweep[a, 1] > high_y
+            or sweep[a, 3] < low_y
+        ):
             continue
         for f in range(frames):
             left, down, right, up = bounds_of(corners[f, a])
@@ -151,7 +207,7 @@ def _pose_at(xyyaw, along, place, poses, v, step):
     """Fill poses[v, step] with the pose at a place on a path (N, 3) whose headings are unwrapped."""
     place = min(max(place, _PATH_START_M), along[-1])
     low, j = 0, len(along) - 1
-    while j - low > 1:                      # along[low] < place <= along[j]
+    while j - low > 1:  # along[low] < place <= along[j]
         middle = (low + j) // 2
         if along[middle] < place:
             low = middle
@@ -159,7 +215,9 @@ def _pose_at(xyyaw, along, place, poses, v, step):
             j = middle
     part = place - along[j - 1]
     for k in range(3):
-        poses[v, step, k] = (xyyaw[j, k] - xyyaw[j - 1, k]) / (along[j] - along[j - 1]) * part + xyyaw[j - 1, k]
+        poses[v, step, k] = (xyyaw[j, k] - xyyaw[j - 1, k]) / (
+            along[j] - along[j - 1]
+        ) * part + xyyaw[j - 1, k]
     poses[v, step, 2] = wrapped(poses[v, step, 2])
 
 
@@ -177,7 +235,9 @@ def _advance(motion, leaders, v, step, target):
 
 @inner
 def _nearest_ahead(box, place, f, inside, places, rank, boxes, light_xy, light_start, passed):
-    """The track or (A + light) nearest to the ego box among those ahead of a place, its distance, if it was tied."""
+    """The track or (A + light) nearest to the ego box among those ahead of a place, its distance,
+    if it was tied.
+    """
     nearest, who, tie = math.inf, -1, False
     tracks = inside.shape[1] - len(light_start) + 1
     for o in range(inside.shape[1]):
@@ -196,9 +256,30 @@ def _nearest_ahead(box, place, f, inside, places, rank, boxes, light_xy, light_s
 
 
 @kernel
-def _unroll(xyyaw, along, targets, first, last, inside, places, rank, boxes, light_xy, light_start, track_pose,
-            track_speed, moves, passed, flags, poses, motion, leaders):
-    """Unroll proposals (V, ...) of one path over steps first + 1 .. last, in place; returns how many leaders tied."""
+def _unroll(
+    xyyaw,
+    along,
+    targets,
+    first,
+    last,
+    inside,
+    places,
+    rank,
+    boxes,
+    light_xy,
+    light_start,
+    track_pose,
+    track_speed,
+    moves,
+    passed,
+    flags,
+    poses,
+    motion,
+    leaders,
+):
+    """Unroll proposals (V, ...) of one path over steps first + 1 .. last, in place; returns how
+    many leaders tied.
+    """
     box, tracks, ties = np.empty((4, 2)), len(moves), 0
     for v in range(len(targets)):
         if first == 0:
@@ -217,14 +298,15 @@ def _unroll(xyyaw, along, targets, first, last, inside, places, rank, boxes, lig
             y = poses[v, step - 1, 1] + REAR_AXLE_TO_CENTER_M * math.sin(yaw)
             fill_box(x, y, yaw, HALF_LENGTH_M, HALF_WIDTH_M, box)
             f = step // FORECAST_STRIDE
-            who, distance, tie = _nearest_ahead(box, place, f, inside, places, rank, boxes, light_xy, light_start,
-                                                passed)
+            who, distance, tie = _nearest_ahead(
+                box, place, f, inside, places, rank, boxes, light_xy, light_start, passed
+            )
             ties += tie
-            if who < 0:                                         # free road: the end of the path is a wall
+            if who < 0:  # free road: the end of the path is a wall
                 place_of_leader, rear_of_leader = along[-1], HALF_LENGTH_M
             else:
                 place_of_leader = place + distance
-                if who < tracks:                                # a red light keeps the speed that was there before
+                if who < tracks:  # a red light keeps the speed that was there before
                     turn = wrapped(track_pose[0, who, 2] - yaw)
                     speed_of_leader = math.cos(turn) * track_speed[0, who] if moves[who] else 0.0
             leaders[v, step, _PLACE], leaders[v, step, _SPEED] = place_of_leader, speed_of_leader

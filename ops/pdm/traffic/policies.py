@@ -1,11 +1,14 @@
-"""How other vehicles move while a plan is driven: constant velocity, or reacting to it. Not the logged traffic.
+"""How other vehicles move while a plan is driven: constant velocity, or reacting to it. Not the
+logged traffic.
 
-Source: PDM_SPEC 1.8 (navsim traffic_agents_policies, observation/navsim_idm; nuplan observation/idm). Vehicles seen now
-are simulated for 4 s; everybody else is as logged, and vehicles that come later are left out. Written from the rules:
-the reference cases hold no such traffic, so unlike the rest of the score this is not compared with the devkit.
-Reacting vehicles (intelligent driver model) keep to the centre line of the lane they are in and stop at its end: the
-devkit would extend their way and stop them at red lights, but is never given the lights. The shapes that they look at
-change at every step, so this is the one part of the score that is not compiled. F = 41 frames, A tracks, C cars.
+Source: PDM_SPEC 1.8 (navsim traffic_agents_policies, observation/navsim_idm; nuplan
+observation/idm). Vehicles seen now are simulated for 4 s; everybody else is as logged, and vehicles
+that come later are left out. Written from the rules: the reference cases hold no such traffic, so
+unlike the rest of the score this is not compared with the devkit. Reacting vehicles (intelligent
+driver model) keep to the centre line of the lane they are in and stop at its end: the devkit would
+extend their way and stop them at red lights, but is never given the lights. The shapes that they
+look at change at every step, so this is the one part of the score that is not compiled. F = 41
+frames, A tracks, C cars.
 """
 
 from dataclasses import dataclass
@@ -17,7 +20,14 @@ import shapely
 
 from ops.pdm.rules.geometry import ego_box
 from ops.pdm.rules.quirks import DEVKIT, Quirks
-from ops.pdm.rules.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, POSES, REAR_AXLE_TO_CENTER_M, STEP_S, State
+from ops.pdm.rules.vehicle import (
+    HALF_LENGTH_M,
+    HALF_WIDTH_M,
+    POSES,
+    REAR_AXLE_TO_CENTER_M,
+    STEP_S,
+    State,
+)
 from ops.pdm.scene.scene import Scene
 from ops.pdm.traffic.traffic import Traffic, interpolated, traffic_of, with_logged_lights
 from storage.errors import ConfigError
@@ -27,8 +37,8 @@ TrafficPolicy = Literal["log_replay", "constant_velocity", "idm"]
 POLICIES: tuple[TrafficPolicy, ...] = ("log_replay", "constant_velocity", "idm")
 _KEY_FRAMES = 9
 _TARGET_MPS, _GAP_M, _HEADWAY_S, _ACC, _DEC, _EXPONENT = 10.0, 1.0, 1.5, 1.0, 2.0, 4
-_SNAP_M = 3.0               # vehicles farther than this from a centre line do not react
-_RADIUS_M = 100.0           # vehicles farther than this from the ego are taken out
+_SNAP_M = 3.0  # vehicles farther than this from a centre line do not react
+_RADIUS_M = 100.0  # vehicles farther than this from the ego are taken out
 _PARKED_MPS = 0.1
 
 
@@ -37,14 +47,15 @@ class _Car:
     """A vehicle that reacts; it moves along a path."""
 
     track: int
-    path: np.ndarray            # (n, 3) centre line
-    along: np.ndarray           # (n,) distance from its start
+    path: np.ndarray  # (n, 3) centre line
+    along: np.ndarray  # (n,) distance from its start
     length: float
     width: float
     target_mps: float
-    place: float                # on the path; may run past its end, where the car stays
+    place: float  # on the path; may run past its end, where the car stays
     speed: float
-    shape: shapely.Geometry     # what the others see of it: its box and where it will be in the next 1.5 s
+    # what the others see of it: its box and where it will be in the next 1.5 s
+    shape: shapely.Geometry
 
     def pose(self) -> np.ndarray:
         """(3,) pose on the path."""
@@ -53,21 +64,28 @@ class _Car:
     def part(self, start: float, stop: float) -> shapely.Geometry:
         """The strip of the car's width along a part of the path."""
         start, stop = np.clip([start, stop], 0.0, self.along[-1])
-        start = start if start < stop else self.along[-2]       # at the end of the path its last piece
+        # at the end of the path its last piece
+        start = start if start < stop else self.along[-2]
         inner = self.path[(self.along > start) & (self.along < stop), :2]
-        ends = [[np.interp(place, self.along, self.path[:, k]) for k in range(2)] for place in (start, stop)]
+        ends = [
+            [np.interp(place, self.along, self.path[:, k]) for k in range(2)]
+            for place in (start, stop)
+        ]
         line = np.concatenate([ends[:1], inner, ends[1:]])
         return shapely.LineString(line).buffer(self.width / 2, cap_style="flat")
 
 
-def simulated_traffic(scene: Scene, policy: TrafficPolicy, states: np.ndarray, quirks: Quirks = DEVKIT) -> Traffic:
+def simulated_traffic(
+    scene: Scene, policy: TrafficPolicy, states: np.ndarray, quirks: Quirks = DEVKIT
+) -> Traffic:
     """Traffic of 4 s around an ego that moves through the simulated states (41, 11).
 
     Raises ConfigError for reacting traffic at a scene without centre lines of lanes.
     """
     present, pose, velocity = interpolated(scene.agents[:_KEY_FRAMES])
     vehicle, now = scene.agent_category == Category.VEHICLE, scene.agents[0, :, 0] > 0
-    present[0] = now                                    # the current frame holds what was seen in it, and nothing else
+    # the current frame holds what was seen in it, and nothing else
+    present[0] = now
     present[1:, vehicle] = now[vehicle]
     present, pose = present.copy(), pose.copy()
     cars = np.flatnonzero(vehicle & now)
@@ -82,13 +100,17 @@ def simulated_traffic(scene: Scene, policy: TrafficPolicy, states: np.ndarray, q
         _react(scene, states, cars, present, pose)
     keep = np.flatnonzero(present.any(axis=0))
     present = np.ascontiguousarray(present[:, keep])
-    first = velocity[present.argmax(axis=0), keep]      # speeds count as when first seen
+    first = velocity[present.argmax(axis=0), keep]  # speeds count as when first seen
     speed = np.broadcast_to(np.hypot(first[:, 0], first[:, 1]), present.shape)
     return with_logged_lights(scene, traffic_of(scene, present, pose[:, keep], speed, keep))
 
 
-def _react(scene: Scene, states: np.ndarray, vehicles: np.ndarray, present: np.ndarray, pose: np.ndarray) -> None:
-    """Fill `present` (F, A) and `pose` (F, A, 3) of the vehicles from the second frame on; `states` of the centre."""
+def _react(
+    scene: Scene, states: np.ndarray, vehicles: np.ndarray, present: np.ndarray, pose: np.ndarray
+) -> None:
+    """Fill `present` (F, A) and `pose` (F, A, 3) of the vehicles from the second frame on; `states`
+    of the centre.
+    """
     cars, parked = _cars(scene, vehicles)
     present[1:, vehicles] = False
     for step in range(1, POSES):
@@ -104,7 +126,9 @@ def _react(scene: Scene, states: np.ndarray, vehicles: np.ndarray, present: np.n
 
 
 def _advance(car: _Car, cars: list[_Car], ego: np.ndarray) -> None:
-    """One step of the intelligent driver model behind whatever is nearest of what stands in the car's way."""
+    """One step of the intelligent driver model behind whatever is nearest of what stands in the
+    car's way.
+    """
     ego_shape = _box(ego[[State.X, State.Y, State.YAW]], 2 * HALF_LENGTH_M, 2 * HALF_WIDTH_M)
     others = [other for other in cars if other is not car]
     shapes = np.array([ego_shape, *(other.shape for other in others)])
@@ -118,24 +142,35 @@ def _advance(car: _Car, cars: list[_Car], ego: np.ndarray) -> None:
         else:
             speed, turn = others[nearest - 1].speed, others[nearest - 1].pose()[2] - yaw
         lead_speed = speed * float(np.cos(turn))
-    else:                                               # free road: the end of the path is a wall
+    else:  # free road: the end of the path is a wall
         gap, lead_speed = float(car.along[-1] - car.place) - car.length / 2, 0.0
-    wanted = _GAP_M + car.speed * _HEADWAY_S + car.speed * (car.speed - lead_speed) / (2 * np.sqrt(_ACC * _DEC))
+    wanted = (
+        _GAP_M
+        + car.speed * _HEADWAY_S
+        + car.speed * (car.speed - lead_speed) / (2 * np.sqrt(_ACC * _DEC))
+    )
     rate = _ACC * (1 - (car.speed / car.target_mps) ** _EXPONENT - (wanted / max(gap, _GAP_M)) ** 2)
     car.place += STEP_S * car.speed
     car.speed = max(car.speed + STEP_S * float(np.clip(rate, -_DEC, _ACC)), 0.0)
-    ahead = car.part(car.place - car.length / 2, car.place + car.length / 2 + car.speed * _HEADWAY_S)
+    ahead = car.part(
+        car.place - car.length / 2, car.place + car.length / 2 + car.speed * _HEADWAY_S
+    )
     car.shape = shapely.union(ahead, _box(car.pose(), car.length, car.width))
 
 
 def _cars(scene: Scene, vehicles: np.ndarray) -> tuple[list[_Car], dict[int, shapely.Geometry]]:
-    """The vehicles that react, put on their lanes, and the boxes of those that stand beside them, by track.
+    """The vehicles that react, put on their lanes, and the boxes of those that stand beside them,
+    by track.
 
-    A vehicle that would overlap the ego or another one on its lane is left out, and so is one that moves on no lane.
+    A vehicle that would overlap the ego or another one on its lane is left out, and so is one that
+    moves on no lane.
     """
     if len(scene.path_start) != len(scene.map_token) + 1:
-        raise ConfigError("the scene holds no centre lines of lanes", where=scene.where,
-                          do="build it with scene_from_tables, or score with traffic='log_replay'")
+        raise ConfigError(
+            "the scene holds no centre lines of lanes",
+            where=scene.where,
+            do="build it with scene_from_tables, or score with traffic='log_replay'",
+        )
     polygons = np.array([shapely.Polygon(scene.map_xy[a:b]) for a, b in pairwise(scene.map_start)])
     taken = [shapely.polygons(ego_box(scene.ego))]
     cars: list[_Car] = []
@@ -149,7 +184,8 @@ def _cars(scene: Scene, vehicles: np.ndarray) -> tuple[list[_Car], dict[int, sha
         near = car is not None and np.hypot(*(car.pose()[:2] - now[1:3])) <= _SNAP_M
         if car is not None and path is not None and near:
             if not shapely.intersects(car.shape, taken).any():
-                target_mps = float(scene.path_limit_mps[path]) or target_mps        # the devkit keeps it for the next
+                # the devkit keeps it for the next
+                target_mps = float(scene.path_limit_mps[path]) or target_mps
                 car.target_mps = target_mps
                 taken.append(car.shape)
                 cars.append(car)
@@ -161,28 +197,35 @@ def _cars(scene: Scene, vehicles: np.ndarray) -> tuple[list[_Car], dict[int, sha
 def _snapped(scene: Scene, track: int, polygon: int) -> _Car:
     """A vehicle put on the centre line of a polygon."""
     now, (length, width) = scene.agents[0, track], scene.agent_lwh[track, :2]
-    path = scene.path_xyyaw[scene.path_start[polygon]:scene.path_start[polygon + 1]].copy()
+    path = scene.path_xyyaw[scene.path_start[polygon] : scene.path_start[polygon + 1]].copy()
     path[:, 2] = np.unwrap(path[:, 2])
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path[:, :2], axis=0).T))])
     place = float(shapely.LineString(path[:, :2]).project(shapely.Point(now[1], now[2])))
     speed = float(np.hypot(now[4], now[5]))
-    car = _Car(track, path, along, float(length), float(width), _TARGET_MPS, place, speed, shapely.Point())
+    car = _Car(
+        track, path, along, float(length), float(width), _TARGET_MPS, place, speed, shapely.Point()
+    )
     car.shape = _box(car.pose(), length, width)
     return car
 
 
 def _path(scene: Scene, inside: np.ndarray, now: np.ndarray) -> tuple[int | None, bool]:
-    """Polygon whose centre line a vehicle follows: of the lanes it is in, else of the connectors if at an intersection.
+    """Polygon whose centre line a vehicle follows: of the lanes it is in, else of the connectors if
+    at an intersection.
 
-    Of several the one whose heading is nearest; headings are compared without unrolling, as in the devkit. Also says
-    whether the vehicle is in a lane or at an intersection at all.
+    Of several the one whose heading is nearest; headings are compared without unrolling, as in the
+    devkit. Also says whether the vehicle is in a lane or at an intersection at all.
     """
     in_lane = inside & (scene.map_layer == MapLayer.LANE)
     at_intersection = bool((inside & (scene.map_layer == MapLayer.INTERSECTION)).any())
-    candidates = in_lane if in_lane.any() else inside & (scene.map_layer == MapLayer.LANE_CONNECTOR) & at_intersection
+    candidates = (
+        in_lane
+        if in_lane.any()
+        else inside & (scene.map_layer == MapLayer.LANE_CONNECTOR) & at_intersection
+    )
     best, chosen = np.inf, None
     for polygon in np.flatnonzero(candidates & (np.diff(scene.path_start) > 1)):
-        line = scene.path_xyyaw[scene.path_start[polygon]:scene.path_start[polygon + 1]]
+        line = scene.path_xyyaw[scene.path_start[polygon] : scene.path_start[polygon + 1]]
         nearest = np.hypot(line[:, 0] - now[1], line[:, 1] - now[2]).argmin()
         difference = abs(line[nearest, 2] - now[3])
         if difference < best:

@@ -1,7 +1,8 @@
-"""A pinhole camera on the ego: where it sits, how it projects, which ground each pixel sees. Not what it draws.
+"""A pinhole camera on the ego: where it sits, how it projects, which ground each pixel sees. Not
+what it draws.
 
-Camera frame: x right, y down, z forward. Ego frame: rear axle on the ground, x forward, y left, z up. Pixel centres are whole
-numbers.
+Camera frame: x right, y down, z forward. Ego frame: rear axle on the ground, x forward, y left, z
+up. Pixel centres are whole numbers.
 """
 
 from dataclasses import dataclass
@@ -15,23 +16,34 @@ class Camera:
     """Mounting and optics of one camera."""
 
     name: str = "CAM_F0"
-    width: int = 224                    # pixels
+    width: int = 224  # pixels
     height: int = 126
-    focal_share: float = 0.60           # focal length over image width
-    position_m: tuple[float, float, float] = (1.55, 0.0, 1.58)      # in the ego frame
-    yaw_rad: float = 0.0                # to the left
-    pitch_rad: float = 0.045            # downwards
+    focal_share: float = 0.60  # focal length over image width
+    position_m: tuple[float, float, float] = (1.55, 0.0, 1.58)  # in the ego frame
+    yaw_rad: float = 0.0  # to the left
+    pitch_rad: float = 0.045  # downwards
 
     @cached_property
     def intrinsics(self) -> np.ndarray:
         """(3, 3) pixels."""
         focal = self.focal_share * self.width
-        return np.array([[focal, 0.0, (self.width - 1) / 2], [0.0, focal, (self.height - 1) / 2], [0.0, 0.0, 1.0]])
+        return np.array(
+            [
+                [focal, 0.0, (self.width - 1) / 2],
+                [0.0, focal, (self.height - 1) / 2],
+                [0.0, 0.0, 1.0],
+            ]
+        )
 
     @cached_property
     def to_ego(self) -> np.ndarray:
         """(4, 4) camera frame -> ego frame."""
-        cy, sy, cp, sp = np.cos(self.yaw_rad), np.sin(self.yaw_rad), np.cos(self.pitch_rad), np.sin(self.pitch_rad)
+        cy, sy, cp, sp = (
+            np.cos(self.yaw_rad),
+            np.sin(self.yaw_rad),
+            np.cos(self.pitch_rad),
+            np.sin(self.pitch_rad),
+        )
         forward = np.array([cy * cp, sy * cp, -sp])
         right = np.array([sy, -cy, 0.0])
         out = np.eye(4)
@@ -56,13 +68,15 @@ class Camera:
     @cached_property
     def ground_xy(self) -> np.ndarray:
         """Ego-frame ground point of each pixel from `horizon_row` down, (rows, W, 2) float32."""
-        rays = self._rays[self.horizon_row:]
-        reach = self._ground_distance[self.horizon_row:, :, None]
+        rays = self._rays[self.horizon_row :]
+        reach = self._ground_distance[self.horizon_row :, :, None]
         return (self.to_ego[:2, 3] + rays[..., :2] * reach).astype(np.float32)
 
     @cached_property
     def ground_depth(self) -> np.ndarray:
-        """Horizontal distance of the ground seen in the middle of each row from `horizon_row` down, (rows,) metres."""
+        """Horizontal distance of the ground seen in the middle of each row from `horizon_row` down,
+        (rows,) metres.
+        """
         middle = self.ground_xy[:, self.width // 2] - self.to_ego[:2, 3]
         return np.hypot(*middle.T)
 
@@ -70,7 +84,10 @@ class Camera:
     def _rays(self) -> np.ndarray:
         columns, rows = np.meshgrid(np.arange(self.width), np.arange(self.height))
         k = self.intrinsics
-        rays = np.stack([(columns - k[0, 2]) / k[0, 0], (rows - k[1, 2]) / k[1, 1], np.ones(columns.shape)], axis=-1)
+        rays = np.stack(
+            [(columns - k[0, 2]) / k[0, 0], (rows - k[1, 2]) / k[1, 1], np.ones(columns.shape)],
+            axis=-1,
+        )
         return rays @ self.to_ego[:3, :3].T
 
     @cached_property
@@ -78,4 +95,8 @@ class Camera:
         """Ray length to the ground, -1 where the ray misses it or meets it beyond 400 m."""
         down = -self._rays[..., 2]
         reach = self.position_m[2] / np.maximum(down, 1e-9)
-        return np.where((down > 0) & (reach * np.hypot(self._rays[..., 0], self._rays[..., 1]) < 400.0), reach, -1.0)
+        return np.where(
+            (down > 0) & (reach * np.hypot(self._rays[..., 0], self._rays[..., 1]) < 400.0),
+            reach,
+            -1.0,
+        )

@@ -1,6 +1,8 @@
-"""The ground of a town as one picture seen from above: asphalt, markings, kerbs, pavements, grass. Not what stands on it.
+"""The ground of a town as one picture seen from above: asphalt, markings, kerbs, pavements, grass.
+Not what stands on it.
 
-Row and column grow with y and x. The picture comes with smaller copies for far pixels, and a coarse mask of built ground.
+Row and column grow with y and x. The picture comes with smaller copies for far pixels, and a coarse
+mask of built ground.
 """
 
 from dataclasses import dataclass
@@ -26,9 +28,9 @@ from ops.synthesize.town.town import (
 )
 
 METRES_PER_PIXEL = 0.125
-LEVELS = 5                          # each half as fine as the one before
+LEVELS = 5  # each half as fine as the one before
 PAVEMENT_M = 3.0
-_SHIFT = 4                          # fractional bits of polygon corners
+_SHIFT = 4  # fractional bits of polygon corners
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,8 @@ class Palette:
 class Ground:
     """The picture and its smaller copies; level k has METRES_PER_PIXEL * 2**k metres a pixel."""
 
-    levels: tuple[np.ndarray, ...]      # (H, W, 3) uint8 RGB
-    built: np.ndarray                   # (h, w) bool at 1 m: street, junction, bay or pavement
+    levels: tuple[np.ndarray, ...]  # (H, W, 3) uint8 RGB
+    built: np.ndarray  # (h, w) bool at 1 m: street, junction, bay or pavement
 
 
 @lru_cache(maxsize=2)
@@ -62,13 +64,19 @@ def paint_ground(config: TownConfig, palette: Palette) -> Ground:
     canvas.image[:] = palette.grass
     rng = np.random.default_rng([config.seed, 202])
     _texture(canvas.image, rng, 13, 64)
-    for colour, margin in ((palette.pavement, PAVEMENT_M), (palette.kerb, 0.28), (palette.asphalt, 0.0)):
+    for colour, margin in (
+        (palette.pavement, PAVEMENT_M),
+        (palette.kerb, 0.28),
+        (palette.asphalt, 0.0),
+    ):
         for street in town.streets:
             canvas.fill(_grown(curves.band(*street.edges), margin), colour)
             for ring in street.bay_rings:
                 canvas.fill(_grown(ring, margin), palette.bay if margin == 0.0 else colour)
         for junction in town.junctions.values():
-            canvas.fill(_grown(junction.ring, margin), palette.junction if margin == 0.0 else colour)
+            canvas.fill(
+                _grown(junction.ring, margin), palette.junction if margin == 0.0 else colour
+            )
     _texture(canvas.image, rng, 6, 8)
     for lane in town.lanes.values():
         _wear(canvas, lane, rng, palette)
@@ -95,12 +103,17 @@ class _Canvas:
 
     def line(self, points: np.ndarray, colour: tuple[int, int, int], width_m: float) -> None:
         """A band of constant width along the points (n, 3)."""
-        self.fill(curves.band(curves.offset(points, width_m / 2), curves.offset(points, -width_m / 2)), colour)
+        self.fill(
+            curves.band(curves.offset(points, width_m / 2), curves.offset(points, -width_m / 2)),
+            colour,
+        )
 
-    def dashes(self, points: np.ndarray, colour: tuple[int, int, int], width_m: float, dash: int, gap: int) -> None:
+    def dashes(
+        self, points: np.ndarray, colour: tuple[int, int, int], width_m: float, dash: int, gap: int
+    ) -> None:
         """Dashes of whole metres along points that lie about a metre apart."""
         for start in range(2, len(points) - dash - 2, dash + gap):
-            self.line(points[start:start + dash + 1], colour, width_m)
+            self.line(points[start : start + dash + 1], colour, width_m)
 
     def _pixels(self, ring: np.ndarray) -> np.ndarray:
         return np.round((ring[:, :2] / METRES_PER_PIXEL - 0.5) * 2**_SHIFT).astype(np.int32)
@@ -123,27 +136,40 @@ def _texture(image: np.ndarray, rng: np.random.Generator, strength: float, grain
     """Add grey noise of a grain size in pixels, as one tile repeated; in place."""
     side = 1024
     coarse = rng.normal(0.0, 1.0, (side // grain, side // grain)).astype(np.float32)
-    around = cv2.resize(np.pad(coarse, 2, mode="wrap"), None, fx=grain, fy=grain, interpolation=cv2.INTER_CUBIC)
-    tile = around[2 * grain:-2 * grain, 2 * grain:-2 * grain]           # its edges meet when it is repeated
+    around = cv2.resize(
+        np.pad(coarse, 2, mode="wrap"), None, fx=grain, fy=grain, interpolation=cv2.INTER_CUBIC
+    )
+    # its edges meet when it is repeated
+    tile = around[2 * grain : -2 * grain, 2 * grain : -2 * grain]
     side = len(tile)
     tile = np.repeat((tile * strength)[:, :, None], 3, axis=2)
     lighter, darker = (np.clip(sign * tile, 0, 255).astype(np.uint8) for sign in (1, -1))
     for top in range(0, image.shape[0], side):
         for left in range(0, image.shape[1], side):
-            part = image[top:top + side, left:left + side]
+            part = image[top : top + side, left : left + side]
             rows, columns = part.shape[:2]
-            part[:] = cv2.subtract(cv2.add(part, lighter[:rows, :columns].copy()), darker[:rows, :columns].copy())
+            part[:] = cv2.subtract(
+                cv2.add(part, lighter[:rows, :columns].copy()), darker[:rows, :columns].copy()
+            )
 
 
 def _paint_street(canvas: _Canvas, street: Street, palette: Palette) -> None:
     for edge, inward in zip(street.edges, (-0.25, 0.25), strict=True):
         canvas.line(curves.offset(edge, inward), palette.paint, 0.14)
     if street.median_m > 0:
-        strip = street.middle[int(MEDIAN_OPEN_M):-int(MEDIAN_OPEN_M)]
+        strip = street.middle[int(MEDIAN_OPEN_M) : -int(MEDIAN_OPEN_M)]
         canvas.line(strip, palette.kerb, street.median_m)
-        canvas.line(strip[1:-1], palette.grass if street.lanes_each_way == 2 else palette.pavement, street.median_m - 0.5)
+        canvas.line(
+            strip[1:-1],
+            palette.grass if street.lanes_each_way == 2 else palette.pavement,
+            street.median_m - 0.5,
+        )
         for side in (1, -1):
-            canvas.line(curves.offset(street.middle, side * (street.median_m / 2 + 0.24)), palette.middle, 0.14)
+            canvas.line(
+                curves.offset(street.middle, side * (street.median_m / 2 + 0.24)),
+                palette.middle,
+                0.14,
+            )
     if street.lanes_each_way == 2:
         for side in (1, -1):
             between = side * (street.median_m / 2 + MEDIAN_SHOULDER_M + LANE_WIDTH_M)
@@ -160,23 +186,34 @@ def _paint_street(canvas: _Canvas, street: Street, palette: Palette) -> None:
 
 
 def _wear(canvas: _Canvas, lane: Lane, rng: np.random.Generator, palette: Palette) -> None:
-    """Tyre tracks, patches of newer and older asphalt, cracks and manholes: what makes one's own speed visible."""
+    """Tyre tracks, patches of newer and older asphalt, cracks and manholes: what makes one's own
+    speed visible.
+    """
     base = np.array(palette.asphalt, float)
     for side in (0.85, -0.85):
         canvas.line(curves.offset(lane.path, side), tuple(base * 0.92), 0.55)
     if lane.is_connector:
         return
     for at in range(3, len(lane.path) - 5, 6):
-        kind, shade, side = rng.choice(4), float(rng.choice((0.70, 0.80, 1.18, 1.28))), rng.uniform(-1.0, 1.0)
-        here = curves.offset(lane.path[at:at + 2], side)
+        kind, shade, side = (
+            rng.choice(4),
+            float(rng.choice((0.70, 0.80, 1.18, 1.28))),
+            rng.uniform(-1.0, 1.0),
+        )
+        here = curves.offset(lane.path[at : at + 2], side)
         if kind == 0:
-            stretch = curves.offset(lane.path[at:at + int(rng.integers(2, 6))], side)
+            stretch = curves.offset(lane.path[at : at + int(rng.integers(2, 6))], side)
             canvas.line(stretch, tuple(np.clip(base * shade, 0, 255)), float(rng.uniform(0.7, 1.9)))
         elif kind == 1:
             angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-            canvas.fill(here[0, :2] + 0.38 * np.stack([np.cos(angles), np.sin(angles)], axis=1), tuple(base * 0.55))
+            canvas.fill(
+                here[0, :2] + 0.38 * np.stack([np.cos(angles), np.sin(angles)], axis=1),
+                tuple(base * 0.55),
+            )
         elif kind == 2:
-            across = np.stack([curves.offset(here[:1], reach)[0] for reach in (-1.2, -0.3, 0.4, 1.3)])
+            across = np.stack(
+                [curves.offset(here[:1], reach)[0] for reach in (-1.2, -0.3, 0.4, 1.3)]
+            )
             across[:, :2] += rng.normal(0, 0.25, (4, 2))
             across[:, 2] = here[0, 2] + np.pi / 2
             canvas.line(across, tuple(base * 0.6), 0.13)
@@ -191,21 +228,42 @@ def _paint_junction(canvas: _Canvas, town: Town, junction: Junction, palette: Pa
             depth = arm.crosswalk[3] - arm.crosswalk[0]
             for across in np.arange(-arm.half_width_m + 0.45, arm.half_width_m - 0.4, 1.05):
                 base = arm.mouth[:2] - outward * CROSSWALK_M[0] + left * across
-                canvas.fill(np.stack([base, base + left * 0.55, base + left * 0.55 + depth, base + depth]), palette.paint)
+                canvas.fill(
+                    np.stack([base, base + left * 0.55, base + left * 0.55 + depth, base + depth]),
+                    palette.paint,
+                )
         if len(junction.arms) == 2:
             continue
         near = arm.mouth[:2] + outward * 0.35
-        inner, outer = left * (0.25 + town.streets[arm.street].median_m / 2), left * (arm.half_width_m - 0.4)
+        inner, outer = (
+            left * (0.25 + town.streets[arm.street].median_m / 2),
+            left * (arm.half_width_m - 0.4),
+        )
         if junction.signalled:
-            canvas.fill(np.stack([near + inner, near + outer, near + outer + outward * 0.5, near + inner + outward * 0.5]),
-                        palette.paint)
-        elif arm.axis == 1 and len(priority) == 2:                      # this street gives way: a row of triangles
-            for across in np.arange(0.4 + town.streets[arm.street].median_m / 2, arm.half_width_m - 0.7, 0.8):
+            canvas.fill(
+                np.stack(
+                    [
+                        near + inner,
+                        near + outer,
+                        near + outer + outward * 0.5,
+                        near + inner + outward * 0.5,
+                    ]
+                ),
+                palette.paint,
+            )
+        # this street gives way: a row of triangles
+        elif arm.axis == 1 and len(priority) == 2:
+            for across in np.arange(
+                0.4 + town.streets[arm.street].median_m / 2, arm.half_width_m - 0.7, 0.8
+            ):
                 corner = near + left * across
-                canvas.fill(np.stack([corner, corner + left * 0.6, corner + left * 0.3 + outward * 0.9]), palette.paint)
+                canvas.fill(
+                    np.stack([corner, corner + left * 0.6, corner + left * 0.3 + outward * 0.9]),
+                    palette.paint,
+                )
     for lane in town.lanes.values():
         if lane.is_connector and lane.junction_id == junction.junction_id:
-            if len(junction.arms) == 2:                                 # a bend: its lines go on
+            if len(junction.arms) == 2:  # a bend: its lines go on
                 canvas.line(lane.left, palette.middle, 0.16)
                 canvas.line(curves.offset(lane.right, -0.1), palette.paint, 0.14)
             elif lane.turn == Turn.LEFT:
@@ -228,10 +286,20 @@ def _paint_arrows(canvas: _Canvas, town: Town, lane: Lane, palette: Palette) -> 
 
     for turn in {town.lanes[item].turn for item in lane.successors}:
         if turn == Turn.STRAIGHT:
-            canvas.fill(np.stack([at(0, 0.1), at(0, -0.1), at(3.2, -0.1), at(3.2, 0.1)]), palette.paint)
+            canvas.fill(
+                np.stack([at(0, 0.1), at(0, -0.1), at(3.2, -0.1), at(3.2, 0.1)]), palette.paint
+            )
             canvas.fill(np.stack([at(3.0, 0.42), at(3.0, -0.42), at(4.6, 0.0)]), palette.paint)
         else:
             side = float(turn)
-            canvas.fill(np.stack([at(0, 0.1), at(0, -0.1), at(2.0, -0.1), at(2.0, 0.1)]), palette.paint)
-            canvas.fill(np.stack([at(1.8, 0.0), at(2.1, 0.0), at(2.4, side * 0.8), at(2.1, side * 0.8)]), palette.paint)
-            canvas.fill(np.stack([at(1.6, side * 0.7), at(2.9, side * 0.7), at(2.2, side * 1.35)]), palette.paint)
+            canvas.fill(
+                np.stack([at(0, 0.1), at(0, -0.1), at(2.0, -0.1), at(2.0, 0.1)]), palette.paint
+            )
+            canvas.fill(
+                np.stack([at(1.8, 0.0), at(2.1, 0.0), at(2.4, side * 0.8), at(2.1, side * 0.8)]),
+                palette.paint,
+            )
+            canvas.fill(
+                np.stack([at(1.6, side * 0.7), at(2.9, side * 0.7), at(2.2, side * 1.35)]),
+                palette.paint,
+            )

@@ -1,7 +1,8 @@
-"""Draws what a camera on the ego sees: textured ground, shadows, sky, and polygon models far to near. Not where things are.
+"""Draws what a camera on the ego sees: textured ground, shadows, sky, and polygon models far to
+near. Not where things are.
 
-The ground is one look-up into the town's picture; quads are culled and projected as arrays, and only the visible ones are drawn
-one by one. Legend: H x W pixels, n things, m quads.
+The ground is one look-up into the town's picture; quads are culled and projected as arrays, and
+only the visible ones are drawn one by one. Legend: H x W pixels, n things, m quads.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from ops.synthesize.film.mesh_batch import MeshBatch, make_mesh_batch, pick
 from ops.synthesize.film.props import Things
 
 NEAR_M = 0.2
-CASTERS = ("sedan", "hatchback", "van", "truck", "person", "cyclist", "tree", "post", "cone")    # have a shadow
+# have a shadow
+CASTERS = ("sedan", "hatchback", "van", "truck", "person", "cyclist", "tree", "post", "cone")
 SHADOW_REACH_M = 55.0
 _SHIFT = 4
 
@@ -26,36 +28,50 @@ class Light:
     """Weather and time of day."""
 
     name: str
-    sun: tuple[float, float, float]     # direction towards the sun, unit length, world frame
-    ambient: float                      # share of light without sun
+    sun: tuple[float, float, float]  # direction towards the sun, unit length, world frame
+    ambient: float  # share of light without sun
     direct: float
-    tint: tuple[float, float, float]    # colour of the light
+    tint: tuple[float, float, float]  # colour of the light
     zenith: tuple[float, float, float]  # sky colours, RGB
     horizon: tuple[float, float, float]
-    haze_m: float                       # distance at which two thirds of a colour are lost
-    shadow: float                       # share of light a shadow takes away
-    lamps: bool = False                 # headlights on
+    haze_m: float  # distance at which two thirds of a colour are lost
+    shadow: float  # share of light a shadow takes away
+    lamps: bool = False  # headlights on
 
 
 @dataclass(frozen=True, slots=True)
 class Casters:
     """Ground outlines of what has a shadow: S shadows."""
 
-    foot: np.ndarray            # (S, 4, 2) float32 world
-    rise: np.ndarray            # (S, 2): heights that the near and far edge of the shadow come from, m
+    foot: np.ndarray  # (S, 4, 2) float32 world
+    # (S, 2): heights that the near and far edge of the shadow come from, m
+    rise: np.ndarray
 
 
 class Renderer:
     """A camera in a town under a light; `render` gives one frame."""
 
-    def __init__(self, camera: Camera, ground: Ground, static: MeshBatch, casters: Casters, light: Light, seed: int) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        ground: Ground,
+        static: MeshBatch,
+        casters: Casters,
+        light: Light,
+        seed: int,
+    ) -> None:
         self.camera, self.ground, self.light = camera, ground, light
         self.sun = np.array(light.sun, np.float32)
-        self.tint, self.horizon = np.array(light.tint, np.float32), np.array(light.horizon, np.float32)
+        self.tint, self.horizon = (
+            np.array(light.tint, np.float32),
+            np.array(light.horizon, np.float32),
+        )
         self.static, self.casters = self._lit(static), casters
         keep = np.exp(-camera.ground_depth / light.haze_m).astype(np.float32)[:, None, None]
         shape = (len(keep), camera.width, 3)
-        self._gain = np.broadcast_to(keep * self.tint * (light.ambient + light.direct * self.sun[2]), shape).copy()
+        self._gain = np.broadcast_to(
+            keep * self.tint * (light.ambient + light.direct * self.sun[2]), shape
+        ).copy()
         self._veil = np.broadcast_to((1 - keep) * self.horizon, shape).copy()
         self._bands = self._mip_bands()
         self._sky = _panorama(camera, light, seed)
@@ -69,41 +85,59 @@ class Renderer:
         cos, sin = np.cos(ego[2]), np.sin(ego[2])
         to_world = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
         eye = (np.append(ego[:2], 0.0) + to_world @ self._eye).astype(np.float32)
-        turn = (to_world @ self._turn).astype(np.float32)               # camera frame -> world
+        turn = (to_world @ self._turn).astype(np.float32)  # camera frame -> world
         self._draw_sky(image, ego)
         self._draw_ground(image, ego, [self.casters, casters], eye, turn)
-        self._draw_quads(image, [self._seen(batch, eye, turn) for batch in (self.static, *map(self._lit, moving))])
+        self._draw_quads(
+            image,
+            [self._seen(batch, eye, turn) for batch in (self.static, *map(self._lit, moving))],
+        )
         return image
 
     def _lit(self, batch: MeshBatch) -> MeshBatch:
         """The batch with its colours as they look under the light, without haze."""
         sunny = np.maximum(batch.normal @ self.sun, 0.0)
         brightness = (self.light.ambient + self.light.direct * sunny)[:, None] * self.tint
-        return replace(batch, colour=np.where(batch.luminous[:, None], batch.colour, batch.colour * brightness))
+        return replace(
+            batch, colour=np.where(batch.luminous[:, None], batch.colour, batch.colour * brightness)
+        )
 
-    def _seen(self, batch: MeshBatch, eye: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Camera-frame corners (m, 4, 3), hazy colours (m, 3) and distances (m,) of the quads that face the camera."""
+    def _seen(
+        self, batch: MeshBatch, eye: np.ndarray, turn: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Camera-frame corners (m, 4, 3), hazy colours (m, 3) and distances (m,) of the quads that
+        face the camera.
+        """
         away_x, away_y = batch.place[:, 0] - eye[0], batch.place[:, 1] - eye[1]
         distance = np.sqrt(away_x * away_x + away_y * away_y)
         ahead = away_x * turn[0, 2] + away_y * turn[1, 2]
         side = np.abs(away_x * turn[0, 0] + away_y * turn[1, 0])
-        wide = 0.53 / self.camera.focal_share                           # tangent of half the view, and a little
-        chosen = np.flatnonzero((distance < batch.reach_m) & (ahead > -batch.radius_m)
-                                & (side < np.maximum(ahead, 0) * wide + 2.0 + 1.8 * batch.radius_m))
+        # tangent of half the view, and a little
+        wide = 0.53 / self.camera.focal_share
+        chosen = np.flatnonzero(
+            (distance < batch.reach_m)
+            & (ahead > -batch.radius_m)
+            & (side < np.maximum(ahead, 0) * wide + 2.0 + 1.8 * batch.radius_m)
+        )
         rows, which = pick(batch, chosen)
         distance = distance[chosen][which]
         keep = distance < batch.detail_m[rows]
         rows, distance = rows[keep], distance[keep]
         toward = batch.corners[rows, 0] - eye
         normal = batch.normal[rows]
-        keep = toward[:, 0] * normal[:, 0] + toward[:, 1] * normal[:, 1] + toward[:, 2] * normal[:, 2] < 0
+        keep = (
+            toward[:, 0] * normal[:, 0] + toward[:, 1] * normal[:, 1] + toward[:, 2] * normal[:, 2]
+            < 0
+        )
         rows, distance = rows[keep], distance[keep]
         clear = np.exp(-distance / self.light.haze_m)
         clear = np.where(batch.luminous[rows], np.sqrt(clear), clear)[:, None]
         corners = ((batch.corners[rows] - eye).reshape(-1, 3) @ turn).reshape(-1, 4, 3)
         return corners, batch.colour[rows] * clear + self.horizon * (1 - clear), distance
 
-    def _draw_quads(self, image: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
+    def _draw_quads(
+        self, image: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    ) -> None:
         corners, colour, distance = (np.concatenate([part[i] for part in parts]) for i in range(3))
         depth = corners[..., 2]
         nearest, farthest = depth.min(axis=1), depth.max(axis=1)
@@ -112,13 +146,21 @@ class Renderer:
         scale = k[0, 0] / np.maximum(depth, NEAR_M)
         x, y = corners[..., 0] * scale + k[0, 2], corners[..., 1] * scale + k[1, 2]
         left, right, top, bottom = x.min(axis=1), x.max(axis=1), y.min(axis=1), y.max(axis=1)
-        shown = whole & (right > 0) & (bottom > 0) & (left < image.shape[1]) & (top < image.shape[0])
-        shown &= (np.maximum(right - left, bottom - top) > 0.7) & (right - left < 20000) & (bottom - top < 20000)
+        shown = (
+            whole & (right > 0) & (bottom > 0) & (left < image.shape[1]) & (top < image.shape[0])
+        )
+        shown &= (
+            (np.maximum(right - left, bottom - top) > 0.7)
+            & (right - left < 20000)
+            & (bottom - top < 20000)
+        )
         drawn = np.flatnonzero(shown | (~whole & (farthest > NEAR_M)))
         drawn = drawn[np.argsort(-distance[drawn], kind="stable")]
         rings = np.round(np.stack([x[drawn], y[drawn]], axis=2) * 2**_SHIFT).astype(np.int32)
         colours = np.clip(colour[drawn], 0, 255).tolist()
-        for index, (ring, paint, complete) in enumerate(zip(rings, colours, shown[drawn].tolist(), strict=True)):
+        for index, (ring, paint, complete) in enumerate(
+            zip(rings, colours, shown[drawn].tolist(), strict=True)
+        ):
             if not complete:
                 ring = self._clipped(corners[drawn[index]])
             cv2.fillConvexPoly(image, ring, paint, cv2.LINE_AA, _SHIFT)
@@ -130,7 +172,9 @@ class Renderer:
             if here[2] > NEAR_M:
                 kept.append(here)
             if (here[2] > NEAR_M) != (there[2] > NEAR_M):
-                kept.append(here + (there - here) * ((NEAR_M + 1e-4 - here[2]) / (there[2] - here[2])))
+                kept.append(
+                    here + (there - here) * ((NEAR_M + 1e-4 - here[2]) / (there[2] - here[2]))
+                )
         pixels = np.clip(self.camera.project(np.array(kept)), -60000, 60000)
         return np.round(pixels * 2**_SHIFT).astype(np.int32)
 
@@ -138,11 +182,22 @@ class Renderer:
         around = self._sky.shape[1]
         first = np.float32(-(ego[2] + self.camera.yaw_rad) / (2 * np.pi) * around % around)
         rows = self._sky.shape[0]
-        image[:rows] = cv2.remap(self._sky, self._sky_x + first, self._sky_y, cv2.INTER_LINEAR,
-                                 borderMode=cv2.BORDER_WRAP)
+        image[:rows] = cv2.remap(
+            self._sky,
+            self._sky_x + first,
+            self._sky_y,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_WRAP,
+        )
 
-    def _draw_ground(self, image: np.ndarray, ego: np.ndarray, casters: list[Casters], eye: np.ndarray,
-                     turn: np.ndarray) -> None:
+    def _draw_ground(
+        self,
+        image: np.ndarray,
+        ego: np.ndarray,
+        casters: list[Casters],
+        eye: np.ndarray,
+        turn: np.ndarray,
+    ) -> None:
         top, xy = self.camera.horizon_row, self.camera.ground_xy
         cos, sin = np.float32(np.cos(ego[2])), np.float32(np.sin(ego[2]))
         east = np.float32(ego[0]) + cos * xy[..., 0] - sin * xy[..., 1]
@@ -150,18 +205,28 @@ class Renderer:
         seen = np.empty((*east.shape, 3), np.uint8)
         for level, rows in self._bands:
             scale = np.float32(1.0 / (METRES_PER_PIXEL * 2**level))
-            seen[rows] = cv2.remap(self.ground.levels[level], east[rows] * scale - np.float32(0.5),
-                                   north[rows] * scale - np.float32(0.5), cv2.INTER_LINEAR,
-                                   borderMode=cv2.BORDER_REPLICATE)
+            seen[rows] = cv2.remap(
+                self.ground.levels[level],
+                east[rows] * scale - np.float32(0.5),
+                north[rows] * scale - np.float32(0.5),
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
         shade = np.full(seen.shape[:2], 255, np.uint8)
         for group in casters:
             self._draw_shadows(shade, top, group, eye, turn)
         shade_rgb = cv2.cvtColor(cv2.blur(shade, (2, 2)), cv2.COLOR_GRAY2RGB)
-        lit = cv2.multiply(cv2.multiply(seen, shade_rgb, scale=1 / 255), self._gain, dtype=cv2.CV_32F)
+        lit = cv2.multiply(
+            cv2.multiply(seen, shade_rgb, scale=1 / 255), self._gain, dtype=cv2.CV_32F
+        )
         image[top:] = cv2.add(lit, self._veil, dtype=cv2.CV_8U)
 
-    def _draw_shadows(self, shade: np.ndarray, top: int, casters: Casters, eye: np.ndarray, turn: np.ndarray) -> None:
-        """Darken the ground between what stands on it and where its top's shadow falls, as one convex shape."""
+    def _draw_shadows(
+        self, shade: np.ndarray, top: int, casters: Casters, eye: np.ndarray, turn: np.ndarray
+    ) -> None:
+        """Darken the ground between what stands on it and where its top's shadow falls, as one
+        convex shape.
+        """
         away = casters.foot[:, 0] - eye[:2]
         ahead = away[:, 0] * turn[0, 2] + away[:, 1] * turn[1, 2]
         near = np.flatnonzero((ahead > 0) & (np.abs(away).max(axis=1) < SHADOW_REACH_M))
@@ -169,15 +234,28 @@ class Renderer:
             return
         step = -self.sun[:2] / max(float(self.sun[2]), 0.25)
         foot, rise = casters.foot[near], casters.rise[near]
-        ring = np.concatenate([foot + step * rise[:, :1, None], foot + step * rise[:, 1:, None]], axis=1)   # (S, 8, 2)
+        # (S, 8, 2)
+        ring = np.concatenate(
+            [foot + step * rise[:, :1, None], foot + step * rise[:, 1:, None]], axis=1
+        )
         away = ring - eye[:2]
         depth = away[..., 0] * turn[0, 2] + away[..., 1] * turn[1, 2] - eye[2] * turn[2, 2]
         good = (depth > 0.8).all(axis=1)
         away, depth = away[good], depth[good]
         k = self.camera.intrinsics.astype(np.float32)
-        x = (away[..., 0] * turn[0, 0] + away[..., 1] * turn[1, 0] - eye[2] * turn[2, 0]) / depth * k[0, 0] + k[0, 2]
-        y = (away[..., 0] * turn[0, 1] + away[..., 1] * turn[1, 1] - eye[2] * turn[2, 1]) / depth * k[1, 1] + k[1, 2] - top
-        fixed = np.round(np.clip(np.stack([x, y], axis=2), -3000, 3000) * 2**_SHIFT).astype(np.int32)
+        x = (
+            away[..., 0] * turn[0, 0] + away[..., 1] * turn[1, 0] - eye[2] * turn[2, 0]
+        ) / depth * k[0, 0] + k[0, 2]
+        y = (
+            (away[..., 0] * turn[0, 1] + away[..., 1] * turn[1, 1] - eye[2] * turn[2, 1])
+            / depth
+            * k[1, 1]
+            + k[1, 2]
+            - top
+        )
+        fixed = np.round(np.clip(np.stack([x, y], axis=2), -3000, 3000) * 2**_SHIFT).astype(
+            np.int32
+        )
         visible = (x.max(axis=1) > 0) & (x.min(axis=1) < shade.shape[1])
         dark = 255 * (1 - self.light.shadow)
         for points in fixed[visible]:
@@ -187,11 +265,15 @@ class Renderer:
         k = self.camera.intrinsics
         angle = np.arctan((np.arange(self.camera.width) - k[0, 2]) / k[0, 0])
         columns = angle / (2 * np.pi) * self._sky.shape[1]
-        x, y = np.meshgrid(columns.astype(np.float32), np.arange(self._sky.shape[0], dtype=np.float32))
+        x, y = np.meshgrid(
+            columns.astype(np.float32), np.arange(self._sky.shape[0], dtype=np.float32)
+        )
         return x, y
 
     def _mip_bands(self) -> list[tuple[int, slice]]:
-        """Runs of rows that share a level of the ground picture, by the width of ground one pixel sees."""
+        """Runs of rows that share a level of the ground picture, by the width of ground one pixel
+        sees.
+        """
         width_m = self.camera.ground_depth / self.camera.intrinsics[0, 0]
         level = np.round(np.log2(np.maximum(width_m * 1.3, 1e-6) / METRES_PER_PIXEL))
         level = np.clip(level, 0, len(self.ground.levels) - 1)
@@ -206,37 +288,56 @@ def make_casters(things: Things) -> Casters:
     half = things.size_m[:, :2] * np.where(is_tree, 0.42, 0.5)[:, None]
     corner = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) * half[:, None]
     cos, sin = np.cos(things.yaw_rad)[:, None], np.sin(things.yaw_rad)[:, None]
-    foot = things.position[:, None, :2] + np.stack([corner[..., 0] * cos - corner[..., 1] * sin,
-                                                    corner[..., 0] * sin + corner[..., 1] * cos], axis=2)
+    foot = things.position[:, None, :2] + np.stack(
+        [corner[..., 0] * cos - corner[..., 1] * sin, corner[..., 0] * sin + corner[..., 1] * cos],
+        axis=2,
+    )
     low = things.position[:, 2] + np.where(is_tree, 0.35 * things.size_m[:, 2], 0.0)
     high = things.position[:, 2] + 0.85 * things.size_m[:, 2]
     return Casters(foot.astype(np.float32), np.stack([low, high], axis=1).astype(np.float32))
 
 
 def _panorama(camera: Camera, light: Light, seed: int) -> np.ndarray:
-    """The sky all around, (rows to the horizon, around, 3) uint8: a gradient, clouds, and far hills."""
+    """The sky all around, (rows to the horizon, around, 3) uint8: a gradient, clouds, and far
+    hills.
+    """
     rows = camera.horizon_row
     around = int(2 * np.pi * camera.intrinsics[0, 0])
     rng = np.random.default_rng([seed, 404])
     height = (np.linspace(1.0, 0.0, rows)[:, None, None] ** 0.8).astype(np.float32)
-    sky = height * np.array(light.zenith, np.float32) + (1 - height) * np.array(light.horizon, np.float32)
-    cloud = sum(weight * _round_noise(rng, shape, (rows, around)) for weight, shape in ((1.0, (6, 48)), (0.4, (14, 120))))
+    sky = height * np.array(light.zenith, np.float32) + (1 - height) * np.array(
+        light.horizon, np.float32
+    )
+    cloud = sum(
+        weight * _round_noise(rng, shape, (rows, around))
+        for weight, shape in ((1.0, (6, 48)), (0.4, (14, 120)))
+    )
     cover = np.clip((cloud - 0.85) * 1.6, 0, 0.55)[:, :, None]
     sky = sky * (1 - cover) + np.array(light.horizon, np.float32) * 1.06 * cover
     angle = np.linspace(0, 2 * np.pi, around, endpoint=False)
-    ridge = sum(a * np.sin(k * angle + p) for a, k, p in zip((2.2, 1.5, 0.9), (3, 7, 17), rng.uniform(0, 6, 3),
-                                                            strict=True))
+    ridge = sum(
+        a * np.sin(k * angle + p)
+        for a, k, p in zip((2.2, 1.5, 0.9), (3, 7, 17), rng.uniform(0, 6, 3), strict=True)
+    )
     hill = (np.arange(rows)[:, None] > rows - 5.5 + ridge[None])[:, :, None]
-    sky = np.where(hill, np.array(light.horizon, np.float32) * np.array([0.80, 0.87, 0.90], np.float32), sky)
+    sky = np.where(
+        hill, np.array(light.horizon, np.float32) * np.array([0.80, 0.87, 0.90], np.float32), sky
+    )
     return np.clip(sky, 0, 255).astype(np.uint8)
 
 
-def _round_noise(rng: np.random.Generator, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def _round_noise(
+    rng: np.random.Generator, shape: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
     """Smooth noise in [0, 1] whose left and right edges meet, enlarged to `size`."""
     coarse = np.pad(rng.random(shape, np.float32), ((0, 0), (3, 3)), mode="wrap")
-    wide = cv2.resize(coarse, (round(size[1] * coarse.shape[1] / shape[1]), size[0]), interpolation=cv2.INTER_CUBIC)
+    wide = cv2.resize(
+        coarse,
+        (round(size[1] * coarse.shape[1] / shape[1]), size[0]),
+        interpolation=cv2.INTER_CUBIC,
+    )
     margin = (wide.shape[1] - size[1]) // 2
-    return wide[:, margin:margin + size[1]]
+    return wide[:, margin : margin + size[1]]
 
 
 __all__ = ["Casters", "Light", "Renderer", "make_casters", "make_mesh_batch"]

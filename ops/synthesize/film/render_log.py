@@ -1,4 +1,6 @@
-"""Turns a recording into camera images: which things stand where at each frame, their lamps, and the weather of the log."""
+"""Turns a recording into camera images: which things stand where at each frame, their lamps, and
+the weather of the log.
+"""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,33 +19,103 @@ from ops.synthesize.traffic.events import CYCLIST, HAZARD
 from ops.synthesize.traffic.recording import CONE_SIZE_M, Recording
 from ops.synthesize.traffic.traffic import REAR_SHARE
 
-SIGHT_M = 115.0                # moving things and signals beyond are not drawn
+SIGHT_M = 115.0  # moving things and signals beyond are not drawn
 LAMP_ON = {Role.RED: (255, 40, 30), Role.AMBER: (255, 176, 32), Role.GREEN: (40, 255, 130)}
-CLOTHES = np.array([(180, 40, 44), (36, 66, 138), (228, 196, 60), (44, 110, 76), (230, 226, 218), (120, 60, 120), (226, 120, 40)],
-                   float)
+CLOTHES = np.array(
+    [
+        (180, 40, 44),
+        (36, 66, 138),
+        (228, 196, 60),
+        (44, 110, 76),
+        (230, 226, 218),
+        (120, 60, 120),
+        (226, 120, 40),
+    ],
+    float,
+)
 
 
 def weather(rng: np.random.Generator) -> Light:
     """The light of a log: clear, overcast, hazy, or a low sun."""
     kind = rng.choice(("clear", "overcast", "haze", "evening"), p=(0.42, 0.26, 0.16, 0.16))
     bearing = rng.uniform(0, 2 * np.pi)
-    height = {"clear": rng.uniform(0.7, 1.1), "overcast": 1.2, "haze": 0.9, "evening": rng.uniform(0.30, 0.42)}[kind]
-    sun = (float(np.cos(bearing) * np.cos(height)), float(np.sin(bearing) * np.cos(height)), float(np.sin(height)))
+    height = {
+        "clear": rng.uniform(0.7, 1.1),
+        "overcast": 1.2,
+        "haze": 0.9,
+        "evening": rng.uniform(0.30, 0.42),
+    }[kind]
+    sun = (
+        float(np.cos(bearing) * np.cos(height)),
+        float(np.sin(bearing) * np.cos(height)),
+        float(np.sin(height)),
+    )
     if kind == "clear":
-        return Light("clear", sun, 0.62, 0.50, (1.0, 0.99, 0.96), (92, 142, 206), (198, 214, 226), 420.0, 0.42)
+        return Light(
+            "clear",
+            sun,
+            0.62,
+            0.50,
+            (1.0, 0.99, 0.96),
+            (92, 142, 206),
+            (198, 214, 226),
+            420.0,
+            0.42,
+        )
     if kind == "overcast":
-        return Light("overcast", sun, 0.80, 0.10, (0.94, 0.96, 1.0), (150, 158, 168), (204, 208, 212), 260.0, 0.16)
+        return Light(
+            "overcast",
+            sun,
+            0.80,
+            0.10,
+            (0.94, 0.96, 1.0),
+            (150, 158, 168),
+            (204, 208, 212),
+            260.0,
+            0.16,
+        )
     if kind == "haze":
-        return Light("haze", sun, 0.80, 0.14, (1.0, 1.0, 1.0), (176, 182, 186), (208, 210, 208), 95.0, 0.14, True)
-    return Light("evening", sun, 0.56, 0.52, (1.0, 0.86, 0.68), (88, 108, 156), (244, 196, 148), 300.0, 0.40, True)
+        return Light(
+            "haze",
+            sun,
+            0.80,
+            0.14,
+            (1.0, 1.0, 1.0),
+            (176, 182, 186),
+            (208, 210, 208),
+            95.0,
+            0.14,
+            True,
+        )
+    return Light(
+        "evening",
+        sun,
+        0.56,
+        0.52,
+        (1.0, 0.86, 0.68),
+        (88, 108, 156),
+        (244, 196, 148),
+        300.0,
+        0.40,
+        True,
+    )
 
 
-def render_log(town: Town, recording: Recording, cameras: list[Camera], palette: Palette, light: Light,
-         rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
+def render_log(
+    town: Town,
+    recording: Recording,
+    cameras: list[Camera],
+    palette: Palette,
+    light: Light,
+    rng: np.random.Generator,
+) -> Iterator[tuple[np.ndarray, ...]]:
     """For each frame of the recording one image (H, W, 3) uint8 RGB a camera."""
     scenery, signals, casters = _still(town.config, palette)
     seed = int(rng.integers(1 << 30))
-    renderers = [Renderer(camera, paint_ground(town.config, palette), scenery, casters, light, seed) for camera in cameras]
+    renderers = [
+        Renderer(camera, paint_ground(town.config, palette), scenery, casters, light, seed)
+        for camera in cameras
+    ]
     paint = CAR_COLOURS[rng.integers(0, len(CAR_COLOURS), len(recording.kind))]
     clothes = CLOTHES[rng.integers(0, len(CLOTHES), recording.walker_xy.shape[1])]
     trousers = CLOTHES[rng.integers(0, 2, recording.walker_xy.shape[1])] * 0.5
@@ -52,15 +124,22 @@ def render_log(town: Town, recording: Recording, cameras: list[Camera], palette:
     cones = _cones(recording)
     for frame in range(len(recording.time_s)):
         here = recording.pose[frame, 0, :2]
-        cars, (people, stride) = _cars(recording, frame, paint, light), _people(recording, frame, clothes, trousers)
+        cars, (people, stride) = (
+            _cars(recording, frame, paint, light),
+            _people(recording, frame, clothes, trousers),
+        )
         close = _near(signals, here)
         lamps = _lit_signals(signals.take(close), rows[close], recording.signals[frame])
         things = join_things([cars, people, lamps, cones])
-        swing = np.concatenate([np.zeros(len(cars.model)), stride, np.zeros(len(lamps.model) + len(cones.model))])
+        swing = np.concatenate(
+            [np.zeros(len(cars.model)), stride, np.zeros(len(lamps.model) + len(cones.model))]
+        )
         near = _near(things, here)
         things = things.take(near)
         moving, shadows = [make_mesh_batch(things, swing[near])], make_casters(things)
-        yield tuple(renderer.render(recording.pose[frame, 0], moving, shadows) for renderer in renderers)
+        yield tuple(
+            renderer.render(recording.pose[frame, 0], moving, shadows) for renderer in renderers
+        )
 
 
 def _near(things: Things, here: np.ndarray) -> np.ndarray:
@@ -78,7 +157,11 @@ def _still(config: TownConfig, palette: Palette) -> tuple[MeshBatch, Things, Cas
 
 def _cars(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> Things:
     pose, size, kind = recording.pose[frame, 1:], recording.size_m[1:], recording.kind[1:]
-    middle = size[:, :1] * (0.5 - REAR_SHARE) * np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], axis=1)
+    middle = (
+        size[:, :1]
+        * (0.5 - REAR_SHARE)
+        * np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], axis=1)
+    )
     colour = np.tile(colours(), (len(pose), 1, 1))
     colour[:, Role.BODY] = paint[1:]
     colour[kind == 3, Role.EXTRA] = (60, 84, 130)
@@ -96,27 +179,50 @@ def _cars(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> 
     colour[kind == CYCLIST, Role.EXTRA] = (206, 160, 128)
     colour[kind == CYCLIST, Role.RIGHT] = (40, 90, 160)
     names = np.array((*VEHICLE_KINDS, "cyclist"), object)[kind]
-    return Things(names, np.column_stack([pose[:, :2] + middle, np.zeros(len(pose))]), pose[:, 2], size, colour,
-                  np.zeros((len(pose), 2), int))
+    return Things(
+        names,
+        np.column_stack([pose[:, :2] + middle, np.zeros(len(pose))]),
+        pose[:, 2],
+        size,
+        colour,
+        np.zeros((len(pose), 2), int),
+    )
 
 
-def _people(recording: Recording, frame: int, clothes: np.ndarray, trousers: np.ndarray) -> tuple[Things, np.ndarray]:
+def _people(
+    recording: Recording, frame: int, clothes: np.ndarray, trousers: np.ndarray
+) -> tuple[Things, np.ndarray]:
     xy, velocity = recording.walker_xy[frame], recording.walker_velocity[frame]
     count = len(xy)
     colour = np.tile(colours(EXTRA=(206, 160, 128)), (count, 1, 1))
     colour[:, Role.BODY], colour[:, Role.TRIM] = clothes, trousers
     walked = np.hypot(*(xy - recording.walker_xy[0]).T) + np.arange(count)
     stride = np.sin(walked * 2 * np.pi / 1.5) * (np.hypot(*velocity.T) > 0)
-    size = np.tile((0.42, 0.56, 1.75), (count, 1)) * (1 + 0.05 * np.sin(np.arange(count) * 7.0))[:, None]
-    return Things(np.full(count, "person", object), np.column_stack([xy, np.zeros(count)]), recording.walker_yaw_rad,
-                  size, colour, np.zeros((count, 2), int)), stride
+    size = (
+        np.tile((0.42, 0.56, 1.75), (count, 1))
+        * (1 + 0.05 * np.sin(np.arange(count) * 7.0))[:, None]
+    )
+    return Things(
+        np.full(count, "person", object),
+        np.column_stack([xy, np.zeros(count)]),
+        recording.walker_yaw_rad,
+        size,
+        colour,
+        np.zeros((count, 2), int),
+    ), stride
 
 
 def _cones(recording: Recording) -> Things:
     pose, count = recording.cone_pose, len(recording.cone_pose)
     colour = np.tile(colours(BODY=(236, 96, 28), TRIM=(240, 240, 240)), (count, 1, 1))
-    return Things(np.full(count, "cone", object), np.column_stack([pose[:, :2], np.zeros(count)]), pose[:, 2],
-                  np.tile(CONE_SIZE_M, (count, 1)), colour, np.zeros((count, 2), int))
+    return Things(
+        np.full(count, "cone", object),
+        np.column_stack([pose[:, :2], np.zeros(count)]),
+        pose[:, 2],
+        np.tile(CONE_SIZE_M, (count, 1)),
+        colour,
+        np.zeros((count, 2), int),
+    )
 
 
 def _lit_signals(signals: Things, rows: np.ndarray, states: np.ndarray) -> Things:
@@ -125,7 +231,9 @@ def _lit_signals(signals: Things, rows: np.ndarray, states: np.ndarray) -> Thing
     colour = signals.colour.copy()
     for value, role in ((GREEN, Role.GREEN), (AMBER, Role.AMBER), (RED, Role.RED)):
         colour[state == value, role] = LAMP_ON[role]
-    return Things(signals.model, signals.position, signals.yaw_rad, signals.size_m, colour, signals.light)
+    return Things(
+        signals.model, signals.position, signals.yaw_rad, signals.size_m, colour, signals.light
+    )
 
 
 __all__ = ["render_log", "weather"]

@@ -1,7 +1,9 @@
-"""The things that stand in the world as small polygon models: vehicles, people, houses, trees, signals. No drawing.
+"""The things that stand in the world as small polygon models: vehicles, people, houses, trees,
+signals. No drawing.
 
-A model is a list of quadrilaterals in units of the instance's length, width and height (x forward, y left, z up), each
-with a role that the instance gives a colour; later quads are drawn over earlier ones. Legend: Q quads.
+A model is a list of quadrilaterals in units of the instance's length, width and height (x forward,
+y left, z up), each with a role that the instance gives a colour; later quads are drawn over earlier
+ones. Legend: Q quads.
 """
 
 from dataclasses import dataclass
@@ -17,12 +19,12 @@ class Role(IntEnum):
     BODY = 0
     GLASS = 1
     TRIM = 2
-    BRAKE = 3           # brake lamps
-    LEFT = 4            # indicators
+    BRAKE = 3  # brake lamps
+    LEFT = 4  # indicators
     RIGHT = 5
-    HEAD = 6            # headlights
-    EXTRA = 7           # skin, roof, tree trunk, ...
-    RED = 8             # signal lamps
+    HEAD = 6  # headlights
+    EXTRA = 7  # skin, roof, tree trunk, ...
+    RED = 8  # signal lamps
     AMBER = 9
     GREEN = 10
 
@@ -35,20 +37,30 @@ LUMINOUS = (Role.BRAKE, Role.LEFT, Role.RIGHT, Role.HEAD, Role.RED, Role.AMBER, 
 class Model:
     """A polygon model."""
 
-    quads: np.ndarray           # (Q, 4, 3), outside seen counter-clockwise
-    role: np.ndarray            # (Q,) Role
-    stride: np.ndarray          # (Q, 4) x displacement of a walking limb at full stride, in lengths
-    detail_m: np.ndarray        # (Q,) drawn only when nearer than this
+    quads: np.ndarray  # (Q, 4, 3), outside seen counter-clockwise
+    role: np.ndarray  # (Q,) Role
+    stride: np.ndarray  # (Q, 4) x displacement of a walking limb at full stride, in lengths
+    detail_m: np.ndarray  # (Q,) drawn only when nearer than this
 
 
 def vehicle(cabin: tuple[float, float, float, float], waist: float) -> Model:
-    """A car or van; `cabin` is rear bottom, rear top, front top, front bottom in lengths, `waist` its lower edge."""
+    """A car or van; `cabin` is rear bottom, rear top, front top, front bottom in lengths, `waist`
+    its lower edge.
+    """
     parts = _Parts()
     parts.box((-0.5, 0.5), (-0.5, 0.5), (0.16, waist), Role.BODY, top=True)
     back, back_top, front_top, front = cabin
-    parts.hexahedron([(back, -0.47, waist), (front, -0.47, waist), (front, 0.47, waist), (back, 0.47, waist)],
-                     [(back_top, -0.38, 1.0), (front_top, -0.38, 1.0), (front_top, 0.38, 1.0), (back_top, 0.38, 1.0)],
-                     Role.GLASS, Role.BODY)
+    parts.hexahedron(
+        [(back, -0.47, waist), (front, -0.47, waist), (front, 0.47, waist), (back, 0.47, waist)],
+        [
+            (back_top, -0.38, 1.0),
+            (front_top, -0.38, 1.0),
+            (front_top, 0.38, 1.0),
+            (back_top, 0.38, 1.0),
+        ],
+        Role.GLASS,
+        Role.BODY,
+    )
     for x in (-0.31, 0.31):
         parts.side_patches((x - 0.075, x + 0.075), (0.0, 0.40), Role.TRIM, 70.0)
     parts.side_patches((-0.5, 0.5), (0.12, 0.19), Role.TRIM, 60.0)
@@ -64,8 +76,16 @@ def vehicle(cabin: tuple[float, float, float, float], waist: float) -> Model:
     parts.front((-0.24, 0.24), (waist - 0.22, waist - 0.08), Role.TRIM, 60.0)
     parts.front((-0.5, 0.5), (0.10, 0.22), Role.TRIM, 60.0)
     parts.rear((-0.14, 0.14), (waist - 0.30, waist - 0.20), Role.EXTRA, 30.0)
-    parts.quad([(back - 0.002, -0.14, waist + 0.04), (back - 0.002, 0.14, waist + 0.04),
-                (back - 0.002, 0.14, waist + 0.11), (back - 0.002, -0.14, waist + 0.11)][::-1], Role.BRAKE, 80.0)
+    parts.quad(
+        [
+            (back - 0.002, -0.14, waist + 0.04),
+            (back - 0.002, 0.14, waist + 0.04),
+            (back - 0.002, 0.14, waist + 0.11),
+            (back - 0.002, -0.14, waist + 0.11),
+        ][::-1],
+        Role.BRAKE,
+        80.0,
+    )
     return parts.model()
 
 
@@ -91,8 +111,13 @@ def person() -> Model:
     """A pedestrian with two legs, a torso and a head; legs swing with the stride."""
     parts = _Parts()
     for side in (1, -1):
-        parts.box((-0.22, 0.22), (min(0.06 * side, 0.40 * side), max(0.06 * side, 0.40 * side)), (0.0, 0.48), Role.TRIM,
-                  swing=side * 0.5)
+        parts.box(
+            (-0.22, 0.22),
+            (min(0.06 * side, 0.40 * side), max(0.06 * side, 0.40 * side)),
+            (0.0, 0.48),
+            Role.TRIM,
+            swing=side * 0.5,
+        )
     parts.box((-0.3, 0.3), (-0.5, 0.5), (0.46, 0.84), Role.BODY, top=True)
     parts.box((-0.22, 0.22), (-0.24, 0.24), (0.85, 1.0), Role.EXTRA, top=True)
     return parts.model()
@@ -149,10 +174,15 @@ def tree() -> Model:
     rings = [(0.30, 0.28), (0.50, 0.52), (0.40, 0.80), (0.12, 1.0)]
     for (low_r, low_z), (high_r, high_z) in pairwise(rings):
         for first, second in pairwise(angles):
-            parts.quad([(low_r * np.cos(first), low_r * np.sin(first), low_z),
-                        (low_r * np.cos(second), low_r * np.sin(second), low_z),
-                        (high_r * np.cos(second), high_r * np.sin(second), high_z),
-                        (high_r * np.cos(first), high_r * np.sin(first), high_z)], Role.BODY)
+            parts.quad(
+                [
+                    (low_r * np.cos(first), low_r * np.sin(first), low_z),
+                    (low_r * np.cos(second), low_r * np.sin(second), low_z),
+                    (high_r * np.cos(second), high_r * np.sin(second), high_z),
+                    (high_r * np.cos(first), high_r * np.sin(first), high_z),
+                ],
+                Role.BODY,
+            )
     return parts.model()
 
 
@@ -167,11 +197,23 @@ def post() -> Model:
 def cone() -> Model:
     """A traffic cone with a light band."""
     parts = _Parts()
-    for low, high, role in ((0.0, 0.45, Role.BODY), (0.45, 0.65, Role.TRIM), (0.65, 1.0, Role.BODY)):
+    for low, high, role in (
+        (0.0, 0.45, Role.BODY),
+        (0.45, 0.65, Role.TRIM),
+        (0.65, 1.0, Role.BODY),
+    ):
         wide, narrow = 0.5 - 0.42 * low, 0.5 - 0.42 * high
-        parts.hexahedron([(-wide, -wide, low), (wide, -wide, low), (wide, wide, low), (-wide, wide, low)],
-                         [(-narrow, -narrow, high), (narrow, -narrow, high), (narrow, narrow, high), (-narrow, narrow, high)],
-                         role, None)
+        parts.hexahedron(
+            [(-wide, -wide, low), (wide, -wide, low), (wide, wide, low), (-wide, wide, low)],
+            [
+                (-narrow, -narrow, high),
+                (narrow, -narrow, high),
+                (narrow, narrow, high),
+                (-narrow, narrow, high),
+            ],
+            role,
+            None,
+        )
     return parts.model()
 
 
@@ -200,10 +242,20 @@ class _Parts:
     def __init__(self) -> None:
         self.rows: list[tuple[list, Role, list, float]] = []
 
-    def quad(self, corners: list, role: Role, detail: float = 1e9, stride: list | None = None) -> None:
+    def quad(
+        self, corners: list, role: Role, detail: float = 1e9, stride: list | None = None
+    ) -> None:
         self.rows.append((corners, role, stride or [0.0] * 4, detail))
 
-    def hexahedron(self, low: list, high: list, sides: Role, top: Role | None, swing: float = 0.0, detail: float = 1e9) -> None:
+    def hexahedron(
+        self,
+        low: list,
+        high: list,
+        sides: Role,
+        top: Role | None,
+        swing: float = 0.0,
+        detail: float = 1e9,
+    ) -> None:
         """Bottom and top rings given counter-clockwise from above; four sides, then the top."""
         for i in range(4):
             j = (i + 1) % 4
@@ -211,30 +263,81 @@ class _Parts:
         if top is not None:
             self.quad(high, top, detail)
 
-    def box(self, x: tuple, y: tuple, z: tuple, role: Role, top: bool = False, swing: float = 0.0,
-            detail: float = 1e9) -> None:
-        low, high = ([(x[0], y[0], level), (x[1], y[0], level), (x[1], y[1], level), (x[0], y[1], level)] for level in z)
+    def box(
+        self,
+        x: tuple,
+        y: tuple,
+        z: tuple,
+        role: Role,
+        top: bool = False,
+        swing: float = 0.0,
+        detail: float = 1e9,
+    ) -> None:
+        low, high = (
+            [(x[0], y[0], level), (x[1], y[0], level), (x[1], y[1], level), (x[0], y[1], level)]
+            for level in z
+        )
         self.hexahedron(low, high, role, role if top else None, swing, detail)
 
     def rear(self, y: tuple, z: tuple, role: Role, detail: float) -> None:
-        self.quad([(-0.503, y[1], z[0]), (-0.503, y[0], z[0]), (-0.503, y[0], z[1]), (-0.503, y[1], z[1])], role, detail)
+        self.quad(
+            [
+                (-0.503, y[1], z[0]),
+                (-0.503, y[0], z[0]),
+                (-0.503, y[0], z[1]),
+                (-0.503, y[1], z[1]),
+            ],
+            role,
+            detail,
+        )
 
     def front(self, y: tuple, z: tuple, role: Role, detail: float) -> None:
-        self.quad([(0.503, y[0], z[0]), (0.503, y[1], z[0]), (0.503, y[1], z[1]), (0.503, y[0], z[1])], role, detail)
+        self.quad(
+            [(0.503, y[0], z[0]), (0.503, y[1], z[0]), (0.503, y[1], z[1]), (0.503, y[0], z[1])],
+            role,
+            detail,
+        )
 
     def side_patches(self, x: tuple, z: tuple, role: Role, detail: float) -> None:
-        self.quad([(x[0], -0.503, z[0]), (x[1], -0.503, z[0]), (x[1], -0.503, z[1]), (x[0], -0.503, z[1])], role, detail)
-        self.quad([(x[1], 0.503, z[0]), (x[0], 0.503, z[0]), (x[0], 0.503, z[1]), (x[1], 0.503, z[1])], role, detail)
+        self.quad(
+            [
+                (x[0], -0.503, z[0]),
+                (x[1], -0.503, z[0]),
+                (x[1], -0.503, z[1]),
+                (x[0], -0.503, z[1]),
+            ],
+            role,
+            detail,
+        )
+        self.quad(
+            [(x[1], 0.503, z[0]), (x[0], 0.503, z[0]), (x[0], 0.503, z[1]), (x[1], 0.503, z[1])],
+            role,
+            detail,
+        )
 
     def model(self) -> Model:
         corners, roles, stride, detail = zip(*self.rows, strict=True)
-        return Model(np.array(corners, np.float32), np.array(roles), np.array(stride, np.float32), np.array(detail, np.float32))
+        return Model(
+            np.array(corners, np.float32),
+            np.array(roles),
+            np.array(stride, np.float32),
+            np.array(detail, np.float32),
+        )
 
 
 MODELS = {
-    "sedan": vehicle((-0.42, -0.27, 0.08, 0.25), 0.62), "hatchback": vehicle((-0.49, -0.40, 0.10, 0.28), 0.60),
-    "van": vehicle((-0.49, -0.48, 0.30, 0.44), 0.56), "truck": lorry(), "person": person(), "cyclist": cyclist(),
-    "house": house(), "block": block(), "tree": tree(), "post": post(), "signal": signal_head(), "board": board(),
+    "sedan": vehicle((-0.42, -0.27, 0.08, 0.25), 0.62),
+    "hatchback": vehicle((-0.49, -0.40, 0.10, 0.28), 0.60),
+    "van": vehicle((-0.49, -0.48, 0.30, 0.44), 0.56),
+    "truck": lorry(),
+    "person": person(),
+    "cyclist": cyclist(),
+    "house": house(),
+    "block": block(),
+    "tree": tree(),
+    "post": post(),
+    "signal": signal_head(),
+    "board": board(),
     "cone": cone(),
 }
 VEHICLE_KINDS = ("sedan", "hatchback", "van", "truck")

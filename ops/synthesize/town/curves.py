@@ -1,4 +1,5 @@
-"""Plane curves as sampled paths: offset, resample, join, bend. Not roads: nothing here knows about lanes.
+"""Plane curves as sampled paths: offset, resample, join, bend. Not roads: nothing here knows about
+lanes.
 
 A path is an array (n, 3): x, y in metres and heading in radians, unwrapped, counter-clockwise.
 """
@@ -18,8 +19,12 @@ def arc_length(path: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path[:, :2], axis=0).T))])
 
 
-def with_heading(points: np.ndarray, start: float | None = None, end: float | None = None) -> np.ndarray:
-    """Add the heading of the chords around each point, (n, 2) -> (n, 3); the ends may be given exactly."""
+def with_heading(
+    points: np.ndarray, start: float | None = None, end: float | None = None
+) -> np.ndarray:
+    """Add the heading of the chords around each point, (n, 2) -> (n, 3); the ends may be given
+    exactly.
+    """
     tangent = np.gradient(points, axis=0)
     heading = np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
     if start is not None:
@@ -37,7 +42,9 @@ def offset(path: np.ndarray, left_m: float) -> np.ndarray:
 
 def offset_points(path: np.ndarray, left_m: np.ndarray) -> np.ndarray:
     """Points (n, 2) beside a path, each its own distance (n,) to the left."""
-    return path[:, :2] + left_m[:, None] * np.stack([-np.sin(path[:, 2]), np.cos(path[:, 2])], axis=1)
+    return path[:, :2] + left_m[:, None] * np.stack(
+        [-np.sin(path[:, 2]), np.cos(path[:, 2])], axis=1
+    )
 
 
 def reverse(path: np.ndarray) -> np.ndarray:
@@ -58,17 +65,29 @@ def curvature(path: np.ndarray) -> np.ndarray:
 
 
 def bend(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A smooth turn between two poses (x, y, heading) with zero curvature at both ends: a quintic Bezier curve.
+    """A smooth turn between two poses (x, y, heading) with zero curvature at both ends: a quintic
+    Bezier curve.
 
-    The control points lie on the two tangents, so a turn is symmetric and its curvature rises and falls once.
+    The control points lie on the two tangents, so a turn is symmetric and its curvature rises and
+    falls once.
     """
     turn = wrap(end[2] - start[2])
     leg = np.hypot(*(end[:2] - start[:2])) / (2 * np.cos(turn / 2))
     ahead, behind = heading_vector(start[2]), -heading_vector(end[2])
-    control = np.stack([start[:2], start[:2] + 0.34 * leg * ahead, start[:2] + 0.74 * leg * ahead,
-                        end[:2] + 0.74 * leg * behind, end[:2] + 0.34 * leg * behind, end[:2]])
+    control = np.stack(
+        [
+            start[:2],
+            start[:2] + 0.34 * leg * ahead,
+            start[:2] + 0.74 * leg * ahead,
+            end[:2] + 0.74 * leg * behind,
+            end[:2] + 0.34 * leg * behind,
+            end[:2],
+        ]
+    )
     t = np.linspace(0.0, 1.0, 81)[:, None]
-    weights = np.concatenate([c * t**k * (1 - t) ** (5 - k) for k, c in enumerate((1, 5, 10, 10, 5, 1))], axis=1)
+    weights = np.concatenate(
+        [c * t**k * (1 - t) ** (5 - k) for k, c in enumerate((1, 5, 10, 10, 5, 1))], axis=1
+    )
     return resample(with_heading(weights @ control, start[2], end[2]))
 
 
@@ -77,10 +96,16 @@ def winding(start: np.ndarray, end: np.ndarray, bulge_m: float) -> np.ndarray:
     chord = end[:2] - start[:2]
     reach = np.hypot(*chord)
     t = np.linspace(0.0, 1.0, 161)[:, None]
-    points = ((2 * t**3 - 3 * t**2 + 1) * start[:2] + (t**3 - 2 * t**2 + t) * reach * heading_vector(start[2])
-              + (3 * t**2 - 2 * t**3) * end[:2] + (t**3 - t**2) * reach * heading_vector(end[2]))
+    points = (
+        (2 * t**3 - 3 * t**2 + 1) * start[:2]
+        + (t**3 - 2 * t**2 + t) * reach * heading_vector(start[2])
+        + (3 * t**2 - 2 * t**3) * end[:2]
+        + (t**3 - t**2) * reach * heading_vector(end[2])
+    )
     side = np.array([-chord[1], chord[0]]) / reach
-    return resample(with_heading(points + bulge_m * np.sin(np.pi * t) ** 3 * side, start[2], end[2]))
+    return resample(
+        with_heading(points + bulge_m * np.sin(np.pi * t) ** 3 * side, start[2], end[2])
+    )
 
 
 def band(left: np.ndarray, right: np.ndarray) -> np.ndarray:

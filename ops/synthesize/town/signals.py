@@ -1,4 +1,6 @@
-"""Traffic signals: two phases a junction, green, amber and all red. Not where they stand or how they look."""
+"""Traffic signals: two phases a junction, green, amber and all red. Not where they stand or how
+they look.
+"""
 
 import numpy as np
 
@@ -14,14 +16,18 @@ class Signals:
 
     def __init__(self, town: Town, rng: np.random.Generator) -> None:
         self.row = {junction: row for row, junction in enumerate(town.junctions)}
-        self.phase_s = rng.uniform(0.0, CYCLE_S, len(self.row))         # (J,)
+        self.phase_s = rng.uniform(0.0, CYCLE_S, len(self.row))  # (J,)
 
     def states(self, time_s: float) -> np.ndarray:
         """(J, 2) GREEN, AMBER or RED for the arms of each axis."""
         return self.states_of(np.arange(len(self.phase_s))[:, None], np.arange(2), time_s)
 
-    def states_of(self, row: int | np.ndarray, axis: int | np.ndarray, time_s: float | np.ndarray) -> np.ndarray:
-        """GREEN, AMBER or RED for an axis of a junction; rows, axes and times of any shapes that go together."""
+    def states_of(
+        self, row: int | np.ndarray, axis: int | np.ndarray, time_s: float | np.ndarray
+    ) -> np.ndarray:
+        """GREEN, AMBER or RED for an axis of a junction; rows, axes and times of any shapes that go
+        together.
+        """
         inside = (time_s + self.phase_s[row] + CYCLE_S / 2 * axis) % CYCLE_S
         return np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
 

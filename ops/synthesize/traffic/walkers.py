@@ -1,4 +1,5 @@
-"""People who walk and cross roads, and whether the road is safe for one of them. Not who they are (spawn.py).
+"""People who walk and cross roads, and whether the road is safe for one of them. Not who they are
+(spawn.py).
 
 Legend: P pedestrians, V vehicles.
 """
@@ -9,25 +10,29 @@ import numpy as np
 
 from ops.synthesize.traffic.ways import Ways
 
-_AHEAD_M = np.arange(-6.0, 42.0, 2.0)           # samples around and ahead of a vehicle's front that a walker looks at
-_ASIDE_M = 2.2                                  # a path nearer than this to a walker's way crosses it
-_BEYOND_M = 1.0                                 # that much beyond the ends of their way counts as well
+# samples around and ahead of a vehicle's front that a walker looks at
+_AHEAD_M = np.arange(-6.0, 42.0, 2.0)
+# a path nearer than this to a walker's way crosses it
+_ASIDE_M = 2.2
+# that much beyond the ends of their way counts as well
+_BEYOND_M = 1.0
 
 
 @dataclass(slots=True)
 class Pedestrians:
     """People who cross a road once; arrays (P,)."""
 
-    start: np.ndarray           # (P, 2)
-    goal: np.ndarray            # (P, 2)
+    start: np.ndarray  # (P, 2)
+    goal: np.ndarray  # (P, 2)
     speed_mps: np.ndarray
-    wish_s: np.ndarray          # time from which they want to cross
-    junction: np.ndarray        # junction of their crosswalk, 0 for none (walks on the pavement or jaywalks)
-    axis: np.ndarray            # axis of the street they cross
-    careful: np.ndarray         # bool: waits for a gap
-    begun_s: np.ndarray         # nan until they start
-    reach_m: np.ndarray = field(init=False)         # length of their way
-    direction: np.ndarray = field(init=False)       # (P, 2)
+    wish_s: np.ndarray  # time from which they want to cross
+    # junction of their crosswalk, 0 for none (walks on the pavement or jaywalks)
+    junction: np.ndarray
+    axis: np.ndarray  # axis of the street they cross
+    careful: np.ndarray  # bool: waits for a gap
+    begun_s: np.ndarray  # nan until they start
+    reach_m: np.ndarray = field(init=False)  # length of their way
+    direction: np.ndarray = field(init=False)  # (P, 2)
 
     def __post_init__(self) -> None:
         way = self.goal - self.start
@@ -39,14 +44,21 @@ class Pedestrians:
         gone_s = np.where(np.isnan(self.begun_s), 0.0, time_s - self.begun_s)
         walked = np.minimum(np.maximum(gone_s * self.speed_mps, 0.0), self.reach_m)
         walking = (gone_s > 0) & (walked < self.reach_m)
-        return self.start + self.direction * walked[:, None], self.direction * (self.speed_mps * walking)[:, None]
+        return self.start + self.direction * walked[:, None], self.direction * (
+            self.speed_mps * walking
+        )[:, None]
 
     def would_start(self, time_s: float) -> np.ndarray:
         """Indexes of those who wait and wish to cross."""
         return np.flatnonzero(np.isnan(self.begun_s) & (self.wish_s <= time_s))
 
 
-def is_clear(people: Pedestrians, person: int, ways: Ways, vehicles: tuple[np.ndarray, np.ndarray, np.ndarray]) -> bool:
+def is_clear(
+    people: Pedestrians,
+    person: int,
+    ways: Ways,
+    vehicles: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> bool:
     """True if no vehicle that drives would meet this person on the way across.
 
     `vehicles`: places of the rear axles on their ways, fronts ahead of them, and speeds, each (V,).
@@ -56,9 +68,16 @@ def is_clear(people: Pedestrians, person: int, ways: Ways, vehicles: tuple[np.nd
     margin = _ASIDE_M + _BEYOND_M
     low, high = np.minimum(start, goal) - margin, np.maximum(start, goal) + margin
     last = ways.path.shape[1] - 1
-    box = ways.box[np.arange(len(s_m)), np.minimum(np.maximum((s_m + front_m).astype(int) - 7, 0), last)]
-    near = np.flatnonzero((v_mps > 0.5) & (box[:, 0] < high[0]) & (box[:, 1] < high[1])
-                          & (box[:, 2] > low[0]) & (box[:, 3] > low[1]))
+    box = ways.box[
+        np.arange(len(s_m)), np.minimum(np.maximum((s_m + front_m).astype(int) - 7, 0), last)
+    ]
+    near = np.flatnonzero(
+        (v_mps > 0.5)
+        & (box[:, 0] < high[0])
+        & (box[:, 1] < high[1])
+        & (box[:, 2] > low[0])
+        & (box[:, 3] > low[1])
+    )
     if not len(near):
         return True
     way = goal - start
@@ -66,7 +85,10 @@ def is_clear(people: Pedestrians, person: int, ways: Ways, vehicles: tuple[np.nd
     ahead_m = front_m[near, None] + _AHEAD_M
     index = np.minimum(np.maximum(s_m[near, None] + ahead_m, 0), last).astype(int)
     away = ways.path[near[:, None], index, :2] - start
-    along, across = (away @ way) / reach, np.abs(away[..., 0] * way[1] - away[..., 1] * way[0]) / reach
+    along, across = (
+        (away @ way) / reach,
+        np.abs(away[..., 0] * way[1] - away[..., 1] * way[0]) / reach,
+    )
     crosses = (along > -_BEYOND_M) & (along < reach + _BEYOND_M) & (across < _ASIDE_M)
     stopping = front_m[near] + 3.0 + v * 1.3 + v**2 / (2 * 1.5)
     return not (crosses & (ahead_m < stopping[:, None])).any()

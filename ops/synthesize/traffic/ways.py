@@ -1,4 +1,5 @@
-"""The paths that the vehicles of one log follow: beside their routes, and the ground that each stretch covers. Not who drives.
+"""The paths that the vehicles of one log follow: beside their routes, and the ground that each
+stretch covers. Not who drives.
 
 Legend: V vehicles, M metres of route.
 """
@@ -7,7 +8,8 @@ import numpy as np
 
 from ops.synthesize.town import curves
 
-STRETCH_POINTS = 52             # path points that a box encloses: the corridor that a driver looks at, and one more
+# path points that a box encloses: the corridor that a driver looks at, and one more
+STRETCH_POINTS = 52
 
 
 class Ways:
@@ -16,8 +18,10 @@ class Ways:
     def __init__(self, base: np.ndarray, lateral_m: np.ndarray) -> None:
         """`base` (V, M, 3) routes; `lateral_m` (V, M) to the left of them."""
         self.base = base
-        self.path, self.stretch = _beside(base, lateral_m)      # (V, M, 3), and (V, M) metres of path for a metre of route
-        self.box = _boxes(self.path)                            # (V, M, 4) low x, low y, high x, high y
+        # (V, M, 3), and (V, M) metres of path for a metre of route
+        self.path, self.stretch = _beside(base, lateral_m)
+        # (V, M, 4) low x, low y, high x, high y
+        self.box = _boxes(self.path)
 
     def shift(self, vehicle: int, lateral_m: np.ndarray) -> None:
         """Let a vehicle drive beside its route's centre line, (M,) metres to the left."""
@@ -37,15 +41,21 @@ class Ways:
 
 def _beside(base: np.ndarray, lateral_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     heading = base[..., 2]
-    points = base[..., :2] + lateral_m[..., None] * np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
+    points = base[..., :2] + lateral_m[..., None] * np.stack(
+        [-np.sin(heading), np.cos(heading)], axis=-1
+    )
     tangent = np.gradient(points, axis=-2)
     chord = np.unwrap(np.arctan2(tangent[..., 1], tangent[..., 0]))
-    around = curves.wrap(chord - heading)                       # the same turn count as the route
-    return np.concatenate([points, (heading + around)[..., None]], axis=-1), np.hypot(tangent[..., 0], tangent[..., 1])
+    around = curves.wrap(chord - heading)  # the same turn count as the route
+    return np.concatenate([points, (heading + around)[..., None]], axis=-1), np.hypot(
+        tangent[..., 0], tangent[..., 1]
+    )
 
 
 def _boxes(path: np.ndarray) -> np.ndarray:
-    """Bounds of the next STRETCH_POINTS points from every point, by doubling: (V, M, 3) -> (V, M, 4)."""
+    """Bounds of the next STRETCH_POINTS points from every point, by doubling: (V, M, 3) -> (V, M,
+    4).
+    """
     low, width = np.concatenate([path[..., :2], -path[..., :2]], axis=-1), 1
     while width < STRETCH_POINTS:
         step = min(width, STRETCH_POINTS - width)

@@ -1,7 +1,9 @@
-"""Writes recordings as a nuScenes data set: 13 tables, front-camera samples, basemap mask, map expansion, CAN bus files.
+"""Writes recordings as a nuScenes data set: 13 tables, front-camera samples, basemap mask, map
+expansion, CAN bus files.
 
-The tables hold all scenes, so a set is written in one go beside its place and renamed into it. There is no lidar and no radar:
-`num_lidar_pts` is 0 everywhere, and visibility, which nuScenes counts over six cameras, is left empty as its schema allows.
+The tables hold all scenes, so a set is written in one go beside its place and renamed into it.
+There is no lidar and no radar: `num_lidar_pts` is 0 everywhere, and visibility, which nuScenes
+counts over six cameras, is left empty as its schema allows.
 """
 
 import json
@@ -25,9 +27,9 @@ from ops.synthesize.writers.nuscenes_boxes import ATTRIBUTES, CATEGORIES, add_an
 from ops.synthesize.writers.nuscenes_map import LOCATION, basemap_mask, map_expansion
 from ops.synthesize.writers.nuscenes_shapes import Record, linked, quaternion, rounded, token
 
-VERSION = "v1.0-town-b"         # folder of the tables
+VERSION = "v1.0-town-b"  # folder of the tables
 JPEG_QUALITY = 90
-ROUTE_AHEAD_M = 80              # of the planned route that are written beyond the end of the drive
+ROUTE_AHEAD_M = 80  # of the planned route that are written beyond the end of the drive
 VISIBILITIES = ("v0-40", "v40-60", "v60-80", "v80-100")
 MASK_FILE = f"maps/{LOCATION}.png"
 
@@ -36,14 +38,18 @@ MASK_FILE = f"maps/{LOCATION}.png"
 class Scene:
     """One recorded scene with what is needed to write it; T frames."""
 
-    name: str                               # scene-<number>
+    name: str  # scene-<number>
     recording: Recording
-    images: Iterator[tuple[np.ndarray, ...]]    # for each frame one (H, W, 3) uint8 RGB image
-    time_us: np.ndarray                     # (T,) int64
+    images: Iterator[tuple[np.ndarray, ...]]  # for each frame one (H, W, 3) uint8 RGB image
+    time_us: np.ndarray  # (T,) int64
 
 
-def write_data_set(raw: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[Scene]) -> None:
-    """Write the whole set; it appears at `raw` when it is complete and takes the place of what lay there."""
+def write_data_set(
+    raw: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[Scene]
+) -> None:
+    """Write the whole set; it appears at `raw` when it is complete and takes the place of what lay
+    there.
+    """
     aside = raw.with_name(f".{raw.name}.part-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -55,15 +61,23 @@ def write_data_set(raw: Path, town: Town, palette: Palette, camera: Camera, scen
     os.replace(aside, raw)
 
 
-def _write_all(aside: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[Scene]) -> None:
+def _write_all(
+    aside: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[Scene]
+) -> None:
     (aside / "samples" / camera.name).mkdir(parents=True)
     tables = _still_tables(camera)
     for scene in scenes:
         _write_images(aside, scene, camera)
         _add_scene(tables, scene, camera)
         _write_can_bus(aside, scene)
-    tables["map"] = [{"token": token("map"), "log_tokens": [row["token"] for row in tables["log"]],
-                      "category": "semantic_prior", "filename": MASK_FILE}]
+    tables["map"] = [
+        {
+            "token": token("map"),
+            "log_tokens": [row["token"] for row in tables["log"]],
+            "category": "semantic_prior",
+            "filename": MASK_FILE,
+        }
+    ]
     for name, rows in tables.items():
         _write_json(aside / VERSION / f"{name}.json", rows)
     _write_json(aside / VERSION / "splits.json", {"test": [row["name"] for row in tables["scene"]]})
@@ -75,62 +89,150 @@ def _write_all(aside: Path, town: Town, palette: Palette, camera: Camera, scenes
 
 def _still_tables(camera: Camera) -> dict[str, list[Record]]:
     """The tables with what does not depend on scenes filled in, the others empty."""
-    empty: dict[str, list[Record]] = {name: [] for name in (
-        "instance", "calibrated_sensor", "ego_pose", "log", "scene", "sample", "sample_data", "sample_annotation", "map")}
+    empty: dict[str, list[Record]] = {
+        name: []
+        for name in (
+            "instance",
+            "calibrated_sensor",
+            "ego_pose",
+            "log",
+            "scene",
+            "sample",
+            "sample_data",
+            "sample_annotation",
+            "map",
+        )
+    }
     return empty | {
-        "category": [{"token": token(name), "name": name, "description": ""} for name in CATEGORIES],
-        "attribute": [{"token": token(name), "name": name, "description": ""} for name in ATTRIBUTES],
-        "visibility": [{"token": str(number), "level": level, "description": ""}
-                       for number, level in enumerate(VISIBILITIES, start=1)],
-        "sensor": [{"token": token(camera.name), "channel": camera.name, "modality": "camera"}]}
+        "category": [
+            {"token": token(name), "name": name, "description": ""} for name in CATEGORIES
+        ],
+        "attribute": [
+            {"token": token(name), "name": name, "description": ""} for name in ATTRIBUTES
+        ],
+        "visibility": [
+            {"token": str(number), "level": level, "description": ""}
+            for number, level in enumerate(VISIBILITIES, start=1)
+        ],
+        "sensor": [{"token": token(camera.name), "channel": camera.name, "modality": "camera"}],
+    }
 
 
 def _add_scene(tables: dict[str, list[Record]], scene: Scene, camera: Camera) -> None:
-    """Rows of one scene: log, calibration, samples with their images and poses, instances and annotations."""
+    """Rows of one scene: log, calibration, samples with their images and poses, instances and
+    annotations.
+    """
     name, frames = scene.name, len(scene.time_us)
-    samples, images = ([token(f"{name}/{kind}/{index}") for index in range(frames)] for kind in ("sample", camera.name))
+    samples, images = (
+        [token(f"{name}/{kind}/{index}") for index in range(frames)]
+        for kind in ("sample", camera.name)
+    )
     tags = sorted({tag for frame in scene.recording.tags for tag in frame})
-    tables["log"].append({
-        "token": token(f"{name}/log"), "logfile": f"town-b-{name}", "vehicle": "expert", "location": LOCATION,
-        "date_captured": datetime.fromtimestamp(int(scene.time_us[0]) * 1e-6, UTC).strftime("%Y-%m-%d")})
-    tables["scene"].append({
-        "token": token(name), "log_token": token(f"{name}/log"), "nbr_samples": frames, "first_sample_token": samples[0],
-        "last_sample_token": samples[-1], "name": name, "description": ", ".join(tags) or "ordinary traffic"})
-    tables["calibrated_sensor"].append({
-        "token": token(f"{name}/{camera.name}"), "sensor_token": token(camera.name),
-        "translation": rounded(*camera.to_ego[:3, 3]), "camera_intrinsic": camera.intrinsics.tolist(),
-        "rotation": Rotation.from_matrix(camera.to_ego[:3, :3]).as_quat()[[3, 0, 1, 2]].tolist()})
+    tables["log"].append(
+        {
+            "token": token(f"{name}/log"),
+            "logfile": f"town-b-{name}",
+            "vehicle": "expert",
+            "location": LOCATION,
+            "date_captured": datetime.fromtimestamp(int(scene.time_us[0]) * 1e-6, UTC).strftime(
+                "%Y-%m-%d"
+            ),
+        }
+    )
+    tables["scene"].append(
+        {
+            "token": token(name),
+            "log_token": token(f"{name}/log"),
+            "nbr_samples": frames,
+            "first_sample_token": samples[0],
+            "last_sample_token": samples[-1],
+            "name": name,
+            "description": ", ".join(tags) or "ordinary traffic",
+        }
+    )
+    tables["calibrated_sensor"].append(
+        {
+            "token": token(f"{name}/{camera.name}"),
+            "sensor_token": token(camera.name),
+            "translation": rounded(*camera.to_ego[:3, 3]),
+            "camera_intrinsic": camera.intrinsics.tolist(),
+            "rotation": Rotation.from_matrix(camera.to_ego[:3, :3])
+            .as_quat()[[3, 0, 1, 2]]
+            .tolist(),
+        }
+    )
     for index, time_us in enumerate(scene.time_us.tolist()):
         x, y, yaw = scene.recording.pose[index, 0]
-        tables["sample"].append({**linked(samples, index), "timestamp": time_us, "scene_token": token(name)})
-        tables["ego_pose"].append({"token": images[index], "timestamp": time_us, "translation": rounded(x, y, 0.0),
-                                   "rotation": quaternion(yaw)})
-        tables["sample_data"].append({
-            **linked(images, index), "sample_token": samples[index], "ego_pose_token": images[index],
-            "calibrated_sensor_token": token(f"{name}/{camera.name}"), "timestamp": time_us, "fileformat": "jpg",
-            "is_key_frame": True, "height": camera.height, "width": camera.width, "filename": _image_name(scene, camera, index)})
+        tables["sample"].append(
+            {**linked(samples, index), "timestamp": time_us, "scene_token": token(name)}
+        )
+        tables["ego_pose"].append(
+            {
+                "token": images[index],
+                "timestamp": time_us,
+                "translation": rounded(x, y, 0.0),
+                "rotation": quaternion(yaw),
+            }
+        )
+        tables["sample_data"].append(
+            {
+                **linked(images, index),
+                "sample_token": samples[index],
+                "ego_pose_token": images[index],
+                "calibrated_sensor_token": token(f"{name}/{camera.name}"),
+                "timestamp": time_us,
+                "fileformat": "jpg",
+                "is_key_frame": True,
+                "height": camera.height,
+                "width": camera.width,
+                "filename": _image_name(scene, camera, index),
+            }
+        )
     add_annotations(tables, name, scene.recording, samples)
 
 
 def _write_images(root: Path, scene: Scene, camera: Camera) -> None:
     for index, (view,) in enumerate(scene.images):
-        done, encoded = cv2.imencode(".jpg", view[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        done, encoded = cv2.imencode(
+            ".jpg", view[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        )
         assert done
         (root / _image_name(scene, camera, index)).write_bytes(encoded.tobytes())
 
 
 def _write_can_bus(root: Path, scene: Scene) -> None:
-    """The planned route, which the command follows from, and one message of motion a sample (the cars send fifty a second)."""
+    """The planned route, which the command follows from, and one message of motion a sample (the
+    cars send fifty a second).
+    """
     recording = scene.recording
-    motion = zip(scene.time_us.tolist(), recording.speed_mps[:, 0], recording.accel_mps2[:, 0], recording.lateral_mps2[:, 0],
-                 recording.pose[:, 0], strict=True)
-    _write_json(root / "can_bus" / f"{scene.name}_pose.json", [
-        {"utime": time_us, "pos": rounded(pose[0], pose[1], 0.0), "orientation": quaternion(pose[2]),
-         "vel": rounded(speed, 0.0, 0.0), "accel": rounded(accel, lateral, 9.81),
-         "rotation_rate": rounded(0.0, 0.0, lateral / speed if speed > 0.5 else 0.0)}
-        for time_us, speed, accel, lateral, pose in motion])
-    until = int(recording.travelled_m[-1]) + ROUTE_AHEAD_M      # not farther: a route that comes round again would be ambiguous
-    _write_json(root / "can_bus" / f"{scene.name}_route.json", [rounded(x, y) for x, y in recording.route.path[:until, :2]])
+    motion = zip(
+        scene.time_us.tolist(),
+        recording.speed_mps[:, 0],
+        recording.accel_mps2[:, 0],
+        recording.lateral_mps2[:, 0],
+        recording.pose[:, 0],
+        strict=True,
+    )
+    _write_json(
+        root / "can_bus" / f"{scene.name}_pose.json",
+        [
+            {
+                "utime": time_us,
+                "pos": rounded(pose[0], pose[1], 0.0),
+                "orientation": quaternion(pose[2]),
+                "vel": rounded(speed, 0.0, 0.0),
+                "accel": rounded(accel, lateral, 9.81),
+                "rotation_rate": rounded(0.0, 0.0, lateral / speed if speed > 0.5 else 0.0),
+            }
+            for time_us, speed, accel, lateral, pose in motion
+        ],
+    )
+    # not farther: a route that comes round again would be ambiguous
+    until = int(recording.travelled_m[-1]) + ROUTE_AHEAD_M
+    _write_json(
+        root / "can_bus" / f"{scene.name}_route.json",
+        [rounded(x, y) for x, y in recording.route.path[:until, :2]],
+    )
 
 
 def _image_name(scene: Scene, camera: Camera, index: int) -> str:
