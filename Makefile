@@ -1,7 +1,7 @@
 # Everything a person needs, each in one word. `make` alone prints this help.
 #
 #   make setup   create .venv, install the tested versions and this project (once; again when pyproject.toml changes)
-#   make run     set up, run the whole chain at scale "embedded", print the score table and where the report lies
+#   make run     set up, run the whole chain at scale "synthetic", print the score table and where the report lies
 #   make smoke   the same at the smallest scale, in under 90 seconds
 #   make ui      set up and open Dagster's UI on http://localhost:3000
 #   make test    set up, check, run the tests
@@ -52,6 +52,7 @@ test: $(STAMP) check
 
 check: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -7,8 +7,8 @@ import dagster as dg
 from assets.chain.asset_specs import code_version, usable_logs
 from assets.chain.checks import record, result
 from assets.chain.metadata import file_picture, read_json, report_table, training_pictures
-from assets.chain.one_artifact import Materialization
-from assets.chain.pipeline import MaterializeConfig, PipelineResource
+from assets.chain.one_artifact import Materialization, MaterializeConfig
+from assets.chain.pipeline import Pipeline
 from assets.frames import frames
 from assets.trajectories import trajectories
 
@@ -21,7 +21,9 @@ from assets.trajectories import trajectories
     code_version=code_version("codebook"),
 )
 def codebook(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+    context: dg.AssetExecutionContext,
+    pipeline: dg.ResourceParam[Pipeline],
+    config: MaterializeConfig,
 ) -> dg.MaterializeResult:
     """Latent actions: what must be known, beside one frame, to say what the next one looks like; 4
     tokens of 16 codes.
@@ -32,7 +34,7 @@ def codebook(
     """
     materialization, preset = (
         Materialization(context, pipeline, "codebook", config),
-        pipeline.preset(),
+        pipeline.preset,
     )
     if materialization.needed:
         from ops.latent_actions.learn_actions import learn_actions
@@ -55,7 +57,7 @@ def codebook(
     return materialization.result(codebook_metadata(pipeline))
 
 
-def codebook_metadata(pipeline: PipelineResource) -> dict:
+def codebook_metadata(pipeline: Pipeline) -> dict:
     """Health on held-out logs, training curves, and the pictures of what each code does to a frame."""
     path = pipeline.lake.asset("codebook")
     health = read_json(path / "health.json")
@@ -95,7 +97,7 @@ LEAST = {"perplexity": 12.0, "gain_over_copy_db": 2.0, "speed_r2": 0.85, "yaw_ra
         ),
     ]
 )
-def codebook_checks(pipeline: PipelineResource):
+def codebook_checks(pipeline: dg.ResourceParam[Pipeline]):
     """What guards the codebook, on held-out logs."""
     health = read_json(pipeline.lake.asset("codebook") / "health.json")
     known = all(math.isfinite(health[name]) for name in ("perplexity", "psnr_db", "psnr_copy_db"))

@@ -9,8 +9,8 @@ import dagster as dg
 from assets.chain.asset_specs import code_version, usable_logs, zero_shot_lineage
 from assets.chain.checks import record, result
 from assets.chain.metadata import svg_picture, table
-from assets.chain.one_artifact import Materialization
-from assets.chain.pipeline import MaterializeConfig, PipelineResource
+from assets.chain.one_artifact import Materialization, MaterializeConfig
+from assets.chain.pipeline import Pipeline
 from assets.frames import frames
 from assets.relabeled import relabeled
 from assets.student import student
@@ -32,7 +32,9 @@ HUMAN_AT_LEAST = 0.9
     code_version=code_version("evaluation"),
 )
 def evaluation(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+    context: dg.AssetExecutionContext,
+    pipeline: dg.ResourceParam[Pipeline],
+    config: MaterializeConfig,
 ) -> dg.MaterializeResult:
     """PDM sub-scores, PDMS and displacement errors of every planner on every test scene, with
     intervals and latency.
@@ -44,7 +46,7 @@ def evaluation(
     """
     materialization, preset = (
         Materialization(context, pipeline, "evaluation", config),
-        pipeline.preset(),
+        pipeline.preset,
     )
     if materialization.needed:
         from ops.evaluation.evaluate import evaluate
@@ -81,19 +83,19 @@ def evaluation(
 
 
 def zero_shot_logs(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, *, force: bool = False
+    context: dg.AssetExecutionContext, pipeline: Pipeline, *, force: bool = False
 ) -> Path | None:
     """The artefact with the logs of another place, made if it is not current; None where the scale
     asks for none.
     """
-    lineage, config = zero_shot_lineage(pipeline), pipeline.preset().evaluation.zero_shot
+    lineage, config = zero_shot_lineage(pipeline), pipeline.preset.evaluation.zero_shot
     if lineage is None or config is None:
         return None
     from ops.ingest.zero_shot_logs import make_zero_shot_logs, zero_shot_log_ids
 
     path = pipeline.lake.root / lineage.asset
     if force or not is_current(path, lineage.version):
-        make_zero_shot_logs(path, lineage, config.logs, pipeline.preset().processes)
+        make_zero_shot_logs(path, lineage, config.logs, pipeline.preset.processes)
     logs, failed = zero_shot_log_ids(path)
     context.log.info(f"zero-shot: {len(logs)} logs of {config.logs.nuscenes or 'town B'}")
     for log, reason in failed.items():
@@ -101,7 +103,7 @@ def zero_shot_logs(
     return path
 
 
-def evaluation_metadata(pipeline: PipelineResource) -> dict:
+def evaluation_metadata(pipeline: Pipeline) -> dict:
     """The score tables, and PDMS with its intervals."""
     from ops.drawing.charts import interval_chart
     from ops.evaluation.intervals import Interval
@@ -128,7 +130,7 @@ def evaluation_metadata(pipeline: PipelineResource) -> dict:
     }
 
 
-def score_table(pipeline: PipelineResource) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
+def score_table(pipeline: Pipeline) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
     """Means over all scenes, shares times 100: one row a planner, best first."""
     rows = _means(pipeline)
     mean = {(row["planner"], row["measure"]): row["mean"] for row in rows}
@@ -154,7 +156,7 @@ def score_table(pipeline: PipelineResource) -> dg.TableMetadataValue | dg.Markdo
     )
 
 
-def _means(pipeline: PipelineResource) -> list[dict]:
+def _means(pipeline: Pipeline) -> list[dict]:
     import pyarrow.parquet as pq
 
     summary = pq.read_table(pipeline.lake.asset("evaluation") / "summary.parquet").to_pylist()
@@ -181,7 +183,7 @@ def _means(pipeline: PipelineResource) -> list[dict]:
         ),
     ]
 )
-def evaluation_checks(pipeline: PipelineResource):
+def evaluation_checks(pipeline: dg.ResourceParam[Pipeline]):
     """What guards the evaluation."""
     import pyarrow.parquet as pq
 

@@ -7,8 +7,9 @@ import dagster as dg
 from assets.chain.asset_specs import code_version
 from assets.chain.checks import per_log_results
 from assets.chain.metadata import jpeg_picture, table
+from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.per_log import LOGS, ONE_RUN, events, ingest, summaries
-from assets.chain.pipeline import MaterializeConfig, PipelineResource, RawLogs
+from assets.chain.pipeline import Pipeline, RawLogs
 from assets.raw_logs import raw_logs
 
 # shown of each log
@@ -26,7 +27,9 @@ MOST_NOTES = 12  # on what a reader had to put right; all of them stand in each 
     code_version=code_version("frames"),
 )
 def frames(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+    context: dg.AssetExecutionContext,
+    pipeline: dg.ResourceParam[Pipeline],
+    config: MaterializeConfig,
 ):
     """Camera images of each log as one sharded Zarr v3 array, uint8 (frame, height, width, RGB),
     with time stamps.
@@ -37,7 +40,7 @@ def frames(
     from ops.ingest.decode import decode
     from ops.ingest.each_log import make_from_raw_log
 
-    settings = pipeline.preset().frames
+    settings = pipeline.preset.frames
     done = ingest(
         context,
         pipeline,
@@ -75,7 +78,7 @@ def frames(
 
 
 def contact_sheet(
-    pipeline: PipelineResource, log_ids: list[str], rows: int = 3, columns: int = 4
+    pipeline: Pipeline, log_ids: list[str], rows: int = 3, columns: int = 4
 ) -> dg.MarkdownMetadataValue:
     """The first front image of some logs of the run, evenly chosen, as one picture."""
     from ops.pages.ingest_pictures import contact_sheet_of
@@ -113,7 +116,7 @@ def contact_sheet(
         ),
     ]
 )
-def frames_checks(pipeline: PipelineResource):
+def frames_checks(pipeline: dg.ResourceParam[Pipeline]):
     """What guards the frames; failed logs are named and recorded, so that training refuses them
     later too.
     """

@@ -9,8 +9,9 @@ import dagster as dg
 
 from assets.chain.asset_specs import code_version, log_lineage
 from assets.chain.metadata import table
+from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.per_log import LOGS, ONE_RUN, events, ingest, with_progress
-from assets.chain.pipeline import MaterializeConfig, PipelineResource, RawLogs
+from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.each_log import LogWork, each_log
 from storage.artifact import is_current
 
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     code_version=code_version("raw_logs"),
 )
 def raw_logs(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+    context: dg.AssetExecutionContext,
+    pipeline: dg.ResourceParam[Pipeline],
+    config: MaterializeConfig,
 ):
     """Raw driving logs in their public format (OpenScene, nuScenes or KITTI raw), with an inventory
     of each.
 
-    Your own logs stay as they are. Logs of the embedded world are written first. The inventory
+    Your own logs stay as they are. Logs of the synthetic world are written first. The inventory
     holds the number of files, the bytes, a fingerprint of the content, and what a log has: cameras,
     agents, map, traffic lights, command. A log that cannot be opened is quarantined with its reason
     and tried again when its bytes change.
@@ -70,9 +73,9 @@ def raw_logs(
 
 
 def write_missing(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, logs: RawLogs, *, force: bool
+    context: dg.AssetExecutionContext, pipeline: Pipeline, logs: RawLogs, *, force: bool
 ) -> None:
-    """Write those of the embedded world's logs that are not in the raw folder as this world and
+    """Write those of the synthetic world's logs that are not in the raw folder as this world and
     this code make them.
     """
     from ops.synthesize.world import synthesize_log
@@ -92,7 +95,7 @@ def write_missing(
         LogWork(log, partial(synthesize_log, pipeline.raw_folder, logs.world, log)) for log in todo
     ]
     for outcome in with_progress(
-        context, "embedded world", each_log(works, pipeline.preset().processes), len(works)
+        context, "synthetic world", each_log(works, pipeline.preset.processes), len(works)
     ):
         if outcome.error is not None:
             raise outcome.error
@@ -140,7 +143,7 @@ def inventory_rows(items: "list[Inventory]") -> list[dict]:
         ),
     ]
 )
-def raw_logs_checks(pipeline: PipelineResource):
+def raw_logs_checks(pipeline: dg.ResourceParam[Pipeline]):
     """What guards the raw logs."""
     from ops.ingest.inventory import fingerprint_of, read_inventory
     from ops.ingest.quarantine import quarantined

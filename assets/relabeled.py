@@ -5,8 +5,8 @@ import dagster as dg
 from assets.chain.asset_specs import code_version, usable_logs
 from assets.chain.checks import record, result
 from assets.chain.metadata import column_schema, svg_picture, table
-from assets.chain.one_artifact import Materialization
-from assets.chain.pipeline import MaterializeConfig, PipelineResource
+from assets.chain.one_artifact import Materialization, MaterializeConfig
+from assets.chain.pipeline import Pipeline
 from assets.codebook import codebook
 from assets.frames import frames
 from assets.trajectories import trajectories
@@ -23,7 +23,9 @@ TOKENS = 4  # codes of one transition
     code_version=code_version("relabeled"),
 )
 def relabeled(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+    context: dg.AssetExecutionContext,
+    pipeline: dg.ResourceParam[Pipeline],
+    config: MaterializeConfig,
 ) -> dg.MaterializeResult:
     """Every row of the trajectories with the 12 codes of its next 1.5 s: 3 steps of 0.5 s, 4 tokens
     each.
@@ -33,7 +35,7 @@ def relabeled(
     """
     materialization, preset = (
         Materialization(context, pipeline, "relabeled", config),
-        pipeline.preset(),
+        pipeline.preset,
     )
     if materialization.needed:
         from ops.latent_actions.relabel import relabel
@@ -54,7 +56,7 @@ def relabeled(
     return materialization.result(relabeled_metadata(pipeline))
 
 
-def relabeled_metadata(pipeline: PipelineResource) -> dict:
+def relabeled_metadata(pipeline: Pipeline) -> dict:
     """Rows, rows with all codes, and how often each code is used."""
     import numpy as np
     import pyarrow.parquet as pq
@@ -108,7 +110,7 @@ def relabeled_metadata(pipeline: PipelineResource) -> dict:
         ),
     ]
 )
-def relabeled_checks(pipeline: PipelineResource):
+def relabeled_checks(pipeline: dg.ResourceParam[Pipeline]):
     """What guards the relabeled rows."""
     import pyarrow.parquet as pq
 
@@ -119,7 +121,7 @@ def relabeled_checks(pipeline: PipelineResource):
     lake = pipeline.lake
     rows = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
     expected = len(read_rows(lake, log_ids=usable_logs(pipeline)))
-    found = validate_relabeled(rows, pipeline.preset().codebook.num_codes)
+    found = validate_relabeled(rows, pipeline.preset.codebook.num_codes)
     version = read_lineage(lake.asset("codebook")).version
     outcome = {item.rule.name: item.passed for item in found.results} | {
         "no_row_is_lost": len(rows) == expected

@@ -4,8 +4,8 @@ import dagster as dg
 
 from assets.chain.asset_specs import code_version
 from assets.chain.metadata import file_path
-from assets.chain.one_artifact import Materialization
-from assets.chain.pipeline import MaterializeConfig, PipelineResource
+from assets.chain.one_artifact import Materialization, MaterializeConfig
+from assets.chain.pipeline import Pipeline
 from assets.codebook import codebook
 from assets.evaluation import evaluation, score_table
 from assets.frames import frames
@@ -23,14 +23,16 @@ from assets.vla import vla
     code_version=code_version("report"),
 )
 def report(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+    context: dg.AssetExecutionContext,
+    pipeline: dg.ResourceParam[Pipeline],
+    config: MaterializeConfig,
 ) -> dg.MaterializeResult:
     """One page: the score table, the best and the worst scenes with their plans, codes, training
     curves, lineage.
     """
     materialization, preset = (
         Materialization(context, pipeline, "report", config),
-        pipeline.preset(),
+        pipeline.preset,
     )
     if materialization.needed:
         from ops.report.report import draw
@@ -46,7 +48,7 @@ def report(
 @dg.asset_check(
     asset="report", description="The page loads no file outside itself, so it opens offline."
 )
-def opens_offline(pipeline: PipelineResource) -> dg.AssetCheckResult:
+def opens_offline(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
     """Look for anything the page would load from elsewhere."""
     from ops.report.offline import outside_of
 

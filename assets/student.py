@@ -7,8 +7,8 @@ import dagster as dg
 from assets.chain.asset_specs import code_version, usable_logs
 from assets.chain.checks import record, result
 from assets.chain.metadata import read_json, report_table, training_pictures
-from assets.chain.one_artifact import Materialization
-from assets.chain.pipeline import MaterializeConfig, PipelineResource
+from assets.chain.one_artifact import Materialization, MaterializeConfig
+from assets.chain.pipeline import Pipeline
 from assets.frames import frames
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
@@ -26,7 +26,9 @@ AGREEMENT = 0.5  # share of slots in which the student says the teacher's code
     code_version=code_version("student"),
 )
 def student(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+    context: dg.AssetExecutionContext,
+    pipeline: dg.ResourceParam[Pipeline],
+    config: MaterializeConfig,
 ) -> dg.MaterializeResult:
     """The planner with a small transformer that imitates the teacher's codes and features, in place
     of the teacher.
@@ -36,7 +38,7 @@ def student(
     """
     materialization, preset = (
         Materialization(context, pipeline, "student", config),
-        pipeline.preset(),
+        pipeline.preset,
     )
     if materialization.needed:
         from ops.pdm.score_rows import PlanScorer
@@ -65,7 +67,7 @@ def student(
     return materialization.result(student_metadata(pipeline))
 
 
-def student_metadata(pipeline: PipelineResource) -> dict:
+def student_metadata(pipeline: Pipeline) -> dict:
     """What the training reported, and its curves."""
     path = pipeline.lake.asset("student")
     return {"report": report_table(read_json(path / "report.json")), **training_pictures(path)}
@@ -91,7 +93,7 @@ def student_metadata(pipeline: PipelineResource) -> dict:
         ),
     ]
 )
-def student_checks(pipeline: PipelineResource):
+def student_checks(pipeline: dg.ResourceParam[Pipeline]):
     """What guards the student; latency and size stand in the metadata."""
     report = read_json(pipeline.lake.asset("student") / "report.json")
     export = report["export"]

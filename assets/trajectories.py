@@ -9,8 +9,9 @@ import dagster as dg
 from assets.chain.asset_specs import code_version
 from assets.chain.checks import record, result
 from assets.chain.metadata import column_schema, file_path, svg_picture, table
+from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.per_log import LOGS, ONE_RUN, events, ingest, summaries
-from assets.chain.pipeline import MaterializeConfig, PipelineResource, RawLogs
+from assets.chain.pipeline import Pipeline, RawLogs
 from assets.frames import frames
 from assets.raw_logs import raw_logs
 from storage.trajectory_table import MEANING
@@ -29,7 +30,9 @@ COLUMNS = ("log_id", "rows", "span_s", "path_m", "max_speed_mps", "agents", "map
     code_version=code_version("trajectories"),
 )
 def trajectories(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+    context: dg.AssetExecutionContext,
+    pipeline: dg.ResourceParam[Pipeline],
+    config: MaterializeConfig,
 ):
     """One row a frame: pose, velocity, acceleration, command, 2 s of history and 4 s of future in
     the ego frame.
@@ -42,7 +45,7 @@ def trajectories(
     from ops.ingest.extract import extract
     from storage.trajectory_table import TRAJECTORIES
 
-    settings = pipeline.preset().trajectories
+    settings = pipeline.preset.trajectories
     done = ingest(
         context,
         pipeline,
@@ -76,7 +79,7 @@ def trajectories(
     )
 
 
-def motion_picture(pipeline: PipelineResource, rows: list[dict]) -> dg.MarkdownMetadataValue:
+def motion_picture(pipeline: Pipeline, rows: list[dict]) -> dg.MarkdownMetadataValue:
     """Paths of the run's logs from above and the distribution of speed and yaw rate."""
     from ops.pages.ingest_pictures import motion_chart
 
@@ -100,7 +103,7 @@ def _specs() -> list[dg.AssetCheckSpec]:
 
 
 @dg.multi_asset_check(specs=_specs())
-def trajectories_checks(pipeline: PipelineResource):
+def trajectories_checks(pipeline: dg.ResourceParam[Pipeline]):
     """The Great Expectations suites over the tables of all logs; rows that break a rule are listed
     by key.
     """

@@ -11,8 +11,8 @@ import dagster as dg
 from assets.chain.asset_specs import code_version, usable_logs
 from assets.chain.checks import record, result
 from assets.chain.metadata import read_json, report_table, table, training_pictures
-from assets.chain.one_artifact import Materialization
-from assets.chain.pipeline import MaterializeConfig, PipelineResource
+from assets.chain.one_artifact import Materialization, MaterializeConfig
+from assets.chain.pipeline import Pipeline
 from assets.frames import frames
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
@@ -26,7 +26,9 @@ from assets.trajectories import trajectories
     code_version=code_version("vla"),
 )
 def vla(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource, config: MaterializeConfig
+    context: dg.AssetExecutionContext,
+    pipeline: dg.ResourceParam[Pipeline],
+    config: MaterializeConfig,
 ) -> dg.MaterializeResult:
     """Qwen2.5-VL with 16 action tokens, trained to say the 12 codes of the next 1.5 s; then frozen,
     pooled and fused.
@@ -34,7 +36,7 @@ def vla(
     Its hidden states enter the planner by cross-attention. The folder holds the model in the
     Hugging Face layout, the planner with and without it, and the blind baseline.
     """
-    materialization, preset = Materialization(context, pipeline, "vla", config), pipeline.preset()
+    materialization, preset = Materialization(context, pipeline, "vla", config), pipeline.preset
     if materialization.needed:
         from ops.pdm.score_rows import PlanScorer
         from ops.training.heldout import train_and_heldout
@@ -61,7 +63,7 @@ def vla(
     return materialization.result(vla_metadata(pipeline))
 
 
-def vla_metadata(pipeline: PipelineResource) -> dict:
+def vla_metadata(pipeline: Pipeline) -> dict:
     """What the training reported, and its curves."""
     path = pipeline.lake.asset("vla")
     report = read_json(path / "report.json")
@@ -107,7 +109,7 @@ def codes_by_position(codes: Mapping[str, Any]) -> list[dict[str, float]]:
         ),
     ]
 )
-def vla_checks(pipeline: PipelineResource):
+def vla_checks(pipeline: dg.ResourceParam[Pipeline]):
     """What guards the VLA, on held-out logs."""
     report = read_json(pipeline.lake.asset("vla") / "report.json")
     codes, ade_m = report["codes"], {row["planner"]: row["ade_m"] for row in report["planners"]}

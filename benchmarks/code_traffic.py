@@ -21,7 +21,8 @@ from ops.latent_actions import probe
 from ops.latent_actions.frame_pairs import frame_pairs
 from ops.latent_actions.health import codes_of_pairs
 from ops.latent_actions.learn_actions import read_codebook
-from ops.synthesize.world import DrivenLog, WorldConfig, drive_log
+from ops.synthesize.config import WorldConfig
+from ops.synthesize.world import DrivenLog, drive_log
 from ops.synthesize.writers.nuplan import ORIGIN_M
 from storage.artifact import read_lineage
 from storage.dataset import FrameSet, read_dataset
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "lake",
         type=Path,
-        help="folder with raw_logs, frames, trajectories and codebook of the embedded world",
+        help="folder with raw_logs, frames, trajectories and codebook of the synthetic world",
     )
     parser.add_argument(
         "--logs", type=int, default=8, help="val logs to film again (default: %(default)s)"
@@ -104,13 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _driven_again(lake: Lake, rows: FrameSet, log_id: str) -> DrivenLog:
-    """Drive a log of the lake again. Raises an error if it is none of the embedded world's, or of
+    """Drive a log of the lake again. Raises an error if it is none of the synthetic world's, or of
     this code's.
     """
     config = read_lineage(lake.log("raw_logs", log_id)).config
     if "town" not in config:
         raise ConfigError(
-            "only logs of the embedded world can be driven again",
+            "only logs of the synthetic world can be driven again",
             where=lake.log("raw_logs", log_id),
             do="name the lake of a run without --raw",
         )

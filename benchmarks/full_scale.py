@@ -22,16 +22,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from models.ground_view import CAMERA_NUMBERS
-from models.planners.student import ImitatorConfig, StudentPlanner
-from models.vlm import CODE_SLOTS, ActionVlm, VlmConfig
+from models.planners.config import CAMERA_NUMBERS, ImitatorConfig
+from models.planners.student import StudentPlanner
+from models.vlm import CODE_SLOTS, ActionVlm
+from models.vlm_config import VlmConfig
 from models.vlm_inputs import VlmProcessor, prompts
 from ops.planners.checkpoint import count_parameters
-from ops.planners.recipe import PlannerRecipe
+from ops.planners.config import PlannerRecipe
 from ops.planners.training_arrays import TrainingArrays
 from ops.student.export import ONNX_FILE, export
 from ops.student.predict import OnnxRuntime
-from ops.vla.finetune import VlaConfig
+from ops.vla.config import VlaConfig
 from ops.vla.vlm import code_loss, run_vlm, vlm_inputs
 from pipelines.presets import preset
 

@@ -17,8 +17,8 @@ import torch
 
 from benchmarks.pdm_profile import PLANS, plans_at, profile_scenes, seconds
 from benchmarks.reference_cases import cases_of
-from ops.pdm import PreparedScene
 from ops.pdm.pipeline import examine
+from ops.pdm.prepared import PreparedScene
 from ops.pdm.rules.engine import kernel
 from ops.pdm.rules.geometry import box_gap
 from ops.pdm.rules.map_index import index_polygons

@@ -15,9 +15,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from benchmarks.pdm_picture import draw_comfort, draw_plan
-from ops.pdm import Version, prepare, score
+from ops.pdm.config import Version
+from ops.pdm.prepared import prepare
 from ops.pdm.rules.comfort import extended_comfort
 from ops.pdm.rules.vehicle import STEP_S, State
+from ops.pdm.score import score
 from tests.worlds.tiny_pdm import Road, Track, road_scene, straight
 
 Case = tuple[Road, np.ndarray, str]  # road, plan, what happens

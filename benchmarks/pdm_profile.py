@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.reference_cases import cases_of, read_cases, read_scene
-from ops.pdm import PreparedScene, Version, prepare, score
+from ops.pdm.config import Version
 from ops.pdm.pipeline import examine
+from ops.pdm.prepared import PreparedScene, prepare
 from ops.pdm.rules.areas import swept_bounds
 from ops.pdm.rules.collisions import (
     LOOK_AHEAD_STEPS,
@@ -33,6 +34,7 @@ from ops.pdm.rules.map_index import index_polygons
 from ops.pdm.rules.progress import keeps_lane, raw_progress
 from ops.pdm.rules.tracking import references
 from ops.pdm.rules.vehicle import POSES
+from ops.pdm.score import score
 from tests.worlds.tiny_pdm import Road, Track, road_scene
 
 PLANS = 256

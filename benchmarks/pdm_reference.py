@@ -16,14 +16,15 @@ import numpy as np
 
 from benchmarks.pdm_speed import print_speed
 from benchmarks.reference_cases import Cases, cases_of, read_cases, read_scene
-from ops.pdm import VERSIONS, PreparedScene, Version, prepare, score
+from ops.pdm.config import VERSIONS, Version
 from ops.pdm.pipeline import KEY_FRAMES, Part
-from ops.pdm.prepared import sub_scores, total_score
+from ops.pdm.prepared import PreparedScene, prepare, sub_scores, total_score
 from ops.pdm.rules.aggregate import second_stage_weights, two_stage_score
 from ops.pdm.rules.areas import Area
 from ops.pdm.rules.comfort import extended_comfort
 from ops.pdm.rules.tracking import references, resampled
 from ops.pdm.rules.vehicle import STEP_S, State
+from ops.pdm.score import score
 from ops.pdm.traffic.traffic import interpolated
 from storage.errors import ConfigError, SourceError
 

@@ -7,7 +7,9 @@ import time
 import numpy as np
 
 from benchmarks.reference_cases import Cases, read_scene
-from ops.pdm import VERSIONS, PreparedScene, Version, prepare, score
+from ops.pdm.config import VERSIONS, Version
+from ops.pdm.prepared import PreparedScene, prepare
+from ops.pdm.score import score
 
 # a plan on one core of this kind; v2 with the human filter
 DEVKIT_S = {"v1": (0.075, 0.100), "v2": (0.130, 0.170)}

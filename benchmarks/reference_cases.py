@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ops.pdm import Scene
+from ops.pdm.scene.scene import Scene
 from storage.errors import ConfigError
 
 Cases = Mapping[str, np.ndarray]

@@ -1,4 +1,4 @@
-"""A driven log of the embedded world filmed as it was, or with nobody else on the street. Nothing
+"""A driven log of the synthetic world filmed as it was, or with nobody else on the street. Nothing
 is kept.
 
 Legend: T frames, H x W pixels.

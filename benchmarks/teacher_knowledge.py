@@ -18,7 +18,8 @@ from scipy.special import softmax
 
 from models.planners.planner import constant_velocity_anchor
 from models.planners.student import CODE_COUNT
-from ops.evaluation.intervals import IntervalConfig, intervals
+from ops.evaluation.config import IntervalConfig
+from ops.evaluation.intervals import intervals
 from ops.evaluation.planners import open_planner
 from ops.latent_actions import probe
 from ops.planners.recipe import read_recipe

@@ -1,4 +1,4 @@
-"""Frames and logs per second of the embedded world on one core: `python -m benchmarks.world`. Not a
+"""Frames and logs per second of the synthetic world on one core: `python -m benchmarks.world`. Not a
 test.
 
 In one run, in CPU seconds: whole logs from the seed, the frames of those logs decoded from their
@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ops.synthesize.config import WorldConfig
 from ops.synthesize.film.camera import Camera
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.props import parked_cars
@@ -23,7 +24,7 @@ from ops.synthesize.film.render_log import render_log, weather
 from ops.synthesize.town.town import TownConfig, build_town
 from ops.synthesize.traffic.expert import DriveConfig, drive
 from ops.synthesize.traffic.recording import Recording
-from ops.synthesize.world import WorldConfig, synthesize_log, world_log_ids
+from ops.synthesize.world import synthesize_log, world_log_ids
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

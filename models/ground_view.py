@@ -8,46 +8,16 @@ the places that it would drive over. The image features at a plan's points follo
 cells ahead and to the left, F features, P points, T tokens.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from models.conv_stack import ConvStack
+from models.planners.config import GroundConfig
 
-# storage.dataset.camera_numbers: ego -> camera (3, 4), fx, fy, cx, cy of +-1 images, k1, k2, k3
-CAMERA_NUMBERS = 19
 # in a mirror: left and right change places
 MIRRORED_CAMERA = (-1, 1, -1, -1, 1, -1, 1, 1, 1, -1, 1, 1, 1, 1, -1, 1, 1, 1, 1)
 _NEAREST_M = 0.5  # depth below which a point is behind or inside the lens
-
-
-@dataclass(frozen=True, slots=True)
-class GroundConfig:
-    """The grid on the ground and the network over it."""
-
-    # from the rear axle ahead to the grid's first border
-    near_m: float = 3.0
-    far_m: float = 45.0  # and to its last one
-    side_m: float = 18.0  # to both sides
-    cell_m: float = 1.0
-    channels: tuple[int, ...] = (32, 64, 96)  # of the stages: 1/2, 1/4, 1/8 of the grid
-    # F of the map that plans look at, at 1/2 of the grid
-    features: int = 48
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """(X, Y)."""
-        return round((self.far_m - self.near_m) / self.cell_m), round(2 * self.side_m / self.cell_m)
-
-    @property
-    def tokens(self) -> int:
-        """How many cells the coarsest stage has."""
-        ahead, side = self.cells
-        for _ in self.channels:
-            ahead, side = -(-ahead // 2), -(-side // 2)
-        return ahead * side
 
 
 def project_ground(

@@ -19,7 +19,7 @@ from storage.errors import ConfigError, LatentVLAError
 from storage.lake import ASSET_NAMES, Lake
 
 if TYPE_CHECKING:
-    from assets.chain.pipeline import PipelineResource
+    from assets.chain.pipeline import Pipeline
 
 # where `show` draws when it is not told where: the index finds the logs' pages beside it
 PAGES = Path("pages")
@@ -198,12 +198,12 @@ def _parser() -> argparse.ArgumentParser:
         )
         made.set_defaults(verb=function)
         made.add_argument(
-            "--scale", help="smoke | embedded | navsim; default: LATENTVLA_SCALE, then embedded"
+            "--scale", help="smoke | synthetic | navsim; default: LATENTVLA_SCALE, then synthetic"
         )
         made.add_argument(
             "--source", help="format of the raw logs: openscene | nuscenes | kitti_raw"
         )
-        made.add_argument("--raw", help="folder of your raw logs; default: the embedded world")
+        made.add_argument("--raw", help="folder of your raw logs; default: the synthetic world")
         made.add_argument("--lake", help="folder of the artefacts; default: lake/<scale>")
         return made
 
@@ -275,10 +275,10 @@ def _places(options: argparse.Namespace) -> RunTarget:
     )
 
 
-def _pipeline(options: argparse.Namespace) -> "PipelineResource":
-    from pipelines.resources import pipeline_for
+def _pipeline(options: argparse.Namespace) -> "Pipeline":
+    from pipelines.environment import open_pipeline
 
-    return pipeline_for(_places(options))
+    return open_pipeline(_places(options))
 
 
 def _lake(options: argparse.Namespace) -> Lake:

@@ -15,17 +15,17 @@ from assets import (
     trajectories,
     vla,
 )
-from assets.chain.pipeline import PipelineResource
+from assets.chain.pipeline import Pipeline
 from pipelines.console_log import brief_logger
 from pipelines.jobs import JOBS
-from pipelines.resources import pipeline_for
+from pipelines.resources import PipelineResource, pipeline_resource
 from pipelines.schedules import SCHEDULES
 from pipelines.sensors import SENSORS
 
 MODULES = [raw_logs, frames, trajectories, codebook, relabeled, vla, student, evaluation, report]
 
 
-def definitions(pipeline: PipelineResource) -> dg.Definitions:
+def definitions(pipeline: Pipeline | PipelineResource) -> dg.Definitions:
     """The definitions that work on this pipeline."""
     return dg.Definitions(
         assets=dg.load_assets_from_modules(MODULES),
@@ -41,4 +41,4 @@ def definitions(pipeline: PipelineResource) -> dg.Definitions:
 
 
 # what the UI and `dagster` work on: the environment's choice
-defs = definitions(pipeline_for())
+defs = definitions(pipeline_resource())

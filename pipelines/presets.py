@@ -2,63 +2,28 @@
 changed anywhere else.
 
 smoke      the whole pipeline in under 90 seconds: tests, and a first look
-embedded   the default: a world big enough to learn from, at most ten minutes on two cores
+synthetic   the default: a world big enough to learn from, at most ten minutes on two cores
 navsim     real OpenScene logs on eight GPUs, with the published weights in local folders
 """
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 
-from models.ground_view import GroundConfig
-from models.latent_action.model import LatentActionConfig
-from models.latent_action.quantizer import QuantizerConfig
-from models.planners.planner import PlannerConfig
-from models.vlm import VlmConfig
-from ops.evaluation.evaluate import EvaluationConfig, ZeroShotConfig
-from ops.evaluation.intervals import IntervalConfig
-from ops.evaluation.open_loop import OpenLoopConfig
-from ops.ingest.decode import FrameConfig
-from ops.ingest.extract import ExtractConfig
-from ops.ingest.zero_shot_logs import ZeroShotLogsConfig
-from ops.latent_actions.learn_actions import CodebookConfig
-from ops.latent_actions.relabel import RelabelConfig
-from ops.pdm.score_rows import ScenesConfig
-from ops.planners.fit_planner import ImitationConfig
-from ops.planners.recipe import PlannerRecipe
-from ops.planners.scored_proposals import ProposalScoringConfig
-from ops.planners.training_arrays import RowChoice
-from ops.report.report import ReportConfig
-from ops.student.distill import StudentConfig
-from ops.synthesize.town_b import TownBConfig
-from ops.synthesize.world import WorldConfig
-from ops.training.fit import FitConfig
-from ops.training.launch import ComputeConfig
-from ops.vla.finetune import VlaConfig
+from assets.chain.preset import Preset
+from models.latent_action.config import LatentActionConfig, QuantizerConfig
+from models.planners.config import GroundConfig, PlannerConfig
+from models.vlm_config import VlmConfig
+from ops.evaluation.config import EvaluationConfig, IntervalConfig, OpenLoopConfig, ZeroShotConfig
+from ops.ingest.config import FrameConfig, ZeroShotLogsConfig
+from ops.latent_actions.config import CodebookConfig, RelabelConfig
+from ops.pdm.config import ScenesConfig
+from ops.planners.config import ImitationConfig, PlannerRecipe, ProposalScoringConfig, RowChoice
+from ops.student.config import StudentConfig
+from ops.synthesize.config import TownBConfig, WorldConfig
+from ops.training.config import ComputeConfig, FitConfig
+from ops.vla.config import VlaConfig
 from storage.errors import unknown_name
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """The configuration of every asset; the fields are named after the assets."""
-
-    scale: str
-    # of the run; each asset derives its own generators from it
-    seed: int = 0
-    processes: int = 2  # for work that is done log by log
-    # new logs since the last codebook that ask for retraining
-    retrain_after_logs: int = 20
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
-    world: WorldConfig | None = None  # None: real logs only
-    frames: FrameConfig = field(default_factory=FrameConfig)
-    trajectories: ExtractConfig = field(default_factory=ExtractConfig)
-    codebook: CodebookConfig = field(default_factory=CodebookConfig)
-    relabeled: RelabelConfig = field(default_factory=RelabelConfig)
-    vla: VlaConfig = field(default_factory=VlaConfig)
-    student: StudentConfig = field(default_factory=StudentConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    report: ReportConfig = field(default_factory=ReportConfig)
 
 
 @lru_cache
@@ -71,14 +36,14 @@ def preset(scale: str) -> Preset:
     return PRESETS[scale]()
 
 
-def embedded() -> Preset:
+def synthetic() -> Preset:
     """The main job on a machine with two cores.
 
     Neighbouring frames of a log are so alike that every second one teaches a planner as much as
     all: what counts is how many logs there are.
     """
     return Preset(
-        scale="embedded",
+        scale="synthetic",
         world=WorldConfig(),
         vla=VlaConfig(
             vlm_fit=FitConfig(steps=400, batch=16, learning_rate=1.5e-3),
@@ -215,4 +180,8 @@ def _few(steps: int, learning_rate: float = 1e-3, batch: int = 16) -> FitConfig:
     return FitConfig(steps=steps, batch=batch, learning_rate=learning_rate, checkpoint_every=10)
 
 
-PRESETS: dict[str, Callable[[], Preset]] = {"smoke": smoke, "embedded": embedded, "navsim": navsim}
+PRESETS: dict[str, Callable[[], Preset]] = {
+    "smoke": smoke,
+    "synthetic": synthetic,
+    "navsim": navsim,
+}

@@ -1,24 +1,30 @@
-"""The resources of the definitions: the pipeline with the preset of its scale. Which pipeline:
-pipelines/environment.py.
+"""The Dagster resource of the definitions: the pipeline that a run works on.
+
+Which pipeline that is follows from the environment: pipelines/environment.py.
 """
 
-from assets.chain.pipeline import PipelineResource, Preset
-from pipelines.environment import RunTarget, run_target
+import dagster as dg
+
+from assets.chain.pipeline import Pipeline
+from pipelines.environment import RunTarget, open_pipeline, run_target
 
 
-class PresetPipeline(PipelineResource):
-    """A pipeline whose configuration is the preset of its scale."""
+class PipelineResource(dg.ConfigurableResourceFactory[Pipeline]):
+    """Gives assets and sensors a Pipeline; its fields are those of RunTarget."""
 
-    def preset(self) -> Preset:
-        """See pipelines/presets.py, which is imported when a run needs it: it loads torch."""
-        from pipelines.presets import preset
+    scale: str
+    source: str
+    raw: str
+    lake: str
 
-        return preset(self.scale)  # type: ignore[return-value]   # frozen, which the protocol cannot say
+    def create_resource(self, context: dg.InitResourceContext) -> Pipeline:
+        """The pipeline with the preset of its scale. Raises ConfigError for an unknown scale."""
+        return open_pipeline(RunTarget(self.scale, self.source, self.raw, self.lake))
 
 
-def pipeline_for(places: RunTarget | None = None) -> PresetPipeline:
-    """The pipeline at these places; by default those of the environment."""
-    places = places or run_target()
-    return PresetPipeline(
-        scale=places.scale, source=places.source, raw=places.raw, lake_root=places.lake
+def pipeline_resource(target: RunTarget | None = None) -> PipelineResource:
+    """The resource of this target; by default that of the environment."""
+    target = target or run_target()
+    return PipelineResource(
+        scale=target.scale, source=target.source, raw=target.raw, lake=target.lake
     )

@@ -10,7 +10,7 @@ import dagster as dg
 
 from assets.chain.asset_specs import needs_work, new_logs_since_codebook
 from assets.chain.per_log import LOGS, PARTITIONS, range_tags
-from assets.chain.pipeline import PipelineResource, RawLogs
+from assets.chain.pipeline import Pipeline, RawLogs
 from pipelines.jobs import ingest, training
 from storage.artifact import digest
 
@@ -31,7 +31,7 @@ UNDER_WAY = [
     "until it is turned on here.",
 )
 def new_logs(
-    context: dg.SensorEvaluationContext, pipeline: PipelineResource
+    context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SensorResult | dg.SkipReason:
     """Find logs in the raw folder that are new or whose bytes changed, and ingest just those."""
     if context.instance.get_runs_count(dg.RunsFilter(job_name=ingest.name, statuses=UNDER_WAY)):
@@ -75,9 +75,9 @@ def neighbours(todo: Collection[str], order: Sequence[str]) -> list[list[str]]:
     description="Asks for retraining when enough logs were ingested since the codebook was learned. Off until it is "
     "turned on here.",
 )
-def enough_new_logs(pipeline: PipelineResource) -> dg.RunRequest | dg.SkipReason:
+def enough_new_logs(pipeline: dg.ResourceParam[Pipeline]) -> dg.RunRequest | dg.SkipReason:
     """Ask for retraining when enough logs were ingested since the codebook was learned."""
-    fresh, enough = new_logs_since_codebook(pipeline), pipeline.preset().retrain_after_logs
+    fresh, enough = new_logs_since_codebook(pipeline), pipeline.preset.retrain_after_logs
     if fresh is None:
         return dg.SkipReason("there is no codebook yet: run the training job once")
     if len(fresh) < enough:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from assets.chain.code_version import _code_version_of_modules
-from assets.chain.pipeline import PipelineResource, RawLogs
+from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.quarantine import is_quarantined
 from storage.artifact import LINEAGE_FILE, Lineage, is_current, plan, read_checks, read_lineage
 from storage.errors import ArtifactError, ConfigError
@@ -20,7 +20,7 @@ WORLD_COUNTS = (
     "train_logs",
     "val_logs",
     "test_logs",
-)  # how many logs the embedded world has changes none of them
+)  # how many logs the synthetic world has changes none of them
 ALL_SPLITS = ("train", "val", "test")
 
 
@@ -81,9 +81,9 @@ def code_version(asset: str) -> str:
     return _code_version_of_modules(ASSET_SPECS[asset].code)
 
 
-def log_lineage(pipeline: PipelineResource, logs: RawLogs, asset: str, log_id: str) -> Lineage:
+def log_lineage(pipeline: Pipeline, logs: RawLogs, asset: str, log_id: str) -> Lineage:
     """The lineage that one log's artefact will have."""
-    preset = pipeline.preset()
+    preset = pipeline.preset
     if asset == "raw_logs" and log_id in logs.splits_of_world:
         assert logs.world is not None
         config = {
@@ -106,7 +106,7 @@ def log_lineage(pipeline: PipelineResource, logs: RawLogs, asset: str, log_id: s
 
 
 def asset_lineage(
-    pipeline: PipelineResource, asset: str, known: Mapping[str, str] | None = None
+    pipeline: Pipeline, asset: str, known: Mapping[str, str] | None = None
 ) -> Lineage:
     """The lineage that an unpartitioned asset's artefact will have, made from what its inputs are
     now.
@@ -114,7 +114,7 @@ def asset_lineage(
     `known` holds versions of assets that are not made yet but will be. Raises ArtifactError for a
     missing input.
     """
-    preset, lake = pipeline.preset(), pipeline.lake
+    preset, lake = pipeline.preset, pipeline.lake
     parents: dict[str, str] = {}
     for dep in ASSET_SPECS[asset].deps:
         if dep == "frames":
@@ -138,13 +138,13 @@ def asset_lineage(
     )
 
 
-def zero_shot_lineage(pipeline: PipelineResource) -> Lineage | None:
+def zero_shot_lineage(pipeline: Pipeline) -> Lineage | None:
     """The lineage that the logs of another place will have, which the evaluation drives too; None
     where it does not.
     """
     from ops.ingest.zero_shot_logs import zero_shot_logs_lineage
 
-    config = pipeline.preset().evaluation.zero_shot
+    config = pipeline.preset.evaluation.zero_shot
     code = _code_version_of_modules(("ops/ingest/zero_shot_logs.py",))
     return None if config is None else zero_shot_logs_lineage(config.logs, code)
 
@@ -156,7 +156,7 @@ def is_done(path: Path, asset: str, version: str) -> bool:
     return is_current(path, version) and (not ASSET_SPECS[asset].checked or bool(read_checks(path)))
 
 
-def usable_logs(pipeline: PipelineResource, splits: Collection[str] = ALL_SPLITS) -> list[str]:
+def usable_logs(pipeline: Pipeline, splits: Collection[str] = ALL_SPLITS) -> list[str]:
     """Logs of these splits with finished trajectories, out of quarantine. Raises ArtifactError if
     there is none.
     """
@@ -185,7 +185,7 @@ def usable_logs(pipeline: PipelineResource, splits: Collection[str] = ALL_SPLITS
 
 
 def needs_work(
-    pipeline: PipelineResource, logs: RawLogs, log_id: str, assets: Collection[str] = PER_LOG_ASSETS
+    pipeline: Pipeline, logs: RawLogs, log_id: str, assets: Collection[str] = PER_LOG_ASSETS
 ) -> bool:
     """True if one of these assets of a log is not current. A log that failed with these bytes stays
     in quarantine.
@@ -201,7 +201,7 @@ def needs_work(
     )
 
 
-def new_logs_since_codebook(pipeline: PipelineResource) -> list[str] | None:
+def new_logs_since_codebook(pipeline: Pipeline) -> list[str] | None:
     """Ingested logs that the codebook has not seen, or None if there is no codebook."""
     path = pipeline.lake.asset("codebook")
     if not (path / LINEAGE_FILE).exists():
@@ -224,14 +224,14 @@ def missing_capabilities(lake: Lake, asset: str, log_ids: list[str]) -> list[str
     ]
 
 
-def require_capabilities(pipeline: PipelineResource, asset: str) -> None:
+def require_capabilities(pipeline: Pipeline, asset: str) -> None:
     """Raise ConfigError if the logs of this pipeline cannot carry this asset."""
     missing = missing_capabilities(pipeline.lake, asset, usable_logs(pipeline))
     if missing:
         raise does_not_apply(pipeline, asset, missing)
 
 
-def does_not_apply(pipeline: PipelineResource, asset: str, missing: list[str]) -> ConfigError:
+def does_not_apply(pipeline: Pipeline, asset: str, missing: list[str]) -> ConfigError:
     """Why a asset has no meaning for the logs of this source."""
     before = next(
         name
@@ -247,7 +247,7 @@ def does_not_apply(pipeline: PipelineResource, asset: str, missing: list[str]) -
     )
 
 
-def available_capabilities(pipeline: PipelineResource) -> list[str]:
+def available_capabilities(pipeline: Pipeline) -> list[str]:
     """What at least one usable log of the pipeline holds beside images and ego motion."""
     from ops.ingest.inventory import read_inventory
 

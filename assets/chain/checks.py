@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from assets.chain.metadata import rounded
-from assets.chain.pipeline import PipelineResource
+from assets.chain.pipeline import Pipeline
 from storage.artifact import read_checks, record_checks
 
 
@@ -29,7 +29,7 @@ def result(
 
 
 def per_log_results(
-    pipeline: PipelineResource,
+    pipeline: Pipeline,
     asset: str,
     log_ids: Iterable[str],
     failed: Mapping[str, tuple[bool, set[str]]],
@@ -55,9 +55,7 @@ def per_log_results(
         )
 
 
-def record(
-    pipeline: PipelineResource, asset: str, log_id: str | None, outcome: Mapping[str, bool]
-) -> None:
+def record(pipeline: Pipeline, asset: str, log_id: str | None, outcome: Mapping[str, bool]) -> None:
     """Keep the outcome of blocking checks beside an artefact; nothing is written when it is known
     already.
     """

@@ -15,12 +15,18 @@ import dagster as dg
 
 from assets.chain.asset_specs import ASSET_SPECS, asset_lineage, require_capabilities, usable_logs
 from assets.chain.metadata import rounded
-from assets.chain.pipeline import MaterializeConfig, PipelineResource
+from assets.chain.pipeline import Pipeline
 from storage.artifact import Lineage, is_current, read_lineage, require_checks, write_artifact
 from storage.lake import PER_LOG_ASSETS
 
 HISTORY_POLL_S = 2.0  # how often new metrics of a running training are looked for
 LOG_EVERY_S = 10.0  # a line of metrics appears in the event log at most this often
+
+
+class MaterializeConfig(dg.Config):
+    """What a person can ask of one materialization in the launchpad."""
+
+    force: bool = False  # make the artefact again although its version is already there
 
 
 class Materialization:
@@ -29,7 +35,7 @@ class Materialization:
     def __init__(
         self,
         context: dg.AssetExecutionContext,
-        pipeline: PipelineResource,
+        pipeline: Pipeline,
         asset: str,
         config: MaterializeConfig,
     ) -> None:

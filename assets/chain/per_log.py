@@ -7,6 +7,7 @@ that follows.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,8 @@ import dagster as dg
 
 from assets.chain.asset_specs import ASSET_SPECS, code_version, log_lineage
 from assets.chain.metadata import rounded, table
-from assets.chain.pipeline import MaterializeConfig, PipelineResource, RawLogs
+from assets.chain.one_artifact import MaterializeConfig
+from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.each_log import LogOutcome, LogWork, each_log, read_summary
 from ops.ingest.quarantine import quarantine, quarantined, release
 from storage.artifact import Lineage, is_current
@@ -24,6 +26,8 @@ from storage.lake import PER_LOG_ASSETS
 
 PARTITIONS = "logs"  # name of the set of log ids in the Dagster instance
 LOGS = dg.DynamicPartitionsDefinition(name=PARTITIONS)
+# Backfill policies are how one run takes many logs; Dagster calls them beta and says so once an asset.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
 ONE_RUN = dg.BackfillPolicy.single_run()
 
 
@@ -39,7 +43,7 @@ class Ingested:
 
 def ingest(
     context: dg.AssetExecutionContext,
-    pipeline: PipelineResource,
+    pipeline: Pipeline,
     config: MaterializeConfig,
     asset: str,
     verb_of: Callable[[str, Path, Lineage], Callable[[], Any]],
@@ -69,7 +73,7 @@ def ingest(
         else:
             todo.append(LogWork(log, verb_of(log, lake.log(asset, log), lineage)))
     for outcome in with_progress(
-        context, asset, each_log(todo, pipeline.preset().processes), len(todo)
+        context, asset, each_log(todo, pipeline.preset.processes), len(todo)
     ):
         if outcome.error is None:
             done.made.append(outcome.log_id)
@@ -139,9 +143,7 @@ def events(
             )
 
 
-def summaries(
-    pipeline: PipelineResource, asset: str, log_ids: Iterable[str]
-) -> list[dict[str, Any]]:
+def summaries(pipeline: Pipeline, asset: str, log_ids: Iterable[str]) -> list[dict[str, Any]]:
     """What the verb of this asset recorded of each log that is made."""
     there = set(pipeline.lake.log_ids(asset))
     return [read_summary(pipeline.lake.log(asset, log)) for log in log_ids if log in there]
@@ -156,7 +158,7 @@ def range_tags(log_ids: Sequence[str]) -> dict[str, str]:
 
 
 def still_quarantined(
-    pipeline: PipelineResource, logs: RawLogs, asset: str, log_ids: Mapping[str, Any]
+    pipeline: Pipeline, logs: RawLogs, asset: str, log_ids: Mapping[str, Any]
 ) -> dict[str, str]:
     """Logs that failed in this or an earlier asset and would fail again, with the reason."""
     before = PER_LOG_ASSETS[: PER_LOG_ASSETS.index(asset) + 1]
@@ -169,7 +171,7 @@ def still_quarantined(
     }
 
 
-def _release_from(pipeline: PipelineResource, asset: str, log_id: str) -> None:
+def _release_from(pipeline: Pipeline, asset: str, log_id: str) -> None:
     record = quarantined(pipeline.lake).get(log_id)
     if record is not None and record.asset == asset:
         release(pipeline.lake, log_id)

@@ -4,12 +4,12 @@ Not how it is chosen.
 Which lake, source and scale a run gets is decided in one place, pipelines/resources.py.
 """
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import dagster as dg
-
+from assets.chain.preset import Preset
 from ops.ingest.inventory import INVENTORY_FILE, fingerprint_of, read_inventory
 from storage.artifact import read_lineage
 from storage.errors import ArtifactError, ConfigError, SourceError, unknown_name
@@ -17,56 +17,25 @@ from storage.lake import Lake
 from storage.sources import SOURCES
 
 if TYPE_CHECKING:
-    from ops.evaluation.evaluate import EvaluationConfig
-    from ops.ingest.decode import FrameConfig
-    from ops.ingest.extract import ExtractConfig
-    from ops.latent_actions.learn_actions import CodebookConfig
-    from ops.latent_actions.relabel import RelabelConfig
-    from ops.report.report import ReportConfig
-    from ops.student.distill import StudentConfig
-    from ops.synthesize.world import WorldConfig
-    from ops.training.launch import ComputeConfig
-    from ops.vla.finetune import VlaConfig
     from storage.sources.contract import LogRef, Source
 
 
-WORLD_SOURCE = "openscene"  # the format in which the embedded world is written
+WORLD_SOURCE = "openscene"  # the format in which the synthetic world is written
 
 
-class Preset(Protocol):
-    """The configuration of every asset at one scale; pipelines/presets.py makes it."""
+@dataclass(frozen=True)
+class Pipeline:
+    """What a run works on: raw logs of one source, a lake, and the configuration of every asset."""
 
-    scale: str
-    seed: int  # of the run; each asset derives its own generators from it
-    processes: int  # for work that is done log by log
-    retrain_after_logs: int  # new logs since the last codebook that ask for retraining
-    compute: "ComputeConfig"
-    world: "WorldConfig | None"  # None: real logs only
-    frames: "FrameConfig"
-    trajectories: "ExtractConfig"
-    codebook: "CodebookConfig"
-    relabeled: "RelabelConfig"
-    vla: "VlaConfig"
-    student: "StudentConfig"
-    evaluation: "EvaluationConfig"
-    report: "ReportConfig"
+    source: str  # openscene | nuscenes | kitti_raw
+    raw: str  # folder of the raw logs; "": the synthetic world, which is written in OpenScene's format
+    lake_root: str  # folder of the artefacts
+    preset: Preset
 
-
-class PipelineResource(dg.ConfigurableResource):
-    """What a run works on. `raw` empty means the embedded world, which is written in OpenScene's
-    format.
-    """
-
-    scale: str
-    source: str
-    raw: str
-    lake_root: str
-
-    def preset(self) -> Preset:
-        """The whole configuration of this pipeline's scale. Raises ConfigError for a scale that
-        does not exist.
-        """
-        raise NotImplementedError
+    @property
+    def scale(self) -> str:
+        """Name of the preset."""
+        return self.preset.scale
 
     @property
     def lake(self) -> Lake:
@@ -75,25 +44,19 @@ class PipelineResource(dg.ConfigurableResource):
 
     @property
     def raw_folder(self) -> Path:
-        """Folder of the raw logs: the user's, or the one the embedded world is written to."""
+        """Folder of the raw logs: the user's, or the one the synthetic world is written to."""
         return Path(self.raw) if self.raw else self.lake.root / "raw"
 
 
-class MaterializeConfig(dg.Config):
-    """What a person can ask of one materialization in the launchpad."""
-
-    force: bool = False  # make the artefact again although its version is already there
-
-
 class RawLogs:
-    """The logs of a pipeline: those of the embedded world, those found in the raw folder, or both."""
+    """The logs of a pipeline: those of the synthetic world, those found in the raw folder, or both."""
 
-    def __init__(self, pipeline: PipelineResource) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        preset = pipeline.preset()
+        preset = pipeline.preset
         if not pipeline.raw and preset.world is None:
             raise ConfigError(
-                f"scale '{pipeline.scale}' has no embedded world",
+                f"scale '{pipeline.scale}' has no synthetic world",
                 expected="your own logs",
                 do=f"latentvla run --scale {pipeline.scale} --source {pipeline.source} --raw PATH",
             )
@@ -101,7 +64,7 @@ class RawLogs:
             raise unknown_name("source", pipeline.source, SOURCES)
         if not pipeline.raw and pipeline.source != WORLD_SOURCE:
             raise ConfigError(
-                f"the embedded world is written as '{WORLD_SOURCE}', and nothing else is there to read",
+                f"the synthetic world is written as '{WORLD_SOURCE}', and nothing else is there to read",
                 expected=f"--source {WORLD_SOURCE}, or a folder of {pipeline.source} logs",
                 found=f"--source {pipeline.source} without --raw",
                 do=f"latentvla run --scale {pipeline.scale} --source {pipeline.source} --raw PATH",
@@ -110,7 +73,7 @@ class RawLogs:
 
     @cached_property
     def splits_of_world(self) -> dict[str, str]:
-        """Split of each log that the embedded world has; empty for real logs."""
+        """Split of each log that the synthetic world has; empty for real logs."""
         if self.world is None:
             return {}
         from ops.synthesize.world import world_log_ids
@@ -127,7 +90,7 @@ class RawLogs:
         except SourceError:
             if self.world is None:
                 raise
-            return {}  # the embedded world has not been written yet
+            return {}  # the synthetic world has not been written yet
 
     @cached_property
     def opened(self) -> "Source":
@@ -138,7 +101,7 @@ class RawLogs:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Every log of the pipeline, sorted. A log that another embedded world left behind does not
+        """Every log of the pipeline, sorted. A log that another synthetic world left behind does not
         count.
         """
         dropped_in = [

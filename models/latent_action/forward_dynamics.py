@@ -5,7 +5,6 @@ flow fields.
 """
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -13,18 +12,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.latent_action.config import DynamicsConfig
 from models.latent_action.warp import warp
-
-
-@dataclass(frozen=True, slots=True)
-class DynamicsConfig:
-    """Sizes of one stage of forward dynamics."""
-
-    width: int = 64  # channels on the coarse grid
-    fields: int = 12  # flow fields that a stage mixes
-    hidden: int = 64  # units between the condition and the mixing weights
-    # True: paint the second observation without moving the first (for comparison)
-    direct: bool = False
 
 
 def strided(channels: int, width: int, downsamples: int) -> nn.Sequential:

@@ -5,24 +5,12 @@ Legend: B batch, C channels, H x W cells of the observation, h x w of the grid o
 matched, S shifts.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.latent_action.config import EncoderConfig
 from models.latent_action.forward_dynamics import coarse, strided
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderConfig:
-    """Sizes of an encoder of observation pairs."""
-
-    match_width: int = 32  # channels in which places are matched
-    reach_h: int = 3  # cells up and down within which a place is looked for
-    reach_w: int = 5  # cells left and right
-    width: int = 64  # channels on the coarsest grid
-    hidden: int = 128  # units between the coarsest grid and the tokens
 
 
 class PairEncoder(nn.Module):

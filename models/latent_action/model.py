@@ -10,72 +10,22 @@ Legend: B batch, C channels, H x W cells of the observation, K tokens, D code di
 condition, N camera numbers.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models.latent_action.forward_dynamics import DynamicsConfig, Stage
-from models.latent_action.inverse_dynamics import EncoderConfig, PairEncoder
-from models.latent_action.motion_sweep import SWEPT, MotionSweep, SweepConfig
+from models.latent_action.config import LatentActionConfig
+from models.latent_action.forward_dynamics import Stage
+from models.latent_action.inverse_dynamics import PairEncoder
+from models.latent_action.motion_sweep import SWEPT, MotionSweep
 from models.latent_action.observation import PatchFeatures, Pixels
-from models.latent_action.quantizer import Quantized, Quantizer, QuantizerConfig
+from models.latent_action.quantizer import Quantized, Quantizer
 from models.latent_action.warp import multiscale_l1
 
 # forward m, left m, turn rad over the gap; vx, vy m/s, yaw rate rad/s, ax, ay m/s2 at its beginning
 CONDITION = 8
 MOTION_TARGETS = 2  # forward m and turn rad, what the optional ego-motion head tells
-
-
-@dataclass(frozen=True, slots=True)
-class LatentActionConfig:
-    """The model's parts and sizes."""
-
-    image_hw: tuple[int, int] = (48, 80)  # pixels; multiples of 16, or of the vision model's patch
-    observation: Literal["pixels", "features"] = "pixels"
-    vision_model: str = ""  # local folder of the frozen vision model, for features
-    environment: Literal["frozen", "none"] = (
-        "frozen"  # none: one phase only, without environment codes (ablation)
-    )
-    motion: int = 32  # numbers in which codes or trajectory tell a stage the motion
-    ego_motion_weight: float = (
-        0.0  # of a head that reads the motion off the ego codes; 0: images alone
-    )
-    environment_quantizer: QuantizerConfig = field(
-        default_factory=lambda: QuantizerConfig(warmup_steps=30)
-    )
-    ego_quantizer: QuantizerConfig = field(
-        default_factory=lambda: QuantizerConfig(kind="ema", code_dim=1, warmup_steps=80)
-    )
-    environment_encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(match_width=16, reach_h=1, reach_w=2, width=48)
-    )
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    sweep: SweepConfig | None = field(
-        default_factory=SweepConfig
-    )  # the ego encoder's look at the road; of pixels only
-    # stages: what the environment codes decide, and what the motion decides
-    change: DynamicsConfig = field(default_factory=lambda: DynamicsConfig(width=32, fields=6))
-    move: DynamicsConfig = field(default_factory=DynamicsConfig)
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "LatentActionConfig":
-        """The configuration that dataclasses.asdict made plain, also after a trip through JSON."""
-        parts = {
-            "environment_quantizer": QuantizerConfig,
-            "ego_quantizer": QuantizerConfig,
-            "environment_encoder": EncoderConfig,
-            "encoder": EncoderConfig,
-            "change": DynamicsConfig,
-            "move": DynamicsConfig,
-            "sweep": SweepConfig,
-        }
-        nested = {
-            name: kind(**plain[name]) for name, kind in parts.items() if plain[name] is not None
-        }
-        return cls(**{**plain, **nested, "image_hw": tuple(plain["image_hw"])})
 
 
 class Prediction(NamedTuple):

@@ -9,36 +9,17 @@ no label; that the road is flat is assumed only for the few metres that are comp
 pairs, H x W pixels, N camera numbers, D distances, R turns, X x Y places ahead and to the left.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.ground_view import ground_places, warp_to_bev
+from models.latent_action.config import SweepConfig
 
 SWEPT = 3  # numbers that the sweep says of a pair
 _BLUR_CELLS = 5  # side of the window in which brightness is normalised
 # contrast, of brightness 0 to 1, below which a window has nothing to compare
 _FLAT = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class SweepConfig:
-    """The ground that is compared, and the motions that are tried."""
-
-    near_m: float = 4.0  # from the rear axle: nearer ground is below the image
-    far_m: float = 8.0  # further ground is too coarse in the image
-    side_m: float = 1.5  # to both sides
-    cell_m: float = 0.25  # between the places, and between the distances tried
-    reach_m: float = 8.0  # longest distance tried
-    turn_rad: float = 0.3  # largest turn tried, to both sides
-    turns: int = 31  # R, odd
-
-    @property
-    def distances(self) -> int:
-        """D."""
-        return round(self.reach_m / self.cell_m) + 1
 
 
 class MotionSweep(nn.Module):

@@ -5,32 +5,16 @@ Wraps vector-quantize-pytorch, so that the quantisers of the comparison have one
 warm-up. Legend: B batch, K tokens, D code dimension.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
+from models.latent_action.config import QuantizerConfig
+
 FSQ_LEVELS = {16: [4, 4], 64: [4, 4, 4]}
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizerConfig:
-    """What the bottleneck is."""
-
-    # gradient: rotation trick, straight through; or fixed grid
-    kind: Literal["rotation", "ema", "fsq"] = "rotation"
-    codes: int = 16  # entries of the codebook, shared by all tokens; fsq: 16 or 64
-    tokens: int = 4  # codes of one transition
-    code_dim: int = 8  # numbers an entry has
-    decay: float = 0.95  # of the moving averages that are the codebook (rotation, ema)
-    commitment: float = 0.25  # weight that pulls the encoder to its code (rotation, ema)
-    # steps of training with continuous tokens before the first discrete one
-    warmup_steps: int = 60
-    # a code whose moving average of uses a batch falls below is placed anew (rotation, ema)
-    dead_below: float = 2.0
 
 
 class Quantized(NamedTuple):

@@ -2,23 +2,11 @@
 image.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
-from models.planners.planner import PLAN_STEPS, STATUS_WIDTH, constant_velocity_anchor
-
-
-@dataclass(frozen=True, slots=True)
-class EgoMlpConfig:
-    """NAVSIM's ego-status baseline: three hidden layers; the output is an offset from driving
-    straight on.
-    """
-
-    hidden: int = 256  # units of each layer
-    # m, m, rad
-    offset_scale: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),) * PLAN_STEPS
+from models.planners.config import PLAN_STEPS, STATUS_WIDTH, EgoMlpConfig
+from models.planners.planner import constant_velocity_anchor
 
 
 class EgoMlp(nn.Module):

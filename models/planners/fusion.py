@@ -7,24 +7,12 @@ pooling is the ablation. Legend: B rows, V visual tokens, S code slots, Q pooled
 VLM width, D planner width.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from models.planners.attention import Attention, SwiGLU
-from models.planners.planner import PlannerConfig, PlannerNet, Proposals, SceneFeatures
-
-
-@dataclass(frozen=True, slots=True)
-class FusionConfig:
-    """How the VLM's hidden states enter the planner."""
-
-    vlm_width: int = 128  # width of the hidden states; filled in from the VLM
-    width: int = 96  # width of the planner; filled in from its configuration
-    heads: int = 4
-    tokens: int = 2  # pooled tokens of each of the two streams
-    pool: str = "attention"  # attention, or average as ablation
+from models.planners.config import FusionConfig, PlannerConfig
+from models.planners.planner import PlannerNet, Proposals, SceneFeatures
 
 
 class AttentionPool(nn.Module):

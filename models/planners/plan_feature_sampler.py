@@ -8,7 +8,8 @@ rear axle.
 import torch
 from torch import nn
 
-from models.ground_view import GroundConfig, sample_ground
+from models.ground_view import sample_ground
+from models.planners.config import GroundConfig
 
 # 1 / m, 1 / m, 1 / rad: brings a plan's poses to about 1
 PLAN_UNITS = (0.05, 0.2, 2.0)

@@ -11,43 +11,19 @@ proposals, T scene tokens, M memory tokens, D width, R sub-scores, N camera numb
 = K + E; a plan is (8, 3).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from models.conv_stack import ConvStack
-from models.ground_view import CAMERA_NUMBERS, GroundConfig, GroundView
+from models.ground_view import GroundView
 from models.planners.attention import Attention, DecoderBlock, SwiGLU
+from models.planners.config import PLAN_STEPS, STATUS_WIDTH, STEP_S, SUBSCORES, PlannerConfig
 from models.planners.plan_feature_sampler import PLAN_UNITS, PlanFeatureSampler
 
-PLAN_STEPS, STEP_S = 8, 0.5
-STATUS_WIDTH = 8  # vx, vy, ax, ay, one-hot command
-SUBSCORES = ("nc", "dac", "ttc", "ep", "comfort")  # what the score head predicts, in this order
 _AUX_LAYER_WEIGHT = 0.3  # of the loss of plans that a later block still mends
-
-
-@dataclass(frozen=True, slots=True)
-class PlannerConfig:
-    """Sizes of the host planner, and the constants of its inputs and outputs."""
-
-    image_hw: tuple[int, int] = (112, 224)  # pixels of its input
-    channels: tuple[int, ...] = (32, 64, 96)  # of the image's stages: 1/8, 1/16, 1/32 of the image
-    ground: GroundConfig = field(default_factory=GroundConfig)
-    width: int = 96  # of the tokens
-    heads: int = 4
-    blocks: int = 2  # decoder blocks
-    proposals: int = 8  # K
-    dropout: float = 0.1
-    second_memory: bool = False  # cross-attention to the VLM's memory tokens
-    offset_scale: tuple[tuple[float, float, float], ...] = (
-        (1.0, 1.0, 1.0),
-    ) * PLAN_STEPS  # m, m, rad: offset_scale()
-    camera: tuple[float, ...] = (
-        0.0,
-    ) * CAMERA_NUMBERS  # of the training logs: where a row brings none of its own
-    score_weight: float = 0.0  # of the predicted PDM score against the mode; 0: no scorer trained
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.planners.planner import PlannerConfig, PlannerNet, Proposals, SceneFeatures
+from models.planners.config import ImitatorConfig, PlannerConfig
+from models.planners.planner import PlannerNet, Proposals, SceneFeatures
 
 CODE_SLOTS, CODE_COUNT = 12, 16
-
-
-@dataclass(frozen=True, slots=True)
-class ImitatorConfig:
-    """What stands beside the proposals."""
-
-    memory_tokens: int = 4  # as many as the teacher's fusion module gives
 
 
 @dataclass(frozen=True, slots=True)

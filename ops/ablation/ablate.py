@@ -18,12 +18,15 @@ from typing import Any
 
 from ops.ablation.table import AblationTables, seed_cube, tables_of
 from ops.ablation.vary_vla import open_varied, vary_vla
-from ops.evaluation.evaluate import EvaluationConfig, Planner, evaluate
+from ops.evaluation.config import EvaluationConfig
+from ops.evaluation.evaluate import Planner, evaluate
 from ops.evaluation.planners import open_planner
 from ops.planners.scored_proposals import ScorePlans
-from ops.student.distill import StudentConfig, distill
-from ops.training.launch import ComputeConfig
-from ops.vla.finetune import VlaConfig, finetune
+from ops.student.config import StudentConfig
+from ops.student.distill import distill
+from ops.training.config import ComputeConfig
+from ops.vla.config import VlaConfig
+from ops.vla.finetune import finetune
 from storage.artifact import CHECKS_FILE, LINEAGE_FILE, Lineage, is_current, plan, write_artifact
 from storage.dataset import FrameSet
 from storage.errors import unknown_name

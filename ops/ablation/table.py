@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from ops.evaluation.intervals import IntervalConfig, intervals
+from ops.evaluation.config import IntervalConfig
+from ops.evaluation.intervals import intervals
 from ops.evaluation.summarize import ScoreCube, score_cube
 
 MEASURES = {"pdms": "PDMS", "ade_m": "ADE, m"}

@@ -22,9 +22,9 @@ from ops.planners.checkpoint import load_planner
 from ops.planners.recipe import fused_parts, planner_arrays, planner_job, read_recipe
 from ops.planners.scored_proposals import ScorePlans
 from ops.planners.training_arrays import planner_frames
-from ops.training.launch import ComputeConfig
+from ops.training.config import ComputeConfig
 from ops.training.runs import TrainingRuns
-from ops.vla.finetune import VlaConfig
+from ops.vla.config import VlaConfig
 from ops.vla.planner import VlaPlanner, open_vla
 from ops.vla.teacher import scored_proposals_for
 from ops.vla.vlm import run_vlm_in_processes

@@ -2,7 +2,7 @@
 not its training.
 
     python .../run_pdm_score.py agent._target_=ops.pdm.devkit_agent.StudentAgent
-    +agent.student=lake/embedded/student
+    +agent.student=lake/synthetic/student
 
 The interface is the devkit's AbstractAgent: v2 hands the sampling of the trajectory to its
 constructor, v1.1 does not.

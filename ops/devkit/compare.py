@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ops.devkit.find import incomplete_devkit, require_devkit
-from ops.pdm.pipeline import Version
+from ops.pdm.config import Version
 from ops.pdm.plan_file import Plan, read_plans
 from ops.pdm.scene.cache import cached_scenes
 from ops.pdm.scene.scene import Scene

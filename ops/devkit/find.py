@@ -8,7 +8,7 @@ nothing: looked for are deep modules of the devkit, without importing anything o
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
-from ops.pdm.pipeline import Version
+from ops.pdm.config import Version
 from storage.errors import ConfigError
 
 _ANY = "navsim.common.dataclasses"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ops.devkit.find import incomplete_devkit, require_devkit
-from ops.pdm.pipeline import Version
+from ops.pdm.config import Version
 from storage.errors import ConfigError, unknown_name
 from storage.trajectory_table import FUTURE_STEPS
 

@@ -10,33 +10,22 @@ the ego frame.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from ops.evaluation.intervals import IntervalConfig
-from ops.evaluation.open_loop import OpenLoopConfig
+from ops.evaluation.config import EvaluationConfig
 from ops.evaluation.score_table import Recomputed, plans_table, recompute, scores_table
 from ops.evaluation.summarize import differences_table, summary_table
-from ops.ingest.zero_shot_logs import ZeroShotLogsConfig
-from ops.pdm.score_rows import ScenesConfig, ScoredPlans, scene_rows, score_scenes
+from ops.pdm.score_rows import ScoredPlans, scene_rows, score_scenes
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
 from storage.lake import Lake
 from storage.metrics_table import LATENCY, write_metrics
 from storage.trajectory_table import FUTURE_STEPS
-
-
-@dataclass(frozen=True, slots=True)
-class ZeroShotConfig:
-    """The logs, and how the plans on them are judged."""
-
-    logs: ZeroShotLogsConfig = field(default_factory=ZeroShotLogsConfig)
-    open_loop: OpenLoopConfig = field(default_factory=OpenLoopConfig)
-
 
 __all__ = [
     "EvaluationConfig",
@@ -60,42 +49,6 @@ class Planner(Protocol):
     def plan(self, rows: FrameSet) -> np.ndarray:
         """(N, 8, 3) poses x, y, heading in the ego frame of each row at 0.5 s steps."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationConfig:
-    """What is scored and how the means are drawn up."""
-
-    scenes: ScenesConfig = field(default_factory=ScenesConfig)
-    stride: int = 1  # every how many scenes of a log; 1: all
-    # a scene carries the events that are active from now until then
-    event_horizon_s: float = 4.0
-    sight_ablations: tuple[str, ...] = (
-        "planner_alone",
-        "student_no_teacher",
-        "vla",
-        "student",
-    )  # also with blank and shuffled images
-    controls: tuple[tuple[str, str], ...] = (  # (planner, control): paired differences
-        ("student", "student_no_teacher"),
-        ("student", "vla"),
-        ("student", "planner_alone"),
-        ("student", "ego_status_mlp"),
-        ("student", "constant_velocity"),
-        ("student", "student_blank"),
-        ("student", "student_shuffled"),
-        ("vla", "planner_alone"),
-        ("vla", "ego_status_mlp"),
-        ("vla", "constant_velocity"),
-        ("vla", "vla_blank"),
-        ("vla", "vla_shuffled"),
-        ("planner_alone", "ego_status_mlp"),
-        ("planner_alone", "planner_alone_blank"),
-        ("human", "pdm_closed"),
-    )
-    interval: IntervalConfig = field(default_factory=IntervalConfig)
-    seed: int = 0  # of the shuffled images
-    zero_shot: ZeroShotConfig | None = None  # also drive logs of another place, open loop
 
 
 @dataclass(frozen=True, slots=True)

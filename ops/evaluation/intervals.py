@@ -10,14 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
-@dataclass(frozen=True, slots=True)
-class IntervalConfig:
-    """How intervals are drawn."""
-
-    resamples: int = 2000  # bootstrap draws of whole logs
-    confidence: float = 0.95  # probability mass of an interval
-    seed: int = 0  # of the draws
+from ops.evaluation.config import IntervalConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ a collision of zero; here it leaves the sum and the number. Legend: N rows, P pl
 of 0.5 s, B boxes.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ops.evaluation.boxes import overlap
-from ops.evaluation.intervals import IntervalConfig, intervals
+from ops.evaluation.config import OpenLoopConfig
+from ops.evaluation.intervals import intervals
 from storage.dataset import FrameSet
 from storage.metrics_table import ZERO_SHOT_FILE
-from storage.trajectory_table import STEP_S, Category
+from storage.trajectory_table import STEP_S
 
 STEPS = 6  # 3 s
 HORIZONS_S = (1, 2, 3)
@@ -48,23 +48,6 @@ OPEN_LOOP = pa.schema(
         pa.field("n_expected", pa.int32(), False),  # rows of the subset
     ]
 )
-
-
-@dataclass(frozen=True, slots=True)
-class OpenLoopConfig:
-    """The ego box of nuScenes' vehicle as the public planning code takes it, and what counts as an
-    obstacle.
-    """
-
-    length_m: float = 4.084
-    width_m: float = 1.85
-    # box centre ahead of the rear axle: 0.94 to the lidar, 0.5 from there
-    center_ahead_m: float = 1.44
-    categories: tuple[int, ...] = (Category.VEHICLE, Category.PEDESTRIAN, Category.BICYCLE)
-    # a row is `turning` if the human is this far sideways after 3 s
-    turning_offset_m: float = 2.0
-    time_tolerance_s: float = 0.1  # a box belongs to a step if its frame lies this near
-    interval: IntervalConfig = field(default_factory=IntervalConfig)
 
 
 def open_loop(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ops.evaluation.intervals import Interval, IntervalConfig, intervals
+from ops.evaluation.config import IntervalConfig
+from ops.evaluation.intervals import Interval, intervals
 from storage.metrics_table import DIFFERENCES, MEASURES, SUMMARY
 
 DIFFERENCE_MEASURES = ("pdms", "epdms", "ade_m", "nc", "dac", "ttc", "ep", "comfort")

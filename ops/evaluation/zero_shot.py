@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from ops.evaluation.evaluate import HUMAN, EvaluationConfig, Planner, all_plans
-from ops.evaluation.open_loop import OpenLoopConfig, open_loop
+from ops.evaluation.config import EvaluationConfig, OpenLoopConfig
+from ops.evaluation.evaluate import HUMAN, Planner, all_plans
+from ops.evaluation.open_loop import open_loop
 from ops.ingest.zero_shot_logs import zero_shot_log_ids
 from storage.dataset import FrameSet, read_dataset
 from storage.errors import ConfigError

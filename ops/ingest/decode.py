@@ -6,24 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ops.ingest.config import FrameConfig
 from storage.camera import Camera
 from storage.errors import ConfigError, SourceError
 from storage.frame_store import CameraFrames, FrameInfo, frame_info, write_frames
 from storage.sources.contract import RawImage, RawLog
 from storage.sources.images import read_image
-
-
-@dataclass(frozen=True, slots=True)
-class FrameConfig:
-    """What of a log's video is stored."""
-
-    cameras: tuple[str, ...] = ()  # names; empty: the front camera only
-    max_width: int | None = None  # pixels; wider images are shrunk by area; None: as recorded
-    moving_mps: float = 1.0  # above this ego speed two equal images in a row mean a frozen camera
-    black_below: float = 8.0  # mean brightness (0..255) under which an image counts as black
-    max_gap_factor: float = (
-        1.5  # a spacing above this multiple of the median spacing counts as a gap
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ops.ingest.config import ExtractConfig
 from storage.errors import SourceError
 from storage.sources.contract import MapObject, RawLog, Signals
 from storage.sources.rotations import wrapped
 from storage.trajectory_table import FUTURE_STEPS, HISTORY_STEPS, STEP_S, TABLES, write_table
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractConfig:
-    """What a row needs to be usable, and how far the map reaches."""
-
-    map_margin_m: float = 150.0  # map objects farther than this from the log's path are left out
-    max_gap_s: float = 1.1  # no pose is interpolated between frames farther apart than this
-    edge_tolerance_s: float = (
-        0.02  # a step this far outside the log still counts (time stamps jitter)
-    )
-    min_span_s: float = 5.5  # one window: 1.5 s of history and 4 s of future
 
 
 @dataclass(frozen=True, slots=True)

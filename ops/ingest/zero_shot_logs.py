@@ -6,31 +6,20 @@ inside one artefact. Not the driving: that is ops/evaluation/zero_shot.py.
 """
 
 import json
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ops.ingest.decode import FrameConfig, decode
+from ops.ingest.config import ZeroShotLogsConfig
+from ops.ingest.decode import decode
 from ops.ingest.each_log import LogWork, each_log, make_from_raw_log
-from ops.ingest.extract import ExtractConfig, extract
-from ops.synthesize.town_b import TownBConfig, synthesize_town_b
+from ops.ingest.extract import extract
+from ops.synthesize.town_b import synthesize_town_b
 from storage.artifact import Lineage, digest, plan, write_artifact
 from storage.errors import SourceError
 from storage.lake import Lake
 from storage.sources import open_source
 
 QUARANTINED_FILE = "quarantined.json"  # log -> why it could not be read
-
-
-@dataclass(frozen=True, slots=True)
-class ZeroShotLogsConfig:
-    """Which logs, and how they are read."""
-
-    town: TownBConfig = field(default_factory=TownBConfig)
-    # folder of real nuScenes data, whose test split is driven; "": town B
-    nuscenes: str = ""
-    frames: FrameConfig = field(default_factory=FrameConfig)
-    trajectories: ExtractConfig = field(default_factory=ExtractConfig)
 
 
 def zero_shot_logs_lineage(config: ZeroShotLogsConfig, code_version: str) -> Lineage:

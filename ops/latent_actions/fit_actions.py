@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from models.ground_view import MIRRORED_CAMERA
-from models.latent_action.model import LatentActionConfig, LatentActionModel, Loss
+from models.latent_action.config import LatentActionConfig
+from models.latent_action.model import LatentActionModel, Loss
 from ops.latent_actions.frame_pairs import MIRROR, FramePairs
-from ops.training.fit import FitConfig, fit
+from ops.training.config import FitConfig
+from ops.training.fit import fit
 from ops.training.launch import Session
 from storage.checkpoint import load_checkpoint, save_checkpoint
 

@@ -10,18 +10,20 @@ labelling.
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from models.latent_action.model import LatentActionConfig, LatentActionModel
+from models.latent_action.config import LatentActionConfig
+from models.latent_action.model import LatentActionModel
+from ops.latent_actions.config import CodebookConfig
 from ops.latent_actions.fit_actions import KIND, ego_loop, environment_loop
 from ops.latent_actions.frame_pairs import frame_pairs
 from ops.latent_actions.health import CodebookHealth, measure_health
 from ops.latent_actions.pictures import draw_codes, draw_predictions
-from ops.training.fit import FitConfig
-from ops.training.launch import HISTORY_FILE, ComputeConfig
+from ops.training.config import ComputeConfig
+from ops.training.launch import HISTORY_FILE
 from ops.training.runs import TrainingRuns
 from storage.checkpoint import load_checkpoint, save_checkpoint
 from storage.dataset import FrameSet
@@ -29,35 +31,6 @@ from storage.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
 _ROAD_SEEN = 0.5  # share of the swept road below which a user is told
-
-
-@dataclass(frozen=True, slots=True)
-class CodebookConfig:
-    """What the codes are learned from and with."""
-
-    gap_s: float = 0.5  # seconds between the two frames of a pair
-    model: LatentActionConfig = field(default_factory=LatentActionConfig)
-    environment: FitConfig = field(  # phase (a)
-        default_factory=lambda: FitConfig(steps=80, learning_rate=3e-3, weight_decay=0.01)
-    )
-    ego: FitConfig = field(  # phase (b)
-        default_factory=lambda: FitConfig(steps=360, learning_rate=3e-3, weight_decay=0.01)
-    )
-
-    @property
-    def image_hw(self) -> tuple[int, int]:
-        """Size at which the frames are read."""
-        return self.model.image_hw
-
-    @property
-    def num_codes(self) -> int:
-        """Entries of the ego-centric codebook."""
-        return self.model.ego_quantizer.codes
-
-    @property
-    def tokens(self) -> int:
-        """Codes of one transition."""
-        return self.model.ego_quantizer.tokens
 
 
 def learn_actions(

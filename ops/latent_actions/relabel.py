@@ -11,19 +11,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from ops.latent_actions.config import RelabelConfig
 from ops.latent_actions.learn_actions import read_codebook
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError, ConfigError
 from storage.trajectory_table import CODES_PER_ROW, RELABELED, write_table
-
-
-@dataclass(frozen=True, slots=True)
-class RelabelConfig:
-    """How rows are labelled."""
-
-    batch: int = 256  # pairs encoded at once
-    threads: int = 2  # torch threads
-    device: str = "cpu"  # or "cuda"
 
 
 @dataclass(frozen=True, slots=True)

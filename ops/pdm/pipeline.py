@@ -7,10 +7,10 @@ batch. K plans, n poses a plan, T = 41 states at 0.1 s, h samples of history.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
 
 import numpy as np
 
+from ops.pdm.config import Version
 from ops.pdm.rules.areas import Area, ego_areas, swept_bounds
 from ops.pdm.rules.collisions import (
     LOOK_AHEAD_STEPS,
@@ -29,8 +29,6 @@ from ops.pdm.rules.quirks import DEVKIT, Quirks
 from ops.pdm.rules.vehicle import POSES
 from ops.pdm.traffic.traffic import Traffic
 
-Version = Literal["v1", "v2"]
-VERSIONS: tuple[Version, ...] = ("v1", "v2")
 KEY_FRAMES: dict[Version, int] = {"v1": 11, "v2": 9}  # v1 looks at 5 s of traffic, v2 at 4 s
 
 

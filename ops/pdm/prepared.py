@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ops.pdm.pipeline import KEY_FRAMES, Part, Simulated, Version, examine, product_of
+from ops.pdm.config import Version
+from ops.pdm.pipeline import KEY_FRAMES, Part, Simulated, examine, product_of
 from ops.pdm.rules.aggregate import epdms, pdms, progress_v1, progress_v2
 from ops.pdm.rules.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, Polygons, index_polygons
 from ops.pdm.rules.progress import Line, make_line

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ops.pdm.pipeline import VERSIONS, Part, Simulated, Version
+from ops.pdm.config import VERSIONS, Version
+from ops.pdm.pipeline import Part, Simulated
 from ops.pdm.prepared import (
     PreparedScene,
     human_sub_scores,
@@ -27,8 +28,6 @@ from ops.pdm.scene.scene import Scene
 from ops.pdm.traffic.policies import POLICIES, TrafficPolicy, simulated_traffic
 from ops.pool import worker_pool
 from storage.errors import ConfigError
-
-METRIC_NAMES: dict[Version, str] = {"v1": "PDMS (NAVSIM v1.1)", "v2": "EPDMS (NAVSIM v2.2)"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ops.pdm.pipeline import VERSIONS, Version
+from ops.pdm.config import METRIC_NAMES, VERSIONS, Version
 from ops.pdm.plan_file import Plan, missing_plan, read_plans
 from ops.pdm.prepared import PreparedScene, prepare, total_score
 from ops.pdm.rules.comfort import EXTENDED_MAX_GAP_S, extended_comfort
 from ops.pdm.scene.cache import cached_scenes
 from ops.pdm.scene.scene import Scene
-from ops.pdm.score import METRIC_NAMES, PdmScores, score
+from ops.pdm.score import PdmScores, score
 from ops.pool import worker_pool
 from storage.errors import ConfigError, LatentVLAError, SourceError, unknown_name
 from storage.lake import Lake

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ops.pdm.pipeline import Version
+from ops.pdm.config import ScenesConfig, Version
 from ops.pdm.prepared import PreparedScene, prepare
 from ops.pdm.rules.aggregate import epdms
 from ops.pdm.rules.comfort import extended_comfort
 from ops.pdm.scene.from_tables import LogScenes, key_rows
 from ops.pdm.scene.scene import HISTORY_POSES, KEY_FRAMES
-from ops.pdm.score import METRIC_NAMES, PdmScores, pdm_closed_plan, score
+from ops.pdm.score import PdmScores, pdm_closed_plan, score
 from ops.pool import worker_pool
 from storage.dataset import FrameSet
 from storage.errors import SourceError
@@ -35,22 +35,6 @@ TRAINING_COLUMNS = ("nc", "dac", "ttc", "ep", "comfort", "score")
 OPEN_LOGS = 4
 # longest distance to the frame before for the two-frame comfort
 _EC_GAP_S = 0.55
-
-
-@dataclass(frozen=True, slots=True)
-class ScenesConfig:
-    """Which scores are computed, and with how many processes."""
-
-    # v1 is always there: PDMS is the score that everything is judged by
-    versions: tuple[Version, ...] = ("v1", "v2")
-    processes: int = 2  # 1: in this process
-    # a worker takes as long to start as this many rows to score
-    rows_a_process: int = 500
-
-    @property
-    def metric_version(self) -> str:
-        """Names of the scores, for tables."""
-        return " and ".join(METRIC_NAMES[version] for version in self.versions)
 
 
 @dataclass(frozen=True, slots=True)

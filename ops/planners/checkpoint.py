@@ -9,11 +9,17 @@ from typing import Any
 
 from torch import nn
 
-from models.ground_view import GroundConfig
-from models.planners.ego_mlp import EgoMlp, EgoMlpConfig
-from models.planners.fusion import FusedPlannerNet, FusionConfig
-from models.planners.planner import PlannerConfig, PlannerNet
-from models.planners.student import ImitatorConfig, StudentNet
+from models.planners.config import (
+    EgoMlpConfig,
+    FusionConfig,
+    GroundConfig,
+    ImitatorConfig,
+    PlannerConfig,
+)
+from models.planners.ego_mlp import EgoMlp
+from models.planners.fusion import FusedPlannerNet
+from models.planners.planner import PlannerNet
+from models.planners.student import StudentNet
 from storage.checkpoint import load_checkpoint, save_checkpoint
 
 AnyPlanner = PlannerNet | FusedPlannerNet | StudentNet | EgoMlp

@@ -19,21 +19,12 @@ from models.planners.ego_mlp import EgoMlp
 from models.planners.planner import Proposals, SceneFeatures, plan_loss, score_loss
 from models.planners.student import imitation_loss
 from ops.planners.checkpoint import AnyPlanner, build_planner, host, save_planner
+from ops.planners.config import ImitationConfig
 from ops.planners.training_arrays import TrainingArrays
 from ops.training.fit import fit
 from ops.training.launch import Session
 
 Take = Callable[[str], torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class ImitationConfig:
-    """What the student's loss adds to the planning loss."""
-
-    # of KL(teacher || student) over the codes; 0 in the student without a teacher
-    code_weight: float = 0.5
-    memory_weight: float = 0.5  # of 1 - cosine to the teacher's pooled features; 0 likewise
-    temperature: float = 2.0  # of both distributions
 
 
 def planner_loop(config: dict[str, Any]) -> dict[str, Any]:

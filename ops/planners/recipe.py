@@ -3,31 +3,21 @@ planners: that is finetune's and distill's.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.planners.fusion import FusionConfig
-from models.planners.planner import PlannerConfig
+from models.planners.config import FusionConfig, PlannerConfig
 from ops.planners.checkpoint import load_planner
-from ops.planners.fit_planner import ImitationConfig, planner_loop
-from ops.planners.scored_proposals import ProposalScoringConfig, ScoredProposals
-from ops.planners.training_arrays import RowChoice, TrainingArrays
-from ops.training.fit import FitConfig
+from ops.planners.config import ImitationConfig, PlannerRecipe, ProposalScoringConfig, RowChoice
+from ops.planners.fit_planner import planner_loop
+from ops.planners.scored_proposals import ScoredProposals
+from ops.planners.training_arrays import TrainingArrays
+from ops.training.config import FitConfig
 from ops.training.runs import TrainingJob, TrainingRuns
 from storage.camera import fit_images
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError, ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class PlannerRecipe:
-    """What every planner shares, with the VLM, as the student, or alone."""
-
-    planner: PlannerConfig = field(default_factory=PlannerConfig)
-    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=500, batch=32))
-    proposal_scoring: ProposalScoringConfig = field(default_factory=ProposalScoringConfig)
-    rows: RowChoice = field(default_factory=RowChoice)
 
 
 def read_recipe(vla: Path) -> tuple[PlannerRecipe, tuple[int, int]]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.planners.planner import PLAN_STEPS, STEP_S, SUBSCORES
+from models.planners.config import PLAN_STEPS, STEP_S, SUBSCORES
 from ops.pdm.score_rows import scene_rows
+from ops.planners.config import ProposalScoringConfig
 from ops.planners.training_arrays import MIRROR
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError, ConfigError
@@ -23,20 +24,6 @@ ScorePlans = Callable[[FrameSet, np.ndarray], np.ndarray]
 """(rows, plans (N, K, 8, 3)) -> (N, K, R or more), PDMS v1: nc, dac, ttc, ep, comfort, ...; NaN: cannot be scored."""
 
 SCORED_PROPOSALS_FILE = "scored_proposals.npz"
-
-
-@dataclass(frozen=True, slots=True)
-class ProposalScoringConfig:
-    """Which plans are scored, and what the judgement weighs."""
-
-    num_retrieved: int = 10  # a row: futures of rows at a like speed
-    # a row: its own future, turned by about 3 degrees and stretched by about 15 %
-    num_perturbed: int = 5
-    # how far from a row, in the order of speeds, the others are drawn
-    neighbor_window: int = 150
-    loss_weight: float = 1.0  # of the sub-scores' cross-entropy in a planner's loss
-    # of the log score against the log probability of the mode when a plan is chosen
-    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

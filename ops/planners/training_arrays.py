@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from models.ground_view import MIRRORED_CAMERA
+from ops.planners.config import RowChoice
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 from storage.trajectory_table import Command
@@ -19,14 +20,6 @@ from storage.trajectory_table import Command
 MIRROR = np.array([1.0, -1.0, -1.0], dtype=np.float32)
 _MIRROR_STATUS = np.array([1, -1, 1, -1], dtype=np.float32)  # vx, vy, ax, ay
 _MIRROR_COMMAND = np.array([Command.RIGHT, Command.STRAIGHT, Command.LEFT, Command.UNKNOWN])
-
-
-@dataclass(frozen=True, slots=True)
-class RowChoice:
-    """Which rows of a split the planners learn from."""
-
-    stride: int = 1  # every how many plannable rows
-    mirror: bool = False  # each row's mirror image too; the VLM then reads both
 
 
 @dataclass(frozen=True, slots=True)

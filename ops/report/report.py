@@ -5,13 +5,14 @@ It reads finished artefacts only. A section whose input is missing is left out, 
 which and why.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ops.drawing.page import Page, Paragraph, Section, render_page
 from ops.report.ablation import ablation_section
+from ops.report.config import ReportConfig
 from ops.report.results import EvaluationResults, read_results
-from ops.report.scenes import SceneChoice, scene_sections
+from ops.report.scenes import scene_sections
 from ops.report.scores import (
     latency_section,
     rare_section,
@@ -25,14 +26,6 @@ from ops.report.training import codes_section, curves_section, lineage_section
 from ops.report.zero_shot import zero_shot_section
 from storage.artifact import LINEAGE_FILE, read_lineage
 from storage.lake import Lake
-
-
-@dataclass(frozen=True, slots=True)
-class ReportConfig:
-    """What the report shows."""
-
-    title: str = "LatentVLA: from raw driving logs to a small planner"
-    scenes: SceneChoice = field(default_factory=SceneChoice)
 
 
 @dataclass(frozen=True, slots=True)

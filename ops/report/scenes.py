@@ -5,7 +5,6 @@ Of each log at most one scene is shown, so that one hard junction does not fill 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from ops.drawing.page import Badge, Block, Gallery, Paragraph, Picture, Section,
 from ops.drawing.scene import scene_figure, scene_legend
 from ops.drawing.scene_view import SceneView, read_scene_view
 from ops.evaluation.summarize import ScoreCube, score_cube
+from ops.report.config import SceneChoice
 from ops.report.results import EvaluationResults
 from storage.lake import Lake
 
@@ -26,20 +26,6 @@ _FAILURES = (
 )
 # PDMS above which a scene is shown as a good one, below which its badge warns
 WELL, BADLY = 0.8, 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class SceneChoice:
-    """Which scenes and what is drawn into them."""
-
-    # whose best and worst; the first planner that sees, if it was not evaluated
-    judged: str = "student"
-    best: int = 4  # scenes
-    worst: int = 8
-    paths: tuple[str, ...] = ("human", "pdm_closed", "vla")  # drawn beside the judged one
-    # of the bird's-eye view at low speed; it grows with the longest path
-    reach_m: float = 42.0
-    dpi: int = 125
 
 
 def scene_sections(

@@ -69,7 +69,7 @@ def zero_shot_section(found: EvaluationResults) -> Section | None:
         "zero-shot",
         "Another town, never trained on",
         blocks,
-        "Open-loop L2 and collision rate on logs in nuScenes' format (the embedded town B, or nuScenes where its "
+        "Open-loop L2 and collision rate on logs in nuScenes' format (the synthetic town B, or nuScenes where its "
         "folder was given). Published tables use two vlm_outputs of 'at k seconds' that differ by almost a factor of "
         "two; both stand here by name. 'At' masks out each pose without a recorded human pose; 'up to' takes only "
         "rows whose 3 s are complete. Poses where the human's own box touches another count in no collision rate; "

@@ -15,26 +15,28 @@ seed and no word from the teacher.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.planners.student import ImitatorConfig, StudentNet, StudentOutput
+from models.planners.config import ImitatorConfig
+from models.planners.student import StudentNet, StudentOutput
 from ops.planners import baselines
 from ops.planners.checkpoint import count_parameters, load_planner
-from ops.planners.fit_planner import ImitationConfig, without_teacher
+from ops.planners.fit_planner import without_teacher
 from ops.planners.latency import measure_latency
 from ops.planners.measure import PlannerFigures, measure_planners
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import planner_arrays, planner_job, read_recipe
 from ops.planners.scored_proposals import ScorePlans
 from ops.planners.training_arrays import TrainingArrays, plannable_rows, planner_frames, spread
+from ops.student.config import StudentConfig
 from ops.student.export import ExportReport, export
 from ops.student.predict import Student, StudentPlanner
-from ops.training.launch import ComputeConfig
+from ops.training.config import ComputeConfig
 from ops.training.runs import Clock, TrainingRuns
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
 from ops.vla.planner import VlaPlanner, open_vla
@@ -44,22 +46,6 @@ from storage.camera import fit_images
 from storage.dataset import FrameSet
 
 PARTS = ("student", "no_teacher", "planner")
-
-
-@dataclass(frozen=True, slots=True)
-class StudentConfig:
-    """What is the student's own; everything else is the recipe that the VLA's planners were made
-    by.
-    """
-
-    imitation: ImitationConfig = field(default_factory=ImitationConfig)
-    # learn from mirror images too where the VLA's planners do not; the teacher then reads them
-    mirror: bool = False
-    steps: int | None = None  # of its training; None: those of the recipe
-    int8: bool = True  # export in 8 bits too
-    check_rows: int = 128  # training rows that check the export and calibrate the 8 bits
-    val_rows: int = 300  # rows of the val split that the report measures, spread evenly
-    latency_calls: int = 40  # timed plans of VLA and student, one thread
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Plan with a finished student: from images, ego status and command to 8 poses. No teacher, no
 training code.
 
-    student = Student.from_pretrained("lake/embedded/student")
+    student = Student.from_pretrained("lake/synthetic/student")
     plan = student.plan(images, ego_status, command)
 
 Needs numpy, opencv and onnxruntime; torch only where the ONNX file is not wanted.

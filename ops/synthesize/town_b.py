@@ -1,4 +1,4 @@
-"""Town B, the other embedded town: which scenes it has and how its data set is made. Not town A,
+"""Town B, the other synthetic town: which scenes it has and how its data set is made. Not town A,
 and never trained on.
 
 It differs from town A in colours, in the camera's height and focal length, in the size of its
@@ -7,12 +7,12 @@ from the configuration, byte for byte.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ops.synthesize.config import TownBConfig
 from ops.synthesize.film.camera import Camera
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.props import parked_cars
@@ -35,23 +35,6 @@ PALETTE = Palette(
     middle=(236, 236, 230),
 )
 _FIRST_DAY_US = 1_654_041_600_000_000  # scenes begin at this time, one every 15 minutes
-
-
-@dataclass(frozen=True, slots=True)
-class TownBConfig:
-    """How much of town B is driven, and how it is seen."""
-
-    seed: int = 23  # the town and every scene follow from it
-    blocks: int = 3  # of the street grid, each way
-    scenes: int = 8
-    seconds: float = 20.0  # length of a scene
-    event_rate: float = 0.5  # share of scenes with a rare event
-    image_width: int = 256  # pixels
-    image_height: int = 144
-    focal_share: float = 0.76  # focal length over image width; town A: 0.60
-    # in the ego frame; town A: 1.58 m high
-    camera_m: tuple[float, float, float] = (1.72, 0.0, 1.90)
-    pitch_rad: float = 0.03  # downwards; town A: 0.045
 
 
 def scene_names(config: TownBConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""The embedded world's logs: which there are, and how one is made. The public face of this package.
+"""The synthetic world's logs: which there are, and how one is made. The public face of this package.
 
 Every log follows from (configuration, log_id) alone, byte for byte, so logs can be made in any
 order, alone, and in parallel.
@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ops.synthesize.config import WorldConfig
 from ops.synthesize.film.camera import Camera
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.props import parked_cars
@@ -26,25 +27,6 @@ from storage.errors import ConfigError, unknown_name
 SPLITS = ("train", "val", "test")
 PALETTE = Palette()
 _FIRST_DAY_US = 1_622_505_600_000_000  # logs begin at this time, one every 15 minutes
-
-
-@dataclass(frozen=True, slots=True)
-class WorldConfig:
-    """How much of the world is driven, and how it is seen."""
-
-    town: str = "A"  # the OpenScene town
-    seed: int = 13  # the town and every log follow from it
-    train_logs: int = 140
-    val_logs: int = 16
-    # half of them in the part of the town that training never enters
-    test_logs: int = 32
-    seconds: float = 20.0  # length of a log
-    hz: float = 2.0  # frames a second; 10 must be a multiple of it
-    # that are drawn, the front camera first; CAM_L0 looks left, CAM_R0 right
-    cameras: tuple[str, ...] = ("CAM_F0",)
-    image_width: int = 224  # pixels, each camera
-    image_height: int = 126
-    event_rate: float = 0.6  # share of logs with a rare event; 0 for logs shorter than 11 s
 
 
 def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:

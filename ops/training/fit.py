@@ -10,33 +10,18 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from ops.training.config import FitConfig
 from ops.training.launch import Session
 from storage.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
 
 LossOf = Callable[[nn.Module, np.ndarray], tuple[torch.Tensor, dict[str, float]]]
-
-
-@dataclass(frozen=True, slots=True)
-class FitConfig:
-    """How a network is trained."""
-
-    steps: int = 400  # optimiser steps
-    batch: int = 32  # rows a step, all workers together
-    learning_rate: float = 1e-3  # peak; linear warm-up, then cosine to 2 % of it
-    weight_decay: float = 0.05  # decoupled; on matrices only
-    warmup: float = 0.1  # fraction of the steps
-    clip: float = 1.0  # norm of the gradient
-    autocast: str = ""  # "bfloat16": mixed precision; "": the parameters' own type
-    report_every: int = 10  # steps between two rows of the history
-    checkpoint_every: int = 200  # steps between two checkpoints; one more is written at the end
 
 
 def fit(

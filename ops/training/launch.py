@@ -13,12 +13,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import nn
+from ops.training.config import ComputeConfig
 
 CHECKPOINT_FILE = "state.pt"
 HISTORY_FILE = "history.jsonl"
@@ -31,21 +31,6 @@ _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ComputeConfig:
-    """Where training runs."""
-
-    num_workers: int = 0  # 0: in this process; N: that many Ray Train workers
-    use_gpu: bool = False  # one GPU a worker
-    # None: a private Ray cluster; "auto" or host:port: an existing one
-    address: str | None = None
-    max_failures: int = 1  # restarts of the worker group after a crash
-    # torch threads of each process: networks this small gain nothing from more
-    threads: int = 1
-    # trainings in this machine's own processes that run side by side; 1: in turn
-    at_once: int = 2
 
 
 def launch(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ops.pool import worker_pool
-from ops.training.launch import ComputeConfig, forget, launch, read_history
+from ops.training.config import ComputeConfig
+from ops.training.launch import forget, launch, read_history
 
 Loop = Callable[[dict[str, Any]], dict[str, Any]]
 

@@ -15,54 +15,33 @@ val split is only measured.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.planners.ego_mlp import EgoMlpConfig
-from models.planners.fusion import FusionConfig
 from models.planners.planner import offset_scale
-from models.vlm import ActionVlm, VlmConfig
+from models.vlm import ActionVlm
 from ops.planners import baselines
 from ops.planners.checkpoint import count_parameters, load_planner
+from ops.planners.config import PlannerRecipe
 from ops.planners.measure import PlannerFigures, measure_planners
 from ops.planners.propose import plan_rows
-from ops.planners.recipe import PlannerRecipe, fused_parts, planner_arrays, planner_job
+from ops.planners.recipe import fused_parts, planner_arrays, planner_job
 from ops.planners.scored_proposals import ScorePlans, score_proposals
 from ops.planners.training_arrays import TrainingArrays, plannable_rows, planner_frames, spread
-from ops.training.fit import FitConfig
-from ops.training.launch import ComputeConfig
+from ops.training.config import ComputeConfig, FitConfig
 from ops.training.runs import Clock, TrainingJob, TrainingRuns
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
+from ops.vla.config import VlaConfig
 from ops.vla.teacher import TeacherTargets
 from ops.vla.vlm import open_vlm, run_vlm, run_vlm_in_processes, vlm_loop
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
 PARTS = ("vlm", "ego_status_mlp", "planner_alone", "planner")
-
-
-@dataclass(frozen=True, slots=True)
-class VlaConfig:
-    """The whole recipe of the `vla` artefact; the student repeats its planner part."""
-
-    # pixels the VLM sees; the planner gets them shrunk to its own size
-    image_hw: tuple[int, int] = (112, 224)
-    vlm: VlmConfig = field(default_factory=VlmConfig)
-    vlm_fit: FitConfig = field(
-        default_factory=lambda: FitConfig(steps=400, batch=16, learning_rate=1.5e-3)
-    )
-    fusion: FusionConfig = field(default_factory=FusionConfig)
-    recipe: PlannerRecipe = field(default_factory=PlannerRecipe)
-    ego_mlp: EgoMlpConfig = field(default_factory=EgoMlpConfig)
-    ego_fit: FitConfig = field(
-        default_factory=lambda: FitConfig(steps=2000, batch=128, report_every=50)
-    )
-    # rows of the val split that the report measures, spread evenly
-    val_rows: int = 300
 
 
 @dataclass(frozen=True, slots=True)

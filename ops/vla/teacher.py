@@ -12,13 +12,8 @@ import numpy as np
 import torch
 
 from models.planners.fusion import FusedPlannerNet
-from ops.planners.scored_proposals import (
-    ProposalScoringConfig,
-    ScoredProposals,
-    ScorePlans,
-    require_rows,
-    score_proposals,
-)
+from ops.planners.config import ProposalScoringConfig
+from ops.planners.scored_proposals import ScoredProposals, ScorePlans, require_rows, score_proposals
 from ops.vla.vlm import VlmOutputs
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError

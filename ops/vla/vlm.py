@@ -21,8 +21,9 @@ from models.vlm import CODE_SLOTS, ActionVlm
 from models.vlm_inputs import VlmInputs, prompts
 from ops.planners.training_arrays import TrainingArrays
 from ops.pool import worker_pool
-from ops.training.fit import FitConfig, fit
-from ops.training.launch import ComputeConfig, Session
+from ops.training.config import ComputeConfig, FitConfig
+from ops.training.fit import fit
+from ops.training.launch import Session
 from storage.errors import ConfigError
 
 # a process takes as long to start as the small model to read this many rows

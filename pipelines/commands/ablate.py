@@ -1,7 +1,7 @@
 """What `latentvla ablate` does: take the recipe of a pipeline apart over several seeds, and tell
 what each part is worth.
 
-Not the training and scoring (ops/ablation/ablate.py). PipelineResource and ablation share a lake,
+Not the training and scoring (ops/ablation/ablate.py). Pipeline and ablation share a lake,
 but the ablation is no asset of the pipeline: nothing depends on it.
 """
 
@@ -15,12 +15,12 @@ from storage.errors import ArtifactError, ConfigError
 from storage.lake import PER_LOG_ASSETS
 
 if TYPE_CHECKING:
-    from assets.chain.pipeline import PipelineResource
+    from assets.chain.pipeline import Pipeline
     from ops.ablation.ablate import AblationConfig, Step
 
 
 def ablate_pipeline(
-    pipeline: "PipelineResource", seeds: int, variants: str, tell: Callable[[str], None] = print
+    pipeline: "Pipeline", seeds: int, variants: str, tell: Callable[[str], None] = print
 ) -> str:
     """Make what is missing of the ablation of `pipeline` with `seeds` seeds, from the run's own
     seed on, write its tables to `<lake>/ablation` and return them as text.
@@ -49,7 +49,7 @@ def ablate_pipeline(
             found=seeds,
             do="give --seeds 5",
         )
-    preset = pipeline.preset()
+    preset = pipeline.preset
     config = AblationConfig(
         chosen,
         tuple(range(preset.seed, preset.seed + seeds)),
@@ -76,7 +76,7 @@ def ablate_pipeline(
 
 
 def _make(
-    pipeline: "PipelineResource",
+    pipeline: "Pipeline",
     todo: "list[Step]",
     config: "AblationConfig",
     tell: Callable[[str], None],
@@ -88,7 +88,7 @@ def _make(
     from ops.training.heldout import train_and_heldout
     from storage.dataset import read_dataset
 
-    lake, preset, logs = pipeline.lake, pipeline.preset(), usable_logs(pipeline)
+    lake, preset, logs = pipeline.lake, pipeline.preset, usable_logs(pipeline)
     size_hw = preset.vla.image_hw
     with PlanScorer(lake, preset.processes) as score_plans:
         data = AblationData(
@@ -104,7 +104,7 @@ def _make(
         make_steps(todo, config, data, tell)
 
 
-def _show_in_the_report(pipeline: "PipelineResource") -> None:
+def _show_in_the_report(pipeline: "Pipeline") -> None:
     """Draw the pipeline's report again, where it has a current one: its tables are there now."""
     from assets.chain.asset_specs import asset_lineage
     from ops.report.report import draw
@@ -112,10 +112,10 @@ def _show_in_the_report(pipeline: "PipelineResource") -> None:
     path = pipeline.lake.asset("report")
     if path.exists() and is_current(path, (lineage := asset_lineage(pipeline, "report")).version):
         with write_artifact(path, lineage) as out:
-            draw(pipeline.lake, out, pipeline.preset().report)
+            draw(pipeline.lake, out, pipeline.preset.report)
 
 
-def _require_current(pipeline: "PipelineResource") -> None:
+def _require_current(pipeline: "Pipeline") -> None:
     """Raise ArtifactError unless the rows that every run learns from are those of the present
     recipe, and sound.
     """
@@ -137,7 +137,7 @@ def _require_current(pipeline: "PipelineResource") -> None:
             require_checks(lake.log(asset, log))
 
 
-def _made_by_the_pipeline(pipeline: "PipelineResource") -> dict[tuple[str, int], Path]:
+def _made_by_the_pipeline(pipeline: "Pipeline") -> dict[tuple[str, int], Path]:
     """The pipeline's own vla and student where they are current: the run of the first seed, which
     need not be made twice.
     """
@@ -148,7 +148,7 @@ def _made_by_the_pipeline(pipeline: "PipelineResource") -> dict[tuple[str, int],
         path = pipeline.lake.asset(asset)
         if not is_current(path, asset_lineage(pipeline, asset).version):
             break  # a student of another vla is another student
-        made[asset, pipeline.preset().seed] = path
+        made[asset, pipeline.preset.seed] = path
     return made
 
 

@@ -26,7 +26,7 @@ from assets.chain.asset_specs import (
     usable_logs,
 )
 from assets.chain.per_log import PARTITIONS, range_tags
-from assets.chain.pipeline import PipelineResource, RawLogs
+from assets.chain.pipeline import Pipeline, RawLogs
 from pipelines.definitions import definitions
 from storage.errors import ConfigError, unknown_name
 from storage.lake import PER_LOG_ASSETS
@@ -45,7 +45,7 @@ class RunSummary:
     peak_mb: float = 0.0  # of this process and its children together
 
 
-def require_possible(pipeline: PipelineResource) -> None:
+def require_possible(pipeline: Pipeline) -> None:
     """Raise ConfigError for a scale or source that does not exist, or that has no logs without a
     raw folder.
 
@@ -55,7 +55,7 @@ def require_possible(pipeline: PipelineResource) -> None:
 
 
 def run_pipeline(
-    pipeline: PipelineResource, until: str, instance: dg.DagsterInstance, *, verbose: bool = False
+    pipeline: Pipeline, until: str, instance: dg.DagsterInstance, *, verbose: bool = False
 ) -> RunSummary:
     """Bring every asset up to `until` to its current version. Raises ConfigError for a asset that
     does not exist.
@@ -109,7 +109,7 @@ def open_instance() -> dg.DagsterInstance:
 
 
 def _ingest(
-    pipeline: PipelineResource,
+    pipeline: Pipeline,
     assets: list[str],
     instance: dg.DagsterInstance,
     summary: RunSummary,
@@ -133,7 +133,7 @@ def _ingest(
 
 
 def _train(
-    pipeline: PipelineResource,
+    pipeline: Pipeline,
     assets: list[str],
     instance: dg.DagsterInstance,
     summary: RunSummary,
@@ -161,7 +161,7 @@ def _execute(
     assets: list[str],
     instance: dg.DagsterInstance,
     summary: RunSummary,
-    pipeline: PipelineResource,
+    pipeline: Pipeline,
     verbose: bool,
     tags: dict[str, str],
 ) -> None:
@@ -192,7 +192,7 @@ def _execute(
 
 
 @contextmanager
-def only_run(pipeline: PipelineResource) -> Iterator[None]:
+def only_run(pipeline: Pipeline) -> Iterator[None]:
     """Hold the lake's lock, which the system takes back when the process ends, however it ends."""
     pipeline.lake.root.mkdir(parents=True, exist_ok=True)
     with (pipeline.lake.root / ".lock").open("w") as file:

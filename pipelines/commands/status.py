@@ -13,14 +13,14 @@ from storage.lake import PER_LOG_ASSETS, Lake
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from assets.chain.pipeline import PipelineResource
+    from assets.chain.pipeline import Pipeline
     from pipelines.commands.run import RunSummary
 
 SCORE_COLUMNS = ("pdms", "nc", "dac", "ddc", "ttc", "ep", "comfort", "epdms", "ade_m", "fde_m")
 AS_RECORDED = ("ade_m", "fde_m")  # in metres; the others are shares and are printed times 100
 
 
-def told(pipeline: "PipelineResource", summary: "RunSummary", until: str) -> str:
+def told(pipeline: "Pipeline", summary: "RunSummary", until: str) -> str:
     """What a run did, where the time went, and what came of it."""
     from assets.chain.asset_specs import ASSET_SPECS
 
@@ -122,7 +122,7 @@ def zero_shot_lines(lake: Lake) -> list[str]:
     ]
 
 
-def status_text(pipeline: "PipelineResource") -> str:
+def status_text(pipeline: "Pipeline") -> str:
     """Each asset of the pipeline: how much of it is current, and which logs are in quarantine."""
     from assets.chain.asset_specs import (
         ASSET_SPECS,
@@ -182,7 +182,7 @@ def status_text(pipeline: "PipelineResource") -> str:
     )
 
 
-def logs_text(pipeline: "PipelineResource") -> str:
+def logs_text(pipeline: "Pipeline") -> str:
     """One line a log: its split, and how far it has come."""
     from assets.chain.pipeline import RawLogs
     from ops.ingest.inventory import read_inventory

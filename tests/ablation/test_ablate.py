@@ -37,12 +37,11 @@ from ops.ablation.table import (
 )
 from ops.ablation.vary_vla import vary_vla
 from ops.drawing.page import Section
-from ops.evaluation.evaluate import EvaluationConfig
-from ops.evaluation.intervals import IntervalConfig
-from ops.pdm.score_rows import ScenesConfig
+from ops.evaluation.config import EvaluationConfig, IntervalConfig
+from ops.pdm.config import ScenesConfig
 from ops.planners.checkpoint import load_planner
 from ops.report.ablation import ablation_section
-from ops.training.launch import ComputeConfig
+from ops.training.config import ComputeConfig
 from ops.vla.finetune import finetune
 from pipelines.cli import main
 from storage.artifact import Lineage, plan, read_lineage, write_artifact

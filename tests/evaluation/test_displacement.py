@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.evaluation.boxes import overlap
+from ops.evaluation.config import IntervalConfig, OpenLoopConfig
 from ops.evaluation.displacement import displacement
-from ops.evaluation.intervals import IntervalConfig, intervals
-from ops.evaluation.open_loop import OpenLoopConfig, open_loop
+from ops.evaluation.intervals import intervals
+from ops.evaluation.open_loop import open_loop
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
 from storage.trajectory_table import AGENTS, Category

@@ -13,24 +13,12 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pytest
 
-from ops.evaluation.evaluate import (
-    EvaluationConfig,
-    EvaluationSummary,
-    all_plans,
-    evaluate,
-    recompute,
-)
-from ops.evaluation.intervals import IntervalConfig
+from ops.evaluation.config import EvaluationConfig, IntervalConfig
+from ops.evaluation.evaluate import EvaluationSummary, all_plans, evaluate, recompute
 from ops.evaluation.summarize import differences_table, find, score_cube, summary_table
-from ops.pdm import scene_frames
-from ops.pdm.score_rows import (
-    TRAINING_COLUMNS,
-    PlanScorer,
-    ScenesConfig,
-    open_scenes,
-    scene_rows,
-    score_scenes,
-)
+from ops.pdm.config import ScenesConfig
+from ops.pdm.scene.from_tables import scene_frames
+from ops.pdm.score_rows import TRAINING_COLUMNS, PlanScorer, open_scenes, scene_rows, score_scenes
 from storage.dataset import FrameSet, read_dataset
 from storage.errors import ArtifactError, ConfigError
 from storage.lake import Lake

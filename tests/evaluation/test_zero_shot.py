@@ -11,20 +11,20 @@ import pytest
 
 from assets.chain.asset_specs import ASSET_SPECS
 from assets.chain.code_version import modules_of
-from ops.evaluation.evaluate import EvaluationConfig, ZeroShotConfig
-from ops.evaluation.open_loop import OPEN_LOOP, OpenLoopConfig, open_loop_rows, read_open_loop
+from ops.evaluation.config import EvaluationConfig, OpenLoopConfig, ZeroShotConfig
+from ops.evaluation.open_loop import OPEN_LOOP, open_loop_rows, read_open_loop
 from ops.evaluation.zero_shot import zero_shot, zero_shot_of_artifact
+from ops.ingest.config import ZeroShotLogsConfig
 from ops.ingest.inventory import read_inventory
 from ops.ingest.zero_shot_logs import (
     QUARANTINED_FILE,
-    ZeroShotLogsConfig,
     make_zero_shot_logs,
     zero_shot_log_ids,
     zero_shot_logs_lineage,
 )
-from ops.synthesize.town_b import TownBConfig
+from ops.synthesize.config import TownBConfig
 from pipelines.commands.status import zero_shot_lines
-from pipelines.presets import embedded, navsim, smoke
+from pipelines.presets import navsim, smoke
 from storage.artifact import read_lineage
 from storage.dataset import FrameSet, read_dataset
 from storage.errors import ArtifactError, ConfigError, SourceError
@@ -167,10 +167,10 @@ def test_real_nuscenes_data_takes_the_place_of_town_b_and_a_scene_that_cannot_be
         zero_shot_logs_lineage(ZeroShotLogsConfig(nuscenes=str(tmp_path / "nowhere")), "code")
 
 
-def test_smoke_and_embedded_drive_town_b_and_navsim_drives_nuscenes_where_its_folder_is_given(
+def test_smoke_and_synthetic_drive_town_b_and_navsim_drives_nuscenes_where_its_folder_is_given(
     monkeypatch,
 ):
-    for preset in (smoke(), embedded()):
+    for preset in (smoke(), synthetic()):
         assert (
             preset.evaluation.zero_shot is not None
             and preset.evaluation.zero_shot.logs.nuscenes == ""

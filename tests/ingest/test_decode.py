@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ops.ingest.decode import FrameConfig, decode
+from ops.ingest.config import FrameConfig
+from ops.ingest.decode import decode
 from storage.errors import ConfigError, SourceError
 from storage.frame_store import frame_info, read_calibration, read_frames
 from storage.sources import open_source

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from ops.ingest.extract import ExtractConfig, extract, near_path, poses_at, to_ego, yaw_rate_of
+from ops.ingest.config import ExtractConfig
+from ops.ingest.extract import extract, near_path, poses_at, to_ego, yaw_rate_of
 from storage.errors import SourceError
 from storage.sources import open_source
 from storage.sources.contract import Agents, Capabilities, Lights, MapLayer, MapObject, Signals

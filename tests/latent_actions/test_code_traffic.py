@@ -10,11 +10,13 @@ import pytest
 
 from benchmarks.code_agreement import agreement, changed_share, fit_reading, other_pairs
 from benchmarks.rerender import film_again, filmed, without_traffic
-from models.latent_action.model import LatentActionConfig, LatentActionModel
+from models.latent_action.config import LatentActionConfig
+from models.latent_action.model import LatentActionModel
 from ops.latent_actions.frame_pairs import frame_pairs
 from ops.latent_actions.health import codes_of_pairs
+from ops.synthesize.config import WorldConfig
 from ops.synthesize.traffic.recording import road_users
-from ops.synthesize.world import DrivenLog, WorldConfig, drive_log, synthesize_log
+from ops.synthesize.world import DrivenLog, drive_log, synthesize_log
 from ops.synthesize.writers.openscene import JPEG_QUALITY
 from tests.worlds.ground_world import drive
 

@@ -8,10 +8,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.latent_action.forward_dynamics import DynamicsConfig
-from models.latent_action.inverse_dynamics import EncoderConfig, local_correlation
-from models.latent_action.model import LatentActionConfig, LatentActionModel
-from models.latent_action.quantizer import Quantizer, QuantizerConfig
+from models.latent_action.config import (
+    DynamicsConfig,
+    EncoderConfig,
+    LatentActionConfig,
+    QuantizerConfig,
+)
+from models.latent_action.inverse_dynamics import local_correlation
+from models.latent_action.model import LatentActionModel
+from models.latent_action.quantizer import Quantizer
 from models.latent_action.warp import multiscale_l1, psnr_db, warp
 from ops.latent_actions.fit_actions import KIND
 from ops.latent_actions.frame_pairs import MIRROR, FramePairs, frame_pairs

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.latent_action.model import LatentActionConfig
-from models.latent_action.quantizer import QuantizerConfig
+from models.latent_action.config import LatentActionConfig, QuantizerConfig
+from ops.latent_actions.config import CodebookConfig
 from ops.latent_actions.health import CodebookHealth
-from ops.latent_actions.learn_actions import CodebookConfig, learn_actions
+from ops.latent_actions.learn_actions import learn_actions
 from ops.training import launch
-from ops.training.fit import FitConfig
-from ops.training.launch import ComputeConfig
+from ops.training.config import ComputeConfig, FitConfig
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
 from tests.worlds.ground_world import drive

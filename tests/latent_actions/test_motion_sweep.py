@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from models.ground_view import MIRRORED_CAMERA, project_ground
-from models.latent_action.motion_sweep import MotionSweep, SweepConfig
+from models.latent_action.config import SweepConfig
+from models.latent_action.motion_sweep import MotionSweep
 from ops.latent_actions.frame_pairs import FramePairs, frame_pairs
 from tests.worlds.ground_world import drive
 

@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.latent_action.model import LatentActionConfig, LatentActionModel
-from models.latent_action.quantizer import QuantizerConfig
+from models.latent_action.config import LatentActionConfig, QuantizerConfig
+from models.latent_action.model import LatentActionModel
+from ops.latent_actions.config import RelabelConfig
 from ops.latent_actions.fit_actions import KIND
-from ops.latent_actions.relabel import RelabelConfig, chain_codes, relabel
+from ops.latent_actions.relabel import chain_codes, relabel
 from storage.checkpoint import save_checkpoint
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.ingest.decode import FrameConfig, decode
+from ops.ingest.config import ExtractConfig, FrameConfig
+from ops.ingest.decode import decode
 from ops.ingest.each_log import make_from_raw_log
-from ops.ingest.extract import ExtractConfig, extract
+from ops.ingest.extract import extract
 from ops.ingest.inventory import take_inventory
 from ops.ingest.quarantine import quarantine, quarantined
 from ops.pages.index_page import read_entry, show_index

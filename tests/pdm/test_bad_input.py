@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ops.pdm import prepare, score
+from ops.pdm.prepared import prepare
 from ops.pdm.scene.scene import Scene
+from ops.pdm.score import score
 from storage.errors import ConfigError, SourceError
 from storage.trajectory_table import MapLayer
 from tests.worlds.tiny_pdm import Road, Track, road_scene, straight

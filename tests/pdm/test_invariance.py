@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.pdm import PdmScores, Scene, Version, pdm_closed_plan, prepare, score
+from ops.pdm.config import Version
+from ops.pdm.prepared import prepare
+from ops.pdm.scene.scene import Scene
+from ops.pdm.score import PdmScores, pdm_closed_plan, score
 from storage.trajectory_table import Category
 from tests.worlds.tiny_pdm import Road, Track, moved, road_scene, straight
 

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ops.pdm import METRIC_NAMES, prepare, score
+from ops.pdm.config import METRIC_NAMES
+from ops.pdm.prepared import prepare
 from ops.pdm.scene.cache import cached_scenes
 from ops.pdm.scene.scene import Scene
+from ops.pdm.score import score
 from ops.pdm.score_file import RESULTS, means_of, score_plans
 from storage.errors import ConfigError
 from storage.lake import Lake

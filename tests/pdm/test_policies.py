@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ops.pdm import prepare, score
+from ops.pdm.prepared import prepare
+from ops.pdm.score import score
 from ops.pdm.traffic.policies import simulated_traffic
 from storage.errors import ConfigError
 from storage.trajectory_table import Category

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ops.pdm import DEVKIT, PdmScores, Quirks, Version, prepare, score
-from ops.pdm.prepared import PreparedScene
+from ops.pdm.config import Version
+from ops.pdm.prepared import PreparedScene, prepare
 from ops.pdm.rules.areas import Area
+from ops.pdm.rules.quirks import DEVKIT, Quirks
 from ops.pdm.scene.scene import Scene
+from ops.pdm.score import PdmScores, score
 from ops.pdm.traffic.policies import simulated_traffic
 from tests.worlds.tiny_pdm import Road, Track, road_scene, straight
 

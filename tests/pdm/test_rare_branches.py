@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ops.pdm import Version, prepare, score
+from ops.pdm.config import Version
+from ops.pdm.prepared import prepare
 from ops.pdm.rules.tracking import references, track
 from ops.pdm.rules.vehicle import State
-from ops.pdm.score import PdmScores
+from ops.pdm.score import PdmScores, score
 from storage.trajectory_table import Category, MapLayer
 from tests.worlds.tiny_pdm import HALF_WIDTH_M, Road, Track, moved, road_scene, straight
 

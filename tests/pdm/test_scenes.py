@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ops.pdm import (
+from ops.pdm.prepared import prepare
+from ops.pdm.scene.cache import cached_scenes, read_scenes, write_scenes
+from ops.pdm.scene.from_tables import (
     LogScenes,
-    Scene,
-    prepare,
+    key_rows,
     scene_frames,
     scene_from_tables,
     scenes_from_tables,
-    score,
 )
-from ops.pdm.scene.cache import cached_scenes, read_scenes, write_scenes
-from ops.pdm.scene.from_tables import key_rows
+from ops.pdm.scene.scene import Scene
+from ops.pdm.score import score
 from storage.errors import ArtifactError, SourceError
 from storage.lake import Lake
 from storage.trajectory_table import TABLES, MapLayer, read_table

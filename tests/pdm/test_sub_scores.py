@@ -5,10 +5,12 @@ road.
 import numpy as np
 import pytest
 
-from ops.pdm import PdmScores, Version, prepare, score
+from ops.pdm.config import Version
+from ops.pdm.prepared import prepare
 from ops.pdm.rules.areas import Area
 from ops.pdm.rules.comfort import extended_comfort
 from ops.pdm.rules.vehicle import State
+from ops.pdm.score import PdmScores, score
 from storage.trajectory_table import Category
 from tests.worlds.tiny_pdm import FRONT_M, HALF_WIDTH_M, Road, Track, road_scene, straight
 

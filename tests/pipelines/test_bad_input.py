@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from assets.chain.asset_specs import needs_work, usable_logs
-from assets.chain.pipeline import PipelineResource, RawLogs
+from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.quarantine import QuarantineRecord, quarantined
 from pipelines.cli import main
 from storage.errors import SourceError
@@ -115,7 +115,7 @@ class Evil:
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> PipelineResource:
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """A pipeline over a raw folder with one sound log and one of every broken kind, ingested once."""
     folder = tmp_path_factory.mktemp("bad")
     raw = folder / "raw"
@@ -140,12 +140,12 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> PipelineResource:
 
 
 @pytest.fixture(scope="module")
-def records(pipeline: PipelineResource) -> dict[str, QuarantineRecord]:
+def records(pipeline: Pipeline) -> dict[str, QuarantineRecord]:
     return quarantined(pipeline.lake)
 
 
 def test_only_the_broken_logs_are_set_aside_and_the_sound_one_goes_on(
-    pipeline: PipelineResource, records: dict[str, QuarantineRecord]
+    pipeline: Pipeline, records: dict[str, QuarantineRecord]
 ) -> None:
     assert set(records) == set(EXPECTED)
     assert usable_logs(pipeline) == pipeline.lake.log_ids("trajectories") == [SOUND]
@@ -168,13 +168,11 @@ def test_the_reason_says_what_is_wrong_where_and_what_to_do(
     assert wanted.do in said["what to do"], record.reason
 
 
-def test_a_pickle_with_code_in_it_is_never_run(pipeline: PipelineResource) -> None:
+def test_a_pickle_with_code_in_it_is_never_run(pipeline: Pipeline) -> None:
     assert not (pipeline.lake.root.parent / "it_ran").exists()
 
 
-def test_a_person_sees_every_reason_on_the_index_page(
-    pipeline: PipelineResource, tmp_path: Path
-) -> None:
+def test_a_person_sees_every_reason_on_the_index_page(pipeline: Pipeline, tmp_path: Path) -> None:
     index = tmp_path / "index.html"
     assert main(["show", "--lake", str(pipeline.lake.root), "--out", str(index)]) == 0
     text = index.read_text()

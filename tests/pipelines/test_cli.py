@@ -132,7 +132,7 @@ def test_show_without_a_log_lists_every_log_and_draws_their_pages_when_asked(
 
 
 @pytest.mark.parametrize("source", ["nuscenes", "kitti_raw"])
-def test_only_openscene_has_an_embedded_world_and_a_refused_run_leaves_nothing_behind(
+def test_only_openscene_has_a_synthetic_world_and_a_refused_run_leaves_nothing_behind(
     source, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
@@ -142,7 +142,7 @@ def test_only_openscene_has_an_embedded_world_and_a_refused_run_leaves_nothing_b
         code, _, err = say(capsys, verb, "--scale", "smoke", "--source", source)
         assert code == 2 and "Traceback" not in err
         assert (
-            "the embedded world is written as 'openscene'" in err
+            "the synthetic world is written as 'openscene'" in err
             and f"--source {source} --raw PATH" in err
         )
     assert list(tmp_path.iterdir()) == []
@@ -191,14 +191,14 @@ def test_config_prints_the_whole_preset(capsys):
 
 
 def test_the_command_line_overrules_the_environment_and_the_environment_the_defaults():
-    assert run_target({}).lake == "lake/embedded"
+    assert run_target({}).lake == "lake/synthetic"
     environment = {
         "LATENTVLA_SCALE": "smoke",
         "LATENTVLA_RAW": "/logs",
         "LATENTVLA_SOURCE": "kitti_raw",
     }
     assert run_target(environment).lake == "lake/kitti_raw-smoke"
-    assert run_target(environment, scale="embedded", lake="here").lake == "here"
+    assert run_target(environment, scale="synthetic", lake="here").lake == "here"
 
 
 def test_a_reader_that_has_seen_enough_gets_no_stack_trace(lake):

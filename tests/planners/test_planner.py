@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.ground_view import GroundConfig, GroundView, project_ground, sample_ground
-from models.planners.ego_mlp import EgoMlp, EgoMlpConfig
-from models.planners.fusion import FusedPlannerNet, FusionConfig, VlmFusion
+from models.ground_view import GroundView, project_ground, sample_ground
+from models.planners.config import SUBSCORES, EgoMlpConfig, FusionConfig, GroundConfig
+from models.planners.ego_mlp import EgoMlp
+from models.planners.fusion import FusedPlannerNet, VlmFusion
 from models.planners.planner import (
-    SUBSCORES,
     Planner,
     Proposals,
     compose_log_score,
@@ -23,17 +23,14 @@ from models.planners.planner import (
     score_loss,
 )
 from ops.planners.checkpoint import load_planner, save_planner
+from ops.planners.config import ProposalScoringConfig, RowChoice
 from ops.planners.fit_planner import planner_loop
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import planner_arrays
-from ops.planners.scored_proposals import (
-    ProposalScoringConfig,
-    ScoredProposals,
-    draw_plans,
-    score_proposals,
-)
-from ops.planners.training_arrays import RowChoice, TrainingArrays, mirrored, planner_frames
-from ops.training.fit import FitConfig, batch_rows, fit, learning_rate_factor
+from ops.planners.scored_proposals import ScoredProposals, draw_plans, score_proposals
+from ops.planners.training_arrays import TrainingArrays, mirrored, planner_frames
+from ops.training.config import FitConfig
+from ops.training.fit import batch_rows, fit, learning_rate_factor
 from ops.training.launch import LaunchConfig
 from ops.training.runs import TrainingRuns
 from storage.camera import camera_numbers

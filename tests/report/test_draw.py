@@ -17,12 +17,14 @@ from ops.drawing.names import label
 from ops.drawing.page import Page, Section, render_page
 from ops.drawing.scene import ground_ribbon, scene_figure
 from ops.drawing.scene_view import read_scene_view
-from ops.evaluation.evaluate import EvaluationConfig, write_evaluation
+from ops.evaluation.config import EvaluationConfig
+from ops.evaluation.evaluate import write_evaluation
 from ops.evaluation.summarize import score_cube
 from ops.pages.log_page import ShowConfig, show_log
 from ops.pdm.score_rows import SCORE_COLUMNS, ScoredPlans
+from ops.report.config import ReportConfig
 from ops.report.offline import outside_of
-from ops.report.report import ReportConfig, draw
+from ops.report.report import draw
 from ops.report.scenes import choose_scenes
 from ops.report.training import codes_section, history_files, read_curves
 from storage.dataset import read_dataset

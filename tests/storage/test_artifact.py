@@ -173,8 +173,10 @@ def test_errors_say_what_where_and_what_to_do_and_survive_a_process_pool():
     )
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is SourceError and str(again) == str(error) and again.found == 0
-    assert isinstance(unknown_name("scale", "embeded", ["smoke", "embedded"]), ConfigError)
-    assert "did you mean 'embedded'" in str(unknown_name("scale", "embeded", ["smoke", "embedded"]))
-    assert "choose one of: embedded, smoke" in str(
-        unknown_name("scale", "xyz", ["smoke", "embedded"])
+    assert isinstance(unknown_name("scale", "embeded", ["smoke", "synthetic"]), ConfigError)
+    assert "did you mean 'synthetic'" in str(
+        unknown_name("scale", "embeded", ["smoke", "synthetic"])
+    )
+    assert "choose one of: smoke, synthetic" in str(
+        unknown_name("scale", "xyz", ["smoke", "synthetic"])
     )

@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from ops.ingest.decode import FrameConfig, decode
-from ops.ingest.extract import ExtractConfig, extract
+from ops.ingest.config import ExtractConfig, FrameConfig
+from ops.ingest.decode import decode
+from ops.ingest.extract import extract
 from storage.errors import ConfigError, SourceError
 from storage.frame_store import frame_info
 from storage.sources import SOURCES, fingerprint, open_source

@@ -5,7 +5,8 @@ the odometry unit.
 import numpy as np
 import pytest
 
-from ops.ingest.decode import FrameConfig, decode
+from ops.ingest.config import FrameConfig
+from ops.ingest.decode import decode
 from storage.errors import SourceError
 from storage.frame_store import read_calibration
 from storage.sources import open_source

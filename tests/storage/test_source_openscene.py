@@ -9,7 +9,8 @@ import pickle
 import numpy as np
 import pytest
 
-from ops.ingest.decode import FrameConfig, decode
+from ops.ingest.config import FrameConfig
+from ops.ingest.decode import decode
 from storage.errors import SourceError
 from storage.sources import open_source
 from storage.sources.nuplan_map import read_nuplan_map

@@ -11,15 +11,17 @@ import pytest
 import torch
 
 from assets.vla import codes_by_position
+from models.planners.config import ImitatorConfig
 from models.planners.planner import plan_loss
-from models.planners.student import ImitatorConfig, StudentOutput, StudentPlanner, imitation_loss
+from models.planners.student import StudentOutput, StudentPlanner, imitation_loss
 from ops.planners.checkpoint import load_planner, save_planner
-from ops.planners.fit_planner import ImitationConfig, without_teacher
+from ops.planners.config import ImitationConfig
+from ops.planners.fit_planner import without_teacher
 from ops.planners.recipe import read_recipe
 from ops.planners.scored_proposals import ScoredProposals
 from ops.planners.training_arrays import planner_frames
 from ops.student.distill import teacher_of
-from ops.training.launch import ComputeConfig
+from ops.training.config import ComputeConfig
 from ops.vla.code_accuracy import calibration_error, code_accuracy
 from ops.vla.finetune import finetune
 from ops.vla.planner import open_vla

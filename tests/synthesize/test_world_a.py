@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from shapely.geometry import Polygon
 
+from ops.synthesize.config import WorldConfig
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.mesh_batch import make_mesh_batch
 from ops.synthesize.film.props import parked_cars, place_props
@@ -22,7 +23,7 @@ from ops.synthesize.traffic.events import EventKind
 from ops.synthesize.traffic.expert import EAST_SHARE, SHORTEST_EVENT_S, DriveConfig, drive, is_east
 from ops.synthesize.traffic.spawn import EGO_SIZE_M
 from ops.synthesize.traffic.traffic import REAR_SHARE
-from ops.synthesize.world import WorldConfig, synthesize_log, world_log_ids
+from ops.synthesize.world import synthesize_log, world_log_ids
 from ops.synthesize.writers.nuplan import ORIGIN_M
 from ops.synthesize.writers.openscene import CAMERAS
 from storage.errors import ConfigError

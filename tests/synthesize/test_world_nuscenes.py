@@ -10,10 +10,12 @@ import matplotlib
 import numpy as np
 import pytest
 
-from ops.ingest.extract import ExtractConfig, extract
+from ops.ingest.config import ExtractConfig
+from ops.ingest.extract import extract
+from ops.synthesize.config import TownBConfig
 from ops.synthesize.film.camera import Camera
 from ops.synthesize.town.town import build_town
-from ops.synthesize.town_b import PALETTE, TownBConfig, scene_names, synthesize_town_b, town_plan
+from ops.synthesize.town_b import PALETTE, scene_names, synthesize_town_b, town_plan
 from ops.synthesize.writers.nuscenes import VERSION, write_data_set
 from ops.synthesize.writers.nuscenes_map import LOCATION
 from ops.synthesize.writers.nuscenes_shapes import arclines

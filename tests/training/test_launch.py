@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.vlm import ActionVlm, VlmConfig
+from models.vlm import ActionVlm
+from models.vlm_config import VlmConfig
 from ops.latent_actions.learn_actions import learn_actions, read_codebook
 from ops.planners.training_arrays import TrainingArrays
-from ops.training.fit import FitConfig
-from ops.training.launch import ComputeConfig, Session, launch
+from ops.training.config import ComputeConfig, FitConfig
+from ops.training.launch import Session, launch
 from ops.training.runs import TrainingJob, TrainingRuns
 from tests.latent_actions.test_learn_actions import recipe
 from tests.worlds.ground_world import drive

@@ -17,7 +17,8 @@ from benchmarks.full_scale import (
     plan,
     published_3b,
 )
-from models.vlm import ActionVlm, VlmConfig
+from models.vlm import ActionVlm
+from models.vlm_config import VlmConfig
 from pipelines.presets import preset
 from tests.worlds.tiny_vla import HEIGHT, RECIPE, SMALL_VLM, WIDTH
 

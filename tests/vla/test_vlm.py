@@ -16,9 +16,11 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from models.vlm import ActionVlm, VlmConfig
+from models.vlm import ActionVlm
+from models.vlm_config import VlmConfig
 from models.vlm_inputs import CODE_COUNT, VlmInputs, VlmProcessor, prompts, rope_positions
-from ops.training.fit import FitConfig, fit
+from ops.training.config import FitConfig
+from ops.training.fit import fit
 from ops.vla.vlm import code_loss, run_vlm, vlm_inputs
 from storage.errors import ConfigError
 from tests.worlds.tiny_vla import SMALL_VLM, tiny_frames

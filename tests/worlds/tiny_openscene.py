@@ -1,7 +1,7 @@
 """Writes tiny logs in the OpenScene format for tests: a straight two-lane road and a car that
 drives along it.
 
-Not the embedded world: written from the public format alone, so that the reader and that writer
+Not the synthetic world: written from the public format alone, so that the reader and that writer
 check each other.
 """
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ops.pdm import Scene
+from ops.pdm.scene.scene import Scene
 from storage.trajectory_table import Category, MapLayer
 
 START_X, END_X = -60.0, 160.0

@@ -8,10 +8,9 @@ import dagster as dg
 
 from assets import frames, raw_logs, trajectories
 from assets.chain.per_log import LOGS, range_tags
-from assets.chain.pipeline import PipelineResource, RawLogs
-from ops.ingest.decode import FrameConfig
-from ops.ingest.extract import ExtractConfig
-from ops.synthesize.world import WorldConfig
+from assets.chain.pipeline import Pipeline, RawLogs
+from ops.ingest.config import ExtractConfig, FrameConfig
+from ops.synthesize.config import WorldConfig
 from storage.lake import PER_LOG_ASSETS
 
 
@@ -41,24 +40,16 @@ class TinyPreset:
 TINY = TinyPreset()
 
 
-class TinyPipeline(PipelineResource):
-    """A pipeline with TinyPreset."""
-
-    def preset(self):
-        """Only for ingest."""
-        return TINY
-
-
 MODULES = [raw_logs, frames, trajectories]
 
 
-def tiny_pipeline(lake, source="openscene", raw="") -> TinyPipeline:
-    """A pipeline over a lake in a test's folder; without `raw`, the tiny embedded world."""
-    return TinyPipeline(scale="tiny", source=source, raw=str(raw), lake_root=str(lake))
+def tiny_pipeline(lake, source="openscene", raw="") -> Pipeline:
+    """A pipeline over a lake in a test's folder; without `raw`, the tiny synthetic world."""
+    return Pipeline(source, str(raw), str(lake), TINY)
 
 
 def ingest(
-    pipeline: PipelineResource, instance: dg.DagsterInstance, log_ids=None, assets=PER_LOG_ASSETS
+    pipeline: Pipeline, instance: dg.DagsterInstance, log_ids=None, assets=PER_LOG_ASSETS
 ) -> dg.ExecuteInProcessResult:
     """Run assets of ingest over some logs of the pipeline (default: all) as one run."""
     definitions = dg.Definitions(

@@ -13,17 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.ground_view import GroundConfig
-from models.planners.fusion import FusionConfig
-from models.planners.planner import PlannerConfig
-from models.vlm import VlmConfig
-from ops.planners.recipe import PlannerRecipe
-from ops.planners.scored_proposals import ProposalScoringConfig
-from ops.planners.training_arrays import RowChoice
-from ops.student.distill import StudentConfig, StudentReport, distill
-from ops.training.fit import FitConfig
-from ops.training.launch import ComputeConfig
-from ops.vla.finetune import VlaConfig, VlaReport, finetune
+from models.planners.config import FusionConfig, GroundConfig, PlannerConfig
+from models.vlm_config import VlmConfig
+from ops.planners.config import PlannerRecipe, ProposalScoringConfig, RowChoice
+from ops.student.config import StudentConfig
+from ops.student.distill import StudentReport, distill
+from ops.training.config import ComputeConfig, FitConfig
+from ops.vla.config import VlaConfig
+from ops.vla.finetune import VlaReport, finetune
 from storage.camera import Camera, camera_numbers
 from storage.dataset import FrameSet
 

@@ -1,0 +1,34 @@
+"""The configuration of every asset at one scale. pipelines/presets.py names the scales."""
+
+from dataclasses import dataclass, field
+
+from ops.evaluation.config import EvaluationConfig
+from ops.ingest.config import ExtractConfig, FrameConfig
+from ops.latent_actions.config import CodebookConfig, RelabelConfig
+from ops.report.config import ReportConfig
+from ops.student.config import StudentConfig
+from ops.synthesize.config import WorldConfig
+from ops.training.config import ComputeConfig
+from ops.vla.config import VlaConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The configuration of every asset; the fields are named after the assets."""
+
+    scale: str
+    # of the run; each asset derives its own generators from it
+    seed: int = 0
+    processes: int = 2  # for work that is done log by log
+    # new logs since the last codebook that ask for retraining
+    retrain_after_logs: int = 20
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    world: WorldConfig | None = None  # None: real logs only
+    frames: FrameConfig = field(default_factory=FrameConfig)
+    trajectories: ExtractConfig = field(default_factory=ExtractConfig)
+    codebook: CodebookConfig = field(default_factory=CodebookConfig)
+    relabeled: RelabelConfig = field(default_factory=RelabelConfig)
+    vla: VlaConfig = field(default_factory=VlaConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)

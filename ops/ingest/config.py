@@ -1,0 +1,41 @@
+"""How raw logs become frame stores and tables."""
+
+from dataclasses import dataclass, field
+
+from ops.synthesize.config import TownBConfig
+
+
+@dataclass(frozen=True, slots=True)
+class FrameConfig:
+    """What of a log's video is stored."""
+
+    cameras: tuple[str, ...] = ()  # names; empty: the front camera only
+    max_width: int | None = None  # pixels; wider images are shrunk by area; None: as recorded
+    moving_mps: float = 1.0  # above this ego speed two equal images in a row mean a frozen camera
+    black_below: float = 8.0  # mean brightness (0..255) under which an image counts as black
+    max_gap_factor: float = (
+        1.5  # a spacing above this multiple of the median spacing counts as a gap
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractConfig:
+    """What a row needs to be usable, and how far the map reaches."""
+
+    map_margin_m: float = 150.0  # map objects farther than this from the log's path are left out
+    max_gap_s: float = 1.1  # no pose is interpolated between frames farther apart than this
+    edge_tolerance_s: float = (
+        0.02  # a step this far outside the log still counts (time stamps jitter)
+    )
+    min_span_s: float = 5.5  # one window: 1.5 s of history and 4 s of future
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotLogsConfig:
+    """Which logs, and how they are read."""
+
+    town: TownBConfig = field(default_factory=TownBConfig)
+    # folder of real nuScenes data, whose test split is driven; "": town B
+    nuscenes: str = ""
+    frames: FrameConfig = field(default_factory=FrameConfig)
+    trajectories: ExtractConfig = field(default_factory=ExtractConfig)

@@ -1,0 +1,26 @@
+"""The versions of the PDM score, and which of them are computed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Version = Literal["v1", "v2"]
+VERSIONS: tuple[Version, ...] = ("v1", "v2")
+
+
+METRIC_NAMES: dict[Version, str] = {"v1": "PDMS (NAVSIM v1.1)", "v2": "EPDMS (NAVSIM v2.2)"}
+
+
+@dataclass(frozen=True, slots=True)
+class ScenesConfig:
+    """Which scores are computed, and with how many processes."""
+
+    # v1 is always there: PDMS is the score that everything is judged by
+    versions: tuple[Version, ...] = ("v1", "v2")
+    processes: int = 2  # 1: in this process
+    # a worker takes as long to start as this many rows to score
+    rows_a_process: int = 500
+
+    @property
+    def metric_version(self) -> str:
+        """Names of the scores, for tables."""
+        return " and ".join(METRIC_NAMES[version] for version in self.versions)

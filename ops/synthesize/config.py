@@ -1,0 +1,39 @@
+"""How much of the synthetic world is driven, and how it is seen."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WorldConfig:
+    """How much of the world is driven, and how it is seen."""
+
+    town: str = "A"  # the OpenScene town
+    seed: int = 13  # the town and every log follow from it
+    train_logs: int = 140
+    val_logs: int = 16
+    # half of them in the part of the town that training never enters
+    test_logs: int = 32
+    seconds: float = 20.0  # length of a log
+    hz: float = 2.0  # frames a second; 10 must be a multiple of it
+    # that are drawn, the front camera first; CAM_L0 looks left, CAM_R0 right
+    cameras: tuple[str, ...] = ("CAM_F0",)
+    image_width: int = 224  # pixels, each camera
+    image_height: int = 126
+    event_rate: float = 0.6  # share of logs with a rare event; 0 for logs shorter than 11 s
+
+
+@dataclass(frozen=True, slots=True)
+class TownBConfig:
+    """How much of town B is driven, and how it is seen."""
+
+    seed: int = 23  # the town and every scene follow from it
+    blocks: int = 3  # of the street grid, each way
+    scenes: int = 8
+    seconds: float = 20.0  # length of a scene
+    event_rate: float = 0.5  # share of scenes with a rare event
+    image_width: int = 256  # pixels
+    image_height: int = 144
+    focal_share: float = 0.76  # focal length over image width; town A: 0.60
+    # in the ego frame; town A: 1.58 m high
+    camera_m: tuple[float, float, float] = (1.72, 0.0, 1.90)
+    pitch_rad: float = 0.03  # downwards; town A: 0.045
