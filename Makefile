@@ -1,12 +1,13 @@
-# Everything a person needs, each in one word. `make` alone prints this help.
+# The commands of a checkout. `make` alone prints this help.
 #
-#   make setup   create .venv, install the tested versions and this project (once; again when pyproject.toml changes)
-#   make run     set up, run the whole chain at scale "synthetic", print the score table and where the report lies
+#   make setup   create .venv and install the tested versions and this project
+#                (once, and again after pyproject.toml or constraints.txt change)
+#   make run     set up, run the pipeline at scale "synthetic", print the score table and the report's path
 #   make smoke   the same at the smallest scale, in under 90 seconds
-#   make ui      set up and open Dagster's UI on http://localhost:3000
+#   make ui      set up and serve Dagster's UI on http://localhost:3000
 #   make test    set up, check, run the tests
-#   make check   lint, types and the layer contract
-#   make clean   remove .venv and caches; what was made stays in lake/ and its history in .dagster/
+#   make check   lint, format, types and layers
+#   make clean   remove .venv and caches; lake/ and Dagster's history in .dagster/ are kept
 #
 #   PYTHON=python3.12 make setup   choose the interpreter (3.11 or 3.12)
 
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-# Before torch, Dagster and the hub client are imported: idle threads sleep, nothing is sent, nothing is fetched.
+# Idle threads sleep, no telemetry is sent, nothing is fetched from the model hub.
 export OMP_WAIT_POLICY := PASSIVE
 export DAGSTER_DISABLE_TELEMETRY := 1
 export HF_HUB_OFFLINE := 1

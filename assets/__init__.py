@@ -1,1 +1,1 @@
-"""What exists: the declared assets, their checks and the metadata people see. Nothing is computed here."""
+"""The declared assets, their checks and the metadata that people see; the computing is in ops."""

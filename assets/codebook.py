@@ -1,10 +1,10 @@
-"""AssetSpec 4: the codebook of latent actions, learned from pairs of frames without a label."""
+"""Asset 4 of 9: the codebook of latent actions, learned from pairs of frames without labels."""
 
 import math
 
 import dagster as dg
 
-from assets.chain.asset_specs import code_version, usable_logs
+from assets.chain.asset_specs import code_version
 from assets.chain.checks import record, result
 from assets.chain.metadata import file_picture, read_json, report_table, training_pictures
 from assets.chain.one_artifact import Materialization, MaterializeConfig
@@ -25,40 +25,29 @@ def codebook(
     pipeline: dg.ResourceParam[Pipeline],
     config: MaterializeConfig,
 ) -> dg.MaterializeResult:
-    """Latent actions: what must be known, beside one frame, to say what the next one looks like; 4
-    tokens of 16 codes.
+    """Latent actions: what a model needs beside one frame to predict the next one; 4 tokens of 16
+    codes.
 
-    Learned in two phases from frame pairs: codes for what is not the ego's motion, then ego-centric
-    codes. The health in the metadata is measured on held-out logs: perplexity, dead codes, against
-    copying the frame, and how well the codes tell speed and yaw rate.
+    Learned in two phases from frame pairs: codes for changes that are not the ego's motion, then
+    ego-centric codes. The health in the metadata is measured on held-out logs: perplexity, dead
+    codes, PSNR against copying the frame, and how well the codes predict speed and yaw rate.
     """
-    materialization, preset = (
-        Materialization(context, pipeline, "codebook", config),
-        pipeline.preset,
-    )
+    materialization = Materialization(context, pipeline, "codebook", config)
     if materialization.needed:
         from ops.latent_actions.learn_actions import learn_actions
         from ops.training.heldout import train_and_heldout
 
+        settings = pipeline.preset.codebook
         train, heldout = train_and_heldout(
-            pipeline.lake, usable_logs(pipeline), preset.codebook.image_hw
+            pipeline.lake, materialization.log_ids, settings.image_hw
         )
         with materialization.artifact() as out:
-            learn_actions(
-                train,
-                heldout,
-                out,
-                preset.codebook,
-                compute=preset.compute,
-                runs=pipeline.lake.runs,
-                name=materialization.run_name,
-                seed=preset.seed,
-            )
+            learn_actions(train, heldout, out, settings, **materialization.training_options)
     return materialization.result(codebook_metadata(pipeline))
 
 
 def codebook_metadata(pipeline: Pipeline) -> dict:
-    """Health on held-out logs, training curves, and the pictures of what each code does to a frame."""
+    """Health on held-out logs, training curves, and pictures of what each code does to a frame."""
     path = pipeline.lake.asset("codebook")
     health = read_json(path / "health.json")
     pictures = {
@@ -67,8 +56,8 @@ def codebook_metadata(pipeline: Pipeline) -> dict:
     return {"health": report_table(health), **training_pictures(path), **pictures}
 
 
-# On held-out logs; below these the codes are of little use, but nothing is poisoned: warnings.
-LEAST = {"perplexity": 12.0, "gain_over_copy_db": 2.0, "speed_r2": 0.85, "yaw_rate_r2": 0.9}
+# On held-out logs. Below these the codes are of little use, but no data is wrong: warnings only.
+MINIMUM = {"perplexity": 12.0, "gain_over_copy_db": 2.0, "speed_r2": 0.85, "yaw_rate_r2": 0.9}
 
 
 @dg.multi_asset_check(
@@ -77,33 +66,34 @@ LEAST = {"perplexity": 12.0, "gain_over_copy_db": 2.0, "speed_r2": 0.85, "yaw_ra
             "health_is_known",
             asset="codebook",
             blocking=True,
-            description="Every figure of the codes' use and of the prediction is a finite number.",
+            description="Perplexity and PSNR are finite numbers.",
         ),
         dg.AssetCheckSpec(
             "codes_are_in_use",
             asset="codebook",
-            description=f"Perplexity of at least {LEAST['perplexity']:.0f}, and no dead code.",
+            description=f"Perplexity is at least {MINIMUM['perplexity']:.0f}, and no code is dead.",
         ),
         dg.AssetCheckSpec(
             "beats_copying_the_frame",
             asset="codebook",
-            description=f"The predicted frame is {LEAST['gain_over_copy_db']:.0f} dB better than a copy.",
+            description="The PSNR of the predicted frame is at least "
+            f"{MINIMUM['gain_over_copy_db']:.0f} dB above that of a copy of the first frame.",
         ),
         dg.AssetCheckSpec(
-            "codes_tell_ego_motion",
+            "codes_predict_ego_motion",
             asset="codebook",
-            description=f"A linear reading of the codes explains {LEAST['speed_r2']:.0%} of the variance of "
-            f"speed and {LEAST['yaw_rate_r2']:.0%} of that of yaw rate.",
+            description=f"A linear probe on the codes explains {MINIMUM['speed_r2']:.0%} of the "
+            f"variance of speed and {MINIMUM['yaw_rate_r2']:.0%} of that of yaw rate.",
         ),
     ]
 )
 def codebook_checks(pipeline: dg.ResourceParam[Pipeline]):
-    """What guards the codebook, on held-out logs."""
+    """Checks of the codebook, on held-out logs."""
     health = read_json(pipeline.lake.asset("codebook") / "health.json")
-    known = all(math.isfinite(health[name]) for name in ("perplexity", "psnr_db", "psnr_copy_db"))
-    record(pipeline, "codebook", None, {"health_is_known": known})
-    yield result("codebook", "health_is_known", known, True, {"held-out pairs": health["pairs"]})
-    in_use = health["perplexity"] >= LEAST["perplexity"] and not health["dead_codes"]
+    finite = all(math.isfinite(health[name]) for name in ("perplexity", "psnr_db", "psnr_copy_db"))
+    record(pipeline, "codebook", None, {"health_is_known": finite})
+    yield result("codebook", "health_is_known", finite, True, {"held-out pairs": health["pairs"]})
+    in_use = health["perplexity"] >= MINIMUM["perplexity"] and not health["dead_codes"]
     yield result(
         "codebook",
         "codes_are_in_use",
@@ -115,7 +105,7 @@ def codebook_checks(pipeline: dg.ResourceParam[Pipeline]):
             "codes": health["codes"],
         },
     )
-    beats_copy = health["gain_over_copy_db"] >= LEAST["gain_over_copy_db"]
+    beats_copy = health["gain_over_copy_db"] >= MINIMUM["gain_over_copy_db"]
     yield result(
         "codebook",
         "beats_copying_the_frame",
@@ -123,13 +113,12 @@ def codebook_checks(pipeline: dg.ResourceParam[Pipeline]):
         False,
         {"gain, dB": health["gain_over_copy_db"], "copy, dB": health["psnr_copy_db"]},
     )
-    told = {
-        name: health[name] for name in ("speed_r2", "yaw_rate_r2")
-    }  # None where the drive does not vary
+    # None where the speed or the yaw rate of the drive does not vary
+    r2 = {name: health[name] for name in ("speed_r2", "yaw_rate_r2")}
     yield result(
         "codebook",
-        "codes_tell_ego_motion",
-        all(value is None or value >= LEAST[name] for name, value in told.items()),
+        "codes_predict_ego_motion",
+        all(value is None or value >= MINIMUM[name] for name, value in r2.items()),
         False,
-        {name: "does not vary" if value is None else value for name, value in told.items()},
+        {name: "does not vary" if value is None else value for name, value in r2.items()},
     )

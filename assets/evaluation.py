@@ -1,14 +1,14 @@
-"""AssetSpec 8: every planner on every scene of the test logs, scored by the PDM score and by
-displacement.
+"""Asset 8 of 9: every planner on every scene of the test logs, measured by the PDM score and by
+displacement errors.
 """
 
 from pathlib import Path
 
 import dagster as dg
 
-from assets.chain.asset_specs import code_version, usable_logs, zero_shot_lineage
+from assets.chain.asset_specs import code_version, zero_shot_lineage
 from assets.chain.checks import record, result
-from assets.chain.metadata import svg_picture, table
+from assets.chain.metadata import key_table, svg_picture, table
 from assets.chain.one_artifact import Materialization, MaterializeConfig
 from assets.chain.pipeline import Pipeline
 from assets.frames import frames
@@ -20,8 +20,8 @@ from storage.artifact import is_current
 
 # columns of the score table
 SHOWN = ("pdms", "ade_m", "fde_m", "nc", "dac", "ddc", "ttc", "ep", "comfort", "epdms")
-# PDMS of the recorded drive; below it the score, the map or the recording is wrong
-HUMAN_AT_LEAST = 0.9
+# smallest PDMS of the recorded human drive; below it the score, the map or the recording is wrong
+HUMAN_PDMS = 0.9
 
 
 @dg.asset(
@@ -39,55 +39,38 @@ def evaluation(
     """PDM sub-scores, PDMS and displacement errors of every planner on every test scene, with
     intervals and latency.
 
-    Rows that always stand beside each other: stopped, constant velocity, constant turn rate,
-    ego-status MLP, human log, PDM-Closed, planner alone, VLA, student, student without the teacher.
-    Those that plan also drive logs of a place where nothing was trained, open loop, in nuScenes'
-    measures.
+    Planners: stopped, constant velocity, constant turn rate, ego-status MLP, human log, PDM-Closed,
+    planner alone, VLA, student, student without the teacher. The zero-shot logs, of a place where
+    nothing was trained, are evaluated open loop with the measures of nuScenes.
     """
-    materialization, preset = (
-        Materialization(context, pipeline, "evaluation", config),
-        pipeline.preset,
-    )
+    materialization = Materialization(context, pipeline, "evaluation", config)
     if materialization.needed:
         from ops.evaluation.evaluate import evaluate
         from ops.evaluation.planners import open_planners
+        from ops.evaluation.zero_shot import zero_shot_of_artifact
         from ops.planners.latency import measure_latency
         from storage.dataset import read_dataset
 
+        lake, settings = pipeline.lake, pipeline.preset.evaluation
+        size_hw = pipeline.preset.vla.image_hw
         rows = read_dataset(
-            pipeline.lake,
-            "test",
-            size_hw=preset.vla.image_hw,
-            relabeled=True,
-            log_ids=usable_logs(pipeline),
+            lake, "test", size_hw=size_hw, relabeled=True, log_ids=materialization.log_ids
         )
-        planners = open_planners(pipeline.lake.asset("vla"), pipeline.lake.asset("student"))
-        elsewhere = zero_shot_logs(context, pipeline, force=config.force)
+        planners = open_planners(lake.asset("vla"), lake.asset("student"))
+        seeds = dict.fromkeys(planners, pipeline.preset.seed)
+        zero_shot = zero_shot_logs(context, pipeline, force=config.force)
         with materialization.artifact() as out:
-            evaluate(
-                rows,
-                planners,
-                pipeline.lake,
-                out,
-                preset.evaluation,
-                seeds=dict.fromkeys(planners, preset.seed),
-                latency=measure_latency(planners, rows),
-            )
-            if elsewhere is not None:
-                from ops.evaluation.zero_shot import zero_shot_of_artifact
-
-                zero_shot_of_artifact(
-                    elsewhere, planners, out, preset.evaluation, preset.vla.image_hw
-                )
+            latency = measure_latency(planners, rows)
+            evaluate(rows, planners, lake, out, settings, seeds=seeds, latency=latency)
+            if zero_shot is not None:
+                zero_shot_of_artifact(zero_shot, planners, out, settings, size_hw)
     return materialization.result(evaluation_metadata(pipeline))
 
 
 def zero_shot_logs(
     context: dg.AssetExecutionContext, pipeline: Pipeline, *, force: bool = False
 ) -> Path | None:
-    """The artefact with the logs of another place, made if it is not current; None where the scale
-    asks for none.
-    """
+    """The artefact with the zero-shot logs, made unless current; None if the preset has none."""
     lineage, config = zero_shot_lineage(pipeline), pipeline.preset.evaluation.zero_shot
     if lineage is None or config is None:
         return None
@@ -99,68 +82,41 @@ def zero_shot_logs(
     logs, failed = zero_shot_log_ids(path)
     context.log.info(f"zero-shot: {len(logs)} logs of {config.logs.nuscenes or 'town B'}")
     for log, reason in failed.items():
-        context.log.warning(f"zero-shot: {log} is left out: {reason}")
+        context.log.warning(f"zero-shot: log {log} is left out: {reason}")
     return path
 
 
 def evaluation_metadata(pipeline: Pipeline) -> dict:
     """The score tables, and PDMS with its intervals."""
     from ops.drawing.charts import interval_chart
-    from ops.evaluation.intervals import Interval
+    from ops.evaluation.intervals import percent
     from ops.evaluation.open_loop import open_loop_rows, read_open_loop
+    from ops.evaluation.score_table import read_score_table
 
-    rows = _means(pipeline)
-    pdms = sorted((row for row in rows if row["measure"] == "pdms"), key=lambda row: -row["mean"])
-    bars = [
-        (
-            row["planner"],
-            Interval(
-                100 * row["mean"], 100 * row["low"], 100 * row["high"], row["n_scored"], row["logs"]
-            ),
-        )
-        for row in pdms
-    ]
-    elsewhere = read_open_loop(pipeline.lake.asset("evaluation"))
-    more = {"zero shot": table(open_loop_rows(elsewhere))} if elsewhere is not None else {}
+    scores = read_score_table(pipeline.lake.asset("evaluation"))
+    items = [(planner, percent(scores.mean(planner))) for planner in scores.planners]
+    bars = [(planner, item) for planner, item in items if item is not None]
+    zero_shot = read_open_loop(pipeline.lake.asset("evaluation"))
+    more = {"zero shot": table(open_loop_rows(zero_shot))} if zero_shot is not None else {}
     return {
-        "scenes": max((row["n_expected"] for row in rows), default=0),
+        "scenes": scores.n_expected,
         "scores": score_table(pipeline),
         **more,
-        "PDMS": svg_picture(interval_chart(bars, names=str, label="PDMS"), "PDMS"),
+        "PDMS": svg_picture(interval_chart(bars, names=str, label="PDMS, %"), "PDMS"),
     }
 
 
 def score_table(pipeline: Pipeline) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
-    """Means over all scenes, shares times 100: one row a planner, best first."""
-    rows = _means(pipeline)
-    mean = {(row["planner"], row["measure"]): row["mean"] for row in rows}
-    planners = sorted(
-        {row["planner"] for row in rows}, key=lambda planner: -(mean.get((planner, "pdms")) or 0.0)
-    )
+    """Means over all scenes, scores in %, distances in metres: one row per planner, best first."""
+    from ops.evaluation.score_table import read_score_table
 
-    def cell(planner: str, name: str) -> str:
-        value = mean.get((planner, name))
-        return (
-            "–"
-            if value is None
-            else f"{value:.2f}"
-            if name.endswith("_m")
-            else f"{100 * value:.1f}"
-        )
-
+    scores = read_score_table(pipeline.lake.asset("evaluation"))
     return table(
         [
-            {"planner": planner} | {name: cell(planner, name) for name in SHOWN}
-            for planner in planners
+            {"planner": planner} | {name: scores.text(planner, name, "–") for name in SHOWN}
+            for planner in scores.planners
         ]
     )
-
-
-def _means(pipeline: Pipeline) -> list[dict]:
-    import pyarrow.parquet as pq
-
-    summary = pq.read_table(pipeline.lake.asset("evaluation") / "summary.parquet").to_pylist()
-    return [row for row in summary if row["subset"] == "all"]
 
 
 @dg.multi_asset_check(
@@ -169,45 +125,43 @@ def _means(pipeline: Pipeline) -> list[dict]:
             "scores_recompute",
             asset="evaluation",
             blocking=True,
-            description="Every PDMS and EPDMS follows from its parts in the same row.",
+            description="Every PDMS and EPDMS equals the one computed from its sub-scores.",
         ),
         dg.AssetCheckSpec(
             "human_scores_near_the_top",
             asset="evaluation",
-            description=f"The recorded human drive has a PDMS of at least {100 * HUMAN_AT_LEAST:.0f}.",
+            description=f"The recorded human drive has a PDMS of at least {100 * HUMAN_PDMS:.0f}.",
         ),
         dg.AssetCheckSpec(
             "student_beats_constant_velocity",
             asset="evaluation",
-            description="The student has a higher PDMS than driving on at the same speed.",
+            description="The student has a higher PDMS than constant velocity.",
         ),
     ]
 )
 def evaluation_checks(pipeline: dg.ResourceParam[Pipeline]):
-    """What guards the evaluation."""
+    """Checks of the evaluation."""
     import pyarrow.parquet as pq
 
-    from ops.evaluation.evaluate import recompute
+    from ops.evaluation.scene_scores import recompute
+    from ops.evaluation.score_table import read_score_table
 
     folder = pipeline.lake.asset("evaluation")
-    found = recompute(pq.read_table(folder / "scores.parquet"))
-    record(pipeline, "evaluation", None, {"scores_recompute": not found.keys})
-    yield result(
-        "evaluation",
-        "scores_recompute",
-        not found.keys,
-        True,
-        {
-            "scores": found.rows,
-            "largest difference": found.worst,
-            "rows that differ": table([{"row": key} for key in found.keys]),
-        },
-    )
-    pdms = {row["planner"]: row["mean"] for row in _means(pipeline) if row["measure"] == "pdms"}
+    recomputed = recompute(pq.read_table(folder / "scores.parquet"))
+    agree = not recomputed.keys
+    record(pipeline, "evaluation", None, {"scores_recompute": agree})
+    metadata = {
+        "scores": recomputed.rows,
+        "largest difference": recomputed.worst,
+        "rows that differ": key_table(recomputed.keys),
+    }
+    yield result("evaluation", "scores_recompute", agree, True, metadata)
+    scores = read_score_table(folder)
+    pdms = {planner: item.mean for planner in scores.planners if (item := scores.mean(planner))}
     yield result(
         "evaluation",
         "human_scores_near_the_top",
-        pdms["human"] >= HUMAN_AT_LEAST,
+        pdms["human"] >= HUMAN_PDMS,
         False,
         {"PDMS": 100 * pdms["human"]},
     )

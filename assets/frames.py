@@ -1,20 +1,22 @@
-"""AssetSpec 2: the decoded images of each log in a Zarr store, one partition a log."""
+"""Asset 2 of 9: the decoded images of each log in a Zarr store, one partition a log."""
 
-from functools import partial
+from typing import Any
 
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
 from assets.chain.checks import per_log_results
-from assets.chain.metadata import jpeg_picture, table
+from assets.chain.metadata import evenly_chosen, jpeg_picture, table
 from assets.chain.one_artifact import MaterializeConfig
-from assets.chain.per_log import LOGS, ONE_RUN, events, ingest, summaries
+from assets.chain.per_log import LOGS, ONE_RUN, events, from_raw_log, ingest, summaries
 from assets.chain.pipeline import Pipeline, RawLogs
 from assets.raw_logs import raw_logs
 
-# shown of each log
+# columns of the table of logs
 COLUMNS = ("log_id", "frames", "width", "height", "mean_hz", "black", "frozen", "gaps")
-MOST_NOTES = 12  # on what a reader had to put right; all of them stand in each log's summary
+MAX_NOTES = 12  # corrections that are shown; each log's summary holds all of its own
+SHEET_ROWS, SHEET_COLUMNS = 3, 4  # images in the contact sheet
+MIN_WIDTH = 32  # pixels
 
 
 @dg.asset(
@@ -38,57 +40,41 @@ def frames(
     not change is not decoded again; a log with a damaged image is quarantined with its reason.
     """
     from ops.ingest.decode import decode
-    from ops.ingest.each_log import make_from_raw_log
 
-    settings = pipeline.preset.frames
-    done = ingest(
-        context,
-        pipeline,
-        config,
-        "frames",
-        lambda log_id, path, lineage: partial(
-            make_from_raw_log,
-            decode,
-            pipeline.source,
-            pipeline.raw_folder,
-            log_id,
-            settings,
-            path,
-            lineage,
-        ),
-        RawLogs(pipeline),
-    )
+    work_of = from_raw_log(pipeline, decode, pipeline.preset.frames)
+    ingested = ingest(context, pipeline, config, "frames", work_of, RawLogs(pipeline))
     rows = summaries(pipeline, "frames", context.partition_keys)
-    put_right = [{"log_id": row["log_id"], "note": note} for row in rows for note in row["notes"]]
-    for item in [item for item in put_right if item["log_id"] in done.made][:MOST_NOTES]:
+    notes = [{"log_id": row["log_id"], "note": note} for row in rows for note in row["notes"]]
+    for item in [item for item in notes if item["log_id"] in ingested.made][:MAX_NOTES]:
         context.log.info(f"{item['log_id']}: {item['note']}")
+    row_by_log = {row["log_id"]: {name: row[name] for name in COLUMNS[1:]} for row in rows}
     yield from events(
-        context,
-        "frames",
-        done,
-        {
-            "frames": sum(row["frames"] for row in rows),
-            "MB stored": sum(row["stored_bytes"] for row in rows) / 1e6,
-            "first frames": contact_sheet(pipeline, [row["log_id"] for row in rows]),
-            "logs": table([{name: row[name] for name in COLUMNS} for row in rows], limit=12),
-            **({"put right": table(put_right, limit=MOST_NOTES)} if put_right else {}),
-        },
-        {row["log_id"]: {name: row[name] for name in COLUMNS[1:]} for row in rows},
+        context, "frames", ingested, frames_metadata(pipeline, rows, notes), row_by_log
     )
 
 
-def contact_sheet(
-    pipeline: Pipeline, log_ids: list[str], rows: int = 3, columns: int = 4
-) -> dg.MarkdownMetadataValue:
-    """The first front image of some logs of the run, evenly chosen, as one picture."""
-    from ops.pages.ingest_pictures import contact_sheet_of
+def frames_metadata(
+    pipeline: Pipeline, rows: list[dict[str, Any]], notes: list[dict[str, str]]
+) -> dict[str, Any]:
+    """Totals, a contact sheet, the table of logs, and what the reader corrected in them."""
+    return {
+        "frames": sum(row["frames"] for row in rows),
+        "MB stored": sum(row["stored_bytes"] for row in rows) / 1e6,
+        "first frames": first_frames(pipeline, [row["log_id"] for row in rows]),
+        "logs": table([{name: row[name] for name in COLUMNS} for row in rows], limit=12),
+        **({"corrections": table(notes, limit=MAX_NOTES)} if notes else {}),
+    }
 
-    count = min(rows * columns, len(log_ids))
-    chosen = [log_ids[place * len(log_ids) // count] for place in range(count)]
+
+def first_frames(pipeline: Pipeline, log_ids: list[str]) -> dg.MarkdownMetadataValue:
+    """The first front image of some logs of the run, evenly chosen, as one picture."""
+    from ops.pages.ingest_pictures import first_frames_sheet
+
+    chosen = evenly_chosen(log_ids, SHEET_ROWS * SHEET_COLUMNS)
     if not chosen:
         return dg.MetadataValue.md("*no log was decoded*")
-    sheet = contact_sheet_of([pipeline.lake.log("frames", log) for log in chosen], columns)
-    return jpeg_picture(sheet, "first frame of some logs")
+    folders = [pipeline.lake.log("frames", log) for log in chosen]
+    return jpeg_picture(first_frames_sheet(folders, SHEET_COLUMNS), "first frame of some logs")
 
 
 @dg.multi_asset_check(
@@ -97,7 +83,8 @@ def contact_sheet(
             "images_have_one_shape",
             asset="frames",
             blocking=True,
-            description="Every log holds a front image, all are of one size and 32 pixels wide or more.",
+            description="Every log holds front images, all of one size and at least "
+            f"{MIN_WIDTH} pixels wide.",
         ),
         dg.AssetCheckSpec(
             "time_moves_forward",
@@ -108,39 +95,41 @@ def contact_sheet(
         dg.AssetCheckSpec(
             "no_gaps_in_time",
             asset="frames",
-            description="No spacing is far above the log's median.",
+            description="No time between two frames is far above the log's median.",
         ),
         dg.AssetCheckSpec("no_black_images", asset="frames", description="No image is black."),
         dg.AssetCheckSpec(
-            "no_frozen_images", asset="frames", description="No image repeats while the ego moves."
+            "no_frozen_images",
+            asset="frames",
+            description="No image repeats the one before while the ego moves.",
         ),
     ]
 )
 def frames_checks(pipeline: dg.ResourceParam[Pipeline]):
-    """What guards the frames; failed logs are named and recorded, so that training refuses them
-    later too.
+    """Checks of the frames; failed logs are named and recorded, so that later trainings refuse them
+    too.
     """
     from storage.frame_store import frame_info
 
-    made = pipeline.lake.log_ids("frames")
-    rows = {row["log_id"]: row for row in summaries(pipeline, "frames", made)}
-    info = {log: frame_info(pipeline.lake.log("frames", log)).cameras[0] for log in made}
+    log_ids = pipeline.lake.log_ids("frames")
+    rows = {row["log_id"]: row for row in summaries(pipeline, "frames", log_ids)}
+    front = {log: frame_info(pipeline.lake.log("frames", log)).cameras[0] for log in log_ids}
     backwards = {
         log
-        for log, camera in info.items()
+        for log, camera in front.items()
         if (camera.timestamp_us[1:] <= camera.timestamp_us[:-1]).any()
     }
-    without = {
+    without_images = {
         log
-        for log, camera in info.items()
-        if not len(camera.frame_index) or camera.camera.width < 32
+        for log, camera in front.items()
+        if not len(camera.frame_index) or camera.camera.width < MIN_WIDTH
     }
     yield from per_log_results(
         pipeline,
         "frames",
-        made,
+        log_ids,
         {
-            "images_have_one_shape": (True, without),
+            "images_have_one_shape": (True, without_images),
             "time_moves_forward": (True, backwards),
             "no_gaps_in_time": (False, {log for log, row in rows.items() if row["gaps"]}),
             "no_black_images": (False, {log for log, row in rows.items() if row["black"]}),

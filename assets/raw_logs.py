@@ -1,22 +1,26 @@
-"""AssetSpec 1: the raw logs as they lie in the raw folder, one partition a log. Nothing of them is
-decoded here.
-"""
+"""Asset 1 of 9: the raw logs, inventoried but not decoded, one partition a log."""
 
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from assets.chain.asset_specs import code_version, log_lineage
+from assets.chain.checks import result
 from assets.chain.metadata import table
 from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.per_log import LOGS, ONE_RUN, events, ingest, with_progress
 from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.each_log import LogWork, each_log
-from storage.artifact import is_current
-
-if TYPE_CHECKING:
-    from ops.ingest.inventory import Inventory
+from ops.ingest.inventory import (
+    fingerprint_of,
+    inventory_by_split,
+    read_inventory,
+    take_inventory,
+)
+from ops.ingest.quarantine import quarantined
+from storage.artifact import Lineage, is_current
 
 
 @dg.asset(
@@ -35,57 +39,43 @@ def raw_logs(
     """Raw driving logs in their public format (OpenScene, nuScenes or KITTI raw), with an inventory
     of each.
 
-    Your own logs stay as they are. Logs of the synthetic world are written first. The inventory
+    Your own logs are not changed. Logs of the synthetic world are written first. The inventory
     holds the number of files, the bytes, a fingerprint of the content, and what a log has: cameras,
     agents, map, traffic lights, command. A log that cannot be opened is quarantined with its reason
     and tried again when its bytes change.
     """
-    from ops.ingest.inventory import read_inventory, take_inventory
+    logs, lake = RawLogs(pipeline), pipeline.lake
+    write_synthetic_logs(context, pipeline, logs, force=config.force)
 
-    logs = RawLogs(pipeline)
-    write_missing(context, pipeline, logs, force=config.force)
-    done = ingest(
-        context,
-        pipeline,
-        config,
-        "raw_logs",
-        lambda log_id, path, lineage: partial(
-            take_inventory, pipeline.source, pipeline.raw_folder, logs.refs[log_id], path, lineage
-        ),
-        logs,
-    )
-    there = set(pipeline.lake.log_ids("raw_logs"))
-    items = [
-        read_inventory(pipeline.lake.log("raw_logs", log))
-        for log in context.partition_keys
-        if log in there
-    ]
-    yield from events(
-        context,
-        "raw_logs",
-        done,
-        {"inventory": table(inventory_rows(items))},
-        {
-            item.log_id: {"split": item.split, "images": item.images, "MB": item.bytes / 1e6}
-            for item in items
-        },
-    )
+    def work_of(log_id: str, path: Path, lineage: Lineage) -> partial[Any]:
+        source, raw = pipeline.source, pipeline.raw_folder
+        return partial(take_inventory, source, raw, logs.refs[log_id], path, lineage)
+
+    ingested = ingest(context, pipeline, config, "raw_logs", work_of, logs)
+    made = set(lake.log_ids("raw_logs")) & set(context.partition_keys)
+    inventories = [read_inventory(lake.log("raw_logs", log)) for log in sorted(made)]
+    metadata = {"inventory": table(inventory_by_split(inventories))}
+    row_by_log = {
+        item.log_id: {"split": item.split, "images": item.images, "MB": item.bytes / 1e6}
+        for item in inventories
+    }
+    yield from events(context, "raw_logs", ingested, metadata, row_by_log)
 
 
-def write_missing(
+def write_synthetic_logs(
     context: dg.AssetExecutionContext, pipeline: Pipeline, logs: RawLogs, *, force: bool
 ) -> None:
-    """Write those of the synthetic world's logs that are not in the raw folder as this world and
-    this code make them.
+    """Write those logs of the synthetic world that are missing in the raw folder, changed on disk,
+    or made by another configuration or code. Real logs: does nothing.
     """
+    if logs.world is None:
+        return
     from ops.synthesize.world import synthesize_log
 
     def is_written(log_id: str) -> bool:
         version = log_lineage(pipeline, logs, "raw_logs", log_id).version
         return is_current(pipeline.lake.log("raw_logs", log_id), version) and logs.is_intact(log_id)
 
-    if logs.world is None:
-        return
     todo = [
         log
         for log in context.partition_keys
@@ -94,34 +84,11 @@ def write_missing(
     works = [
         LogWork(log, partial(synthesize_log, pipeline.raw_folder, logs.world, log)) for log in todo
     ]
-    for outcome in with_progress(
-        context, "synthetic world", each_log(works, pipeline.preset.processes), len(works)
-    ):
+    outcomes = each_log(works, pipeline.preset.processes)
+    for outcome in with_progress(context, "synthetic logs written", outcomes, len(works)):
         if outcome.error is not None:
             raise outcome.error
     logs.forget_refs()
-
-
-def inventory_rows(items: "list[Inventory]") -> list[dict]:
-    """One row a split: logs, files, bytes and what the logs hold."""
-    by_split = {
-        split: [item for item in items if item.split == split]
-        for split in {item.split for item in items}
-    }
-    return [
-        {
-            "split": split,
-            "logs": len(mine),
-            "files": sum(item.files for item in mine),
-            "images": sum(item.images for item in mine),
-            "MB": sum(item.bytes for item in mine) / 1e6,
-            "cameras": ", ".join(mine[0].capabilities.cameras),
-            "agents": mine[0].capabilities.agents,
-            "map": mine[0].capabilities.map,
-            "command": mine[0].capabilities.command,
-        }
-        for split, mine in sorted(by_split.items())
-    ]
 
 
 @dg.multi_asset_check(
@@ -129,40 +96,37 @@ def inventory_rows(items: "list[Inventory]") -> list[dict]:
         dg.AssetCheckSpec(
             "inventory_is_complete",
             asset="raw_logs",
-            description="Every log that the raw folder holds has an inventory or stands in quarantine.",
+            description="Every log in the raw folder has an inventory or is quarantined.",
         ),
         dg.AssetCheckSpec(
             "bytes_are_unchanged",
             asset="raw_logs",
-            description="The files of every log still have the content that was taken stock of.",
+            description="The files of every log still have the content that was inventoried.",
         ),
         dg.AssetCheckSpec(
             "logs_are_readable",
             asset="raw_logs",
-            description="No log stands in quarantine. The others go on without it.",
+            description="No log is quarantined. The pipeline continues without quarantined logs.",
         ),
     ]
 )
 def raw_logs_checks(pipeline: dg.ResourceParam[Pipeline]):
-    """What guards the raw logs."""
-    from ops.ingest.inventory import fingerprint_of, read_inventory
-    from ops.ingest.quarantine import quarantined
-
+    """Checks of the raw logs; all of them only warn."""
     logs, lake = RawLogs(pipeline), pipeline.lake
-    there, aside = set(lake.log_ids("raw_logs")), quarantined(lake)
-    missing = [log for log in logs.ids if log not in there and log not in aside]
+    inventoried, records = set(lake.log_ids("raw_logs")), quarantined(lake)
+    missing = [log for log in logs.ids if log not in inventoried and log not in records]
     yield _warning(
-        "inventory_is_complete", not missing, {"logs": len(there), "missing": missing[:20]}
+        "inventory_is_complete", not missing, {"logs": len(inventoried), "missing": missing[:20]}
     )
     changed = [
         log
-        for log in there & set(logs.refs)
-        if log not in aside
+        for log in sorted(inventoried & set(logs.refs))
+        if log not in records
         and read_inventory(lake.log("raw_logs", log)).fingerprint
         != fingerprint_of(logs.refs[log], lake.log("raw_logs", log))
     ]
     yield _warning(
-        "bytes_are_unchanged", not changed, {"logs": len(there), "changed": sorted(changed)[:20]}
+        "bytes_are_unchanged", not changed, {"logs": len(inventoried), "changed": changed[:20]}
     )
     rows = [
         {
@@ -171,16 +135,10 @@ def raw_logs_checks(pipeline: dg.ResourceParam[Pipeline]):
             "reason": record.reason,
             "since": record.since_utc,
         }
-        for record in aside.values()
+        for record in records.values()
     ]
     yield _warning("logs_are_readable", not rows, {"quarantined": table(rows)})
 
 
-def _warning(name: str, passed: bool, metadata: dict) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=passed,
-        asset_key="raw_logs",
-        check_name=name,
-        metadata=metadata,
-        severity=dg.AssetCheckSeverity.WARN,
-    )
+def _warning(name: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckResult:
+    return result("raw_logs", name, passed, False, metadata)

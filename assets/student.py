@@ -1,10 +1,10 @@
-"""AssetSpec 7: the student, a small planner that has learned from the teacher and drives without
-it.
+"""Asset 7 of 9: the student, a small planner distilled from the teacher, which it does not need to
+drive.
 """
 
 import dagster as dg
 
-from assets.chain.asset_specs import code_version, usable_logs
+from assets.chain.asset_specs import code_version
 from assets.chain.checks import record, result
 from assets.chain.metadata import read_json, report_table, training_pictures
 from assets.chain.one_artifact import Materialization, MaterializeConfig
@@ -15,7 +15,7 @@ from assets.trajectories import trajectories
 from assets.vla import vla
 
 PARITY_M = 1e-3  # largest distance between a plan in PyTorch and in ONNX Runtime
-AGREEMENT = 0.5  # share of slots in which the student says the teacher's code
+AGREEMENT = 0.5  # smallest share of slots in which the student predicts the teacher's code
 
 
 @dg.asset(
@@ -33,42 +33,37 @@ def student(
     """The planner with a small transformer that imitates the teacher's codes and features, in place
     of the teacher.
 
-    The folder holds the student in the Hugging Face layout and as ONNX, and the student without the
-    teacher as control.
+    The folder holds the student in the Hugging Face layout and as ONNX, and as control a student
+    trained without the teacher.
     """
-    materialization, preset = (
-        Materialization(context, pipeline, "student", config),
-        pipeline.preset,
-    )
+    materialization = Materialization(context, pipeline, "student", config)
     if materialization.needed:
         from ops.pdm.score_rows import PlanScorer
         from ops.student.distill import distill
         from ops.training.heldout import train_and_heldout
 
+        preset, lake = pipeline.preset, pipeline.lake
         train, heldout = train_and_heldout(
-            pipeline.lake, usable_logs(pipeline), preset.vla.image_hw, relabeled=True
+            lake, materialization.log_ids, preset.vla.image_hw, relabeled=True
         )
         with (
             materialization.artifact() as out,
-            PlanScorer(pipeline.lake, preset.processes) as score_plans,
+            PlanScorer(lake, preset.processes) as score_plans,
         ):
             distill(
                 train,
                 heldout,
-                pipeline.lake.asset("vla"),
+                lake.asset("vla"),
                 out,
                 preset.student,
                 score_plans=score_plans,
-                compute=preset.compute,
-                runs=pipeline.lake.runs,
-                name=materialization.run_name,
-                seed=preset.seed,
+                **materialization.training_options,
             )
     return materialization.result(student_metadata(pipeline))
 
 
 def student_metadata(pipeline: Pipeline) -> dict:
-    """What the training reported, and its curves."""
+    """The report of the training, and its curves."""
     path = pipeline.lake.asset("student")
     return {"report": report_table(read_json(path / "report.json")), **training_pictures(path)}
 
@@ -79,22 +74,23 @@ def student_metadata(pipeline: Pipeline) -> dict:
             "export_is_faithful",
             asset="student",
             blocking=True,
-            description=f"ONNX Runtime gives the plans of PyTorch to within {1000 * PARITY_M:.0f} mm.",
+            description="Plans in ONNX Runtime and in PyTorch differ by at most "
+            f"{1000 * PARITY_M:.0f} mm.",
         ),
         dg.AssetCheckSpec(
             "agrees_with_the_teacher",
             asset="student",
-            description=f"It says the teacher's code in at least {AGREEMENT:.0%} of the slots.",
+            description=f"It predicts the teacher's code in at least {AGREEMENT:.0%} of the slots.",
         ),
         dg.AssetCheckSpec(
             "faster_than_the_teacher",
             asset="student",
-            description="One plan takes less time than the teacher's, measured in one run.",
+            description="One plan takes less time than the teacher's, both measured in this run.",
         ),
     ]
 )
 def student_checks(pipeline: dg.ResourceParam[Pipeline]):
-    """What guards the student; latency and size stand in the metadata."""
+    """Checks of the student, with latency and size in the metadata."""
     report = read_json(pipeline.lake.asset("student") / "report.json")
     export = report["export"]
     faithful = export["parity_m"] <= PARITY_M
@@ -118,7 +114,7 @@ def student_checks(pipeline: dg.ResourceParam[Pipeline]):
         {
             "agreement": report["code_agreement"],
             "KL, nats": report["code_kl_nats"],
-            "cosine of features": report["memory_cosine"],
+            "feature cosine": report["memory_cosine"],
         },
     )
     yield result(

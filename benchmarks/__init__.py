@@ -1,3 +1,1 @@
-"""Measurements that are repeated by hand: speed and agreement with references. Not part of the
-package.
-"""
+"""Benchmarks and analyses that are run by hand; not part of the installed package."""

@@ -1,10 +1,9 @@
-"""Bytes and frames per second of ways to store a log's frames: `python -m benchmarks.frame_store`.
-Not a test.
+"""Size and speed of ways to store a log's frames: `python -m benchmarks.frame_store`.
 
 Every candidate stores the same frames, in one run on one machine with a warm page cache: JPEG
 files, a raw .npy, and Zarr v3 arrays of several codecs and shard lengths read with and without the
-`zarrs` pipeline. Frames are decoded JPEGs, as in a real log: from a folder (--images) or drawn
-here. `random 8` reads windows of 8 consecutive frames.
+`zarrs` pipeline. Frames are decoded JPEGs, as in a real log: from a folder (--images) or
+synthetic. `random 8` reads windows of 8 consecutive frames.
 """
 
 import argparse
@@ -24,7 +23,7 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to store frames: how to write them all, and how to open a reader of a slice of them."""
+    """One way to store frames: writes them all, and opens a reader of slices of them."""
 
     name: str
     write: Callable[[Path, np.ndarray], None]
@@ -32,8 +31,8 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """What one candidate reached."""
+class Measurement:
+    """Size and speeds of one candidate."""
 
     name: str
     megabytes: float
@@ -57,20 +56,20 @@ def candidates(shards: Sequence[int]) -> list[Candidate]:
         "blosc-zstd3": BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle"),
         "blosc-zstd3-bits": BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
     }
-    out = [
+    variants = [
         Candidate("jpeg files", _write_jpeg, _read_jpeg),
         Candidate("npy memmap", _write_npy, _read_npy),
     ]
-    out += [
+    variants += [
         _zarr_candidate(name, codec, shard, "zarrs")
         for shard in shards
         for name, codec in codecs.items()
     ]
-    out += [
+    variants += [
         _zarr_candidate("blosc-zstd1", codecs["blosc-zstd1"], shards[0], "zarr-python"),
         _zarr_candidate("blosc-zstd1", codecs["blosc-zstd1"], None, "zarrs"),
     ]
-    return out
+    return variants
 
 
 def measure(
@@ -79,8 +78,8 @@ def measure(
     folder: Path,
     reads: int,
     rng: np.random.Generator,
-) -> Figures:
-    """Write and read once; the folder is removed afterwards."""
+) -> Measurement:
+    """Write and read the frames once; removes the folder afterwards."""
     total = len(frames_THWC)
     write_s = _seconds(lambda: candidate.write(folder, frames_THWC))
     files = [file for file in folder.rglob("*") if file.is_file()]
@@ -94,7 +93,7 @@ def measure(
     whole_s = _seconds(lambda: read(0, total))
     megabytes = sum(file.stat().st_size for file in files) / 1e6
     shutil.rmtree(folder)
-    return Figures(
+    return Measurement(
         candidate.name,
         megabytes,
         len(files),
@@ -111,31 +110,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--images", type=Path, help="folder of JPEG or PNG frames; default: drawn frames"
+        "--images", type=Path, help="folder of JPEG or PNG frames; default: synthetic frames"
     )
     parser.add_argument("--frames", type=int, default=240)
-    parser.add_argument("--size", default="126x224", help="height x width of drawn frames")
+    parser.add_argument("--size", default="126x224", help="height x width of synthetic frames")
     parser.add_argument("--shards", type=int, nargs="+", default=[128])
     parser.add_argument("--reads", type=int, default=200)
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     frames_THWC = _frames(
-        chosen.images, chosen.frames, tuple(int(side) for side in chosen.size.split("x"))
+        options.images, options.frames, tuple(int(side) for side in options.size.split("x"))
     )
     print(
         f"{len(frames_THWC)} frames of {frames_THWC.shape[2]}x{frames_THWC.shape[1]}, "
         f"{frames_THWC.nbytes / 1e6:.0f} MB raw; frames per second, warm page cache"
     )
     print(
-        f"{'store':<34}{'MB':>8}{'files':>7}{'write':>8}{'random 1':>10}{'random 8':>10}{'whole':>8}"
+        f"{'store':<34}{'MB':>8}{'files':>7}{'write':>8}{'random 1':>10}{'random 8':>10}"
+        f"{'whole':>8}"
     )
     with tempfile.TemporaryDirectory() as root:
-        for candidate in candidates(chosen.shards):
+        for candidate in candidates(options.shards):
             row = measure(
-                candidate, frames_THWC, Path(root) / "store", chosen.reads, np.random.default_rng(0)
+                candidate,
+                frames_THWC,
+                Path(root) / "store",
+                options.reads,
+                np.random.default_rng(0),
             )
             print(
-                f"{row.name:<34}{row.megabytes:>8.1f}{row.files:>7}{row.write_fps:>8.0f}{row.single_fps:>10.0f}"
-                f"{row.window_fps:>10.0f}{row.whole_fps:>8.0f}",
+                f"{row.name:<34}{row.megabytes:>8.1f}{row.files:>7}{row.write_fps:>8.0f}"
+                f"{row.single_fps:>10.0f}{row.window_fps:>10.0f}{row.whole_fps:>8.0f}",
                 flush=True,
             )
 
@@ -204,11 +208,11 @@ def _frames(folder: Path | None, count: int, size_hw: tuple[int, ...]) -> np.nda
             :count
         ]
         return np.stack([_decoded(file.read_bytes()) for file in files])
-    return np.stack([_decoded(_encoded(_drawn(row, *size_hw))) for row in range(count)])
+    return np.stack([_decoded(_encoded(_synthetic_frame(row, *size_hw))) for row in range(count)])
 
 
-def _drawn(seed: int, height: int, width: int) -> np.ndarray:
-    """Sky, textured ground and boxes that move with the frame number."""
+def _synthetic_frame(seed: int, height: int, width: int) -> np.ndarray:
+    """Sky, textured ground and boxes that move with the frame number (`seed`), (H, W, 3) uint8."""
     rng = np.random.default_rng(7)
     y, x = np.mgrid[:height, :width]
     texture = rng.normal(0, 9, (height, 4 * width))[:, seed % width : seed % width + width]
@@ -225,8 +229,10 @@ def _drawn(seed: int, height: int, width: int) -> np.ndarray:
 
 
 def _encoded(image: np.ndarray) -> bytes:
-    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    assert done
+    encoded_ok, data = cv2.imencode(
+        ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    assert encoded_ok
     return data.tobytes()
 
 

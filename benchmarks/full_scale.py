@@ -1,12 +1,11 @@
-"""What Qwen2.5-VL-3B takes: `python -m benchmarks.full_scale [--step] [--plan]`, on 8 GPUs of 80 GB
-to train. Not a training.
+"""Memory and compute of Qwen2.5-VL-3B on 8 GPUs: `python -m benchmarks.full_scale`.
 
-The plan comes from our own code at the published shapes, built without memory (torch's meta device)
-as the preset `navsim` configures it: parameters and adapters are counted, what autograd keeps of
-the language model is added up tensor by tensor, and its multiplications are counted while a step
-runs without numbers. `--step` runs real steps with random weights on one GPU and compares. `--plan`
-times one plan on this machine's CPU: the VLM reading an image and saying its codes against the
-student of the same preset as it is deployed, random weights in both. Legend: B rows, L tokens a
+The estimate comes from this project's code at the published shapes, built without memory (torch's
+meta device) as the preset `navsim` configures it: parameters and adapters are counted, activations
+kept by autograd are summed tensor by tensor, and operations are counted during a step on the meta
+device. `--step` runs real steps with random weights on one GPU for comparison. `--plan` times one
+planned trajectory on the CPU: the VLM, which reads an image and predicts its codes, against the
+student of the same preset as it is deployed, both with random weights. Legend: B rows, L tokens a
 row, D hidden width.
 """
 
@@ -23,8 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from models.planners.config import CAMERA_NUMBERS, ImitatorConfig
-from models.planners.student import StudentPlanner
-from models.vlm import CODE_SLOTS, ActionVlm
+from models.planners.student import StudentNet
+from models.vlm import ActionVlm
 from models.vlm_config import VlmConfig
 from models.vlm_inputs import VlmProcessor, prompts
 from ops.planners.checkpoint import count_parameters
@@ -77,37 +76,38 @@ def published_3b() -> Qwen2_5_VLConfig:
 
 
 def build(config: VlmConfig, device: str, shapes: Qwen2_5_VLConfig | None = None) -> ActionVlm:
-    """Our model at the published shapes, with random weights, or with none on the device `meta`;
-    ready for training.
+    """The VLM at the published shapes, ready for training.
+
+    It has random weights, or none on the device `meta`.
     """
-    processor = VlmProcessor.build()
+    processor = VlmProcessor.build(config.codes)
     with torch.device(device):
         model = Qwen2_5_VLForConditionalGeneration._from_config(
             shapes or published_3b(),
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attention,
         )
-        return ActionVlm(model, processor).prepare(config)
+        return ActionVlm(model, processor, config.slots).prepare(config)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """One training step of one GPU, and the run."""
+class StepEstimate:
+    """Estimated memory and compute of one training step of one GPU."""
 
     parameters: int
     vision_parameters: int
     trained: int
-    rows: int  # of one GPU's step
+    rows: int  # of one GPU in a step
     visual_tokens: int  # of one row
-    tokens: int  # of one row, with its codes
+    tokens: int  # of one row, including its codes
     weights_bytes: int
-    gradient_bytes: int  # with the buckets that DDP sends
+    gradient_bytes: int  # with DDP's buckets
     optimizer_bytes: int
     kept_bytes: int  # activations kept for the backward pass, as configured
-    kept_all_bytes: int  # and without gradient checkpointing
-    vision_bytes: int  # the frozen tower's largest working set; nothing of it is kept
+    kept_all_bytes: int  # the same without gradient checkpointing
+    vision_bytes: int  # largest working set of the frozen vision tower, which keeps nothing
     model_flops: float  # of a step without recomputation: forward and backward, vision forward only
-    done_flops: float  # with what checkpointing computes again
+    done_flops: float  # including the recomputation of checkpointing
     checkpoint_bytes: int
 
     @property
@@ -117,30 +117,30 @@ class Plan:
         return (fixed + max(self.kept_bytes, self.vision_bytes)) / GB + OUTSIDE_GB
 
 
-def plan(config: VlaConfig, gpus: int) -> Plan:
-    """Count what a step of `config.vlm_fit` takes on each of `gpus`."""
+def estimate_step(config: VlaConfig, gpus: int) -> StepEstimate:
+    """Estimate a step of `config.vlm_fit` on each of `gpus` GPUs."""
     vlm = build(config.vlm, "meta")
     rows, (height, width) = config.vlm_fit.batch // gpus, config.image_hw
-    one = vlm.processor(
+    row = vlm.processor(
         torch.zeros(1, height, width, 3, dtype=torch.uint8),
         prompts(np.zeros((1, 8))),
-        room=CODE_SLOTS,
+        room=vlm.slots,
     )
-    tokens, patches = one.input_ids_BL.shape[1] + CODE_SLOTS - 1, len(one.pixels)
+    tokens, patches = row.input_ids_BL.shape[1] + vlm.slots - 1, len(row.pixels)
     trained = [parameter for parameter in vlm.parameters() if parameter.requires_grad]
     trained_bytes = sum(parameter.nbytes for parameter in trained)
     hidden = vlm.model.config.text_config.hidden_size
     layers = vlm.model.config.text_config.num_hidden_layers
     stream_bytes = rows * tokens * hidden * 2
     kept_all = kept_by_autograd(vlm, rows, tokens)
-    checkpointed = (
-        layers * stream_bytes + 2 * kept_all // layers
-    )  # the stream, and one layer with its gradients
+    # the residual stream, and one layer with its gradients
+    checkpointed = layers * stream_bytes + 2 * kept_all // layers
     forward, whole = counted_flops(vlm, rows, tokens)
     vision = rows * vision_flops(vlm, patches)
     tower = vlm.model.config.vision_config
-    return Plan(
-        parameters=sum(parameter.numel() for parameter in vlm.model.parameters()) - adapters(vlm),
+    return StepEstimate(
+        parameters=sum(parameter.numel() for parameter in vlm.model.parameters())
+        - count_adapter_parameters(vlm),
         vision_parameters=sum(
             parameter.numel() for parameter in vlm.model.model.visual.parameters()
         ),
@@ -160,17 +160,16 @@ def plan(config: VlaConfig, gpus: int) -> Plan:
     )
 
 
-def adapters(vlm: ActionVlm) -> int:
-    """Numbers in low-rank adapters."""
+def count_adapter_parameters(vlm: ActionVlm) -> int:
+    """Number of parameters in low-rank adapters."""
     return sum(parameter.numel() for name, parameter in vlm.named_parameters() if "lora_" in name)
 
 
 def kept_by_autograd(vlm: ActionVlm, rows: int, tokens: int) -> int:
-    """Bytes of activations that the language model's forward pass keeps for its backward pass,
-    without checkpointing.
+    """Bytes of activations that autograd keeps of the language model's forward pass.
 
-    Weights are not counted. Outside of autocast the adapters work in float32, so this is rather too
-    much.
+    Without checkpointing and without weights. Outside of autocast the adapters work in float32, so
+    this is an overestimate.
     """
     weights = {parameter.untyped_storage()._cdata for parameter in vlm.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -189,8 +188,9 @@ def kept_by_autograd(vlm: ActionVlm, rows: int, tokens: int) -> int:
 
 
 def counted_flops(vlm: ActionVlm, rows: int, tokens: int) -> tuple[float, float]:
-    """Floating-point operations of the language model: forward, and forward with backward, without
-    recomputation.
+    """Floating-point operations of the language model: forward, and forward plus backward.
+
+    Without recomputation.
     """
     with FlopCounterMode(display=False) as forward:
         out = _language(vlm, rows, tokens)
@@ -200,32 +200,31 @@ def counted_flops(vlm: ActionVlm, rows: int, tokens: int) -> tuple[float, float]
 
 
 def vision_flops(vlm: ActionVlm, patches: int) -> float:
-    """Floating-point operations of the vision tower's forward pass on one image: products, and
-    attention in windows.
-    """
+    """Floating-point operations of the vision tower's forward pass on one image."""
     tower, config = vlm.model.model.visual, vlm.model.config.vision_config
     merger = sum(parameter.numel() for parameter in tower.merger.parameters())
-    products = (
+    weight_flops = (
         2 * patches * (sum(parameter.numel() for parameter in tower.parameters()) - merger)
         + 2 * patches / 4 * merger
     )
-    whole = len(config.fullatt_block_indexes)
+    full_blocks = len(config.fullatt_block_indexes)
     window = (config.window_size // config.patch_size) ** 2
-    return products + 4 * patches * config.hidden_size * (
-        whole * patches + (config.depth - whole) * window
+    return weight_flops + 4 * patches * config.hidden_size * (
+        full_blocks * patches + (config.depth - full_blocks) * window
     )
 
 
 def _language(vlm: ActionVlm, rows: int, tokens: int) -> torch.Tensor:
-    """Last hidden states of the language model without numbers, checkpointing off."""
+    """Last hidden states (B, L, D) of the language model on the meta device, checkpointing off."""
     language, dtype = vlm.model.model.language_model, vlm.model.dtype
-    language.eval()  # checkpointing counts in training mode only; nothing else differs: no dropout
+    # checkpointing is active in training mode only; without dropout nothing else differs
+    language.eval()
     embeds = torch.empty(
         rows, tokens, vlm.model.config.text_config.hidden_size, device="meta", dtype=dtype
     )
-    places = torch.empty(3, rows, tokens, device="meta", dtype=torch.long)
+    positions = torch.empty(3, rows, tokens, device="meta", dtype=torch.long)
     return language(
-        inputs_embeds=embeds.requires_grad_(), position_ids=places, use_cache=False
+        inputs_embeds=embeds.requires_grad_(), position_ids=positions, use_cache=False
     ).last_hidden_state
 
 
@@ -240,16 +239,18 @@ class Step:
 
 
 def measure_step(vlm: ActionVlm, rows: int, image_hw: tuple[int, int], steps: int = 6) -> Step:
-    """Whole training steps, from images to updated weights: real inputs' shapes, made-up content."""
+    """Time whole training steps, from images to updated weights, on random inputs."""
     device = vlm.action_rows_KD.device
     trained = [parameter for parameter in vlm.train().parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     generator = np.random.default_rng(0)
     images = generator.integers(0, 255, (rows, *image_hw, 3), dtype=np.uint8)
     status = np.tile(np.array([8, 0, 0, 0, 0, 1, 0, 0], np.float32), (rows, 1))
-    codes = torch.from_numpy(generator.integers(0, 16, (rows, CODE_SLOTS))).to(device)
+    codes = torch.from_numpy(generator.integers(0, vlm.processor.codes, (rows, vlm.slots))).to(
+        device
+    )
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    spent, tokens, loss = [], 0, torch.zeros(())
+    durations, tokens, loss = [], 0, torch.zeros(())
     for _ in range(steps):
         wait()
         start = time.perf_counter()
@@ -260,32 +261,32 @@ def measure_step(vlm: ActionVlm, rows: int, image_hw: tuple[int, int], steps: in
         loss.backward()
         optimizer.step()
         wait()
-        spent.append(time.perf_counter() - start)
-        tokens = rows * (inputs.input_ids_BL.shape[1] + CODE_SLOTS - 1)
-    seconds = float(np.median(spent[steps // 2 :]))
+        durations.append(time.perf_counter() - start)
+        tokens = rows * (inputs.input_ids_BL.shape[1] + vlm.slots - 1)
+    seconds = float(np.median(durations[steps // 2 :]))
     peak = torch.cuda.max_memory_allocated() / GB if device.type == "cuda" else None
     return Step(seconds, tokens / seconds, peak, float(loss.detach()))
 
 
 @dataclass(frozen=True, slots=True)
 class PlanTime:
-    """One plan on the CPU, in seconds."""
+    """Times of one planned trajectory on the CPU."""
 
-    vlm_s: float  # Qwen2.5-VL: image and prompt read once, 12 codes said
-    student_s: float  # the exported student, whole
+    vlm_s: float  # Qwen2.5-VL: reads image and prompt once, predicts 12 codes
+    student_s: float  # the whole exported student
     student_parameters: int
 
 
 def measure_plan(
     vlm: ActionVlm, recipe: PlannerRecipe, image_hw: tuple[int, int], calls: int = 3
 ) -> PlanTime:
-    """Median times of one plan: the VLM's reading (without the planner that follows it) and a
-    student of `recipe`.
+    """Median times of one planned trajectory: the VLM, without the VLA's planner, and a student of
+    `recipe`.
     """
     generator = np.random.default_rng(0)
     images = generator.integers(0, 255, (1, *image_hw, 3), dtype=np.uint8)
     status = np.array([[8, 0, 0, 0, 0, 1, 0, 0]], np.float32)
-    student = StudentPlanner(
+    student = StudentNet(
         replace(recipe.planner, score_weight=recipe.proposal_scoring.weight), ImitatorConfig()
     ).eval()
     camera = np.zeros((2, CAMERA_NUMBERS), np.float32)
@@ -294,109 +295,113 @@ def measure_plan(
     with tempfile.TemporaryDirectory() as folder:
         export(student, rows, Path(folder), int8=False)
         runtime = OnnxRuntime(Path(folder) / ONNX_FILE, torch.get_num_threads())
-        students = _seconds(lambda: runtime(small[:1], camera[:1], status), 10 * calls)
+        student_s = _seconds(lambda: runtime(small[:1], camera[:1], status), 10 * calls)
     return PlanTime(
-        _seconds(lambda: run_vlm(vlm, images, status), calls), students, count_parameters(student)
+        _seconds(lambda: run_vlm(vlm, images, status), calls), student_s, count_parameters(student)
     )
 
 
 def _seconds(call: Callable[[], object], calls: int) -> float:
-    """Median of the calls after one that is not counted."""
-    spent = []
+    """Median of the calls, after one warm-up call."""
+    durations = []
     for _ in range(1 + calls):
         start = time.perf_counter()
         call()
-        spent.append(time.perf_counter() - start)
-    return float(np.median(spent[1:]))
+        durations.append(time.perf_counter() - start)
+    return float(np.median(durations[1:]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the plan; with --step also what one GPU really does; or, with --plan, only how long
-    planning takes.
-    """
+    """Print the estimate; with --step also measured steps; with --plan only the planning times."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gpus", type=int, default=8)
-    parser.add_argument("--rows", type=int, default=NAVTRAIN_ROWS, help="training rows of an epoch")
+    parser.add_argument("--rows", type=int, default=NAVTRAIN_ROWS, help="training rows per epoch")
     parser.add_argument(
         "--step", action="store_true", help="run real steps with random weights, if there is a GPU"
     )
     parser.add_argument(
-        "--plan", action="store_true", help="time one plan on the CPU: 8 GB of memory, some minutes"
+        "--plan",
+        action="store_true",
+        help="time one planned trajectory on the CPU: 8 GB of memory, some minutes",
     )
     parser.add_argument("--threads", type=int, default=1, help="of --plan (default: %(default)s)")
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     config = preset("navsim").vla
-    if chosen.plan:
-        torch.set_num_threads(chosen.threads)
-        said = measure_plan(
+    if options.plan:
+        torch.set_num_threads(options.threads)
+        times = measure_plan(
             build(replace(config.vlm, lora_rank=0, gradient_checkpointing=False), "cpu"),
             config.recipe,
             config.image_hw,
         )
         print(
-            f"one plan on this CPU, {chosen.threads} thread(s), images of {config.image_hw}: the VLM's reading "
-            f"{said.vlm_s:.2f} s, the student ({said.student_parameters / 1e6:.1f} M parameters, ONNX) "
-            f"{1e3 * said.student_s:.0f} ms, {said.vlm_s / said.student_s:.0f} times faster"
+            f"one plan on this CPU, {options.threads} thread(s), images of {config.image_hw}: "
+            f"the VLM {times.vlm_s:.2f} s, the student "
+            f"({times.student_parameters / 1e6:.1f} M parameters, ONNX) "
+            f"{1e3 * times.student_s:.0f} ms, {times.vlm_s / times.student_s:.0f} times faster"
         )
         return
-    found = plan(config, chosen.gpus)
+    estimate = estimate_step(config, options.gpus)
     print(
         "\n".join(
-            f"{name:52} {value}" for name, value in table(found, config, chosen.gpus, chosen.rows)
+            f"{name:52} {value}"
+            for name, value in table(estimate, config, options.gpus, options.rows)
         )
     )
-    if not chosen.step:
+    if not options.step:
         return
     if not torch.cuda.is_available():
         print(
-            "\nno real step: skipped, there is no GPU here. Everything above is calculated, nothing is measured."
+            "\nno real step: skipped, there is no GPU here. "
+            "Everything above is calculated, nothing is measured."
         )
         return
-    step = measure_step(build(config.vlm, "cuda"), found.rows, config.image_hw)
+    step = measure_step(build(config.vlm, "cuda"), estimate.rows, config.image_hw)
     name = torch.cuda.get_device_name()
     peak = next(
         (flops for key, flops in PEAK_FLOPS.items() if key in name.replace("H200", "H100")), None
     )
     use = (
-        f"{found.model_flops / step.seconds / peak:.1%} of the peak"
+        f"{estimate.model_flops / step.seconds / peak:.1%} of the peak"
         if peak
-        else "its peak is not known here"
+        else "peak of this GPU unknown"
     )
     print(
-        f"\nmeasured on one {name}: {step.seconds:.3f} s a step, {step.tokens_per_s:,.0f} tokens/s, peak memory "
-        f"{step.peak_gb:.1f} GB, model-flops use {use}"
+        f"\nmeasured on one {name}: {step.seconds:.3f} s a step, "
+        f"{step.tokens_per_s:,.0f} tokens/s, peak memory {step.peak_gb:.1f} GB, "
+        f"model-flops use {use}"
     )
 
 
-def table(found: Plan, config: VlaConfig, gpus: int, rows: int) -> list[tuple[str, str]]:
-    """The plan in words and numbers."""
+def table(estimate: StepEstimate, config: VlaConfig, gpus: int, rows: int) -> list[tuple[str, str]]:
+    """Rows (name, value) of the printed estimate."""
     fit, (height, width) = config.vlm_fit, config.image_hw
-    hidden_gb = rows * (found.visual_tokens + CODE_SLOTS) * 2048 * 2 / GB
-    out = [
+    hidden_gb = rows * (estimate.visual_tokens + config.vlm.slots) * 2048 * 2 / GB
+    lines = [
         (
             "parameters (of them vision tower)",
-            f"{found.parameters / 1e9:.3f} B ({found.vision_parameters / 1e9:.3f} B)",
+            f"{estimate.parameters / 1e9:.3f} B ({estimate.vision_parameters / 1e9:.3f} B)",
         ),
         (
             f"trained: adapters of rank {config.vlm.lora_rank}, action rows",
-            f"{found.trained / 1e6:.1f} M",
+            f"{estimate.trained / 1e6:.1f} M",
         ),
-        ("rows a step, all GPUs / one GPU", f"{fit.batch} / {found.rows}"),
+        ("rows a step, all GPUs / one GPU", f"{fit.batch} / {estimate.rows}"),
         (
             f"tokens a row at {height} x {width} (of them visual)",
-            f"{found.tokens} ({found.visual_tokens})",
+            f"{estimate.tokens} ({estimate.visual_tokens})",
         ),
-        ("one GPU: weights", f"{found.weights_bytes / GB:.2f} GB"),
-        ("one GPU: gradients and DDP's buckets", f"{found.gradient_bytes / GB:.2f} GB"),
-        ("one GPU: optimiser", f"{found.optimizer_bytes / GB:.2f} GB"),
-        ("one GPU: activations kept, with checkpointing", f"{found.kept_bytes / GB:.2f} GB"),
-        ("one GPU: activations kept, without", f"{found.kept_all_bytes / GB:.2f} GB"),
-        ("one GPU: expected peak (limit 80 GB)", f"{found.peak_gb:.1f} GB"),
+        ("one GPU: weights", f"{estimate.weights_bytes / GB:.2f} GB"),
+        ("one GPU: gradients and DDP's buckets", f"{estimate.gradient_bytes / GB:.2f} GB"),
+        ("one GPU: optimiser", f"{estimate.optimizer_bytes / GB:.2f} GB"),
+        ("one GPU: activations kept, with checkpointing", f"{estimate.kept_bytes / GB:.2f} GB"),
+        ("one GPU: activations kept, without", f"{estimate.kept_all_bytes / GB:.2f} GB"),
+        ("one GPU: expected peak (limit 80 GB)", f"{estimate.peak_gb:.1f} GB"),
         (
             "one GPU's step: model / with recomputation",
-            f"{found.model_flops / 1e12:.0f} / {found.done_flops / 1e12:.0f} TFLOP",
+            f"{estimate.model_flops / 1e12:.0f} / {estimate.done_flops / 1e12:.0f} TFLOP",
         ),
         (
             "steps an epoch / of the run",
@@ -404,21 +409,21 @@ def table(found: Plan, config: VlaConfig, gpus: int, rows: int) -> list[tuple[st
         ),
     ]
     for name, peak in PEAK_FLOPS.items():
-        seconds = found.done_flops / (UTILISATION * peak)
-        out.append(
+        seconds = estimate.done_flops / (UTILISATION * peak)
+        lines.append(
             (
                 f"step on {name} at {UTILISATION:.0%} of {peak / 1e12:.0f} TFLOP/s (the run)",
                 f"{seconds:.2f} s ({seconds * fit.steps / 3600:.1f} h)",
             )
         )
     return [
-        *out,
+        *lines,
         (
             "gradients sent a step and GPU",
-            f"{found.gradient_bytes / 2 * 2 * (gpus - 1) / gpus / GB:.2f} GB",
+            f"{estimate.gradient_bytes / 2 * 2 * (gpus - 1) / gpus / GB:.2f} GB",
         ),
-        ("disk: one checkpoint (two are kept)", f"{found.checkpoint_bytes / GB:.2f} GB"),
-        ("disk: the finished model", f"{2 * found.parameters / GB:.2f} GB"),
+        ("disk: one checkpoint (two are kept)", f"{estimate.checkpoint_bytes / GB:.2f} GB"),
+        ("disk: the finished model", f"{2 * estimate.parameters / GB:.2f} GB"),
         ("host memory: images of all rows", f"{rows * height * width * 3 / GB:.0f} GB"),
         ("host memory and disk: hidden states of all rows", f"{hidden_gb:.0f} GB"),
     ]

@@ -1,10 +1,10 @@
-"""What other engines take for the loops of the PDM score that matter: boxes against boxes, points
-in polygons, the tracker.
+"""Speed of other engines for the three main loops of the PDM score.
 
     python -m benchmarks.pdm_engines [CASES.npz]
 
-Each engine does the same work (asserted), on one core. The figures of the losers stand in
-docs/log.md. Legend: K plans, T = 41 states, A tracks, M polygons, P points, xp is numpy or torch.
+The loops are boxes against boxes, points in polygons, and the tracker. Each engine does the same
+work (asserted), on one core. The results are in docs/log.md. Legend: K plans, T = 41 states, A
+tracks, M polygons, P points, xp is numpy or torch.
 """
 
 import sys
@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 import torch
 
-from benchmarks.pdm_profile import PLANS, plans_at, profile_scenes, seconds
+from benchmarks.pdm_profile import PLANS, profile_scenes, random_plans, seconds
 from benchmarks.reference_cases import cases_of
 from ops.pdm.pipeline import examine
 from ops.pdm.prepared import PreparedScene
@@ -36,7 +36,7 @@ from ops.pdm.rules.vehicle import (
 
 @kernel
 def _touching(states, pose, facing, half):
-    """(K, T, A) bool: our test of boxes against boxes, without the index."""
+    """(K, T, A) bool: the score's test of boxes against boxes, without the index."""
     out = np.empty((states.shape[0], states.shape[1], pose.shape[1]), dtype=np.bool_)
     for k in range(states.shape[0]):
         for t in range(states.shape[1]):
@@ -80,9 +80,7 @@ def touching(xp: Any, states: Any, pose: Any, facing: Any, half: Any) -> Any:
 
 
 def touching_shapely(corners: np.ndarray, track_corners: np.ndarray) -> int:
-    """Touching pairs by shapely: ego boxes (K, T, 4, 2) as polygons against a tree of each moment's
-    tracks.
-    """
+    """Touching pairs by shapely: ego boxes (K, T, 4, 2) against a tree of each state's tracks."""
     ego = shapely.polygons(corners)
     return sum(
         len(
@@ -96,14 +94,14 @@ def touching_shapely(corners: np.ndarray, track_corners: np.ndarray) -> int:
 
 def in_polygons(xp: Any, points: Any, rings: list[Any]) -> Any:
     """(M, P) bool: points (P, 2) in rings by the even-odd rule, broadcast over points and edges."""
-    found = []
+    inside = []
     for ring in rings:
         a, b = ring, xp.roll(ring, -1, 0)
         x, y = points[:, None, 0], points[:, None, 1]
         rise = b[:, 1] - a[:, 1] + (b[:, 1] == a[:, 1])
         left = x < (b[:, 0] - a[:, 0]) * (y - a[:, 1]) / rise + a[:, 0]
-        found.append((((a[:, 1] > y) != (b[:, 1] > y)) & left).sum(1) % 2 == 1)
-    return xp.stack(found)
+        inside.append((((a[:, 1] > y) != (b[:, 1] > y)) & left).sum(1) % 2 == 1)
+    return xp.stack(inside)
 
 
 def in_polygons_shapely(points: np.ndarray, polygons: np.ndarray) -> list[np.ndarray]:
@@ -112,9 +110,7 @@ def in_polygons_shapely(points: np.ndarray, polygons: np.ndarray) -> list[np.nda
 
 
 def tracked(xp: Any, reference: Any, start: Any, matrix: Any) -> Any:
-    """The tracker on arrays over K plans, with a Python loop over time: (K, T, 4) x, y, heading,
-    speed.
-    """
+    """The tracker on arrays of K plans with a Python loop over time: (K, T, 4) x, y, yaw, m/s."""
     step = reference[:, 1:, :2] - reference[:, :-1, :2]
     speed = (
         xp.cos(reference[:, :-1, 2]) * step[..., 0] + xp.sin(reference[:, :-1, 2]) * step[..., 1]
@@ -162,20 +158,25 @@ def tracked(xp: Any, reference: Any, start: Any, matrix: Any) -> Any:
     return xp.stack(states, 1)
 
 
-def print_engines(prepared: PreparedScene, plans: int = PLANS) -> None:
-    """Microseconds a plan of the three loops in each engine."""
-    scene, traffic = prepared.scene, prepared.reference("v1").traffic
-    states = prepared.states_of(plans_at(plans), 0.5)
-    reference = references(plans_at(plans), scene.ego[:3], scene.time_us, 0.5)
-    nowhere = index_polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(0, np.uint8))
-    boxes = (states, traffic.pose[:POSES], traffic.facing[:POSES], traffic.half)
+def _ego_corners(states: np.ndarray) -> np.ndarray:
+    """Corners (K, T, 4, 2) of the ego boxes."""
     shift = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * [HALF_LENGTH_M, HALF_WIDTH_M] + [
         REAR_AXLE_TO_CENTER_M,
         0.0,
     ]
     c, s = np.cos(states[..., 2]), np.sin(states[..., 2])
     turn = np.stack([np.stack([c, s], -1), np.stack([-s, c], -1)], -2)
-    corners = states[:, :, None, :2] + np.einsum("nd,ktde->ktne", shift, turn)
+    return states[:, :, None, :2] + np.einsum("nd,ktde->ktne", shift, turn)
+
+
+def print_engines(prepared: PreparedScene, plans: int = PLANS) -> None:
+    """Microseconds a plan of the three loops in each engine."""
+    scene, traffic = prepared.scene, prepared.reference("v1").traffic
+    states = prepared.states_of(random_plans(plans), 0.5)
+    reference = references(random_plans(plans), scene.ego[:3], scene.time_us, 0.5)
+    no_polygons = index_polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(0, np.uint8))
+    boxes = (states, traffic.pose[:POSES], traffic.facing[:POSES], traffic.half)
+    corners = _ego_corners(states)
     points = np.ascontiguousarray(corners.reshape(-1, 2))
     rings = [
         scene.map_xy[a:b] for a, b in zip(scene.map_start[:-1], scene.map_start[1:], strict=True)
@@ -190,17 +191,17 @@ def print_engines(prepared: PreparedScene, plans: int = PLANS) -> None:
     apart_m = np.abs(tracked(np, reference, start, matrix)[..., :2] - states[..., :2]).max()
     assert apart_m < 1e-6, "the engines must do the same work"
 
-    def look(by: Any) -> Callable[[], object]:
-        return lambda: examine(states, prepared.history, by, prepared.line, traffic, "v1")
+    def areas(index: Any) -> Callable[[], object]:
+        return lambda: examine(states, prepared.history, index, prepared.line, traffic, "v1")
 
-    took = seconds(
+    times = seconds(
         {
             "boxes: numba": lambda: _touching(*boxes),
             "boxes: numpy": lambda: touching(np, *boxes),
             "boxes: torch": lambda: touching(torch, *tensors),
             "boxes: shapely, a tree": lambda: touching_shapely(corners, traffic.corners[:POSES]),
-            "points: numba with slabs": look(prepared.polygons),
-            "no polygons": look(nowhere),
+            "points: numba with slabs": areas(prepared.polygons),
+            "no polygons": areas(no_polygons),
             "points: shapely, prepared": lambda: in_polygons_shapely(points, polygons),
             "tracker: numba": lambda: prepared.track(reference),
             "tracker: numpy": lambda: tracked(np, reference, start, matrix),
@@ -212,8 +213,8 @@ def print_engines(prepared: PreparedScene, plans: int = PLANS) -> None:
             ),
         }
     )
-    took["points: numba with slabs"] -= took.pop("no polygons")
-    took |= seconds(
+    times["points: numba with slabs"] -= times.pop("no polygons")
+    times |= seconds(
         {
             "points: numpy": lambda: in_polygons(np, points, rings),
             "points: torch": lambda: in_polygons(
@@ -223,14 +224,15 @@ def print_engines(prepared: PreparedScene, plans: int = PLANS) -> None:
         rounds=1,
     )
     print(
-        f"  {plans} plans, {traffic.pose.shape[1]} tracks, {len(rings)} polygons; trackers agree within {apart_m:.0e} m"
+        f"  {plans} plans, {traffic.pose.shape[1]} tracks, {len(rings)} polygons; "
+        f"trackers agree within {apart_m:.0e} m"
     )
-    for name, part in sorted(took.items()):
+    for name, part in sorted(times.items()):
         print(f"  {name:32}{part / plans * 1e6:8.1f} us a plan")
 
 
 def main(arguments: list[str]) -> int:
-    """Command line: the file of reference cases adds its busiest scene."""
+    """Print the tables; a file of reference cases adds its busiest scene. Returns 0."""
     torch.set_num_threads(1)
     for name, prepared in profile_scenes(cases_of(arguments, __doc__)).items():
         print(name)

@@ -1,11 +1,10 @@
-"""Where the time of the PDM score goes, stage by stage, and what the floor is. Not other engines:
-pdm_engines.py.
+"""Time of the PDM score by stage, and a lower bound of it.
 
     python -m benchmarks.pdm_profile [CASES.npz]
 
 Stages are the compiled functions of ops/pdm, each in a loop of its own over the plans; areas are
-timed by leaving the map out. The floor is what a plan needs whatever the index: interpolating and
-driving it, its boxes, its own motion. One core.
+the difference to a call without map. The lower bound holds what a plan needs with any index:
+interpolation, tracking, its boxes, its motion. One core. Other engines: pdm_engines.py.
 """
 
 import sys
@@ -38,15 +37,22 @@ from ops.pdm.score import score
 from tests.worlds.tiny_pdm import Road, Track, road_scene
 
 PLANS = 256
-FLOOR = ("10 Hz references", "tracker and bicycle", "boxes", "progress, lane keeping", "comfort")
+LOWER_BOUND = (
+    "10 Hz references",
+    "tracker and bicycle",
+    "boxes",
+    "progress, lane keeping",
+    "comfort",
+)
 
 
 def seconds(
     works: dict[str, Callable[[], object]], at_least_s: float = 0.2, rounds: int = 6
 ) -> dict[str, float]:
-    """Processor seconds of one call of each, over rounds in which they take turns; other work on
-    the machine does not count, but its clock may tick only every few milliseconds, so each turn
-    takes `at_least_s`.
+    """CPU seconds per call of each of `works`, which take turns for `rounds` rounds.
+
+    CPU time excludes other work on the machine, but its clock may tick only every few milliseconds,
+    so each turn takes `at_least_s`.
     """
     spent, calls = dict.fromkeys(works, 0.0), dict.fromkeys(works, 0)
     for work in works.values():
@@ -62,8 +68,8 @@ def seconds(
     return {name: spent[name] / calls[name] for name in works}
 
 
-def plans_at(count: int) -> np.ndarray:
-    """(K, 8, 3) plans of all speeds up to 14 m/s, some of them bending."""
+def random_plans(count: int) -> np.ndarray:
+    """(K, 8, 3) random plans with speeds up to 14 m/s, straight and curved."""
     rng = np.random.default_rng(0)
     along = rng.uniform(0.0, 14.0, (count, 1)) * 0.5 * np.arange(1, 9)
     bend = rng.normal(0.0, 0.01, (count, 1))
@@ -71,7 +77,7 @@ def plans_at(count: int) -> np.ndarray:
 
 
 def crowded_road(tracks: int = 60) -> PreparedScene:
-    """The road of the tests with many tracks beside and ahead of the ego."""
+    """The road of the tests with many tracks around the ego."""
     rng = np.random.default_rng(1)
     agents = tuple(
         Track(float(x), float(y), speed_mps=float(v))
@@ -88,7 +94,7 @@ def crowded_road(tracks: int = 60) -> PreparedScene:
 
 
 def profile_scenes(cases: Path | None) -> dict[str, PreparedScene]:
-    """The crowded road, and the busiest scene of a file of reference cases if one is given."""
+    """The crowded road, and the reference scene with the most tracks if a file is given."""
     scenes = {"road with 60 tracks": crowded_road()}
     if cases is not None:
         data = read_cases(cases)
@@ -107,26 +113,26 @@ def _boxes(states, corners, facing):
 
 
 @kernel
-def _others(states, corners, facing, areas, traffic, ttc_states):
-    found, tracks = 0.0, np.empty(len(traffic.radius), dtype=np.int64)
+def _other_road_users(states, corners, facing, areas, traffic, ttc_states):
+    total, tracks = 0.0, np.empty(len(traffic.radius), dtype=np.int64)
     for k in range(states.shape[0]):
         bounds = swept_bounds(corners[k])
         near = tracks[: tracks_near(states[k], bounds, traffic, tracks)]
-        found += no_at_fault_collision(states[k], corners[k], facing[k], areas[k], traffic, near)[0]
-        found += time_to_collision(
+        total += no_at_fault_collision(states[k], corners[k], facing[k], areas[k], traffic, near)[0]
+        total += time_to_collision(
             states[k], corners[k], facing[k], areas[k], traffic, near, ttc_states
         )[0]
-        found += runs_red_light(corners[k], bounds, traffic)
-    return found
+        total += runs_red_light(corners[k], bounds, traffic)
+    return total
 
 
 @kernel
 def _progress(corners, areas, line, is_v2):
-    found = 0.0
+    total = 0.0
     for k in range(corners.shape[0]):
-        found += raw_progress(corners[k], line)
-        found += is_v2 and keeps_lane(corners[k], areas[k], line, True)
-    return found
+        total += raw_progress(corners[k], line)
+        total += is_v2 and keeps_lane(corners[k], areas[k], line, True)
+    return total
 
 
 @kernel
@@ -139,54 +145,56 @@ def _comfort(padded, filters_, is_v2):
 
 def stage_times(prepared: PreparedScene, version: Version) -> dict[str, float]:
     """Seconds a plan of each stage, and of the whole call of `score` under "all"."""
-    plans, scene, is_v2 = plans_at(PLANS), prepared.scene, version == "v2"
+    plans, scene, is_v2 = random_plans(PLANS), prepared.scene, version == "v2"
     traffic, polygons, line = prepared.reference(version).traffic, prepared.polygons, prepared.line
     states, world = (
         prepared.states_of(plans, 0.5),
         references(plans, scene.ego[:3], scene.time_us, 0.5),
     )
     corners, facing = np.empty((PLANS, POSES, 5, 2)), np.empty((PLANS, POSES, 2))
-    nowhere = index_polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(0, np.uint8))
+    no_polygons = index_polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(0, np.uint8))
     areas = examine(states, prepared.history, polygons, line, traffic, version).areas
     history = prepared.history if is_v2 else prepared.history[:0]
     padded = np.concatenate([np.broadcast_to(history, (PLANS, *history.shape)), states], axis=1)
-    by = filters(padded.shape[1], not is_v2)
+    kernels = filters(padded.shape[1], not is_v2)
     ttc_states = POSES - LOOK_AHEAD_STEPS[-1] if is_v2 else POSES
     _boxes(states, corners, facing)
-    took = seconds(
+    times = seconds(
         {
             "10 Hz references": lambda: references(plans, scene.ego[:3], scene.time_us, 0.5),
             "tracker and bicycle": lambda: prepared.track(world),
             "boxes": lambda: _boxes(states, corners, facing),
             "areas": lambda: examine(states, prepared.history, polygons, line, traffic, version),
-            "no areas": lambda: examine(states, prepared.history, nowhere, line, traffic, version),
-            "collisions, TTC, lights": lambda: _others(
+            "no areas": lambda: examine(
+                states, prepared.history, no_polygons, line, traffic, version
+            ),
+            "collisions, TTC, lights": lambda: _other_road_users(
                 states, corners, facing, areas, traffic, ttc_states
             ),
             "progress, lane keeping": lambda: _progress(corners, areas, line, is_v2),
-            "comfort": lambda: _comfort(padded, by, is_v2),
+            "comfort": lambda: _comfort(padded, kernels, is_v2),
             "all": lambda: score(prepared, plans, version=version),
         }
     )
-    took["areas"] -= took.pop("no areas")
-    return {name: part / PLANS for name, part in took.items()}
+    times["areas"] -= times.pop("no areas")
+    return {name: part / PLANS for name, part in times.items()}
 
 
 def print_stages(prepared: PreparedScene, version: Version) -> None:
-    """One line a stage: microseconds a plan and share of the whole; then the floor."""
-    took = stage_times(prepared, version)
-    took["the rest: numpy, copies"] = 2 * took["all"] - sum(took.values())
-    for name, part in took.items():
-        print(f"  {version} {name:26}{part * 1e6:8.1f} us a plan{100 * part / took['all']:6.0f} %")
-    floor = sum(took[name] for name in FLOOR)
+    """One line per stage: microseconds a plan and share of the whole; then the lower bound."""
+    times = stage_times(prepared, version)
+    times["other: numpy, copies"] = 2 * times["all"] - sum(times.values())
+    for name, part in times.items():
+        print(f"  {version} {name:26}{part * 1e6:8.1f} us a plan{100 * part / times['all']:6.0f} %")
+    bound = sum(times[name] for name in LOWER_BOUND)
     print(
-        f"  {version} floor {floor * 1e6:.1f} us: a score whose map, others and copies cost nothing would be "
-        f"{took['all'] / floor:.1f} times as fast"
+        f"  {version} lower bound {bound * 1e6:.1f} us: without the cost of map, other road users "
+        f"and copies the score would be {times['all'] / bound:.1f} times as fast"
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Command line: the file of reference cases adds its busiest scene."""
+    """Print the tables; a file of reference cases adds its busiest scene. Returns 0."""
     for name, prepared in profile_scenes(cases_of(arguments, __doc__)).items():
         print(name)
         for version in ("v1", "v2"):

@@ -1,12 +1,10 @@
-"""Compares our PDM score with a file of reference cases, input by input, and measures its speed.
-Never fits anything.
+"""Compares this project's PDM score with a file of reference cases, and measures its speed.
 
-    python -m benchmarks.pdm_reference ../shared/pdm_reference/cases.npz
+    python -m benchmarks.pdm_reference CASES.npz
 
 Every case is scored from its inputs alone (scene and poses); the outputs in the file are only
-compared against. The layout is the one of ../shared/pdm_reference/README.md. Exits with 1 if
-anything differs: a discrete value at all, a score, a state or a progress by more than 1e-6, or a
-case that cannot be scored.
+compared against. Exits with 1 if anything differs: a discrete value at all, a score, a state or a
+progress by more than 1e-6, or a case that cannot be scored.
 """
 
 import re
@@ -40,7 +38,7 @@ _DISCRETE = {"nc", "dac", "ddc", "tlc", "ttc", "lk", "comfort"}
 
 
 class Tally:
-    """Differences by name: how many cases were compared, how many differ, and by how much at most."""
+    """Number of comparisons and differences, and the largest difference, by version and name."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], list[float]] = {}
@@ -54,10 +52,9 @@ class Tally:
         tolerance: float = TOLERANCE,
         yaw: bool = False,
     ) -> None:
-        """Compare one case; NaN equals NaN and infinity infinity, another shape differs by
-        infinity.
+        """Compare one value; NaN equals NaN, infinity equals infinity, other shapes differ.
 
-        `yaw`: column State.YAW is an angle, so that -pi and pi are the same.
+        `yaw`: column State.YAW is an angle, for which -pi equals pi.
         """
         a, b = np.array(ours, dtype=np.float64), np.array(theirs, dtype=np.float64)
         worst = np.inf
@@ -79,7 +76,7 @@ class Tally:
         return int(sum(row[1] for row in self.rows.values()))
 
     def print(self) -> None:
-        """One line a name."""
+        """Print one line per version and name."""
         print(f"{'version':8}{'value':34}{'compared':>9}{'differ':>8}{'largest difference':>20}")
         for (version, name), (cases, differ, worst) in self.rows.items():
             print(f"{version:8}{name:34}{int(cases):9d}{int(differ):8d}{worst:20.3g}")
@@ -88,7 +85,7 @@ class Tally:
 def compare_scene(
     tally: Tally, data: Cases, index: int, prepared: PreparedScene, version: Version
 ) -> None:
-    """PDM-Closed and the observation of one scene."""
+    """Compare PDM-Closed and the tracks of one scene."""
     key = f"s{index:02d}/{version}"
     closed = prepared.reference(version)
     tally.add(
@@ -110,15 +107,15 @@ def compare_scene(
     present, pose, _ = interpolated(prepared.scene.agents[: KEY_FRAMES[version]])
     theirs = data[f"{key}/agents_10hz"]
     tally.add(version, "tracks present at 10 Hz", present, theirs[..., 0], 0.0)
-    there = present[..., None] & (theirs[..., :1] > 0)
-    theirs = np.where(there, theirs[..., 1:], 0.0)
-    tally.add(version, "tracks' poses at 10 Hz", np.where(there, pose, 0.0), theirs, yaw=True)
+    in_both = present[..., None] & (theirs[..., :1] > 0)
+    theirs = np.where(in_both, theirs[..., 1:], 0.0)
+    tally.add(version, "tracks' poses at 10 Hz", np.where(in_both, pose, 0.0), theirs, yaw=True)
 
 
 def compare_case(
     tally: Tally, data: Cases, case: int, prepared: PreparedScene, dt_s: float, version: Version
 ) -> None:
-    """Everything the file holds of one case in one version."""
+    """Compare everything that the file holds of one case in one version."""
     key, poses = f"c{case:03d}/{version}", data[f"c{case:03d}/poses"][None]
     plain = score(prepared, poses, version=version, dt_s=dt_s, human_penalty_filter=False)
     theirs = data[f"{key}/sub"]
@@ -127,8 +124,8 @@ def compare_case(
         tally.add(version, name, getattr(plain, name)[0], theirs[column], tolerance)
     tally.add(version, "score", plain.score[0], theirs[len(_SUBS[version])])
     closed = prepared.reference(version)
-    own = closed.simulated
-    scene, parts = prepared.scene, own.parts[0]
+    simulated = closed.simulated
+    scene, parts = prepared.scene, simulated.parts[0]
     ours = [
         resampled(closed.poses[None], scene.time_us)[0],
         references(poses, scene.ego[:3], scene.time_us, dt_s)[0],
@@ -137,11 +134,11 @@ def compare_case(
     tally.add(
         version,
         "simulated states",
-        [own.states[0], plain.states[0]],
+        [simulated.states[0], plain.states[0]],
         data[f"{key}/sim_states"],
         yaw=True,
     )
-    areas = [own.areas[0][:, _AREAS], plain.areas[0][:, _AREAS]]
+    areas = [simulated.areas[0][:, _AREAS], plain.areas[0][:, _AREAS]]
     tally.add(version, "ego areas", areas, data[f"{key}/ego_areas"], 0.0)
     tally.add(
         version,
@@ -156,7 +153,7 @@ def compare_case(
     tally.add(
         version,
         "comfort bounds",
-        [own.comfort[0], plain.comfort_parts[0]],
+        [simulated.comfort[0], plain.comfort_parts[0]],
         data[f"{key}/comfort6"],
         0.0,
     )
@@ -170,18 +167,21 @@ def _compare_v2(
     closed = prepared.reference("v2")
     filtered = score(prepared, poses, version="v2", dt_s=dt_s)
     subs = filtered.sub_scores
-    own_m = float(closed.simulated.parts[0, Part.PROGRESS_M])
-    best_m = max(closed.masked_m, float(filtered.progress_m[0]) * _product(prepared, poses, dt_s))
-    ep = np.clip(own_m / best_m, 0.0, 1.0) if best_m > 5.0 else 1.0
+    closed_m = float(closed.simulated.parts[0, Part.PROGRESS_M])
+    best_m = max(
+        closed.masked_m, float(filtered.progress_m[0]) * _multiplier(prepared, poses, dt_s)
+    )
+    ep = np.clip(closed_m / best_m, 0.0, 1.0) if best_m > 5.0 else 1.0
     closed_subs = sub_scores(closed.simulated.parts, np.array([ep]))[0]
     tally.add("v2", "PDM-Closed sub-scores", closed_subs, data[f"{key}/pdm_self_sub"])
     tally.add("v2", "sub-scores after human filter", subs[0], data[f"{key}/sub_filtered"])
-    ends = [total_score(subs, "v2", np.array([ec]))[0] for ec in (np.nan, 0.0, 1.0)]
-    tally.add("v2", "EPDMS with EC none, 0, 1", ends, data[f"{key}/epdms_ec_nan_0_1"])
+    totals = [total_score(subs, "v2", np.array([ec]))[0] for ec in (np.nan, 0.0, 1.0)]
+    tally.add("v2", "EPDMS with EC none, 0, 1", totals, data[f"{key}/epdms_ec_nan_0_1"])
     tally.add("v2", "history states", prepared.history, data[f"{key}/history_states"], yaw=True)
 
 
-def _product(prepared: PreparedScene, poses: np.ndarray, dt_s: float) -> float:
+def _multiplier(prepared: PreparedScene, poses: np.ndarray, dt_s: float) -> float:
+    """Product of the multiplicative sub-scores."""
     plain = score(prepared, poses, version="v2", dt_s=dt_s, human_penalty_filter=False)
     return float((plain.nc * plain.dac * plain.ddc * plain.tlc)[0])
 
@@ -191,7 +191,7 @@ def _steps(time_s: float) -> float:
 
 
 def compare_pairs(tally: Tally, data: Cases, index: int, prepared: PreparedScene) -> None:
-    """Two-frame comfort of pairs of plans of one scene, the first taken as planned 0.5 s earlier."""
+    """Compare the two-frame comfort of pairs of plans of one scene, planned 0.5 s apart."""
     for before, now, passed, *rms in data.get(f"s{index:02d}/v2/ec_pairs", ()):
         states = [
             score(
@@ -208,7 +208,7 @@ def compare_pairs(tally: Tally, data: Cases, index: int, prepared: PreparedScene
 
 
 def compare_stages(tally: Tally, data: Cases) -> None:
-    """Two-stage aggregation."""
+    """Compare the two-stage aggregation."""
     for key in sorted(
         name.removesuffix("/scores") for name in data if re.fullmatch(r"agg\d+/scores", name)
     ):
@@ -231,7 +231,7 @@ def compare_stages(tally: Tally, data: Cases) -> None:
 
 
 def prepared_scenes(tally: Tally, data: Cases) -> dict[int, PreparedScene]:
-    """Every scene that can be scored; one that cannot is named, and counts as a difference."""
+    """Every scene that can be scored; others are printed and count as a difference."""
     scenes = {}
     for index in range(int(data["n_scenes"])):
         try:
@@ -243,7 +243,7 @@ def prepared_scenes(tally: Tally, data: Cases) -> dict[int, PreparedScene]:
 
 
 def compare(data: Cases) -> Tally:
-    """Every difference between our score and the outputs of reference cases."""
+    """All comparisons of this project's score with the outputs of reference cases."""
     tally = Tally()
     scenes = prepared_scenes(tally, data)
     for version in VERSIONS:
@@ -265,7 +265,7 @@ def compare(data: Cases) -> Tally:
 
 
 def main(arguments: list[str]) -> int:
-    """Command line: one file. Returns 1 if anything differs, 2 if it is no file of reference cases."""
+    """Print the comparisons of a file; returns 1 if any differ, 2 for an invalid file."""
     file = cases_of(arguments, __doc__, required=True)
     assert file is not None
     try:

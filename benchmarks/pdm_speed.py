@@ -1,6 +1,4 @@
-"""Plans a second of the PDM score on one core, against the devkit's. Not where the time goes: that
-is pdm_profile.py.
-"""
+"""Plans per second of the PDM score on one core, against the devkit's."""
 
 import time
 
@@ -11,15 +9,13 @@ from ops.pdm.config import VERSIONS, Version
 from ops.pdm.prepared import PreparedScene, prepare
 from ops.pdm.score import score
 
-# a plan on one core of this kind; v2 with the human filter
+# range of the devkit's seconds per plan on one core; v2 with the human filter
 DEVKIT_S = {"v1": (0.075, 0.100), "v2": (0.130, 0.170)}
 MANY = 4096
 
 
 def print_speed(data: Cases, seconds: float = 1.0) -> None:
-    """Print plans a second of one core: one plan at a time, all plans of a scene at once, 4,096
-    plans of one scene.
-    """
+    """Print plans per second on one core: singly, by scene, and 4,096 plans of one scene."""
     # plans of one scene, spacing and length
     groups: dict[tuple[int, float, int], list[np.ndarray]] = {}
     for case, (index, dt_s) in enumerate(zip(data["case_scene"], data["case_dt"], strict=True)):
@@ -36,34 +32,36 @@ def print_speed(data: Cases, seconds: float = 1.0) -> None:
     for version in VERSIONS:
         for prepared in scenes.values():
             prepared.reference(version)
-        alone = [
+        single = [
             (scenes[key[0]], plan[None], key[1]) for key, plans in groups.items() for plan in plans
         ]
         batches = [(scenes[key[0]], np.stack(plans), key[1]) for key, plans in groups.items()]
         large = [(scenes[busiest[0]], many, busiest[1])]
         rates = {
-            "one plan at a time": _rate(alone, version, seconds),
+            "one plan at a time": _rate(single, version, seconds),
             "all plans of a scene": _rate(batches, version, seconds),
             f"{MANY:,} of a scene": _rate(large, version, seconds),
         }
-        slow = 2 / sum(DEVKIT_S[version])
+        devkit_rate = 2 / sum(DEVKIT_S[version])
         for what, rate in rates.items():
             print(
-                f"{version}: {what:21}{rate:8.0f} plans/s per core, {rate / slow:6.0f} times the devkit"
+                f"{version}: {what:21}{rate:8.0f} plans/s per core, "
+                f"{rate / devkit_rate:6.0f} times the devkit"
             )
         start = time.process_time()
         for index in scenes:
             prepare(read_scene(data, index)).reference(version)
         preparing_ms = (time.process_time() - start) / len(scenes) * 1e3
         print(
-            f"{version}: {MANY:,} plans of a scene take {MANY / rate:.2f} s; preparing a scene {preparing_ms:.1f} ms"
+            f"{version}: {MANY:,} plans of a scene take {MANY / rate:.2f} s; "
+            f"preparing a scene {preparing_ms:.1f} ms"
         )
 
 
 def _rate(
     jobs: list[tuple[PreparedScene, np.ndarray, float]], version: Version, seconds: float
 ) -> float:
-    """Plans a second of processor time over the jobs, repeated for at least `seconds`."""
+    """Plans per second of CPU time over the jobs, repeated for at least `seconds`."""
     done, start = 0, time.process_time()
     while time.process_time() - start < seconds:
         for prepared, plans, dt_s in jobs:

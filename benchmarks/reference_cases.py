@@ -1,7 +1,7 @@
-"""Reads a file of reference cases of the PDM score. Not the comparison: that is pdm_reference.py.
+"""Reads a file of reference cases of the PDM score.
 
-The layout is the one of ../shared/pdm_reference/README.md: `sNN/...` inputs and outputs of scenes,
-`cNNN/...` of plans.
+An .npz file: `n_scenes`; `sNN/...` inputs and outputs of scene NN; `case_scene` and `case_dt`, the
+scene and the spacing in seconds of each plan; `cNNN/...` poses and outputs of plan NNN.
 """
 
 import argparse
@@ -17,9 +17,7 @@ Cases = Mapping[str, np.ndarray]
 
 
 def cases_of(arguments: Sequence[str], about: str | None, *, required: bool = False) -> Path | None:
-    """The file that a benchmark's command line names; exits with its usage, or its help, where that
-    was asked for.
-    """
+    """Parse the command line of a benchmark: the file of reference cases, if one is given."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -28,15 +26,13 @@ def cases_of(arguments: Sequence[str], about: str | None, *, required: bool = Fa
         type=Path,
         nargs=None if required else "?",
         metavar="CASES.npz",
-        help="a file of reference cases, in the layout of ../shared/pdm_reference/README.md",
+        help="a file of reference cases; its layout is described in benchmarks/reference_cases.py",
     )
     return parser.parse_args(arguments).cases
 
 
 def read_cases(file: Path) -> Cases:
-    """Every array of a file by its name. Raises ConfigError for a file that is not there or of
-    another layout.
-    """
+    """All arrays of a file by name. Raises ConfigError for a missing file or another layout."""
     if not file.is_file():
         raise ConfigError("there is no such file of reference cases", where=file)
     try:
@@ -49,17 +45,17 @@ def read_cases(file: Path) -> Cases:
     missing = [name for name in ("n_scenes", "case_scene", "case_dt") if name not in data]
     if missing:
         raise ConfigError(
-            "this file has not the layout of reference cases",
+            "the file does not have the layout of reference cases",
             where=file,
             expected=", ".join(missing),
             found=", ".join(list(data)[:8]),
-            do="see ../shared/pdm_reference/README.md",
+            do="see benchmarks/reference_cases.py for the layout",
         )
     return data
 
 
 def read_scene(data: Cases, index: int) -> Scene:
-    """Scene `index` of a file of reference cases, from its inputs alone."""
+    """Scene `index` of a file of reference cases, from its inputs."""
 
     def get(name: str) -> np.ndarray:
         return data[f"s{index:02d}/{name}"]
@@ -72,7 +68,7 @@ def read_scene(data: Cases, index: int) -> Scene:
         past=get("past"),
         past_time_us=get("past_t_us").astype(np.int64),
         human=get("human"),
-        # whatever a file has where nothing was seen
+        # files differ in the values of absent tracks
         agents=np.where(agents[..., :1] > 0, agents, 0.0),
         agent_lwh=get("agents_lwh"),
         agent_category=get("agents_type").astype(np.int8),

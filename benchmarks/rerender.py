@@ -1,5 +1,4 @@
-"""A driven log of the synthetic world filmed as it was, or with nobody else on the street. Nothing
-is kept.
+"""Renders a driven log of the synthetic world again: as it was, or without its traffic.
 
 Legend: T frames, H x W pixels.
 """
@@ -20,18 +19,18 @@ from storage.sources import contract
 
 
 def without_traffic(recording: Recording) -> Recording:
-    """The same drive with no other vehicle, nobody on foot and no cone. Parked cars stay: they
-    stand as houses do.
-    """
-    alone = {
+    """The same drive without other vehicles, pedestrians and cones; parked cars stay."""
+    ego_only = {
         name: getattr(recording, name)[:, :1]
         for name in ("pose", "speed_mps", "accel_mps2", "lateral_mps2", "blinker")
     }
-    nobody = {name: getattr(recording, name)[:, :0] for name in ("walker_xy", "walker_velocity")}
+    no_walkers = {
+        name: getattr(recording, name)[:, :0] for name in ("walker_xy", "walker_velocity")
+    }
     return replace(
         recording,
-        **alone,
-        **nobody,
+        **ego_only,
+        **no_walkers,
         size_m=recording.size_m[:1],
         kind=recording.kind[:1],
         walker_yaw_rad=recording.walker_yaw_rad[:0],
@@ -39,19 +38,18 @@ def without_traffic(recording: Recording) -> Recording:
     )
 
 
-def film_again(log: DrivenLog, recording: Recording) -> Iterator[np.ndarray]:
-    """Front images (H, W, 3) uint8 RGB of a recording under the log's light; all but traffic as in
-    the log.
-    """
+def rerender(log: DrivenLog, recording: Recording) -> Iterator[np.ndarray]:
+    """Front-camera images (H, W, 3) uint8 RGB of a recording in the log's town and light."""
     for (view,) in render_log(
         log.town, recording, log.cameras[:1], PALETTE, log.light, deepcopy(log.rng)
     ):
         yield view
 
 
-def filmed(log: DrivenLog, recording: Recording, size_hw: tuple[int, int]) -> np.ndarray:
-    """A film as read back from a frame store, (T, H, W, 3) uint8: cropped and resized as every
-    image is. No JPEG.
+def rerendered_frames(log: DrivenLog, recording: Recording, size_hw: tuple[int, int]) -> np.ndarray:
+    """The images of `rerender` after a frame store, (T, H, W, 3) uint8: cropped and resized.
+
+    Without JPEG compression.
     """
     frames = np.arange(len(recording.time_s), dtype=np.int32)
     front = log.cameras[0]
@@ -59,13 +57,13 @@ def filmed(log: DrivenLog, recording: Recording, size_hw: tuple[int, int]) -> np
     with tempfile.TemporaryDirectory() as folder:
         write_frames(
             Path(folder),
-            "again",
+            "rerendered",
             [
                 CameraFrames(
                     camera,
                     frames,
                     np.round(recording.time_s * 1e6),
-                    film_again(log, recording),
+                    rerender(log, recording),
                     np.zeros(len(frames), bool),
                 )
             ],

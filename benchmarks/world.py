@@ -1,9 +1,8 @@
-"""Frames and logs per second of the synthetic world on one core: `python -m benchmarks.world`. Not a
-test.
+"""Frames and logs per second of the synthetic world on one core: `python -m benchmarks.world`.
 
 In one run, in CPU seconds: whole logs from the seed, the frames of those logs decoded from their
-JPEG files (the alternative: a data set that was recorded once), and, on as many other drives of the
-same kind, the traffic alone and the camera alone.
+JPEG files (the alternative: a recorded data set), and, on as many other drives, the traffic alone
+and the rendering alone.
 """
 
 import argparse
@@ -21,7 +20,8 @@ from ops.synthesize.film.camera import Camera
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.props import parked_cars
 from ops.synthesize.film.render_log import render_log, weather
-from ops.synthesize.town.town import TownConfig, build_town
+from ops.synthesize.town.build_town import build_town
+from ops.synthesize.town.town import TownConfig
 from ops.synthesize.traffic.expert import DriveConfig, drive
 from ops.synthesize.traffic.recording import Recording
 from ops.synthesize.world import synthesize_log, world_log_ids
@@ -35,16 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--logs", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--size", default="126x224", help="height x width of the images")
-    chosen = parser.parse_args(arguments)
-    height, width = (int(side) for side in chosen.size.split("x"))
+    options = parser.parse_args(arguments)
+    height, width = (int(side) for side in options.size.split("x"))
     world = WorldConfig(
-        train_logs=chosen.logs + 1, seconds=chosen.seconds, image_width=width, image_height=height
+        train_logs=options.logs + 1, seconds=options.seconds, image_width=width, image_height=height
     )
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
         warm_up, *log_ids = [log_id for log_id, split in world_log_ids(world) if split == "train"]
-        # the town, its picture, its map
+        # includes the town, its ground texture and its map
         built_s = _seconds(lambda: synthesize_log(raw, world, warm_up))
         whole_s = _seconds(lambda: [synthesize_log(raw, world, log_id) for log_id in log_ids])
         files = [
@@ -54,39 +54,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         decoded_s = _seconds(lambda: [_decoded(file) for file in files])
         megabytes = sum(file.stat().st_size for file in raw.rglob("*") if file.is_file()) / 1e6
-    driven: list[Recording] = []
+    recordings: list[Recording] = []
     driven_s = _seconds(
-        lambda: driven.extend(_drive(world, number) for number in range(chosen.logs))
+        lambda: recordings.extend(_drive(world, number) for number in range(options.logs))
     )
-    filmed_s = _seconds(lambda: [_film(world, recording) for recording in driven])
-    frames, filmed = len(files), sum(len(recording.time_s) for recording in driven)
+    rendered_s = _seconds(lambda: [_render(world, recording) for recording in recordings])
+    frames, rendered = len(files), sum(len(recording.time_s) for recording in recordings)
     print(
-        f"{chosen.logs} logs of {chosen.seconds:g} s, {frames} frames of {width}x{height}; town and first log {built_s:.1f} s; "
-        f"{megabytes / (chosen.logs + 1):.1f} MB a log"
+        f"{options.logs} logs of {options.seconds:g} s, {frames} frames of {width}x{height}; "
+        f"town and first log {built_s:.1f} s; {megabytes / (options.logs + 1):.1f} MB a log"
     )
     print(f"{'one core, CPU time':<44}{'frames/s':>10}{'logs/s':>8}")
     for name, count, seconds in (
-        ("drawn by the camera (renderer made once a log)", filmed, filmed_s),
+        ("rendered (one renderer a log)", rendered, rendered_s),
         ("decoded from the JPEG files", frames, decoded_s),
-        ("driven only, with the tries thrown away", filmed, driven_s),
-        ("whole logs: driven, drawn, written", frames, whole_s),
+        ("driven only, including discarded tries", rendered, driven_s),
+        ("whole logs: driven, rendered, written", frames, whole_s),
     ):
-        print(f"{name:<44}{count / seconds:>10.0f}{chosen.logs / seconds:>8.2f}")
+        print(f"{name:<44}{count / seconds:>10.0f}{options.logs / seconds:>8.2f}")
 
 
 def _drive(world: WorldConfig, number: int) -> Recording:
     config = TownConfig(seed=world.seed)
-    wish = DriveConfig(round(world.seconds * world.hz), world.hz, False, world.event_rate)
+    drive_config = DriveConfig(round(world.seconds * world.hz), world.hz, False, world.event_rate)
     return drive(
         build_town(config),
         parked_cars(config, Palette()),
-        wish,
+        drive_config,
         np.random.default_rng([world.seed, number]),
     )
 
 
-def _film(world: WorldConfig, recording: Recording) -> None:
-    """Draw a drive; no image is kept."""
+def _render(world: WorldConfig, recording: Recording) -> None:
+    """Render a drive; no image is kept."""
     rng = np.random.default_rng(world.seed)
     camera = replace(Camera(), width=world.image_width, height=world.image_height)
     for _ in render_log(
@@ -103,7 +103,7 @@ def _decoded(file: Path) -> np.ndarray:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """CPU seconds: what others do on the machine does not count."""
+    """CPU seconds, which exclude other work on the machine."""
     start = time.process_time()
     work()
     return time.process_time() - start

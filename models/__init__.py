@@ -1,1 +1,1 @@
-"""Networks and losses. No paths and no formats in here."""
+"""Networks and losses."""

@@ -1,5 +1,4 @@
-"""A small stack of convolutional stages for our own networks. Not what it looks at: an image, or
-the ground laid out.
+"""Convolutional stages that encode an image or a bird's-eye view of the ground.
 
 Legend: B rows, C channels, H x W cells.
 """
@@ -11,9 +10,7 @@ from torch import nn
 
 
 class ConvStack(nn.Module):
-    """Each stage is a convolution that makes the grid coarser and a residual 3x3; all with batch
-    norm and ReLU.
-    """
+    """Stages of a strided convolution and a residual 3x3 convolution, with batch norm and ReLU."""
 
     def __init__(self, fan_in: int, channels: tuple[int, ...], kernel: int, stride: int) -> None:
         """`kernel` and `stride` are those of the first stage; later ones are 3x3 with stride 2."""
@@ -23,7 +20,7 @@ class ConvStack(nn.Module):
         self.mix = nn.ModuleList(_conv(width, width, 3, 1) for width in channels)
 
     def forward(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        """The features of every stage, finest first."""
+        """Features of all stages, finest first."""
         stages = []
         for down, mix in zip(self.down, self.mix, strict=True):
             x_BCHW = down(x_BCHW)

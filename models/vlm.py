@@ -1,11 +1,11 @@
-"""Qwen2.5-VL that speaks latent actions: next-token loss over 16 action tokens, and their
-constrained decoding.
+"""Qwen2.5-VL with action tokens: logits of the latent-action codes, and their constrained decoding.
 
-Not the planner. The small model built from a config and real weights from a local folder are the
-same class and the same code. The 16 action rows are one trainable matrix that serves as embedding
-and as rows of the LM head (Qwen2.5-VL ties the two); `save` writes them back into the vocabulary,
-so that the folder is a plain Qwen2.5-VL checkpoint. Legend: B rows, L prompt tokens, V visual
-tokens, S code slots, K = 16 codes, D hidden width.
+A small model built from a configuration and published weights from a local folder run through the
+same class. The embeddings of the action tokens are one trainable matrix that serves as input
+embedding and as rows of the LM head (Qwen2.5-VL ties the two); `save` writes them back into the
+vocabulary, so that the folder is a plain Qwen2.5-VL checkpoint.
+
+Legend: B rows, L prompt tokens, V visual tokens, S code slots, K codes, D hidden width.
 """
 
 from collections.abc import Callable
@@ -16,110 +16,126 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
 from models.vlm_config import VlmConfig
-from models.vlm_inputs import CODE_COUNT, VlmInputs, VlmProcessor
-
-CODE_SLOTS = 12
+from models.vlm_inputs import VlmInputs, VlmProcessor
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What the model itself said about a batch, greedily and with no look at the true codes."""
+    """Greedily decoded codes of a batch, without teacher forcing, and the hidden states."""
 
     codes_BS: torch.Tensor  # int64
-    # over the 16 codes, each slot after the model's own earlier codes
-    logits_BSK: torch.Tensor
+    logits_BSK: torch.Tensor  # of each slot, given the model's own earlier codes
     action_BSD: torch.Tensor  # last hidden states that predict the codes
     visual_BVD: torch.Tensor  # last hidden states at the image tokens
 
 
 class ActionVlm(nn.Module):
-    """Qwen2.5-VL with 16 action tokens."""
+    """Qwen2.5-VL with one action token for each code of the codebook."""
 
-    def __init__(self, model: Qwen2_5_VLForConditionalGeneration, processor: VlmProcessor) -> None:
+    def __init__(
+        self, model: Qwen2_5_VLForConditionalGeneration, processor: VlmProcessor, slots: int
+    ) -> None:
         super().__init__()
-        _quicken(model)
-        self.model, self.processor = model, processor
+        _replace_slow_layers(model)
+        self.model, self.processor, self.slots = model, processor, slots
         self._adapters: Any = None
-        # real weights have spare rows, so they are not resized
-        if len(processor.tokenizer) > _table(model).shape[0]:
+        # published weights have spare rows, so they are not resized
+        if len(processor.tokenizer) > _embedding_table(model).shape[0]:
             model.resize_token_embeddings(len(processor.tokenizer))
-        rows = slice(processor.first_action, processor.first_action + CODE_COUNT)
-        table = _table(model)
-        known = table[rows].clone()
-        # tokens without a past start near the mean of the vocabulary
+        rows = slice(processor.first_action, processor.first_action + processor.codes)
+        table = _embedding_table(model)
+        initial = table[rows].clone()
+        # new tokens start near the mean of the vocabulary
         if processor.new_actions:
-            known = table[: rows.start].mean(dim=0) + 0.02 * torch.randn(known.shape).to(known)
-        # float32 in every format: bfloat16 would lose the steps
-        self.action_rows_KD = nn.Parameter(known.float())
-        # untied, as in the larger models: never asked
+            mean_D = table[: rows.start].mean(dim=0)
+            initial = mean_D + 0.02 * torch.randn(initial.shape).to(initial)
+        # float32 whatever the model's dtype: bfloat16 would round small steps away
+        self.action_rows_KD = nn.Parameter(initial.float())
+        # an untied LM head, as in the larger models, is not used
         if model.lm_head.weight.data_ptr() != table.data_ptr():
             model.lm_head.requires_grad_(False)
 
     @classmethod
     def build(cls, config: VlmConfig) -> "ActionVlm":
-        """A model ready for training: new and small, or from `config.pretrained`; torch's global
-        generator seeds it.
+        """A model ready for training: a small one with weights drawn from torch's global generator,
+        or one from `config.pretrained`.
         """
         if config.pretrained is not None:
             vlm = cls.from_pretrained(
-                Path(config.pretrained), dtype=config.dtype, attention=config.attention
+                Path(config.pretrained),
+                dtype=config.dtype,
+                attention=config.attention,
+                codes=config.codes,
+                slots=config.slots,
             )
         else:
-            processor = VlmProcessor.build()
+            processor = VlmProcessor.build(config.codes)
             model = Qwen2_5_VLForConditionalGeneration._from_config(
                 _small_config(config, processor),
                 attn_implementation=config.attention,
                 dtype=getattr(torch, config.dtype),
             )
-            vlm = cls(model, processor)
+            vlm = cls(model, processor, config.slots)
         return vlm.prepare(config)
 
     def prepare(self, config: VlmConfig) -> "ActionVlm":
-        """Itself, ready for training as `config` says: with adapters, and with gradient
-        checkpointing.
-        """
+        """Add adapters and gradient checkpointing as configured; returns itself."""
         if config.lora_rank:
             self._add_adapters(config.lora_rank)
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
             )
-            # it sends gradients through a frozen vision tower, for nothing
+            # otherwise gradients would be computed through a frozen vision tower
             self.model.disable_input_require_grads()
         return self
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path, *, dtype: str = "float32", attention: str = "sdpa"
+        cls,
+        folder: Path,
+        *,
+        dtype: str = "float32",
+        attention: str = "sdpa",
+        codes: int = 16,
+        slots: int = 12,
     ) -> "ActionVlm":
-        """Weights, tokenizer and image processor from a local folder: one of ours, or real
-        Qwen2.5-VL weights.
+        """Weights, tokenizer and image processor from a local folder: one written by save(), or
+        published Qwen2.5-VL weights.
+
+        The configuration that save() writes holds the numbers of codes and slots; `codes` and
+        `slots` apply to published weights, whose configuration has neither.
         """
-        processor = VlmProcessor.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        codes = getattr(config, "action_codes", codes)
+        slots = getattr(config, "action_slots", slots)
+        processor = VlmProcessor.from_pretrained(folder, codes)
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             attn_implementation=attention,
             local_files_only=True,
         )
-        return cls(model, processor)
+        return cls(model, processor, slots)
 
     def save(self, folder: Path) -> None:
-        """Write a plain Qwen2.5-VL folder: adapters merged, action rows in place, tokenizer, image
-        processor.
+        """Write a plain Qwen2.5-VL folder: weights with merged adapters and the action tokens'
+        embeddings, tokenizer, image processor.
         """
         if self._adapters is not None:
             self.model = self._adapters.merge_and_unload()
             self._adapters = None
         first = self.processor.first_action
         with torch.no_grad():
-            # the same memory where the two are tied
-            for table in (_table(self.model), self.model.lm_head.weight):
-                table[first : first + CODE_COUNT] = self.action_rows_KD.to(table.dtype)
+            # both are the same memory if the model ties them
+            for table in (_embedding_table(self.model), self.model.lm_head.weight):
+                table[first : first + self.processor.codes] = self.action_rows_KD.to(table.dtype)
+        self.model.config.action_codes = self.processor.codes
+        self.model.config.action_slots = self.slots
         self.model.save_pretrained(folder)
         self.processor.save(folder)
 
@@ -133,10 +149,12 @@ class ActionVlm(nn.Module):
         return hidden_BLD[:, -codes_BS.shape[1] :].float() @ self.action_rows_KD.T
 
     @torch.no_grad()
-    def decode(self, inputs: VlmInputs, slots: int = CODE_SLOTS) -> Decoded:
-        """Greedy decoding over the 16 action tokens: the image and the prompt are read once, each
-        code is one step.
+    def decode(self, inputs: VlmInputs, slots: int | None = None) -> Decoded:
+        """Greedy decoding over the action tokens, `slots` codes a row.
+
+        Image and prompt are encoded once; each code after the first is one step with a cache.
         """
+        slots = slots or self.slots
         out = self._run(inputs, self._embed(inputs), start=0, use_cache=True)
         is_visual_BL = inputs.input_ids_BL == self.processor.image_pad
         visual_BVD = out.last_hidden_state[is_visual_BL].view(
@@ -158,11 +176,11 @@ class ActionVlm(nn.Module):
     def _steps(
         self, inputs: VlmInputs, cache: Any, steps: int
     ) -> Callable[[int, torch.Tensor], torch.Tensor]:
-        """A function (number of the step, embedding (B, 1, D)) -> hidden state (B, D) of one token
-        more.
+        """A function (number of the step, embedding (B, 1, D)) -> hidden state (B, D) of the next
+        token.
 
-        Without padding it goes through the class's layers alone: its forward would work out rotary
-        angles and a mask anew for every token, and here nothing is masked.
+        For a batch without padding it calls the layers of the language model directly: its forward
+        would compute rotary angles and a mask again for every token.
         """
         language, start = self.model.model.language_model, inputs.input_ids_BL.shape[1]
         if bool(inputs.pad_B.any()):
@@ -170,7 +188,7 @@ class ActionVlm(nn.Module):
                 inputs, embeds_B1D, start=start + number, use_cache=True, past_key_values=cache
             ).last_hidden_state[:, 0]
         positions_31S = inputs.positions_3T[:, None, start : start + steps]
-        cosine_1Sd, sine_1Sd = language.rotary_emb(_table(self.model)[:1], positions_31S)
+        cosine_1Sd, sine_1Sd = language.rotary_emb(_embedding_table(self.model)[:1], positions_31S)
 
         def step(number: int, hidden_B1D: torch.Tensor) -> torch.Tensor:
             angles = cosine_1Sd[:, number, None], sine_1Sd[:, number, None]
@@ -196,7 +214,7 @@ class ActionVlm(nn.Module):
     def _run(self, inputs: VlmInputs, embeds_BLD: torch.Tensor, *, start: int, **cache: object):
         """The language model over positions start, start + 1, ... of the (left-padded) sequence."""
         length, pad_B = embeds_BLD.shape[1], inputs.pad_B
-        place_BL = (
+        index_BL = (
             torch.arange(start, start + length, device=pad_B.device)[None] - pad_B[:, None]
         ).clamp(min=0)
         mask = None
@@ -206,28 +224,26 @@ class ActionVlm(nn.Module):
             ).long()
         return self.model.model.language_model(
             inputs_embeds=embeds_BLD,
-            position_ids=inputs.positions_3T[:, place_BL],
+            position_ids=inputs.positions_3T[:, index_BL],
             attention_mask=mask,
             **({"use_cache": False} | cache),
         )
 
     def _add_adapters(self, rank: int) -> None:
-        """LoRA on every projection of the language model; vision tower and vocabulary stay as they
-        are.
-        """
+        """Add LoRA to the language model's projections; vision tower and vocabulary are frozen."""
         from peft import LoraConfig, get_peft_model
 
         target = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
         wrapped = get_peft_model(
             self.model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=target)
         )
-        # not a submodule: its parameters are already in self.model
+        # not registered as a submodule: its parameters are already in self.model
         object.__setattr__(self, "_adapters", wrapped)
 
 
 class _PatchProduct(nn.Module):
-    """The class's patch embedding, its convolution over patches that do not overlap done as the
-    matrix product it is.
+    """Patch embedding with the weights of Qwen2.5-VL's convolution, computed as one matrix product,
+    as the patches do not overlap.
     """
 
     def __init__(self, proj: nn.Conv3d) -> None:
@@ -239,9 +255,9 @@ class _PatchProduct(nn.Module):
         return F.linear(pixels.view(-1, weight.shape[1]).to(weight.dtype), weight)
 
 
-def _quicken(model: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Put layers that do the same in fewer steps in the place of the class's own; names and weights
-    stay.
+def _replace_slow_layers(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Replace the patch embedding and the RMS norms by faster equivalents with the same names and
+    weights.
     """
     visual = model.model.visual
     if not isinstance(visual.patch_embed, _PatchProduct):
@@ -254,18 +270,18 @@ def _quicken(model: Qwen2_5_VLForConditionalGeneration) -> None:
                 setattr(module, name, norm)
 
 
-def _table(model: Qwen2_5_VLForConditionalGeneration) -> torch.Tensor:
-    """The embedding matrix of the whole vocabulary, outside autograd."""
+def _embedding_table(model: Qwen2_5_VLForConditionalGeneration) -> torch.Tensor:
+    """The embedding matrix of the whole vocabulary, detached from autograd."""
     return cast(nn.Embedding, model.get_input_embeddings()).weight.detach()
 
 
 def _small_config(config: VlmConfig, processor: VlmProcessor) -> Qwen2_5_VLConfig:
-    """Qwen2.5-VL's own configuration at our sizes."""
+    """Configuration of a Qwen2.5-VL with the sizes of `config`."""
 
     def token(name: str) -> int:
         return processor.tokenizer.get_vocab()[f"<|{name}|>"]
 
-    # rotary pairs, divided among time, rows and columns
+    # rotary frequency pairs, divided among time, rows and columns
     half_head = config.hidden // config.heads // 2
     spatial = 3 * half_head // 8
     return Qwen2_5_VLConfig(

@@ -1,10 +1,11 @@
-"""What the vision-language model reads: tokenizer, prompt, image patches, rotary positions. Not the
-network.
+"""Inputs of the vision-language model: tokenizer, prompt, image patches and rotary positions.
 
-The same code serves the small model made here and real Qwen2.5-VL weights from a local folder: only
-the tokenizer's merges and the image statistics differ. Everything is deterministic array code; no
-hub, no torchvision. Legend: B rows, L prompt tokens, V visual tokens, gh x gw image patches, H x W
-pixels.
+The same code serves the small model and published Qwen2.5-VL weights from a local folder, which
+differ in the tokenizer's merges and the image statistics. It is deterministic and needs neither a
+hub nor torchvision.
+
+Legend: B rows, L prompt tokens, T = L + number of codes, gh x gw image patches, H x W pixels, C
+colors.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,6 @@ from transformers import (
 )
 from transformers import Qwen2VLImageProcessorPil as ImageProcessor
 
-CODE_COUNT = 16
-_ACTIONS = [f"<ACT_{code}>" for code in range(CODE_COUNT)]
 _SPECIAL = [
     "<|endoftext|>",
     "<|im_start|>",
@@ -35,35 +34,21 @@ _SPECIAL = [
     "<|image_pad|>",
     "<|video_pad|>",
 ]
-_WORDS = [
-    "user\n",
-    "assistant\n",
-    "left",
-    "straight",
-    "right",
-    "unknown",
-    " v=",
-    " a=",
-]  # one token each
-_COMMANDS = (
-    "left",
-    "straight",
-    "right",
-    "unknown",
-)  # order of the one-hot command in the ego status
+# in the order of the one-hot command in the ego status
+_COMMANDS = ("left", "straight", "right", "unknown")
+# words of the prompt that are one token each
+_WORDS = ["user\n", "assistant\n", *_COMMANDS, " v=", " a="]
 
 
 @dataclass(frozen=True, slots=True)
 class VlmInputs:
-    """One batch, padded on the left so that every row ends at the same place."""
+    """A batch, padded on the left so that the prompts of all rows end at the same position."""
 
     input_ids_BL: torch.Tensor  # int64
-    pad_B: torch.Tensor  # int64, padding tokens on the left of each row
+    pad_B: torch.Tensor  # int64, number of padding tokens on the left of each row
     pixels: torch.Tensor  # (B * gh * gw, 3 * 2 * patch * patch) float32, Qwen2-VL's patch order
     grid_thw_B3: torch.Tensor  # int64: 1, gh, gw
-    positions_3T: (
-        torch.Tensor
-    )  # int64 (3, L + room for the codes): rotary positions of an unpadded row
+    positions_3T: torch.Tensor  # int64: rotary positions of an unpadded row and its codes
 
     def to(self, device: torch.device) -> "VlmInputs":
         """The same batch on another device."""
@@ -71,17 +56,17 @@ class VlmInputs:
 
 
 def build_tokenizer() -> PreTrainedTokenizerBase:
-    """A byte-level tokenizer without merges: any text encodes and decodes back; the prompt's words
-    are one token.
+    """A byte-level tokenizer without merges: it encodes and decodes any text without loss; each
+    word of the prompt is one token.
     """
     vocabulary = {
         symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))
     }
-    bytes_only = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[]))
-    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytes_only.decoder = decoders.ByteLevel()
+    byte_tokenizer = Tokenizer(tokenizer_models.BPE(vocab=vocabulary, merges=[]))
+    byte_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    byte_tokenizer.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytes_only,
+        tokenizer_object=byte_tokenizer,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=_SPECIAL,
@@ -92,10 +77,10 @@ def build_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def prompts(status: np.ndarray) -> list[str]:
-    """The text of each row from its ego status (N, 8): command, speed in m/s, forward acceleration
-    in m/s2.
+    """Prompt text of each row from its ego status (N, 8): command, speed in m/s, forward
+    acceleration in m/s2.
 
-    The width is fixed, so that rows of one command need no padding.
+    Numbers have a fixed width, so rows with the same command have equal length.
     """
     speed_mps = np.hypot(status[:, 0], status[:, 1])
     return [
@@ -107,16 +92,20 @@ def prompts(status: np.ndarray) -> list[str]:
 
 
 class VlmProcessor:
-    """Turns images and prompts into a VlmInputs; saved beside the model in the Hugging Face layout."""
+    """Converts images and prompts to VlmInputs; saved with the model in the Hugging Face layout."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_processor: ImageProcessor) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, image_processor: ImageProcessor, codes: int
+    ) -> None:
+        names = [f"<ACT_{code}>" for code in range(codes)]
         tokenizer.padding_side = "left"
-        self.new_actions = bool(tokenizer.add_tokens(_ACTIONS, special_tokens=True))
+        self.codes = codes
+        self.new_actions = bool(tokenizer.add_tokens(names, special_tokens=True))
         self.tokenizer, self.image_processor = tokenizer, image_processor
         vocabulary = tokenizer.get_vocab()
-        actions = [vocabulary[token] for token in _ACTIONS]
+        actions = [vocabulary[name] for name in names]
         self.first_action, self.image_pad = actions[0], vocabulary["<|image_pad|>"]
-        assert actions == list(range(actions[0], actions[0] + CODE_COUNT)), (
+        assert actions == list(range(actions[0], actions[0] + codes)), (
             "action tokens must be contiguous"
         )
         self.patch, self.merge = image_processor.patch_size, image_processor.merge_size
@@ -125,20 +114,23 @@ class VlmProcessor:
         self._std = torch.tensor(image_processor.image_std).view(1, 3, 1, 1)
 
     @classmethod
-    def build(cls) -> "VlmProcessor":
-        """The processor of the small model: byte tokenizer, Qwen2-VL's image statistics and patch
-        size.
+    def build(cls, codes: int) -> "VlmProcessor":
+        """The processor of the small model: a byte-level tokenizer, and the image statistics and
+        patch size of Qwen2-VL.
         """
         return cls(
-            build_tokenizer(), ImageProcessor(patch_size=14, temporal_patch_size=2, merge_size=2)
+            build_tokenizer(),
+            ImageProcessor(patch_size=14, temporal_patch_size=2, merge_size=2),
+            codes,
         )
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> "VlmProcessor":
-        """Tokenizer and image statistics from a local folder, ours or Qwen's own."""
+    def from_pretrained(cls, folder: Path, codes: int) -> "VlmProcessor":
+        """Tokenizer and image statistics from a local folder, written by save() or published."""
         return cls(
             AutoTokenizer.from_pretrained(folder, local_files_only=True),
             AutoImageProcessor.from_pretrained(folder, local_files_only=True),
+            codes,
         )
 
     def save(self, folder: Path) -> None:
@@ -147,18 +139,19 @@ class VlmProcessor:
         self.image_processor.save_pretrained(folder)
 
     def image_multiple(self) -> int:
-        """Height and width of an image must be multiples of this number of pixels."""
+        """Number of pixels of which an image's height and width must be multiples."""
         return self.patch * self.merge
 
     def __call__(self, images_BHWC: torch.Tensor, texts: Sequence[str], room: int) -> VlmInputs:
-        """Images uint8 RGB and one prompt each; `room` is the number of code tokens that will
-        follow.
+        """Inputs from images uint8 RGB (B, H, W, 3) and one prompt each; `room` is the number of
+        code tokens that will follow the prompt.
         """
         batch, height, width, _ = images_BHWC.shape
         grid = (height // self.patch, width // self.patch)
         pads = "<|image_pad|>" * (grid[0] * grid[1] // self.merge**2)
         chats = [
-            f"<|im_start|>user\n<|vision_start|>{pads}<|vision_end|>{text}<|im_end|>\n<|im_start|>assistant\n"
+            f"<|im_start|>user\n<|vision_start|>{pads}<|vision_end|>{text}<|im_end|>\n"
+            "<|im_start|>assistant\n"
             for text in texts
         ]
         tokens = self.tokenizer(chats, padding=True, return_tensors="pt")
@@ -175,8 +168,8 @@ class VlmProcessor:
         )
 
     def patchify(self, images_BHWC: torch.Tensor) -> torch.Tensor:
-        """Normalised patches in Qwen2-VL's order, bit-equal to its image processor; the frame is
-        repeated in time.
+        """Normalised patches in Qwen2-VL's order, bit-equal to its image processor; the image is
+        repeated along time.
         """
         device, patch, merge = images_BHWC.device, self.patch, self.merge
         split = rearrange(
@@ -192,12 +185,12 @@ class VlmProcessor:
 
 
 def rope_positions(image_start: int, merged_grid: tuple[int, int], length: int) -> torch.Tensor:
-    """Three-axis rotary positions (3, length) of an unpadded row with one image: the M-RoPE of
-    Qwen2-VL, section 2.1.
+    """Three-axis rotary positions (3, length) of an unpadded row with one image: M-RoPE (Wang et
+    al. 2024, Qwen2-VL, section 2.1).
 
-    Text counts on all axes; the image holds time still and counts rows and columns; text then goes
-    on after the larger side of the image. The image stands at the same place in every row, so one
-    table serves a whole batch.
+    Text tokens count up on all axes; image tokens keep the time position and count rows and
+    columns; the text after the image continues from its larger side. The image has the same
+    position in every row, so one table serves a whole batch.
     """
     rows, columns = torch.meshgrid(*(torch.arange(size) for size in merged_grid), indexing="ij")
     image = torch.stack([torch.zeros_like(rows), rows, columns]).flatten(1) + image_start

@@ -1,9 +1,7 @@
-"""Worker processes for work of one asset: fresh interpreters that end with the process that started
-them. Not the work.
+"""A pool of worker processes that end when their parent process ends.
 
-Forking a process that holds threads of zarr or torch can hang, so each worker starts anew. A worker
-whose parent was killed ends at once: else it would go on writing to folders that the next run has
-taken over.
+Workers are spawned, because forking a process that holds threads of zarr or torch can hang. A
+worker whose parent was killed ends at once, so that it does not write to folders of the next run.
 """
 
 import multiprocessing

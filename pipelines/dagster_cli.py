@@ -1,18 +1,18 @@
-"""The `dagster` command, which also knows where our definitions are. Everything else is Dagster's
-own program.
+"""The `dagster` command with our definitions as default target; otherwise it is Dagster's own
+program.
 
 `dagster dev` reads workspace.yaml, but `dagster asset materialize` and `dagster job execute` read
-no file at all: without `-m` or `-f` they stop with an error. DAGSTER_MODULE_NAME would tell them,
-and would break `dagster dev`, whose children see it beside their workspace. So those commands, and
-only those, get the module as click's default value: it lives in one call, touches no environment
-variable and loses against whatever the user gives.
+no file at all: without `-m` or `-f` they stop with an error. The variable DAGSTER_MODULE_NAME would
+give them the module, but breaks `dagster dev`, whose child processes see it beside their workspace.
+So only those commands get the module, as click's default value: no environment variable is set, and
+any target that the user gives takes precedence.
 """
 
 import os
 import sys
 from collections.abc import Iterable, Mapping
 
-DEFINITIONS = "pipelines.definitions"
+DEFINITIONS = "latentvla.definitions"
 _COMMANDS = {"asset": ("materialize", "list"), "job": ("execute", "scaffold_config")}
 _TARGET_OPTIONS = (
     "-f",
@@ -37,9 +37,7 @@ _TARGET_VARIABLES = (
 def defaults_for(
     arguments: Iterable[str], environment: Mapping[str, str]
 ) -> dict[str, dict[str, dict[str, str]]]:
-    """Click's default_map for this command line: our module, unless the user names a target of his
-    own.
-    """
+    """Click's default_map for this command line: our module, unless the user gives a target."""
     options = {_option(argument) for argument in arguments if argument.startswith("-")}
     if options & set(_TARGET_OPTIONS) or any(environment.get(name) for name in _TARGET_VARIABLES):
         return {}

@@ -1,6 +1,4 @@
-"""Everything Dagster knows of this project: assets, checks, jobs, schedules, sensors and the
-pipeline they work on.
-"""
+"""The Dagster definitions: assets, checks, jobs, schedules, sensors and their resources."""
 
 import dagster as dg
 
@@ -26,7 +24,7 @@ MODULES = [raw_logs, frames, trajectories, codebook, relabeled, vla, student, ev
 
 
 def definitions(pipeline: Pipeline | PipelineResource) -> dg.Definitions:
-    """The definitions that work on this pipeline."""
+    """The definitions over this pipeline."""
     return dg.Definitions(
         assets=dg.load_assets_from_modules(MODULES),
         asset_checks=dg.load_asset_checks_from_modules(MODULES),
@@ -35,10 +33,10 @@ def definitions(pipeline: Pipeline | PipelineResource) -> dg.Definitions:
         sensors=SENSORS,
         resources={"pipeline": pipeline},
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},
-        # one process: torch loads once, and training has the machine for itself
+        # one process: torch is loaded once, and no two assets train at the same time
         executor=dg.in_process_executor,
     )
 
 
-# what the UI and `dagster` work on: the environment's choice
+# for the UI and the `dagster` command: the pipeline that the environment chooses
 defs = definitions(pipeline_resource())

@@ -1,32 +1,33 @@
-"""The one place where it is decided which pipeline a run works on, from the command line or from
-the environment.
+"""Chooses the pipeline that a run works on: from the command line, then from the environment, then
+the defaults.
 
 LATENTVLA_SCALE    smoke | synthetic (default) | navsim
 LATENTVLA_SOURCE   openscene (default) | nuscenes | kitti_raw
 LATENTVLA_RAW      folder of raw logs; empty (default): the synthetic world, which is OpenScene only
-LATENTVLA_LAKE     folder of the artefacts; default lake/<scale>, and lake/<source>-<scale> for your own logs
+LATENTVLA_LAKE     folder of the artefacts; default lake/<scale>, with your own logs
+                   lake/<source>-<scale>
 """
 
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline
-
 
 RENAMED_SCALES = {"embedded": "synthetic"}  # former name -> present name, for one release
 
 
 @dataclass(frozen=True, slots=True)
 class RunTarget:
-    """Which pipeline is meant. Plain strings; Dagster is not needed to read it."""
+    """The pipeline that a run works on, as plain strings."""
 
     scale: str
     source: str
-    raw: str  # "" means the synthetic world
+    raw: str  # "": the synthetic world
     lake: str
 
 
@@ -38,8 +39,8 @@ def run_target(
     raw: str | None = None,
     lake: str | None = None,
 ) -> RunTarget:
-    """The pipeline that these choices mean; what is not given comes from the environment, then from
-    the defaults.
+    """The target of these choices; what is not given comes from the environment, then from the
+    defaults.
     """
     scale = _current_name(scale or environment.get("LATENTVLA_SCALE") or "synthetic")
     source = source or environment.get("LATENTVLA_SOURCE") or "openscene"
@@ -49,16 +50,22 @@ def run_target(
 
 
 def _current_name(scale: str) -> str:
-    """The scale's present name; a former one is understood with a notice."""
-    current = RENAMED_SCALES.get(scale)
-    if current is None:
+    """The scale's present name; a former name is accepted with a notice."""
+    if scale not in RENAMED_SCALES:
         return scale
+    _print_rename_notice(scale)
+    return RENAMED_SCALES[scale]
+
+
+@cache
+def _print_rename_notice(scale: str) -> None:
+    """Print it once a process: the command line and the definitions both read the environment."""
+    current = RENAMED_SCALES[scale]
     print(
-        f"notice: scale '{scale}' is now called '{current}'; the old name goes with the next "
-        f"release. Artefacts lie in lake/{current}; lake/{scale} can be removed.",
+        f"notice: scale '{scale}' is now called '{current}'; the old name will be removed in the "
+        f"next release. The default lake is lake/{current}; lake/{scale} is no longer used.",
         file=sys.stderr,
     )
-    return current
 
 
 def open_pipeline(target: RunTarget) -> "Pipeline":

@@ -1,8 +1,8 @@
-"""The one dial: a scale is a function that returns the whole configuration of a run. No value is
-changed anywhere else.
+"""The scales: each is a function that returns the whole configuration of a run. No value is changed
+anywhere else.
 
-smoke      the whole pipeline in under 90 seconds: tests, and a first look
-synthetic   the default: a world big enough to learn from, at most ten minutes on two cores
+smoke      the whole pipeline in under 90 seconds, for tests and a first look
+synthetic  the default: a synthetic world big enough to learn from, at most ten minutes on two cores
 navsim     real OpenScene logs on eight GPUs, with the published weights in local folders
 """
 
@@ -37,10 +37,10 @@ def preset(scale: str) -> Preset:
 
 
 def synthetic() -> Preset:
-    """The main job on a machine with two cores.
+    """The default, for a machine with two cores.
 
-    Neighbouring frames of a log are so alike that every second one teaches a planner as much as
-    all: what counts is how many logs there are.
+    Neighbouring frames of a log are so alike that a planner learns as much from every second one:
+    the number of logs matters, not that of frames.
     """
     return Preset(
         scale="synthetic",
@@ -60,13 +60,11 @@ def synthetic() -> Preset:
 
 
 def smoke() -> Preset:
-    """Every asset does its real work, on as little and for as short as it can; the figures mean
-    nothing.
-    """
+    """Every asset does its real work on few data and for few steps; the figures mean nothing."""
     return Preset(
-        # a process takes longer to start than to train
         scale="smoke",
         retrain_after_logs=3,
+        # one training at a time: a process takes longer to start than to train
         compute=ComputeConfig(at_once=1),
         # too short for events
         world=WorldConfig(train_logs=6, val_logs=1, test_logs=2, seconds=12.0, event_rate=0.0),
@@ -110,12 +108,11 @@ def smoke() -> Preset:
 
 
 def navsim() -> Preset:
-    """Real logs on eight GPUs: DINOv2's features under the codes, Qwen2.5-VL-3B with low-rank
-    adapters.
+    """Real logs on eight GPUs: codes of DINOv2 features, Qwen2.5-VL-3B with low-rank adapters.
 
-    The two folders of weights are read from LATENTVLA_DINOV2 and LATENTVLA_QWEN; without them the
-    assets that need them say so. With LATENTVLA_NUSCENES, a folder of nuScenes, the evaluation also
-    drives its val scenes, zero shot.
+    LATENTVLA_DINOV2 and LATENTVLA_QWEN name the two folders of weights; without them the assets
+    that need them raise an error that says so. With LATENTVLA_NUSCENES, a folder of nuScenes, the
+    evaluation also covers its val scenes, zero shot.
     """
     return Preset(
         scale="navsim",

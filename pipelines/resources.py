@@ -1,6 +1,5 @@
-"""The Dagster resource of the definitions: the pipeline that a run works on.
-
-Which pipeline that is follows from the environment: pipelines/environment.py.
+"""The Dagster resource of the definitions: the pipeline that a run works on, which
+pipelines/environment.py chooses.
 """
 
 import dagster as dg
@@ -9,8 +8,8 @@ from assets.chain.pipeline import Pipeline
 from pipelines.environment import RunTarget, open_pipeline, run_target
 
 
-class PipelineResource(dg.ConfigurableResourceFactory[Pipeline]):
-    """Gives assets and sensors a Pipeline; its fields are those of RunTarget."""
+class PipelineResource(dg.ConfigurableResource[Pipeline]):
+    """Provides assets and sensors with a Pipeline; its fields are those of RunTarget."""
 
     scale: str
     source: str

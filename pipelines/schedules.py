@@ -1,5 +1,5 @@
-"""The schedule for retraining, off until somebody turns it on. A run with nothing new is over at
-once: what is current is not made again.
+"""The schedule for retraining, off by default. Without new logs its run ends at once, since current
+assets are not made again.
 """
 
 import dagster as dg
@@ -12,7 +12,7 @@ retraining = dg.ScheduleDefinition(
     cron_schedule="0 2 * * 1",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Every Monday at 02:00 UTC: train on whatever logs have arrived. Off until it "
-    "is turned on here.",
+    description="Trains every Monday at 02:00 UTC on all ingested logs, if there are new ones. Off "
+    "until it is turned on here.",
 )
 SCHEDULES = [retraining]

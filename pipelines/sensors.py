@@ -1,7 +1,7 @@
-"""The sensors: new logs in the raw folder are ingested, and enough new logs ask for retraining.
+"""The sensors: one ingests new logs in the raw folder, one starts retraining after enough new logs.
 
-Both are off until somebody turns them on: whoever opens the UI to look must not start hours of
-work, and a raw folder that is being copied would be read half.
+Both are off by default, so that opening the UI starts no hours of work and no half-copied raw
+folder is read.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,8 +14,8 @@ from assets.chain.pipeline import Pipeline, RawLogs
 from pipelines.jobs import ingest, training
 from storage.artifact import digest
 
-LOOK_EVERY_S = 30
-UNDER_WAY = [
+POLL_EVERY_S = 30
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -25,40 +25,38 @@ UNDER_WAY = [
 
 @dg.sensor(
     job=ingest,
-    minimum_interval_seconds=LOOK_EVERY_S,
+    minimum_interval_seconds=POLL_EVERY_S,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Looks into the raw folder for logs that are new or whose bytes changed, and ingests just those. Off "
-    "until it is turned on here.",
+    description="Ingests the logs in the raw folder that are new or whose bytes changed, and no "
+    "others. Off until it is turned on here.",
 )
 def new_logs(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Find logs in the raw folder that are new or whose bytes changed, and ingest just those."""
-    if context.instance.get_runs_count(dg.RunsFilter(job_name=ingest.name, statuses=UNDER_WAY)):
-        return dg.SkipReason("an ingest run is under way")
+    """Request ingest of the logs in the raw folder that are new or whose bytes changed."""
+    if context.instance.get_runs_count(dg.RunsFilter(job_name=ingest.name, statuses=UNFINISHED)):
+        return dg.SkipReason("an ingest run is queued or running")
     logs = RawLogs(pipeline)
     todo = [log for log in logs.refs if needs_work(pipeline, logs, log)]
     if not todo:
         return dg.SkipReason(
-            f"all {len(logs.refs)} logs in {pipeline.raw_folder} are ingested or in quarantine"
+            f"all {len(logs.refs)} logs in {pipeline.raw_folder} are ingested or quarantined"
         )
     known = list(context.instance.get_dynamic_partitions(PARTITIONS))
-    fresh = [log for log in todo if log not in known]
+    new = [log for log in todo if log not in known]
     return dg.SensorResult(
         run_requests=[
             dg.RunRequest(
                 run_key=digest({log: logs.fingerprint(log) for log in part}), tags=range_tags(part)
             )
-            for part in neighbours(todo, [*known, *fresh])
+            for part in neighbours(todo, [*known, *new])
         ],
-        dynamic_partitions_requests=[LOGS.build_add_request(fresh)] if fresh else [],
+        dynamic_partitions_requests=[LOGS.build_add_request(new)] if new else [],
     )
 
 
 def neighbours(todo: Collection[str], order: Sequence[str]) -> list[list[str]]:
-    """The logs to do as runs of logs that follow each other in the set of partitions; each is one
-    Dagster run.
-    """
+    """The logs to do as ranges of the set of partitions; each range is one Dagster run."""
     parts: list[list[str]] = [[]]
     for log in order:
         if log in todo:
@@ -70,21 +68,21 @@ def neighbours(todo: Collection[str], order: Sequence[str]) -> list[list[str]]:
 
 @dg.sensor(
     job=training,
-    minimum_interval_seconds=LOOK_EVERY_S,
+    minimum_interval_seconds=POLL_EVERY_S,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Asks for retraining when enough logs were ingested since the codebook was learned. Off until it is "
-    "turned on here.",
+    description="Starts retraining when enough logs were ingested since the codebook was learned. "
+    "Off until it is turned on here.",
 )
 def enough_new_logs(pipeline: dg.ResourceParam[Pipeline]) -> dg.RunRequest | dg.SkipReason:
-    """Ask for retraining when enough logs were ingested since the codebook was learned."""
-    fresh, enough = new_logs_since_codebook(pipeline), pipeline.preset.retrain_after_logs
-    if fresh is None:
+    """Request retraining when enough logs were ingested since the codebook was learned."""
+    new, enough = new_logs_since_codebook(pipeline), pipeline.preset.retrain_after_logs
+    if new is None:
         return dg.SkipReason("there is no codebook yet: run the training job once")
-    if len(fresh) < enough:
+    if len(new) < enough:
         return dg.SkipReason(
-            f"{len(fresh)} new logs since the codebook was learned; retraining at {enough}"
+            f"{len(new)} new logs since the codebook was learned; retraining starts at {enough}"
         )
-    return dg.RunRequest(run_key=digest(sorted(fresh)))
+    return dg.RunRequest(run_key=digest(sorted(new)))
 
 
 SENSORS = [new_logs, enough_new_logs]

@@ -1,1 +1,1 @@
-"""Formats: readers of raw logs, the frame store, the tables, checkpoints and the catalogue."""
+"""Formats: readers of raw logs, the frame store, tables, checkpoints, artefacts and SQL queries."""

@@ -1,9 +1,8 @@
-"""An artefact: a directory that is written aside and appears whole, with `lineage.json` in it. Not
-what is inside.
+"""Artefacts: directories with a `lineage.json` that are replaced atomically.
 
-`<lake>/<name>` is a symbolic asset to `<lake>/.versions/<name>-<version>`; swapping the asset is
-atomic, so a reader sees the old artefact or the new one, never half of one, and a killed run leaves
-only an unfinished directory that the next run removes.
+`<lake>/<name>` is a symlink to `<lake>/.versions/<name>-<version>`. A new version is written to a
+temporary directory and then the symlink is swapped, so a reader sees the old artefact or the new
+one, never half of one. A killed run leaves only a temporary directory, which the next run removes.
 """
 
 import ast
@@ -30,14 +29,14 @@ CHECKS_FILE = "checks.json"
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What made an artefact. `version` is the hash of everything that can change its content."""
+    """The inputs an artefact was made from; `version` is the hash of all that can change it."""
 
     # asset key, with the log for artefacts of one log: "frames/<log_id>"
     asset: str
     version: str  # version_of(...) below
     parents: dict[str, str]  # name of each input artefact -> its version
     config: dict[str, Any]  # the configuration of this asset alone
-    code_version: str  # code_version_of(...) of the modules that did the work
+    code_version: str  # code_version_of(...) of the modules that make it
     seed: int | None = None
     created_utc: str = ""  # filled in when written
     seconds: float = 0.0  # wall time of the work; filled in when written
@@ -55,15 +54,17 @@ def _plain(value: Any) -> Any:
 
 
 def digest(value: Any) -> str:
-    """16 hex digits of the SHA-256 of a value's canonical JSON; dataclasses and paths are made
-    plain first.
+    """16 hex digits of the SHA-256 of a value's JSON with sorted keys.
+
+    Dataclasses become dicts and paths strings first.
     """
     return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def code_version_of(modules: Sequence[Path]) -> str:
-    """16 hex digits over the syntax trees of Python files or folders of them; comments and layout
-    do not count.
+    """16 hex digits over the syntax trees of Python files or folders of them.
+
+    Comments and formatting do not change it.
     """
     files = sorted(
         file for path in modules for file in (path.rglob("*.py") if path.is_dir() else [path])
@@ -79,16 +80,14 @@ def _syntax_digest(file: Path, _mtime_ns: int) -> str:
 def version_of(
     asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
 ) -> str:
-    """The version an artefact will have: known before the work is done, so unchanged work is not
-    done again.
-    """
+    """The version of an artefact, known before it is made: a current artefact is not made again."""
     return digest([asset, dict(parents), _plain(config), code_version, seed])
 
 
 def plan(
     asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
 ) -> Lineage:
-    """The lineage an artefact will have, from its inputs."""
+    """The lineage of an artefact that has these inputs; write_artifact takes it."""
     return Lineage(
         asset,
         version_of(asset, parents, config, code_version, seed),
@@ -103,11 +102,14 @@ def read_lineage(path: Path) -> Lineage:
     """Lineage of the artefact at `path`. Raises ArtifactError if there is none."""
     file = path / LINEAGE_FILE
     if not file.exists():
+        from storage.lake import PER_LOG_ASSETS  # imports this module
+
+        asset = path.parent.name if path.parent.name in PER_LOG_ASSETS else path.name
         raise ArtifactError(
             f"there is no artefact '{path.name}' here",
             where=path,
             expected=file,
-            do=f"make it: latentvla run --until {path.name.split('/')[0]}",
+            do=f"run: latentvla run --until {asset}",
         )
     return Lineage(**json.loads(file.read_text()))
 
@@ -120,55 +122,54 @@ def is_current(path: Path, version: str) -> bool:
 
 @contextmanager
 def write_artifact(path: Path, lineage: Lineage) -> Iterator[Path]:
-    """Yield an empty directory to fill; on a clean exit it becomes `path` in one step, else it is
-    removed.
+    """Yield an empty directory to fill; on a clean exit it atomically becomes `path`.
+
+    After an exception it is removed and `path` stays as it was.
     """
     versions = path.parent / ".versions"
     final = versions / f"{path.name}-{lineage.version}"
-    aside = versions / f"{path.name}-{lineage.version}.part-{os.getpid()}"
+    unfinished = versions / f"{path.name}-{lineage.version}.part-{os.getpid()}"
     for leftover in versions.glob(f"{escape(path.name)}-*.part-*"):
         name, _, writer = leftover.name.rpartition(".part-")
         # "log-1" must not remove work on "log-1-a"
-        if len(name) == len(final.name) and not _is_at_work(writer):
+        if len(name) == len(final.name) and not _is_running(writer):
             shutil.rmtree(leftover, ignore_errors=True)
-    aside.mkdir(parents=True)
+    unfinished.mkdir(parents=True)
     start = time.monotonic()
     try:
-        yield aside
-        done = asdict(lineage) | {
+        yield unfinished
+        finished = asdict(lineage) | {
             "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - start, 3),
             "machine": _machine(),
         }
-        (aside / LINEAGE_FILE).write_text(json.dumps(done, indent=1))
+        (unfinished / LINEAGE_FILE).write_text(json.dumps(finished, indent=1))
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    if final.exists():  # the same version made again: out of the way in one step, removed below
+    if final.exists():  # the same version made again: renamed here, removed below
         discarded = versions / f"{path.name}-{'0' * len(lineage.version)}"
         shutil.rmtree(discarded, ignore_errors=True)
         os.replace(final, discarded)
-    os.replace(aside, final)
-    asset = versions / f"{path.name}.asset-{os.getpid()}"
-    asset.unlink(missing_ok=True)
-    asset.symlink_to(Path(".versions") / final.name)
-    os.replace(asset, path)
+    os.replace(unfinished, final)
+    symlink = versions / f"{path.name}.symlink-{os.getpid()}"
+    symlink.unlink(missing_ok=True)
+    symlink.symlink_to(Path(".versions") / final.name)
+    os.replace(symlink, path)
     for old in versions.glob(f"{escape(path.name)}-*"):
         if old != final and len(old.name) == len(final.name):
             shutil.rmtree(old, ignore_errors=True)
 
 
 def record_checks(path: Path, results: Mapping[str, bool]) -> None:
-    """Write the outcome of the blocking checks beside the artefact, for later runs to refuse bad
-    inputs.
-    """
-    aside = path / f"{CHECKS_FILE}.part"
-    aside.write_text(json.dumps(read_checks(path) | dict(results), indent=1, sort_keys=True))
-    os.replace(aside, path / CHECKS_FILE)
+    """Add outcomes of blocking checks to the artefact's `checks.json`, for require_checks."""
+    unfinished = path / f"{CHECKS_FILE}.part"
+    unfinished.write_text(json.dumps(read_checks(path) | dict(results), indent=1, sort_keys=True))
+    os.replace(unfinished, path / CHECKS_FILE)
 
 
 def read_checks(path: Path) -> dict[str, bool]:
-    """Recorded outcomes of the blocking checks of the artefact at `path`; empty if none ran yet."""
+    """Recorded outcomes of the blocking checks of the artefact at `path`; empty if none ran."""
     file = path / CHECKS_FILE
     return json.loads(file.read_text()) if file.exists() else {}
 
@@ -181,12 +182,12 @@ def require_checks(path: Path) -> None:
             f"'{path.name}' failed its data checks",
             where=path,
             found=", ".join(sorted(failed)),
-            do="open the check in the Dagster UI, mend or quarantine the log, and materialize it again",
+            do="open the check in the Dagster UI, correct or remove the log, materialize it again",
         )
 
 
-def _is_at_work(writer: str) -> bool:
-    """True if a process of this number runs here: its unfinished artefact is not a leftover."""
+def _is_running(writer: str) -> bool:
+    """True if a process with this id runs here, so that its temporary directory is in use."""
     try:
         os.kill(int(writer), 0)
     except ProcessLookupError:

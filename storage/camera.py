@@ -1,13 +1,16 @@
-"""A camera's calibration, and images cropped and resized together with it."""
+"""A camera's calibration, its form as network input, and images cropped and resized with it."""
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from storage.errors import ConfigError
 
-CAMERA_NUMBERS = 19
+# Layout of camera_numbers: the calibration as a vector that networks read.
+EXTRINSICS = slice(0, 12)  # rotation and translation from ego to camera frame, (3, 4) row by row
+INTRINSICS = slice(12, 16)  # fx, fy, cx, cy for images whose borders lie at -1 and 1
+DISTORTION = slice(16, 19)  # radial coefficients k1, k2, k3 of OpenCV's model
+CAMERA_NUMBERS = DISTORTION.stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +28,25 @@ class Camera:
 
 
 def camera_numbers(camera: Camera) -> np.ndarray:
-    """A calibration as planners read it, (19,) float32, whatever the number of pixels.
-
-    Rotation and translation from the ego frame to the camera's, row by row (12); fx, fy, cx, cy for
-    images whose borders lie at -1 and 1 (4); radial distortion k1, k2, k3 of OpenCV's model.
+    """A calibration as networks read it, (CAMERA_NUMBERS,) float32: EXTRINSICS, INTRINSICS and
+    DISTORTION. It does not depend on the resolution of the images.
     """
     to_camera = np.linalg.inv(camera.camera_to_ego)[:3]
     k, size = camera.intrinsics, np.array([camera.width, camera.height], dtype=np.float64)
     scale, middle = 2 * np.array([k[0, 0], k[1, 1]]) / size, (2 * k[:2, 2] + 1) / size - 1
     k1, k2, _, _, k3 = (*camera.distortion, *[0.0] * 5)[:5]
-    return np.concatenate([to_camera.ravel(), scale, middle, [k1, k2, k3]]).astype(np.float32)
+    numbers = np.empty(CAMERA_NUMBERS)
+    numbers[EXTRINSICS] = to_camera.ravel()
+    numbers[INTRINSICS] = [*scale, *middle]
+    numbers[DISTORTION] = k1, k2, k3
+    return numbers.astype(np.float32)
 
 
 def crop_box(height: int, width: int, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the part of an image that `size_hw` shows without squashing.
+    """(top, left, height, width) of the largest part of an image in the aspect ratio `size_hw`.
 
-    A wider target loses rows at the top only, where the sky is; a taller target loses columns on
-    both sides alike.
+    A wider target loses rows at the top only, where the sky is; a taller target loses equally many
+    columns on both sides.
     """
     target_h, target_w = size_hw
     if target_w * height >= target_h * width:
@@ -52,12 +57,13 @@ def crop_box(height: int, width: int, size_hw: tuple[int, int]) -> tuple[int, in
 
 
 def resized_camera(camera: Camera, size_hw: tuple[int, int]) -> Camera:
-    """Calibration of images that read_frames brought to `size_hw`; pixel centres lie at integer
-    coordinates.
+    """Calibration of images cropped by crop_box and resized to `size_hw`.
+
+    Pixel centres lie at integer coordinates.
     """
     top, left, height, width = crop_box(camera.height, camera.width, size_hw)
     scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
-    place = np.array(
+    to_resized = np.array(
         [
             [scale_x, 0.0, (0.5 - left) * scale_x - 0.5],
             [0.0, scale_y, (0.5 - top) * scale_y - 0.5],
@@ -65,15 +71,17 @@ def resized_camera(camera: Camera, size_hw: tuple[int, int]) -> Camera:
         ]
     )
     return replace(
-        camera, width=size_hw[1], height=size_hw[0], intrinsics=place @ camera.intrinsics
+        camera, width=size_hw[1], height=size_hw[0], intrinsics=to_resized @ camera.intrinsics
     )
 
 
 def fit_images(images: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Images (N, H, W, 3) uint8, cropped as the frame store crops and resized by area to `size_hw`.
+    """Images (N, H, W, 3) uint8, cropped by crop_box and resized by area to `size_hw`.
 
-    Raises ConfigError for images that are smaller.
+    Raises ConfigError for images smaller than `size_hw`.
     """
+    import cv2
+
     if images.shape[1:3] == tuple(size_hw):
         return np.ascontiguousarray(images)
     if images.shape[1] < size_hw[0] or images.shape[2] < size_hw[1]:

@@ -1,12 +1,8 @@
-"""DuckDB over the Parquet tables of a lake: one view a table, any SQL. Holds no data of its own.
+"""SQL over the Parquet tables of a lake: DuckDB in memory with one view for each table.
 
-Views live in a connection in memory, so nothing is locked and nothing can be out of date;
-`write_catalogue` makes a file with the same views for other programs, which can be rebuilt at any
-time.
+The views are created for each query, so they always show the lake's current files.
 """
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,7 +13,6 @@ from storage.lake import Lake
 if TYPE_CHECKING:
     import duckdb
 
-CATALOGUE_FILE = "catalogue.duckdb"
 VIEWS = {  # view -> Parquet files below the lake's root
     "trajectories": "trajectories/*/trajectories.parquet",
     "agents": "trajectories/*/agents.parquet",
@@ -27,14 +22,14 @@ VIEWS = {  # view -> Parquet files below the lake's root
     "scores": "evaluation/scores.parquet",
     "summary": "evaluation/summary.parquet",
 }
-_WITH_LOG = {"map"}  # tables without a log_id of their own
+# views whose table has no log_id column: it is taken from the folder's name
+_LOG_ID_FROM_FOLDER = {"map"}
 
 
 def query(lake: Lake, sql: str) -> pa.Table:
-    """Run one SQL statement over the lake's tables.
+    """Run one SQL statement over the views in VIEWS whose tables exist.
 
-    Raises ArtifactError if the lake has no tables yet, ConfigError if DuckDB does not accept the
-    statement.
+    Raises ArtifactError if the lake has no tables, ConfigError if DuckDB rejects the statement.
     """
     import duckdb
 
@@ -45,7 +40,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
                 "this lake has no tables yet",
                 where=lake.root,
                 expected=", ".join(VIEWS),
-                do="make them: latentvla run",
+                do="run: latentvla run",
             )
         try:
             return connection.sql(sql).to_arrow_table()
@@ -59,33 +54,18 @@ def query(lake: Lake, sql: str) -> pa.Table:
             ) from error
 
 
-def write_catalogue(lake: Lake) -> Path:
-    """Write `<lake>/catalogue.duckdb`, a file of views that any DuckDB client opens; an old one is
-    replaced whole.
-    """
-    import duckdb
-
-    file, aside = lake.root / CATALOGUE_FILE, lake.root / f"{CATALOGUE_FILE}.part-{os.getpid()}"
-    aside.unlink(missing_ok=True)
-    with duckdb.connect(str(aside)) as connection:
-        _create_views(connection, lake)
-    os.replace(aside, file)
-    return file
-
-
 def _create_views(connection: "duckdb.DuckDBPyConnection", lake: Lake) -> list[str]:
-    """Create the views whose files exist; returns their names."""
+    """Create the views whose files exist and return their names."""
     names = []
     for name, pattern in VIEWS.items():
         if not any(lake.root.glob(pattern)):
             continue
         files = str(lake.root.absolute() / pattern).replace("'", "''")
-        if name in _WITH_LOG:
+        if name in _LOG_ID_FROM_FOLDER:
             columns = "* EXCLUDE (filename), parse_path(filename)[-2] AS log_id"
-            connection.execute(
-                f"CREATE VIEW {name} AS SELECT {columns} FROM read_parquet('{files}', filename=true)"
-            )
+            table = f"read_parquet('{files}', filename=true)"
         else:
-            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{files}')")
+            columns, table = "*", f"read_parquet('{files}')"
+        connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM {table}")
         names.append(name)
     return names

@@ -1,6 +1,4 @@
-"""Checkpoints of our networks in the Hugging Face layout: `config.json`, `model.safetensors`. Not
-of optimisers.
-"""
+"""Checkpoints of networks in the Hugging Face layout: `config.json` and `model.safetensors`."""
 
 import json
 from collections.abc import Mapping
@@ -12,13 +10,16 @@ from storage.errors import ArtifactError
 if TYPE_CHECKING:
     import torch
 
-FORMAT_VERSION = 4  # raised when a reader of the previous layout can no longer read the new one
+FORMAT_VERSION = 5  # increased when a reader of the previous layout cannot read the new one
 
 
 def save_checkpoint(
     folder: Path, kind: str, config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]"
 ) -> None:
-    """Write one network. `kind` names its class (for example 'planner'); `config` rebuilds it."""
+    """Write one network to `folder`.
+
+    `kind` names its class, for example 'planner'; `config` holds what its constructor needs.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,9 +50,7 @@ def load_checkpoint(folder: Path, kind: str) -> "tuple[dict[str, Any], dict[str,
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
-    """The config alone, for a folder whose ONNX file computes; it refuses another kind or version
-    just the same.
-    """
+    """The configuration of a checkpoint without its tensors. Raises as load_checkpoint does."""
     file = folder / "config.json"
     if not file.exists():
         raise _no_checkpoint(folder)
@@ -63,7 +62,7 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
             where=folder,
             expected=f"latentvla_{kind}",
             found=found_kind,
-            do="give the folder of the right artefact",
+            do=f"give the folder of a checkpoint of kind '{kind}'",
         )
     if found_version != FORMAT_VERSION:
         raise ArtifactError(
@@ -81,5 +80,5 @@ def _no_checkpoint(folder: Path) -> ArtifactError:
         "there is no checkpoint here",
         where=folder,
         expected="config.json and model.safetensors",
-        do="make it first, or give the folder of a finished artefact",
+        do="give the folder of a finished artefact, or make it with: latentvla run",
     )

@@ -1,8 +1,7 @@
-"""The rows of many logs as arrays in memory: what a training or an evaluation asset reads. Not a
-batch sampler.
+"""The rows of many logs as arrays in memory: the input of training and evaluation.
 
 Rows are ordered by (log_id, frame_index). Legend: N rows, H x W pixels, 19 camera numbers, 4
-history steps, 8 future steps, 12 codes.
+history steps, 8 future steps, S code slots.
 """
 
 from collections.abc import Sequence
@@ -17,7 +16,13 @@ from storage.camera import CAMERA_NUMBERS, camera_numbers
 from storage.errors import ArtifactError
 from storage.frame_store import read_calibration, read_frames
 from storage.lake import Lake
-from storage.trajectory_table import CODES_PER_ROW, FUTURE_STEPS, HISTORY_STEPS, Command, read_table
+from storage.trajectory_table import (
+    FUTURE_STEPS,
+    HISTORY_STEPS,
+    Command,
+    code_layout,
+    read_table,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +34,8 @@ class FrameSet:
     timestamp_us: np.ndarray  # (N,) int64
     images: np.ndarray  # (N, H, W, 3) uint8 RGB; H = W = 0 when read without images
     has_image: np.ndarray  # (N,) bool
-    camera: (
-        np.ndarray
-    )  # (N, 19) float32, camera_numbers of these images; zeros when read without images
+    # (N, 19) float32, camera_numbers of these images; zeros when read without images
+    camera: np.ndarray
     pose_world: np.ndarray  # (N, 3) float64
     velocity: np.ndarray  # (N, 2) float32 ego frame m/s
     acceleration: np.ndarray  # (N, 2) float32 ego frame m/s2
@@ -41,8 +45,8 @@ class FrameSet:
     history_valid: np.ndarray  # (N, 4) bool
     future: np.ndarray  # (N, 8, 3) float32 ego frame
     future_valid: np.ndarray  # (N, 8) bool
-    codes: np.ndarray  # (N, 12) int64, zeros when not relabeled
-    codes_valid: np.ndarray  # (N, 12) bool, False when not relabeled
+    codes: np.ndarray  # (N, S) int64; S = 0 when not relabeled
+    codes_valid: np.ndarray  # (N, S) bool
     tags: np.ndarray  # (N,) object, tuple of str
 
     def __len__(self) -> int:
@@ -59,11 +63,11 @@ class FrameSet:
         return FrameSet(*(getattr(self, name)[rows] for name in FrameSet.__slots__))
 
     def pairs(self, gap_s: float, tolerance_s: float = 0.06) -> np.ndarray:
-        """(P, 2) row indices of frames of one log that lie `gap_s` apart in time, both with an
-        image.
+        """Pairs of frames of one log that lie `gap_s` +- `tolerance_s` apart, both with an image:
+        row indices (P, 2), earlier frame first.
         """
         gap_us, tolerance_us = int(gap_s * 1e6), int(tolerance_s * 1e6)
-        out = []
+        pairs = []
         for log in np.unique(self.log_id):
             rows = np.flatnonzero(self.log_id == log)
             time_us = self.timestamp_us[rows]
@@ -77,8 +81,8 @@ class FrameSet:
             later -= (time_us + gap_us - time_us[later - 1]) < (time_us[later] - time_us - gap_us)
             near = np.abs(time_us[later] - time_us - gap_us) <= tolerance_us
             keep = near & self.has_image[rows] & self.has_image[rows[later]]
-            out.append(np.stack([rows[keep], rows[later[keep]]], axis=1))
-        return np.concatenate(out) if out else np.zeros((0, 2), dtype=np.int64)
+            pairs.append(np.stack([rows[keep], rows[later[keep]]], axis=1))
+        return np.concatenate(pairs) if pairs else np.zeros((0, 2), dtype=np.int64)
 
 
 def read_dataset(
@@ -89,11 +93,10 @@ def read_dataset(
     relabeled: bool = False,
     log_ids: Sequence[str] | None = None,
 ) -> FrameSet:
-    """Rows of one split (None: all), images resized by area to `size_hw` (None: no images are
-    read).
+    """Rows of one split (None: all) with images resized by area to `size_hw` (None: no images).
 
-    `relabeled` reads the `relabeled` artefact, which carries the codes; else the `trajectories` of
-    each log.
+    `relabeled`: read the `relabeled` artefact, which has the codes, instead of each log's
+    `trajectories`. `log_ids`: read these logs only. Raises ArtifactError if the lake has no logs.
     """
     return frame_set_from_table(
         read_rows(lake, split, relabeled=relabeled, log_ids=log_ids), lake, size_hw
@@ -107,8 +110,9 @@ def read_rows(
     relabeled: bool = False,
     log_ids: Sequence[str] | None = None,
 ) -> pa.Table:
-    """The rows of read_dataset as a table, ordered by (log_id, frame_index). Raises ArtifactError
-    without logs.
+    """The rows of read_dataset as a table, ordered by (log_id, frame_index).
+
+    Raises ArtifactError if the lake has no logs.
     """
     if relabeled:
         table = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
@@ -119,7 +123,7 @@ def read_rows(
                 "this lake has no trajectories",
                 where=lake.root,
                 expected="at least one log",
-                do="make them: latentvla run --until trajectories",
+                do="run: latentvla run --until trajectories",
             )
         table = pa.concat_tables(
             [read_table(lake.log("trajectories", log), "trajectories") for log in logs]
@@ -132,7 +136,7 @@ def read_rows(
 
 
 def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] | None) -> FrameSet:
-    """Turn a trajectories or relabeled table into arrays; images come from the lake's frame stores."""
+    """Turn a trajectories or relabeled table into arrays; read its images from the frame stores."""
     rows = len(table)
 
     def column(name: str, kind: type) -> np.ndarray:
@@ -148,6 +152,7 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
         )
 
     relabeled = "codes" in table.column_names
+    slots = code_layout(table).slots if relabeled else 0
     log_id = table["log_id"].to_numpy()
     has_image = table["has_image"].to_numpy()
     images = np.zeros((rows, *(size_hw or (0, 0)), 3), dtype=np.uint8)
@@ -178,11 +183,9 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
         history_valid=listed("history_valid", HISTORY_STEPS),
         future=listed("future_xyyaw", FUTURE_STEPS, 3),
         future_valid=listed("future_valid", FUTURE_STEPS),
-        codes=listed("codes", CODES_PER_ROW).astype(np.int64)
+        codes=listed("codes", slots).astype(np.int64)
         if relabeled
-        else np.zeros((rows, CODES_PER_ROW), int),
-        codes_valid=listed("codes_valid", CODES_PER_ROW)
-        if relabeled
-        else np.zeros((rows, CODES_PER_ROW), bool),
+        else np.zeros((rows, slots), int),
+        codes_valid=listed("codes_valid", slots) if relabeled else np.zeros((rows, slots), bool),
         tags=np.array([*map(tuple, table["tags"].to_pylist()), None], dtype=object)[:-1],
     )

@@ -1,7 +1,6 @@
-"""The errors a person meets: what went wrong, where, what was expected, what was found, and what to
-do next.
+"""Errors for users: what went wrong, where, what was expected, what was found, what to do next.
 
-Not for our own mistakes: those are assertions.
+Programming errors are assertions.
 """
 
 import re
@@ -10,7 +9,7 @@ from difflib import get_close_matches
 
 
 class LatentVLAError(Exception):
-    """Base of the family; carries the parts of its message as attributes."""
+    """Base class; the parts of the message are attributes."""
 
     def __init__(
         self,
@@ -52,12 +51,10 @@ def _rebuild(
 
 
 class SourceError(LatentVLAError):
-    """A raw log or a raw folder cannot be used. The log is quarantined, the others go on."""
+    """A raw log or a raw folder cannot be used; such a log is quarantined, the others go on."""
 
     def of_log(self, log_id: str) -> "SourceError":
-        """The same refusal with the log named in `where`; a reader of one file need not know whose
-        file it is.
-        """
+        """The same error with the log named in `where`, for readers that get a file only."""
         where = "" if self.where is None else str(self.where)
         if re.search(rf"\blog {re.escape(log_id)}(?![\w.-])", where):
             return self
@@ -71,17 +68,15 @@ class SourceError(LatentVLAError):
 
 
 class ArtifactError(LatentVLAError):
-    """An artefact of an earlier asset is missing, of another version, damaged, or failed its
-    checks.
-    """
+    """An artefact is missing, damaged, of another version, or failed its checks."""
 
 
 class ConfigError(LatentVLAError):
-    """The user asked for something that does not exist or cannot be."""
+    """A command, option or configuration names something unknown or impossible."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """A ConfigError for a name that does not exist, with the nearest known one."""
+    """A ConfigError for a name that does not exist, with the nearest known name as suggestion."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(known)}"

@@ -1,7 +1,7 @@
-"""The Great Expectations suites of the tables, in one place, and the one door to that library.
+"""The data rules of the tables, evaluated by Great Expectations.
 
-Not the Dagster checks that show the results: those are in `assets/`. A rule that is `blocking`
-guards training against poisoned rows; the others warn. Failed rows are listed by key.
+A `blocking` rule that fails stops training on the table; the others warn. Failed rows are listed by
+key. `assets/chain/checks.py` shows the results as Dagster checks.
 """
 
 import re
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from storage.trajectory_table import CODES_PER_ROW, STEP_S, Category, Command
+from storage.trajectory_table import STEP_S, Category, Command, code_layout
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_LISTED = 20  # failed keys listed a rule
+MAX_LISTED = 20  # failed keys listed per rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Rule:
     """One expectation on one column (or set of columns) of a table."""
 
     name: str  # also the name of the Dagster check
-    description: str  # what a person should read in the UI
+    description: str  # shown in the UI
     blocking: bool  # True: a failure stops the assets that would train on the table
     expectation: str  # class name in great_expectations.expectations
     arguments: dict[str, Any]
@@ -33,7 +33,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """What one rule found."""
+    """The outcome of one rule on one table."""
 
     rule: Rule
     passed: bool
@@ -41,7 +41,7 @@ class RuleResult:
     unexpected_count: int
     failed_keys: tuple[str, ...]  # "log_id/frame_index", at most MAX_LISTED
     failed_logs: tuple[str, ...]  # every log with a failed row
-    observed: str  # an unexpected value or the observed aggregate, for the reader
+    observed: str  # an unexpected value, or the observed aggregate
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ TRAJECTORY_RULES = (
     ),
     _between(
         "pose_agrees_with_speed",
-        "Consecutive poses lie as far apart as the recorded speed says, within 5 m/s.",
+        "Consecutive poses lie as far apart as the recorded speed implies, within 5 m/s.",
         "jump_mps",
         0.0,
         5.0,
@@ -106,7 +106,7 @@ TRAJECTORY_RULES = (
     ),
     _between(
         "future_agrees_with_speed",
-        "The first future waypoint lies where the recorded speed leads, within 3 m.",
+        "The first future waypoint agrees with the recorded speed, within 3 m.",
         "future_error_m",
         0.0,
         3.0,
@@ -201,7 +201,7 @@ def relabeled_rules(num_codes: int) -> tuple[Rule, ...]:
     return (
         Rule(
             "key_is_unique",
-            "The join with the codes has doubled no row.",
+            "The join with the codes duplicated no row.",
             True,
             "ExpectCompoundColumnsToBeUnique",
             {"column_list": ["log_id", "frame_index"]},
@@ -246,9 +246,9 @@ def validate_agents(table: pa.Table) -> Validation:
 
 def validate_relabeled(table: pa.Table, num_codes: int) -> Validation:
     """Run relabeled_rules over the relabeled table."""
-    codes_N12 = _listed(table, "codes", CODES_PER_ROW)
+    codes_NS = _listed(table, "codes", code_layout(table).slots)
     frame = table.select(["log_id", "frame_index", "codebook_version"]).to_pandas()
-    frame["code_min"], frame["code_max"] = codes_N12.min(axis=1), codes_N12.max(axis=1)
+    frame["code_min"], frame["code_max"] = codes_NS.min(axis=1), codes_NS.max(axis=1)
     return _validate("relabeled", frame, relabeled_rules(num_codes))
 
 
@@ -263,8 +263,9 @@ def _listed(table: pa.Table, name: str, width: int) -> np.ndarray:
 
 
 def _trajectory_columns(table: pa.Table) -> "pd.DataFrame":
-    """The table's scalar columns and what follows from neighbouring rows; a log's first row has
-    neutral differences.
+    """The table's scalar columns and quantities derived from each row and the row before.
+
+    In the first row of a log the differences have values that pass every rule.
     """
     table = table.sort_by([("log_id", "ascending"), ("frame_index", "ascending")])
     scalars = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
@@ -320,56 +321,56 @@ def _validate(name: str, frame: "pd.DataFrame", rules: Sequence[Rule]) -> Valida
             for rule in rules
         ],
     )
-    found: Any = batch.validate(
+    report: Any = batch.validate(
         suite, result_format={"result_format": "COMPLETE", "include_unexpected_rows": False}
     )
-    by_rule = {item.expectation_config.meta["rule"]: item for item in found.results}
+    by_rule = {item.expectation_config.meta["rule"]: item for item in report.results}
     return Validation(
-        name, tuple(_result(rule, by_rule[rule.name], frame) for rule in rules), _data_docs(found)
+        name, tuple(_result(rule, by_rule[rule.name], frame) for rule in rules), _data_docs(report)
     )
 
 
-def _result(rule: Rule, found: Any, frame: "pd.DataFrame") -> RuleResult:
-    if found.exception_info and any(
+def _result(rule: Rule, outcome: Any, frame: "pd.DataFrame") -> RuleResult:
+    raised = outcome.exception_info
+    if raised and any(
         isinstance(item, dict) and item.get("raised_exception")
-        for item in [found.exception_info, *found.exception_info.values()]
+        for item in [raised, *raised.values()]
     ):
-        raise RuntimeError(f"rule {rule.name} could not be evaluated: {found.exception_info}")
-    rows = found.result.get("unexpected_index_list") or []
+        raise RuntimeError(f"rule {rule.name} could not be evaluated: {raised}")
+    rows = outcome.result.get("unexpected_index_list") or []
     failed = frame.iloc[rows[:MAX_LISTED]]
     keys = tuple(
         f"{log}/{index}" for log, index in zip(failed["log_id"], failed["frame_index"], strict=True)
     )
-    values = found.result.get("partial_unexpected_list") or [found.result.get("observed_value")]
+    values = outcome.result.get("partial_unexpected_list") or [outcome.result.get("observed_value")]
     logs = tuple(sorted(set(frame["log_id"].iloc[rows])))
     return RuleResult(
         rule,
-        bool(found.success),
+        bool(outcome.success),
         len(frame),
-        int(found.result.get("unexpected_count") or 0),
+        int(outcome.result.get("unexpected_count") or 0),
         keys,
         logs,
         str(values[0]) if values else "",
     )
 
 
-def _data_docs(found: Any) -> str:
-    """Great Expectations' own page without its assets to the internet, and with a small style in
-    their place.
-    """
+def _data_docs(report: Any) -> str:
+    """Great Expectations' page with a small inline style in place of its links to the internet."""
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
-    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(found))
-    for outside in (
+    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(report))
+    for external in (
         r"<script[^>]*src=[\"']https?://.*?</script>",
-        r"<(asset|img)[^>]*https?://[^>]*>",
+        r"<(link|img)[^>]*https?://[^>]*>",
         r"<footer.*?</footer>",
     ):
-        page = re.sub(outside, "", page, flags=re.S)
+        page = re.sub(external, "", page, flags=re.S)
     page = re.sub(r"https?://[^\"')\s<]+", "#", page)
     style = (
         "<style>body{font:15px/1.5 sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}"
-        "table{border-collapse:collapse;margin:.5rem 0}td,th{border:1px solid #ccc;padding:.3rem .6rem}</style>"
+        "table{border-collapse:collapse;margin:.5rem 0}"
+        "td,th{border:1px solid #ccc;padding:.3rem .6rem}</style>"
     )
     return page.replace("</head>", f"{style}</head>", 1)

@@ -1,11 +1,10 @@
-"""The frames of one log as a Zarr v3 group: one sharded array of images a camera. Not how images
-are decoded.
+"""The frames of one log as a Zarr v3 group: one sharded array of images for each camera.
 
-`<folder>/frames.zarr/<CAMERA>/` holds `images` (T, H, W, 3) uint8 RGB with one chunk a frame and
-many frames a shard, `frame_index` and `timestamp_us` (T,); calibration and the statistics of each
+`<folder>/frames.zarr/<CAMERA>/` holds `images` (T, H, W, 3) uint8 RGB with one chunk per frame and
+many frames per shard, and `frame_index` and `timestamp_us` (T,). Calibration and statistics of each
 image are in the camera's attributes. Reading uses the `zarrs` pipeline, which holds threads: open
-stores in the process that reads, never before a fork. Legend: T stored frames, n asked frames, H x
-W stored pixels.
+stores in the process that reads, never before a fork. Legend: T stored frames, n requested frames,
+H x W stored pixels.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,29 +20,29 @@ from storage.errors import ArtifactError
 
 FORMAT_VERSION = 1
 STORE = "frames.zarr"
-# with zstd level 1 the best of benchmarks/frame_store.py: a third of the bytes at raw speed
+# with zstd level 1 the best trade-off in benchmarks/frame_store.py: a third of the bytes of raw
+# images, read equally fast
 SHARD_FRAMES = 128
-# `change` of a camera's first frame: the largest there is, so that it never counts as frozen
+# `change` of a camera's first frame: the largest possible, so that it never counts as frozen
 NO_PREDECESSOR = 255.0
 _PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 
 
 @dataclass(frozen=True, slots=True)
 class CameraFrames:
-    """What write_frames takes of one camera; `images` may be lazy and is read once, in order."""
+    """Input of write_frames for one camera; `images` may be lazy and is read once, in order."""
 
     camera: Camera  # at the size of the images
     frame_index: np.ndarray  # (T,) int32, increasing
     timestamp_us: np.ndarray  # (T,) int64
     images: Iterable[np.ndarray]  # T times (H, W, 3) uint8 RGB
-    moving: (
-        np.ndarray
-    )  # (T,) bool: the ego moves, so two equal images in a row mean a frozen camera
+    # (T,) bool: the ego moves, so two equal images in a row mean a frozen camera
+    moving: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
 class CameraInfo:
-    """What is known of one camera of a log without reading its images."""
+    """Calibration, times and image statistics of one camera of a log."""
 
     camera: Camera
     frame_index: np.ndarray  # (T,) int32
@@ -70,8 +69,9 @@ def write_frames(
     *,
     shard_frames: int = SHARD_FRAMES,
 ) -> FrameInfo:
-    """Write the frames of one log under `folder`; at most one shard of one camera is in memory at a
-    time.
+    """Write the frames of one log under `folder`, with one shard in memory at a time.
+
+    Raises ValueError if a camera gives fewer images than its `frame_index` has entries.
     """
     import zarr
 
@@ -97,26 +97,28 @@ def read_frames(
     camera: str | None = None,
     size_hw: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Images of the given frames, (n, H, W, 3) uint8 RGB, in the order asked for; `camera` None is
-    the front camera.
+    """Images (n, H, W, 3) uint8 RGB of the frames `frame_index` (n,), in that order.
 
-    With `size_hw` each is cropped to the aspect ratio asked for and resized by area (see
-    `crop_box`). Raises ArtifactError if there is no store, no such camera, or a frame has no image.
+    `camera` None is the front camera. With `size_hw` each image is cropped to that aspect ratio
+    (see `crop_box`) and resized by area. Raises ArtifactError if there is no store, no such camera,
+    or a frame has no image.
     """
     name, images, stored_index = _open_camera(folder, camera)
     rows = _rows_of(folder, name, stored_index, np.asarray(frame_index))
     height, width = size_hw or images.shape[1:3]
-    out_nHWC = np.empty((len(rows), height, width, 3), dtype=np.uint8)
+    images_nHWC = np.empty((len(rows), height, width, 3), dtype=np.uint8)
     shard = (images.shards or images.chunks)[0]
     for block in np.unique(rows // shard):
-        wanted = np.flatnonzero(rows // shard == block)
-        _fill(out_nHWC, wanted, _read_rows(images, rows[wanted]))
-    return out_nHWC
+        in_block = np.flatnonzero(rows // shard == block)
+        _resize_into(images_nHWC, in_block, _read_rows(images, rows[in_block]))
+    return images_nHWC
 
 
 def read_calibration(folder: Path, size_hw: tuple[int, int] | None = None) -> tuple[Camera, ...]:
-    """Calibration of every stored camera, front first; with `size_hw` as of images that read_frames
-    resized.
+    """Calibration of every stored camera, front first.
+
+    With `size_hw`: of the images that read_frames returns for that size. Raises ArtifactError if
+    there is no store.
     """
     root = _open_group(folder)
     stored = tuple(_camera_from(name, root[name].attrs) for name in root.attrs["cameras"])
@@ -126,7 +128,7 @@ def read_calibration(folder: Path, size_hw: tuple[int, int] | None = None) -> tu
 
 
 def frame_info(folder: Path) -> FrameInfo:
-    """Everything about a frame store apart from its pixels. Raises ArtifactError if there is none."""
+    """The frame store of one log without its pixels. Raises ArtifactError if there is none."""
     root = _open_group(folder)
     cameras = []
     for name in root.attrs["cameras"]:
@@ -161,7 +163,7 @@ def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInf
         compressors=ZstdCodec(level=1),
     )
     brightness, change = np.zeros(total, np.float32), np.full(total, NO_PREDECESSOR, np.float32)
-    stream, before = iter(item.images), None
+    stream, previous = iter(item.images), None
     for start in range(0, total, shard):
         block = list(islice(stream, min(shard, total - start)))
         if len(block) < min(shard, total - start):
@@ -170,16 +172,14 @@ def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInf
             )
         block_BHWC = np.stack(block)
         images[start : start + len(block)] = block_BHWC
-        thin = block_BHWC[:, ::2, ::2].astype(
-            np.int16
-        )  # every fourth pixel is enough to see black or frozen
-        rows = slice(start, start + len(thin))
-        brightness[rows] = thin.mean((1, 2, 3))
-        chain = thin if before is None else np.concatenate([before, thin])
-        change[start + (before is None) : rows.stop] = np.abs(np.diff(chain, axis=0)).mean(
-            (1, 2, 3)
-        )
-        before = thin[-1:]
+        # every fourth pixel is enough to detect black and frozen images
+        sampled = block_BHWC[:, ::2, ::2].astype(np.int16)
+        stop = start + len(sampled)
+        brightness[start:stop] = sampled.mean((1, 2, 3))
+        sequence = sampled if previous is None else np.concatenate([previous, sampled])
+        difference = np.abs(np.diff(sequence, axis=0))
+        change[start + (previous is None) : stop] = difference.mean((1, 2, 3))
+        previous = sampled[-1:]
     info = CameraInfo(
         camera,
         item.frame_index.astype(np.int32),
@@ -266,45 +266,45 @@ def _rows_of(
     folder: Path, camera: str, stored_index: np.ndarray, frame_index: np.ndarray
 ) -> np.ndarray:
     rows = np.searchsorted(stored_index, frame_index)
-    found = (
+    nearest = (
         stored_index[np.minimum(rows, len(stored_index) - 1)]
         if len(stored_index)
         else np.full(len(rows), -1)
     )
-    missing = frame_index[found != frame_index]
+    missing = frame_index[nearest != frame_index]
     if len(missing):
         raise ArtifactError(
             "these frames have no image",
             where=f"{folder}, camera {camera}",
             found=missing[:8].tolist(),
-            do="ask only for rows whose has_image is true",
+            do="read only rows whose has_image is true",
         )
     return rows
 
 
 def _read_rows(images: Any, rows: np.ndarray) -> np.ndarray:
-    """Rows of one shard; one bulk read where at least a quarter of the span is wanted."""
+    """Rows of one shard; one bulk read if they are at least a quarter of the span."""
     low, high = int(rows.min()), int(rows.max()) + 1
     if high - low <= 4 * len(rows):
         return images[low:high][rows - low]
-    unique, back = np.unique(rows, return_inverse=True)
-    return images.oindex[unique][back]
+    unique, inverse = np.unique(rows, return_inverse=True)
+    return images.oindex[unique][inverse]
 
 
-def _fill(out_nHWC: np.ndarray, where: np.ndarray, source_mHWC: np.ndarray) -> None:
+def _resize_into(target_nHWC: np.ndarray, rows: np.ndarray, source_mHWC: np.ndarray) -> None:
     import cv2
 
-    if source_mHWC.shape[1:] == out_nHWC.shape[1:]:
-        out_nHWC[where] = source_mHWC
+    if source_mHWC.shape[1:] == target_nHWC.shape[1:]:
+        target_nHWC[rows] = source_mHWC
         return
-    height, width = out_nHWC.shape[1:3]
+    height, width = target_nHWC.shape[1:3]
     top, left, kept_h, kept_w = crop_box(
         source_mHWC.shape[1], source_mHWC.shape[2], (height, width)
     )
-    for row, image in zip(where, source_mHWC, strict=True):
+    for row, image in zip(rows, source_mHWC, strict=True):
         cv2.resize(
             image[top : top + kept_h, left : left + kept_w],
             (width, height),
-            dst=out_nHWC[row],
+            dst=target_nHWC[row],
             interpolation=cv2.INTER_AREA,
         )

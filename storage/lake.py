@@ -1,9 +1,13 @@
-"""Where each artefact of a lake lies. Paths only; what is inside is the business of each format."""
+"""The paths of a lake: one folder for each artefact."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.artifact import LINEAGE_FILE
+from storage.errors import ConfigError
 
 ASSET_NAMES = (
     "raw_logs",
@@ -21,28 +25,45 @@ PER_LOG_ASSETS = ("raw_logs", "frames", "trajectories")
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """One folder that holds every artefact of one pipeline: `<root>/<asset>` or
-    `<root>/<asset>/<log_id>`.
+    """The folder that holds every artefact of one pipeline: `<root>/<asset>`, or
+    `<root>/<asset>/<log_id>` for the assets in PER_LOG_ASSETS.
     """
 
     root: Path
 
     def asset(self, name: str) -> Path:
-        """Folder of an unpartitioned asset: codebook, relabeled, vla, student, evaluation, report."""
+        """Folder of an asset that has one artefact for all logs, for example 'codebook'."""
         return self.root / name
 
     def log(self, name: str, log_id: str) -> Path:
-        """Folder of one log in a asset that has one artefact a log: raw_logs, frames, trajectories."""
+        """Folder of one log's artefact of an asset in PER_LOG_ASSETS, for example 'frames'."""
         return self.root / name / log_id
 
     def log_ids(self, name: str) -> list[str]:
-        """Logs with a finished artefact in this asset, sorted."""
+        """Logs that have a finished artefact of this asset, sorted."""
         folder = self.root / name
         return (
             sorted(path.parent.name for path in folder.glob(f"*/{LINEAGE_FILE}"))
             if folder.exists()
             else []
         )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this lake for one run. The system releases the lock when the process ends, also when
+        it is killed. Raises ConfigError if another run holds it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    "another run is using this lake",
+                    where=self.root,
+                    do="wait until it has finished, or choose another lake with --lake",
+                ) from error
+            yield
 
     @property
     def quarantine(self) -> Path:

@@ -1,9 +1,8 @@
-"""The Arrow schemas of the evaluation: one row a scene and planner, one row a mean, the plans. Not
-how they are computed.
+"""The Arrow schemas of the evaluation: scores and plans of each scene, means, differences, latency.
 
-A score lies in 0 ... 1 as in the devkit; tables for people multiply by 100. A scene that could not
-be scored keeps its row with `scored` False, its reason, and nulls, so the number of rows a planner
-has is always the number expected.
+Scores lie in 0 ... 1 as in the devkit; the report and the terminal show them in %. A scene that
+could not be scored keeps its row with `scored` False, its reason, and nulls, so every planner has a
+row for every expected scene.
 """
 
 import os
@@ -64,7 +63,7 @@ SUMMARY = pa.schema(
         pa.field("high", pa.float64(), False),
         pa.field("n_scored", pa.int32(), False),  # scenes in the mean
         pa.field("n_expected", pa.int32(), False),  # scenes of the subset
-        pa.field("logs", pa.int32(), False),  # independent logs the interval stands on
+        pa.field("logs", pa.int32(), False),  # independent logs that the interval is drawn over
     ]
 )
 
@@ -82,7 +81,7 @@ DIFFERENCES = pa.schema(
     ]
 )
 
-# one row a planner, all measured in one run on one machine
+# one row for each planner, all measured in one run on one machine
 LATENCY = pa.schema(
     [
         pa.field("planner", pa.string(), False),
@@ -90,13 +89,13 @@ LATENCY = pa.schema(
         pa.field("p50_ms", pa.float64(), True),
         pa.field("p95_ms", pa.float64(), True),
         pa.field("calls", pa.int32(), False),  # timed calls after the warm-up
-        pa.field("parameters", pa.int64(), False),  # learned numbers, 0 for a rule
+        pa.field("parameters", pa.int64(), False),  # trained parameters, 0 for a rule
         pa.field("device", pa.string(), False),
         pa.field("threads", pa.int32(), False),
     ]
 )
 
-# open-loop errors in the other town, where that was driven; ops/evaluation/open_loop.py
+# open-loop errors on the zero-shot logs, if there are any; schema in ops/evaluation/open_loop.py
 ZERO_SHOT_FILE = "zero_shot.parquet"
 FILES = {
     "scores": SCORES,
@@ -108,9 +107,7 @@ FILES = {
 
 
 def write_metrics(folder: Path, name: str, table: pa.Table) -> None:
-    """Write one of FILES as Parquet, and as CSV for eyes and spreadsheets (lists joined by spaces;
-    plans have none).
-    """
+    """Write one of FILES as Parquet, and all but the plans also as CSV (lists joined by spaces)."""
     table = table.cast(FILES[name])
     pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
     if name == "plans":
@@ -132,6 +129,6 @@ def read_metrics(folder: Path, name: str) -> pa.Table:
             "there is no evaluation here",
             where=folder,
             expected=file.name,
-            do="make it: latentvla run --until evaluation",
+            do="run: latentvla run --until evaluation",
         )
     return pq.read_table(file, schema=FILES[name])

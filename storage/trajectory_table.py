@@ -1,5 +1,4 @@
-"""The Arrow schemas of the tables of one log: trajectories, agents, lights and map. Not how they
-are computed.
+"""The Arrow schemas of the tables of one log: trajectories, agents, lights and map.
 
 One log is one directory `trajectories/<log_id>/` with four Parquet files. `(log_id, frame_index)`
 is the key and is never renumbered. World frame: metres, heading counter-clockwise in radians. Ego
@@ -7,20 +6,22 @@ frame: origin at the rear axle, x forward, y left. Missing steps of history and 
 False and zeros as value, never NaN.
 """
 
+from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.errors import ArtifactError
+
 HISTORY_STEPS = 4  # poses at -2.0, -1.5, -1.0, -0.5 s, oldest first
 FUTURE_STEPS = 8  # poses at +0.5 ... +4.0 s
 STEP_S = 0.5  # spacing of history, future and plans
-CODES_PER_ROW = 12  # 3 transitions x 4 codes
 
 
 class Command(IntEnum):
-    """Driving command, from the route and never from the recorded future; one-hot order of NAVSIM."""
+    """Driving command, from the route, never from the recorded future; NAVSIM's one-hot order."""
 
     LEFT = 0
     STRAIGHT = 1
@@ -76,15 +77,13 @@ TRAJECTORIES = pa.schema(
         pa.field("yaw_rate_radps", pa.float64(), False),  # from neighbouring poses
         pa.field("command", pa.int8(), False),  # Command
         pa.field("has_image", pa.bool_(), False),  # False: the frame has a pose but no image
-        pa.field(
-            "history_xyyaw", _array(pa.float32(), 3 * HISTORY_STEPS), False
-        ),  # ego frame of this row, (step, 3)
+        # ego frame of this row, (step, 3)
+        pa.field("history_xyyaw", _array(pa.float32(), 3 * HISTORY_STEPS), False),
         pa.field("history_valid", _array(pa.bool_(), HISTORY_STEPS), False),
         pa.field("future_xyyaw", _array(pa.float32(), 3 * FUTURE_STEPS), False),
         pa.field("future_valid", _array(pa.bool_(), FUTURE_STEPS), False),
-        pa.field(
-            "route_roadblock_ids", pa.list_(pa.string()), False
-        ),  # route from here on, may be empty
+        # route from here on, may be empty
+        pa.field("route_roadblock_ids", pa.list_(pa.string()), False),
         pa.field("tags", pa.list_(pa.string()), False),  # rare events active at this frame
     ]
 )
@@ -110,57 +109,88 @@ LIGHTS = pa.schema(
     [*KEY, pa.field("lane_connector_id", pa.string(), False), pa.field("is_red", pa.bool_(), False)]
 )
 
+# objects within 150 m of the log's path
 MAP = pa.schema(
-    [  # objects within 150 m of the log's path
+    [
         pa.field("location", pa.string(), False),
         pa.field("layer", pa.int8(), False),  # MapLayer
         pa.field("token", pa.string(), False),  # unique within its layer
         pa.field("polygon_xy", pa.list_(pa.float64()), False),  # flattened open ring, world
-        pa.field(
-            "baseline_xyyaw", pa.list_(pa.float64()), False
-        ),  # flattened (n, 3), lanes and connectors only
+        # flattened (n, 3), lanes and connectors only
+        pa.field("baseline_xyyaw", pa.list_(pa.float64()), False),
         pa.field("speed_limit_mps", pa.float64(), True),  # null: no limit known
         pa.field("roadblock_id", pa.string(), False),  # parent of a lane or lane connector, else ""
-        pa.field(
-            "predecessors", pa.list_(pa.string()), False
-        ),  # tokens of incoming lanes / connectors
-        pa.field(
-            "successors", pa.list_(pa.string()), False
-        ),  # tokens of outgoing lanes / connectors
-        pa.field(
-            "left_neighbor", pa.string(), False
-        ),  # token of the adjacent lane in the roadblock, or ""
+        # tokens of incoming lanes / connectors
+        pa.field("predecessors", pa.list_(pa.string()), False),
+        # tokens of outgoing lanes / connectors
+        pa.field("successors", pa.list_(pa.string()), False),
+        # token of the adjacent lane in the roadblock, or ""
+        pa.field("left_neighbor", pa.string(), False),
         pa.field("right_neighbor", pa.string(), False),
     ]
 )
 
-RELABELED = pa.schema(
-    [
-        *TRAJECTORIES,
-        pa.field(
-            "codes", _array(pa.int8(), CODES_PER_ROW), False
-        ),  # 3 transitions x 4 tokens, row-major
-        pa.field(
-            "codes_valid", _array(pa.bool_(), CODES_PER_ROW), False
-        ),  # False where the later frame is missing
-        pa.field("codebook_version", pa.string(), False),
-    ]
-)
+
+@dataclass(frozen=True, slots=True)
+class CodeLayout:
+    """How the codes of a row are laid out: transition by transition, token by token."""
+
+    transitions: int  # that follow the row, each as long as the codebook's gap
+    tokens: int  # codes of one transition
+    codes: int  # entries of the codebook: a code is 0 ... codes - 1
+
+    @property
+    def slots(self) -> int:
+        """Codes of a row."""
+        return self.transitions * self.tokens
+
+
+def relabeled_schema(layout: CodeLayout) -> pa.Schema:
+    """TRAJECTORIES with the codes of each row; the layout is kept as metadata of the schema."""
+    return pa.schema(
+        [
+            *TRAJECTORIES,
+            pa.field("codes", _array(pa.int16(), layout.slots), False),
+            # False where the later frame is missing
+            pa.field("codes_valid", _array(pa.bool_(), layout.slots), False),
+            pa.field("codebook_version", pa.string(), False),
+        ],
+        metadata={name: str(value) for name, value in asdict(layout).items()},
+    )
+
+
+def code_layout(relabeled: pa.Table | pa.Schema) -> CodeLayout:
+    """The layout of the codes of a relabeled table.
+
+    Raises ArtifactError for a table without a layout.
+    """
+    schema = relabeled if isinstance(relabeled, pa.Schema) else relabeled.schema
+    known = schema.metadata or {}
+    names = [item.name for item in fields(CodeLayout)]
+    if any(name.encode() not in known for name in names):
+        raise ArtifactError(
+            "this table has no layout of its codes",
+            expected=f"schema metadata {', '.join(names)}",
+            do="make it again: latentvla run --until relabeled",
+        )
+    return CodeLayout(**{name: int(known[name.encode()]) for name in names})
+
 
 TABLES = {"trajectories": TRAJECTORIES, "agents": AGENTS, "lights": LIGHTS, "map": MAP}
 
 
 def write_table(table: pa.Table, file: Path, schema: pa.Schema) -> None:
-    """Write a table as Parquet after casting it to `schema`; names and order must agree."""
+    """Write a table as Parquet, cast to `schema`. Raises ValueError if names or order differ."""
     pq.write_table(table.cast(schema), file, compression="zstd")
 
 
 def read_table(folder: Path, name: str) -> pa.Table:
-    """One of the four tables of a log directory."""
+    """Read one of the four tables in a log directory; `name` is a key of TABLES."""
     return pq.read_table(folder / f"{name}.parquet", schema=TABLES[name])
 
 
-MEANING = {  # of the columns of TRAJECTORIES and RELABELED, as the catalogue shows them
+# description of each column of the trajectories and relabeled tables, shown in Dagster's catalogue
+MEANING = {
     "log_id": "name of the log; with frame_index the key",
     "frame_index": "number of the frame in the raw log, never renumbered",
     "timestamp_us": "time of the pose, microseconds",
@@ -176,13 +206,15 @@ MEANING = {  # of the columns of TRAJECTORIES and RELABELED, as the catalogue sh
     "yaw_rate_radps": "from neighbouring poses",
     "command": "0 left, 1 straight, 2 right, 3 unknown; from the route",
     "has_image": "False: the frame has a pose but no image",
-    "history_xyyaw": "4 poses (x, y, yaw) from -2.0 to -0.5 s in the ego frame of this row, oldest first",
+    "history_xyyaw": (
+        "4 poses (x, y, yaw) from -2.0 to -0.5 s in the ego frame of this row, oldest first"
+    ),
     "history_valid": "False: the pose is missing and holds zeros",
     "future_xyyaw": "8 poses (x, y, yaw) from +0.5 to +4.0 s in the ego frame of this row",
     "future_valid": "False: the pose is missing and holds zeros",
     "route_roadblock_ids": "route from here on, may be empty",
     "tags": "rare events that are active at this frame",
-    "codes": "3 transitions of 0.5 s x 4 tokens, each 0 ... 15",
+    "codes": "codes of the next transitions, transition by transition, token by token",
     "codes_valid": "False: the later frame is missing",
     "codebook_version": "version of the codebook that gave the codes",
 }

@@ -1,3 +1,1 @@
-"""What the nine assets share: their specifications, one materialization, checks, metadata, code
-versions.
-"""
+"""What the nine assets share: their table, one materialization, checks, metadata, code versions."""

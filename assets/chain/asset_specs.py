@@ -1,35 +1,34 @@
-"""The nine assets of the pipeline: what each is made from, by which code and configuration. Not the
-Dagster assets.
+"""The nine assets of the pipeline: what each is made from, by which code and configuration.
 
-From this table come the assets' dependencies and code versions, every artefact's lineage, and the
-decision whether an artefact is current, which is known before any work is done.
+The dependencies and code versions of the Dagster assets, the lineage of every artefact, and the
+decision whether an artefact is current all follow from this table, before any work is done.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from assets.chain.code_version import _code_version_of_modules
+from assets.chain.code_version import code_version_of_modules
 from assets.chain.pipeline import Pipeline, RawLogs
-from ops.ingest.quarantine import is_quarantined
+from ops.ingest.inventory import read_inventory
+from ops.ingest.quarantine import is_quarantined, quarantined
 from storage.artifact import LINEAGE_FILE, Lineage, is_current, plan, read_checks, read_lineage
-from storage.errors import ArtifactError, ConfigError
+from storage.errors import ArtifactError
 from storage.lake import PER_LOG_ASSETS, Lake
 
-WORLD_COUNTS = (
-    "train_logs",
-    "val_logs",
-    "test_logs",
-)  # how many logs the synthetic world has changes none of them
+# Fields of WorldConfig that decide how many logs there are, not what is in a log.
+WORLD_COUNTS = ("train_logs", "val_logs", "test_logs")
 ALL_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class AssetSpec:
-    """One asset. `code` names the modules that do the work; what they import of ours counts too."""
+    """What the pipeline has to know of one asset."""
 
     deps: tuple[str, ...]  # assets it reads
-    code: tuple[str, ...]  # files below the repository root
+    # files or folders below the repository root that do the work; our modules that they import
+    # count too
+    code: tuple[str, ...]
     needs: tuple[str, ...] = ()  # capabilities that at least one log must have
     seeded: bool = False  # its content depends on the run's seed
     checked: bool = True  # it has blocking checks, whose outcome is kept beside the artefact
@@ -77,118 +76,101 @@ ASSET_SPECS: dict[str, AssetSpec] = {
 
 
 def code_version(asset: str) -> str:
-    """Version of the code that makes a asset: its modules and everything of ours that they import."""
-    return _code_version_of_modules(ASSET_SPECS[asset].code)
+    """Version of the code that makes an asset: its modules and our modules that they import."""
+    return code_version_of_modules(ASSET_SPECS[asset].code)
 
 
 def log_lineage(pipeline: Pipeline, logs: RawLogs, asset: str, log_id: str) -> Lineage:
     """The lineage that one log's artefact will have."""
-    preset = pipeline.preset
+    name = f"{asset}/{log_id}"
     if asset == "raw_logs" and log_id in logs.splits_of_world:
         assert logs.world is not None
-        config = {
-            name: value for name, value in asdict(logs.world).items() if name not in WORLD_COUNTS
-        }
-        return plan(f"raw_logs/{log_id}", {}, config, code_version(asset))
+        world = asdict(logs.world)
+        config = {key: value for key, value in world.items() if key not in WORLD_COUNTS}
+        return plan(name, {}, config, code_version(asset))
     if asset == "raw_logs":
-        code = _code_version_of_modules(("ops/ingest/inventory.py", "storage/sources"))
-        return plan(
-            f"raw_logs/{log_id}",
-            {"bytes": logs.fingerprint(log_id)},
-            {"source": pipeline.source},
-            code,
-        )
+        code = code_version_of_modules(("ops/ingest/inventory.py", "storage/sources"))
+        content = {"bytes": logs.fingerprint(log_id)}
+        return plan(name, content, {"source": pipeline.source}, code)
     parents = {
         f"{dep}/{log_id}": log_lineage(pipeline, logs, dep, log_id).version
         for dep in ASSET_SPECS[asset].deps
     }
-    return plan(f"{asset}/{log_id}", parents, getattr(preset, asset), code_version(asset))
+    return plan(name, parents, getattr(pipeline.preset, asset), code_version(asset))
 
 
 def asset_lineage(
-    pipeline: Pipeline, asset: str, known: Mapping[str, str] | None = None
+    pipeline: Pipeline,
+    asset: str,
+    log_ids: Sequence[str],
+    planned: Mapping[str, str] | None = None,
 ) -> Lineage:
-    """The lineage that an unpartitioned asset's artefact will have, made from what its inputs are
-    now.
+    """The lineage that an unpartitioned asset's artefact will have with its present inputs.
 
-    `known` holds versions of assets that are not made yet but will be. Raises ArtifactError for a
-    missing input.
+    `log_ids` are those of usable_logs(); `planned` holds versions of assets that are not made yet
+    but will be. Raises ArtifactError for a missing input.
     """
-    preset, lake = pipeline.preset, pipeline.lake
+    spec, preset, lake = ASSET_SPECS[asset], pipeline.preset, pipeline.lake
     parents: dict[str, str] = {}
-    for dep in ASSET_SPECS[asset].deps:
+    for dep in spec.deps:
         if dep == "frames":
             continue  # the version of a log's trajectories covers that of its frames
         if dep in PER_LOG_ASSETS:
             parents |= {
                 f"{dep}/{log}": read_lineage(lake.log(dep, log)).version
-                for log in usable_logs(pipeline, ASSET_SPECS[asset].splits)
+                for log in logs_of_splits(lake, log_ids, spec.splits)
             }
         else:
-            parents[dep] = (known or {}).get(dep) or read_lineage(lake.asset(dep)).version
-    if asset == "evaluation" and (elsewhere := zero_shot_lineage(pipeline)) is not None:
-        parents[elsewhere.asset] = elsewhere.version
-    config = getattr(preset, asset, None)
-    return plan(
-        asset,
-        parents,
-        config,
-        code_version(asset),
-        preset.seed if ASSET_SPECS[asset].seeded else None,
-    )
+            parents[dep] = (planned or {}).get(dep) or read_lineage(lake.asset(dep)).version
+    if asset == "evaluation" and (zero_shot := zero_shot_lineage(pipeline)) is not None:
+        parents[zero_shot.asset] = zero_shot.version
+    seed = preset.seed if spec.seeded else None
+    return plan(asset, parents, getattr(preset, asset, None), code_version(asset), seed)
 
 
 def zero_shot_lineage(pipeline: Pipeline) -> Lineage | None:
-    """The lineage that the logs of another place will have, which the evaluation drives too; None
-    where it does not.
-    """
+    """The lineage that the evaluation's zero-shot logs will have; None if the preset has none."""
     from ops.ingest.zero_shot_logs import zero_shot_logs_lineage
 
     config = pipeline.preset.evaluation.zero_shot
-    code = _code_version_of_modules(("ops/ingest/zero_shot_logs.py",))
-    return None if config is None else zero_shot_logs_lineage(config.logs, code)
+    if config is None:
+        return None
+    code = code_version_of_modules(("ops/ingest/zero_shot_logs.py",))
+    return zero_shot_logs_lineage(config.logs, code)
 
 
 def is_done(path: Path, asset: str, version: str) -> bool:
-    """True if `path` holds this version and its blocking checks have been run: a run can die
+    """True if `path` holds this version and its blocking checks have run: a run can be killed
     between the two.
     """
     return is_current(path, version) and (not ASSET_SPECS[asset].checked or bool(read_checks(path)))
 
 
-def usable_logs(pipeline: Pipeline, splits: Collection[str] = ALL_SPLITS) -> list[str]:
-    """Logs of these splits with finished trajectories, out of quarantine. Raises ArtifactError if
-    there is none.
+def usable_logs(pipeline: Pipeline) -> list[str]:
+    """Logs that have trajectories and are not quarantined, sorted. Raises ArtifactError if there
+    is none.
     """
-    from ops.ingest.inventory import read_inventory
-
     lake = pipeline.lake
-    quarantined = (
-        {file.stem for file in lake.quarantine.glob("*.json")}
-        if lake.quarantine.exists()
-        else set()
+    excluded = quarantined(lake)
+    return _some_logs(lake, [log for log in lake.log_ids("trajectories") if log not in excluded])
+
+
+def logs_of_splits(lake: Lake, log_ids: Sequence[str], splits: Collection[str]) -> list[str]:
+    """Those of `log_ids` that are in these splits, in their order. Raises ArtifactError if there
+    is none.
+    """
+    if set(splits) == set(ALL_SPLITS):
+        return list(log_ids)
+    return _some_logs(
+        lake, [log for log in log_ids if read_inventory(lake.log("raw_logs", log)).split in splits]
     )
-    logs = [
-        log
-        for log in lake.log_ids("trajectories")
-        if log not in quarantined
-        and (splits is ALL_SPLITS or read_inventory(lake.log("raw_logs", log)).split in splits)
-    ]
-    if not logs:
-        raise ArtifactError(
-            "no log has been ingested",
-            where=lake.root,
-            expected="trajectories/<log_id>",
-            do="make them: latentvla run --until trajectories; quarantine: latentvla status",
-        )
-    return logs
 
 
 def needs_work(
     pipeline: Pipeline, logs: RawLogs, log_id: str, assets: Collection[str] = PER_LOG_ASSETS
 ) -> bool:
-    """True if one of these assets of a log is not current. A log that failed with these bytes stays
-    in quarantine.
+    """True if one of these assets of a log is not current. A log that failed with the same bytes
+    and code stays quarantined and needs none.
     """
     lineages = {asset: log_lineage(pipeline, logs, asset, log_id) for asset in assets}
     if log_id in logs.splits_of_world and not logs.is_intact(log_id):
@@ -202,58 +184,22 @@ def needs_work(
 
 
 def new_logs_since_codebook(pipeline: Pipeline) -> list[str] | None:
-    """Ingested logs that the codebook has not seen, or None if there is no codebook."""
+    """Ingested logs that the codebook was not trained on; None if there is no codebook."""
     path = pipeline.lake.asset("codebook")
     if not (path / LINEAGE_FILE).exists():
         return None
-    seen = read_lineage(path).parents
-    return [
-        log
-        for log in usable_logs(pipeline, ASSET_SPECS["codebook"].splits)
-        if f"trajectories/{log}" not in seen
-    ]
+    trained_on = read_lineage(path).parents
+    splits = ASSET_SPECS["codebook"].splits
+    log_ids = logs_of_splits(pipeline.lake, usable_logs(pipeline), splits)
+    return [log for log in log_ids if f"trajectories/{log}" not in trained_on]
 
 
-def missing_capabilities(lake: Lake, asset: str, log_ids: list[str]) -> list[str]:
-    """What this asset needs and no log has, from the inventories."""
-    from ops.ingest.inventory import read_inventory
-
-    have = [read_inventory(lake.log("raw_logs", log)).capabilities for log in log_ids]
-    return [
-        name for name in ASSET_SPECS[asset].needs if not any(getattr(item, name) for item in have)
-    ]
-
-
-def require_capabilities(pipeline: Pipeline, asset: str) -> None:
-    """Raise ConfigError if the logs of this pipeline cannot carry this asset."""
-    missing = missing_capabilities(pipeline.lake, asset, usable_logs(pipeline))
-    if missing:
-        raise does_not_apply(pipeline, asset, missing)
-
-
-def does_not_apply(pipeline: Pipeline, asset: str, missing: list[str]) -> ConfigError:
-    """Why a asset has no meaning for the logs of this source."""
-    before = next(
-        name
-        for name in reversed(list(ASSET_SPECS)[: list(ASSET_SPECS).index(asset)])
-        if not set(missing) & {*ASSET_SPECS[name].needs}
-    )
-    return ConfigError(
-        f"'{asset}' does not apply to these logs: they have no {' and no '.join(missing)}",
-        where=f"{pipeline.source} logs in {pipeline.raw_folder}",
-        expected=", ".join(ASSET_SPECS[asset].needs),
-        found=", ".join(["images", "ego motion", *available_capabilities(pipeline)]),
-        do=f"the pipeline of such logs ends at '{before}'",
-    )
-
-
-def available_capabilities(pipeline: Pipeline) -> list[str]:
-    """What at least one usable log of the pipeline holds beside images and ego motion."""
-    from ops.ingest.inventory import read_inventory
-
-    have = [
-        read_inventory(pipeline.lake.log("raw_logs", log)).capabilities
-        for log in usable_logs(pipeline)
-    ]
-    names = ("agents", "map", "traffic_lights", "command")
-    return [name.replace("_", " ") for name in names if any(getattr(item, name) for item in have)]
+def _some_logs(lake: Lake, log_ids: list[str]) -> list[str]:
+    if not log_ids:
+        raise ArtifactError(
+            "no log has been ingested",
+            where=lake.root,
+            expected="trajectories/<log_id>",
+            do="make them: latentvla run --until trajectories; quarantine: latentvla status",
+        )
+    return log_ids

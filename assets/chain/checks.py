@@ -1,10 +1,10 @@
-"""What the checks of several assets share: results for Dagster, and the record beside the artefact.
+"""What the checks of all assets share: results for Dagster, and the record beside the artefact.
 
 Dagster's blocking checks stop only their own run. The record stays with the artefact, so a training
 asset that runs another day refuses inputs whose blocking checks failed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -18,48 +18,35 @@ def result(
     asset: str, name: str, passed: bool, blocking: bool, metadata: Mapping[str, Any]
 ) -> dg.AssetCheckResult:
     """One check result; a failed check that does not block is a warning."""
-    severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         passed=bool(passed),
         asset_key=asset,
         check_name=name,
         metadata=rounded(metadata),
-        severity=severity,
+        severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
     )
 
 
 def per_log_results(
     pipeline: Pipeline,
     asset: str,
-    log_ids: Iterable[str],
-    failed: Mapping[str, tuple[bool, set[str]]],
+    log_ids: Sequence[str],
+    failed_logs: Mapping[str, tuple[bool, set[str]]],
 ) -> Iterator[dg.AssetCheckResult]:
     """Results of checks {name: (blocking, logs that failed)}; the blocking ones are recorded beside
     each log.
     """
-    log_ids = list(log_ids)
     for log in log_ids:
-        record(
-            pipeline,
-            asset,
-            log,
-            {name: log not in logs for name, (blocking, logs) in failed.items() if blocking},
-        )
-    for name, (blocking, logs) in failed.items():
-        yield result(
-            asset,
-            name,
-            not logs,
-            blocking,
-            {"logs": len(log_ids), "failed logs": sorted(logs)[:20]},
-        )
+        outcome = {name: log not in logs for name, (blocks, logs) in failed_logs.items() if blocks}
+        record(pipeline, asset, log, outcome)
+    for name, (blocking, logs) in failed_logs.items():
+        metadata = {"logs": len(log_ids), "failed logs": sorted(logs)[:20]}
+        yield result(asset, name, not logs, blocking, metadata)
 
 
 def record(pipeline: Pipeline, asset: str, log_id: str | None, outcome: Mapping[str, bool]) -> None:
-    """Keep the outcome of blocking checks beside an artefact; nothing is written when it is known
-    already.
-    """
+    """Keep the outcome of blocking checks beside an artefact; writes only what has changed."""
     path = pipeline.lake.asset(asset) if log_id is None else pipeline.lake.log(asset, log_id)
-    known = read_checks(path)
-    if any(known.get(name) != passed for name, passed in outcome.items()):
+    recorded = read_checks(path)
+    if any(recorded.get(name) != passed for name, passed in outcome.items()):
         record_checks(path, outcome)

@@ -1,5 +1,5 @@
-"""Version of the code that makes an artefact: the modules that do the work and all of ours that
-they import.
+"""Version of the code that makes an artefact: a hash over the modules that do the work and all
+our modules that they import.
 """
 
 import ast
@@ -10,8 +10,7 @@ from storage.artifact import code_version_of
 
 ROOT = Path(__file__).parents[2]
 OUR_PACKAGES = ("assets", "models", "ops", "storage")
-# Code that carries bytes but cannot change what an artefact holds; a change here makes nothing
-# stale.
+# Code that cannot change what an artefact holds; a change here makes nothing stale.
 CODE_VERSION_EXCLUDES = (
     "storage/errors.py",
     "storage/artifact.py",
@@ -24,13 +23,14 @@ CODE_VERSION_EXCLUDES = (
 
 
 @lru_cache
-def _code_version_of_modules(modules: tuple[str, ...]) -> str:
+def code_version_of_modules(modules: tuple[str, ...]) -> str:
+    """16 hex digits over these files or folders below the root, and what they import."""
     return code_version_of([ROOT / name for name in modules_of(modules)])
 
 
 def modules_of(modules: tuple[str, ...]) -> list[str]:
-    """These files or folders and every module of ours that they import, also inside functions;
-    plumbing left out.
+    """Paths of these files or folders and of every module of ours that they import, also inside
+    functions, without CODE_VERSION_EXCLUDES.
     """
     pending = [file for name in modules for file in _python_files(ROOT / name)]
     seen: set[Path] = set()

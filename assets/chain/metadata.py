@@ -1,7 +1,7 @@
-"""Turns pictures and tables into what Dagster's catalogue shows. Draws nothing itself.
+"""Pictures and tables as metadata for Dagster's catalogue.
 
-Pictures live in the event database, so each stays under MAX_BYTES; the catalogue shows data: images
-offline.
+Pictures are stored in the event database as data: URLs, which the catalogue shows offline, so each
+stays under MAX_BYTES.
 """
 
 import base64
@@ -9,11 +9,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
-MAX_BYTES = 100_000
+T = TypeVar("T")
+MAX_BYTES = 100_000  # of one picture as base64
 
 
 def svg_picture(svg: str, alt: str) -> dg.MarkdownMetadataValue:
@@ -26,9 +27,8 @@ def jpeg_picture(image_hw3: Any, alt: str) -> dg.MarkdownMetadataValue:
     import cv2
 
     for quality in (88, 75, 60, 40, 20):
-        data = cv2.imencode(".jpg", image_hw3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[
-            1
-        ].tobytes()
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+        data = cv2.imencode(".jpg", image_hw3[..., ::-1], options)[1].tobytes()
         if len(data) * 4 // 3 < MAX_BYTES:
             break
     return _picture(data, "jpeg", alt)
@@ -43,20 +43,19 @@ def file_picture(file: Path) -> dg.MarkdownMetadataValue:
 
     image = cv2.imread(str(file))[..., ::-1]
     scale = min(1.0, 1000 / image.shape[1])
-    return jpeg_picture(
-        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), file.stem
-    )
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return jpeg_picture(small, file.stem)
 
 
-def training_pictures(folder: Path, most: int = 4) -> dict[str, dg.MarkdownMetadataValue]:
-    """Training curves of each run whose history an artefact keeps, by the run's name."""
+def training_pictures(folder: Path, limit: int = 4) -> dict[str, dg.MarkdownMetadataValue]:
+    """Training curves of the first runs whose history an artefact keeps, by the run's name."""
     from ops.drawing.charts import curves_chart
     from ops.report.training import read_curves
 
     pictures: dict[str, dg.MarkdownMetadataValue] = {}
     for file in [*sorted(folder.glob("history*.jsonl")), *sorted(folder.glob("history/*.jsonl"))]:
         series = read_curves(file)
-        if series and len(pictures) < most:
+        if series and len(pictures) < limit:
             name = f"training of {file.stem.removeprefix('history_').replace('_', ' ')}"
             pictures[name] = svg_picture(curves_chart(series), name)
     return pictures
@@ -70,8 +69,8 @@ def read_json(file: Path) -> dict[str, Any]:
 def table(
     rows: Sequence[Mapping[str, Any]], limit: int = 40
 ) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
-    """Rows with the same keys as a table, numbers rounded. Rows beyond `limit` are left out, and it
-    says so.
+    """Rows with the same keys as a table, numbers rounded; the last line counts the rows beyond
+    `limit`.
     """
     if not rows:
         return dg.MetadataValue.md("*no rows*")
@@ -87,9 +86,14 @@ def table(
     )
 
 
+def key_table(keys: Sequence[str]) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
+    """Keys of the rows that failed a check."""
+    return table([{"row": key} for key in keys])
+
+
 def report_table(report: Mapping[str, Any]) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
-    """A verb's report as a table of measures; records inside it are named by a path, long lists are
-    left out.
+    """A verb's report as a table of measures: nested records are named by their path, lists of more
+    than four values are left out.
     """
     rows: list[dict[str, Any]] = []
 
@@ -98,16 +102,29 @@ def report_table(report: Mapping[str, Any]) -> dg.TableMetadataValue | dg.Markdo
             for key, item in value.items():
                 walk(f"{name} {key}".strip(), item)
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            for place, item in enumerate(value):
-                walk(
-                    f"{name} {item.get('name', place)}",
-                    {key: part for key, part in item.items() if key != "name"},
-                )
+            for index, item in enumerate(value):
+                fields = {key: field for key, field in item.items() if key != "name"}
+                walk(f"{name} {item.get('name', index)}", fields)
         elif not isinstance(value, list) or len(value) <= 4:
             rows.append({"measure": _measure(name), "value": value})
 
     walk("", report)
     return table(rows, limit=60)
+
+
+def codes_by_position(codes: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Accuracy and calibration of each of the 12 codes, one row a position, from the report of
+    ops/vla/code_accuracy.py.
+    """
+    measures = {
+        "accuracy": "accuracy_by_slot",
+        "majority accuracy": "majority_accuracy_by_slot",
+        "calibration error": "calibration_error_by_slot",
+    }
+    return [
+        {"position": slot + 1, **{name: codes[key][slot] for name, key in measures.items()}}
+        for slot in range(len(codes["accuracy_by_slot"]))
+    ]
 
 
 def column_schema(schema: Any, meaning: Mapping[str, str]) -> dg.TableSchemaMetadataValue:
@@ -125,15 +142,22 @@ def column_schema(schema: Any, meaning: Mapping[str, str]) -> dg.TableSchemaMeta
 
 
 def rounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata with four digits, or none after the point, of each number; it stays a number, which
-    the catalogue plots.
+    """Metadata with finite floats rounded: to four digits below 1000, else to a whole number. They
+    stay floats, which the catalogue plots.
     """
-    return {
-        name: (float(f"{value:.4g}") if abs(value) < 1000 else float(round(value)))
-        if isinstance(value, float) and math.isfinite(value)
-        else value
-        for name, value in metadata.items()
-    }
+
+    def short(value: Any) -> Any:
+        if not isinstance(value, float) or not math.isfinite(value):
+            return value
+        return float(f"{value:.4g}") if abs(value) < 1000 else float(round(value))
+
+    return {name: short(value) for name, value in metadata.items()}
+
+
+def evenly_chosen(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the items, evenly spaced and in their order."""
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def file_path(file: Path) -> dg.PathMetadataValue:
@@ -151,15 +175,8 @@ def _picture(data: bytes, kind: str, alt: str) -> dg.MarkdownMetadataValue:
 
 
 def _measure(name: str) -> str:
-    words = {
-        "r2": "R²",
-        "db": "dB",
-        "psnr": "PSNR",
-        "ade": "ADE",
-        "fde": "FDE",
-        "kl": "KL",
-        "onnx": "ONNX",
-    }
+    words = {"r2": "R²", "db": "dB"}
+    words |= {name: name.upper() for name in ("psnr", "ade", "fde", "kl", "onnx")}
     return " ".join(words.get(word, word) for word in name.replace("_", " ").split())
 
 

@@ -1,7 +1,7 @@
-"""What the unpartitioned assets share: see whether there is work, open the artefact, follow the
-training, tell Dagster.
+"""One materialization of an unpartitioned asset: whether it is needed, its artefact, the metrics of
+its training runs, and the result for Dagster.
 
-The work itself stands in each asset's own file.
+What an asset computes is in its own file.
 """
 
 import json
@@ -13,7 +13,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.chain.asset_specs import ASSET_SPECS, asset_lineage, require_capabilities, usable_logs
+from assets.chain.asset_specs import ASSET_SPECS, asset_lineage, logs_of_splits, usable_logs
+from assets.chain.capabilities import require_capabilities
 from assets.chain.metadata import rounded
 from assets.chain.pipeline import Pipeline
 from storage.artifact import Lineage, is_current, read_lineage, require_checks, write_artifact
@@ -24,9 +25,9 @@ LOG_EVERY_S = 10.0  # a line of metrics appears in the event log at most this of
 
 
 class MaterializeConfig(dg.Config):
-    """What a person can ask of one materialization in the launchpad."""
+    """What a person can choose for one materialization in the launchpad."""
 
-    force: bool = False  # make the artefact again although its version is already there
+    force: bool = False  # make the artefact again although it is current
 
 
 class Materialization:
@@ -40,15 +41,14 @@ class Materialization:
         config: MaterializeConfig,
     ) -> None:
         """Raises ConfigError if the logs cannot carry this asset, ArtifactError for an input that
-        is missing or bad.
+        is missing or failed its checks.
         """
-        self.context, self.lake, self.asset = context, pipeline.lake, asset
-        require_capabilities(pipeline, asset)
-        for dep in ASSET_SPECS[asset].deps:
-            logs = usable_logs(pipeline, ASSET_SPECS[asset].splits) if dep in PER_LOG_ASSETS else []
-            for path in [self.lake.log(dep, log) for log in logs] or [self.lake.asset(dep)]:
-                require_checks(path)
-        self.lineage: Lineage = asset_lineage(pipeline, asset)
+        self.context, self.asset = context, asset
+        self.lake, self.preset = pipeline.lake, pipeline.preset
+        self.log_ids = usable_logs(pipeline)
+        require_capabilities(pipeline, asset, self.log_ids)
+        self._require_checks()
+        self.lineage: Lineage = asset_lineage(pipeline, asset, self.log_ids)
         self.path = self.lake.asset(asset)
         self.needed = config.force or not is_current(self.path, self.lineage.version)
         if not self.needed:
@@ -59,12 +59,22 @@ class Materialization:
         """Name of the training run. It carries the version, because the same name resumes."""
         return f"{self.asset}-{self.lineage.version}"
 
+    @property
+    def training_options(self) -> dict[str, Any]:
+        """Arguments of every verb that trains: hardware, folder and name of its runs, seed."""
+        return {
+            "compute": self.preset.compute,
+            "runs": self.lake.runs,
+            "name": self.run_name,
+            "seed": self.preset.seed,
+        }
+
     @contextmanager
     def artifact(self) -> Iterator[Path]:
         """An empty folder that becomes the artefact; metrics of the training runs inside appear in
         the event log.
         """
-        from ops.training.launch import forget
+        from ops.training.launch import remove_run
 
         with (
             follow_history(self.context, self.lake.runs, self.run_name),
@@ -72,10 +82,10 @@ class Materialization:
         ):
             yield out
         for run in self.lake.runs.glob(f"{self.run_name}*"):
-            forget(run.name, self.lake.runs)
+            remove_run(run.name, self.lake.runs)
 
     def result(self, metadata: Mapping[str, Any]) -> dg.MaterializeResult:
-        """What Dagster is told; its data version is the artefact's version."""
+        """The result for Dagster; its data version is the artefact's version."""
         made = read_lineage(self.path)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(made.version),
@@ -89,6 +99,17 @@ class Materialization:
             },
         )
 
+    def _require_checks(self) -> None:
+        """Raise ArtifactError if an input failed a blocking check, in this or an earlier run."""
+        spec = ASSET_SPECS[self.asset]
+        log_ids = logs_of_splits(self.lake, self.log_ids, spec.splits)
+        for dep in spec.deps:
+            if dep in PER_LOG_ASSETS:
+                for log in log_ids:
+                    require_checks(self.lake.log(dep, log))
+            else:
+                require_checks(self.lake.asset(dep))
+
 
 @contextmanager
 def follow_history(context: dg.AssetExecutionContext, runs: Path, name: str) -> Iterator[None]:
@@ -96,20 +117,20 @@ def follow_history(context: dg.AssetExecutionContext, runs: Path, name: str) -> 
     Dagster's event log.
     """
     stop = threading.Event()
-    # what a killed run has told already is not told again by the one that goes on
-    seen = {file: file.stat().st_size for file in runs.glob(f"{name}*/history.jsonl")}
+    # a run that resumes does not repeat the rows that it logged before it was killed
+    offsets = {file: file.stat().st_size for file in runs.glob(f"{name}*/history.jsonl")}
 
     def tail() -> None:
-        waited = LOG_EVERY_S
+        waited_s = LOG_EVERY_S
         while not stop.wait(HISTORY_POLL_S):
-            waited += HISTORY_POLL_S
-            if waited < LOG_EVERY_S:
+            waited_s += HISTORY_POLL_S
+            if waited_s < LOG_EVERY_S:
                 continue
             for file in sorted(runs.glob(f"{name}*/history.jsonl")):
                 size = file.stat().st_size
-                if size > seen.get(file, 0):
-                    rows = file.read_text()[seen.get(file, 0) :].strip().splitlines()
-                    seen[file], waited = size, 0.0
+                if size > offsets.get(file, 0):
+                    rows = file.read_text()[offsets.get(file, 0) :].strip().splitlines()
+                    offsets[file], waited_s = size, 0.0
                     part = file.parent.name.removeprefix(name).strip("-_")
                     context.log.info(_metrics_line(part, rows[-1] if rows else ""))
 
@@ -127,8 +148,8 @@ def _metrics_line(part: str, row: str) -> str:
         values = json.loads(row)
     except json.JSONDecodeError:  # the line is being written
         return row
-    words = [
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+    texts = {
+        key: f"{value:.4g}" if isinstance(value, float) else str(value)
         for key, value in values.items()
-    ]
-    return " ".join([part, *words]).strip()
+    }
+    return f"{part}: " + ", ".join(f"{key} {text}" for key, text in texts.items())

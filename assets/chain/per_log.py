@@ -1,15 +1,15 @@
-"""What the assets that work log by log share: the partitions, the loop over a run's logs, and what
-Dagster is told.
+"""What the assets with one partition a log share: the partitions, the loop over the logs of a run,
+and the events for Dagster.
 
 One run takes any number of logs. Dagster gives all partitions of such a run one data version, so
-each log's own version, with the versions of its inputs, is told in a materialization of its own
-that follows.
+each log gets a materialization event of its own, with its version and those of its inputs.
 """
 
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,18 @@ from assets.chain.asset_specs import ASSET_SPECS, code_version, log_lineage
 from assets.chain.metadata import rounded, table
 from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.pipeline import Pipeline, RawLogs
-from ops.ingest.each_log import LogOutcome, LogWork, each_log, read_summary
+from ops.ingest.each_log import LogOutcome, LogWork, each_log, make_from_raw_log, read_summary
 from ops.ingest.quarantine import quarantine, quarantined, release
 from storage.artifact import Lineage, is_current
 from storage.lake import PER_LOG_ASSETS
 
 PARTITIONS = "logs"  # name of the set of log ids in the Dagster instance
 LOGS = dg.DynamicPartitionsDefinition(name=PARTITIONS)
-# Backfill policies are how one run takes many logs; Dagster calls them beta and says so once an asset.
+# A backfill policy lets one run take many logs; Dagster warns once an asset that it is beta.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 ONE_RUN = dg.BackfillPolicy.single_run()
+# (log_id, path, lineage) -> the function that makes the artefact `path` of this log
+WorkOf = Callable[[str, Path, Lineage], Callable[[], Any]]
 
 
 @dataclass(slots=True)
@@ -38,7 +40,7 @@ class Ingested:
     lineages: dict[str, Lineage]  # of every log of the run
     made: list[str] = field(default_factory=list)
     current: list[str] = field(default_factory=list)  # nothing had to be done
-    quarantined: dict[str, str] = field(default_factory=dict)  # in quarantine, with the reason
+    quarantined: dict[str, str] = field(default_factory=dict)  # log -> reason
 
 
 def ingest(
@@ -46,45 +48,55 @@ def ingest(
     pipeline: Pipeline,
     config: MaterializeConfig,
     asset: str,
-    verb_of: Callable[[str, Path, Lineage], Callable[[], Any]],
+    work_of: WorkOf,
     logs: RawLogs,
 ) -> Ingested:
-    """Bring this asset of every log of the run up to date; `verb_of(log_id, path, lineage)` makes
-    one artefact.
+    """Bring this asset of every log of the run up to date.
 
-    A log that cannot be read goes to quarantine. One that is there for this or an earlier asset,
+    A log that cannot be read is quarantined. One that is quarantined at this or an earlier asset,
     with the same bytes and the same code, is not tried again.
     """
     lake = pipeline.lake
-    done = Ingested(
-        {log: log_lineage(pipeline, logs, asset, log) for log in context.partition_keys}
+    lineages = {log: log_lineage(pipeline, logs, asset, log) for log in context.partition_keys}
+    ingested = Ingested(
+        lineages, quarantined=still_quarantined(pipeline, logs, asset, context.partition_keys)
     )
-    done.quarantined = still_quarantined(pipeline, logs, asset, done.lineages)
-    todo = []
-    for log, lineage in done.lineages.items():
-        if log in done.quarantined:
+    works = []
+    for log, lineage in lineages.items():
+        path = lake.log(asset, log)
+        if log in ingested.quarantined:
             continue
         if (
-            is_current(lake.log(asset, log), lineage.version)
+            is_current(path, lineage.version)
             and not config.force
             and (asset != "raw_logs" or logs.is_intact(log))
         ):
-            done.current.append(log)
+            ingested.current.append(log)
         else:
-            todo.append(LogWork(log, verb_of(log, lake.log(asset, log), lineage)))
-    for outcome in with_progress(
-        context, asset, each_log(todo, pipeline.preset.processes), len(todo)
-    ):
+            works.append(LogWork(log, work_of(log, path, lineage)))
+    outcomes = each_log(works, pipeline.preset.processes)
+    for outcome in with_progress(context, "logs", outcomes, len(works)):
+        log = outcome.log_id
         if outcome.error is None:
-            done.made.append(outcome.log_id)
-            _release_from(pipeline, asset, outcome.log_id)
+            ingested.made.append(log)
+            _release_from(pipeline, asset, log)
         else:
-            record = quarantine(
-                lake, outcome.log_id, asset, outcome.error, done.lineages[outcome.log_id].version
-            )
-            done.quarantined[outcome.log_id] = record.reason
-            context.log.warning(f"{outcome.log_id} is quarantined: {record.reason}")
-    return done
+            record = quarantine(lake, log, asset, outcome.error, lineages[log].version)
+            ingested.quarantined[log] = record.reason
+            context.log.warning(f"{log} is quarantined: {record.reason}")
+    return ingested
+
+
+def from_raw_log(pipeline: Pipeline, verb: Callable[[Any, Path, Any], Any], config: Any) -> WorkOf:
+    """Work that reads a log from the raw folder and makes its artefact with `verb(log, out,
+    config)`.
+    """
+
+    def work_of(log_id: str, path: Path, lineage: Lineage) -> Callable[[], Any]:
+        source, raw = pipeline.source, pipeline.raw_folder
+        return partial(make_from_raw_log, verb, source, raw, log_id, config, path, lineage)
+
+    return work_of
 
 
 def with_progress(
@@ -96,9 +108,8 @@ def with_progress(
         now = time.monotonic()
         if now - last >= 10 or count == total:
             rate = count / max(now - start, 1e-3)
-            context.log.info(
-                f"{what}: {count} of {total} logs, {rate:.1f} logs/s, {(total - count) / rate:.0f} s left"
-            )
+            left = f", {(total - count) / rate:.0f} s left" if count < total else ""
+            context.log.info(f"{count} of {total} {what}, {rate:.1f} logs/s{left}")
             last = now
         yield outcome
 
@@ -106,47 +117,42 @@ def with_progress(
 def events(
     context: dg.AssetExecutionContext,
     asset: str,
-    done: Ingested,
+    ingested: Ingested,
     metadata: Mapping[str, Any],
-    of_log: Mapping[str, Mapping[str, Any]],
+    row_by_log: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Any]:
-    """What Dagster is told: the asset, each log with its own version and its row of measures, and
-    each log in quarantine.
+    """The events of one run for Dagster: the asset, each log with its own version and its row of
+    measures, and each quarantined log.
 
     `metadata` of the whole run goes with the last log's event, because the catalogue shows the
     latest event's; with the result itself Dagster would write it once for every log.
     """
-    whole = {
-        "logs made": len(done.made),
-        "logs unchanged": len(done.current),
-        "logs in quarantine": len(done.quarantined),
+    whole_run = {
+        "logs made": len(ingested.made),
+        "logs unchanged": len(ingested.current),
+        "logs quarantined": len(ingested.quarantined),
         **rounded(metadata),
     }
-    last = next((log for log in reversed(done.lineages) if log not in done.quarantined), None)
-    yield dg.MaterializeResult(metadata={} if last else whole)
+    usable = [log for log in ingested.lineages if log not in ingested.quarantined]
+    yield dg.MaterializeResult(metadata={} if usable else whole_run)
     pointers = {dep: _latest_event(context, dep) for dep in ASSET_SPECS[asset].deps}
-    for log, lineage in done.lineages.items():
-        if log in done.quarantined:
-            reason = dg.MetadataValue.md(f"```\n{done.quarantined[log]}\n```")
-            yield dg.AssetObservation(
-                context.asset_key, partition=log, metadata={"quarantined": reason}
-            )
-        else:
-            yield dg.AssetMaterialization(
-                context.asset_key,
-                partition=log,
-                tags=_version_tags(asset, lineage, pointers),
-                metadata={
-                    **(whole if log == last else {}),
-                    "this log": table([{"log_id": log, **of_log.get(log, {})}]),
-                },
-            )
+    for log, reason in ingested.quarantined.items():
+        text = dg.MetadataValue.md(f"```\n{reason}\n```")
+        yield dg.AssetObservation(context.asset_key, partition=log, metadata={"quarantined": text})
+    for log in usable:
+        row = {"log_id": log, **row_by_log.get(log, {})}
+        yield dg.AssetMaterialization(
+            context.asset_key,
+            partition=log,
+            tags=_version_tags(asset, ingested.lineages[log], pointers),
+            metadata={**(whole_run if log == usable[-1] else {}), "this log": table([row])},
+        )
 
 
 def summaries(pipeline: Pipeline, asset: str, log_ids: Iterable[str]) -> list[dict[str, Any]]:
-    """What the verb of this asset recorded of each log that is made."""
-    there = set(pipeline.lake.log_ids(asset))
-    return [read_summary(pipeline.lake.log(asset, log)) for log in log_ids if log in there]
+    """The summary that this asset's verb recorded of each of these logs that is made."""
+    made = set(pipeline.lake.log_ids(asset))
+    return [read_summary(pipeline.lake.log(asset, log)) for log in log_ids if log in made]
 
 
 def range_tags(log_ids: Sequence[str]) -> dict[str, str]:
@@ -158,15 +164,17 @@ def range_tags(log_ids: Sequence[str]) -> dict[str, str]:
 
 
 def still_quarantined(
-    pipeline: Pipeline, logs: RawLogs, asset: str, log_ids: Mapping[str, Any]
+    pipeline: Pipeline, logs: RawLogs, asset: str, log_ids: Sequence[str]
 ) -> dict[str, str]:
-    """Logs that failed in this or an earlier asset and would fail again, with the reason."""
-    before = PER_LOG_ASSETS[: PER_LOG_ASSETS.index(asset) + 1]
+    """Those of `log_ids` that failed in this or an earlier asset and would fail again, with the
+    reason.
+    """
+    upstream = PER_LOG_ASSETS[: PER_LOG_ASSETS.index(asset) + 1]
     return {
         log: record.reason
         for log, record in quarantined(pipeline.lake).items()
         if log in log_ids
-        and record.asset in before
+        and record.asset in upstream
         and log_lineage(pipeline, logs, record.asset, log).version == record.fingerprint
     }
 
@@ -178,9 +186,7 @@ def _release_from(pipeline: Pipeline, asset: str, log_id: str) -> None:
 
 
 def _latest_event(context: dg.AssetExecutionContext, asset: str) -> int | None:
-    """Number of the last materialization of a asset: what comes after it is new to a log that is
-    made now.
-    """
+    """Storage id of the last materialization of an asset, the newest input of a log made now."""
     records = context.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
     return records[0].storage_id if records else None
 
@@ -188,8 +194,8 @@ def _latest_event(context: dg.AssetExecutionContext, asset: str) -> int | None:
 def _version_tags(
     asset: str, lineage: Lineage, pointers: Mapping[str, int | None]
 ) -> dict[str, str]:
-    """The tags from which Dagster knows what is stale; the same that it would write for a run of
-    one partition.
+    """The tags by which Dagster finds out what is stale, as it writes them for a run of one
+    partition.
     """
     parents = {name.split("/")[0]: version for name, version in lineage.parents.items()}
     return {
@@ -198,7 +204,7 @@ def _version_tags(
         "dagster/data_version_is_user_provided": "true",
         **{f"dagster/input_data_version/{dep}": parents[dep] for dep in ASSET_SPECS[asset].deps},
         **{
-            f"dagster/input_event_pointer/{dep}": "NULL" if at is None else str(at)
-            for dep, at in pointers.items()
+            f"dagster/input_event_pointer/{dep}": "NULL" if event is None else str(event)
+            for dep, event in pointers.items()
         },
     }

@@ -1,7 +1,6 @@
 """One pipeline as the assets see it: its lake, its raw logs and the configuration of each asset.
-Not how it is chosen.
 
-Which lake, source and scale a run gets is decided in one place, pipelines/resources.py.
+Which lake, source and scale a run gets is decided in pipelines/environment.py.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from storage.sources import SOURCES
 if TYPE_CHECKING:
     from storage.sources.contract import LogRef, Source
 
-
 WORLD_SOURCE = "openscene"  # the format in which the synthetic world is written
 
 
@@ -28,7 +26,7 @@ class Pipeline:
     """What a run works on: raw logs of one source, a lake, and the configuration of every asset."""
 
     source: str  # openscene | nuscenes | kitti_raw
-    raw: str  # folder of the raw logs; "": the synthetic world, which is written in OpenScene's format
+    raw: str  # folder of the raw logs; "": the synthetic world, in OpenScene's format
     lake_root: str  # folder of the artefacts
     preset: Preset
 
@@ -39,7 +37,7 @@ class Pipeline:
 
     @property
     def lake(self) -> Lake:
-        """Where every artefact of this pipeline lies."""
+        """The folder of this pipeline's artefacts."""
         return Lake(Path(self.lake_root))
 
     @property
@@ -49,9 +47,12 @@ class Pipeline:
 
 
 class RawLogs:
-    """The logs of a pipeline: those of the synthetic world, those found in the raw folder, or both."""
+    """The logs of a pipeline: those of the synthetic world, those in the raw folder, or both."""
 
     def __init__(self, pipeline: Pipeline) -> None:
+        """Raises ConfigError if the pipeline has no raw folder and no synthetic world to read, or
+        its source does not exist.
+        """
         self._pipeline = pipeline
         preset = pipeline.preset
         if not pipeline.raw and preset.world is None:
@@ -64,7 +65,8 @@ class RawLogs:
             raise unknown_name("source", pipeline.source, SOURCES)
         if not pipeline.raw and pipeline.source != WORLD_SOURCE:
             raise ConfigError(
-                f"the synthetic world is written as '{WORLD_SOURCE}', and nothing else is there to read",
+                f"the synthetic world is written as '{WORLD_SOURCE}' and cannot be read as "
+                f"'{pipeline.source}'",
                 expected=f"--source {WORLD_SOURCE}, or a folder of {pipeline.source} logs",
                 found=f"--source {pipeline.source} without --raw",
                 do=f"latentvla run --scale {pipeline.scale} --source {pipeline.source} --raw PATH",
@@ -82,7 +84,7 @@ class RawLogs:
 
     @cached_property
     def refs(self) -> "dict[str, LogRef]":
-        """The logs that lie in the raw folder now. Raises SourceError for a missing or empty folder
+        """The logs that are in the raw folder now. Raises SourceError for a missing or empty folder
         of real logs.
         """
         try:
@@ -101,18 +103,18 @@ class RawLogs:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Every log of the pipeline, sorted. A log that another synthetic world left behind does not
-        count.
+        """Every log of the pipeline, sorted. Logs that an earlier synthetic world wrote to the raw
+        folder and the present one does not have are left out.
         """
-        dropped_in = [
+        added_by_user = [
             log
             for log in self.refs
             if log not in self.splits_of_world and not self._was_synthesized(log)
         ]
-        return sorted({*self.splits_of_world, *dropped_in})
+        return sorted({*self.splits_of_world, *added_by_user})
 
     def forget_refs(self) -> None:
-        """Look at the raw folder again when its logs are next asked for."""
+        """List the raw folder again at the next use of `refs`."""
         self.__dict__.pop("refs", None)
 
     def fingerprint(self, log_id: str) -> str:

@@ -16,12 +16,10 @@ from ops.vla.config import VlaConfig
 class Preset:
     """The configuration of every asset; the fields are named after the assets."""
 
-    scale: str
-    # of the run; each asset derives its own generators from it
-    seed: int = 0
+    scale: str  # its name
+    seed: int = 0  # of the run; each asset derives its own generators from it
     processes: int = 2  # for work that is done log by log
-    # new logs since the last codebook that ask for retraining
-    retrain_after_logs: int = 20
+    retrain_after_logs: int = 20  # new logs since the last codebook that start retraining
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     world: WorldConfig | None = None  # None: real logs only
     frames: FrameConfig = field(default_factory=FrameConfig)

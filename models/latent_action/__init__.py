@@ -1,1 +1,1 @@
-"""The latent-action model: inverse and forward dynamics around a quantizer."""
+"""The latent-action model: inverse and forward dynamics with a quantizer between."""

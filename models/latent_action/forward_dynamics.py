@@ -1,7 +1,7 @@
-"""Forward dynamics: the first observation and what happened -> the second. Not what happened.
+"""Forward dynamics: the first observation and a condition -> a prediction of the second.
 
-Legend: B batch, C channels, H x W cells of the observation, h x w of its coarse grid, M motion, F
-flow fields.
+Legend: B rows, C channels, H x W cells of the observation, h x w cells of its coarse grid, M length
+of the condition, F flow fields.
 """
 
 import math
@@ -17,8 +17,8 @@ from models.latent_action.warp import warp
 
 
 def strided(channels: int, width: int, downsamples: int) -> nn.Sequential:
-    """Convolutions that halve the grid `downsamples` times, widths doubling up to `width`; a 1x1
-    projection for none.
+    """Convolutions that halve the grid `downsamples` times, with widths that double up to `width`;
+    for 0 a 1x1 projection.
     """
     if not downsamples:
         return nn.Sequential(nn.Conv2d(channels, width, 1), nn.GELU())
@@ -34,17 +34,17 @@ def strided(channels: int, width: int, downsamples: int) -> nn.Sequential:
 
 
 def coarse(grid_hw: tuple[int, int], downsamples: int) -> tuple[int, int]:
-    """The grid after `downsamples` of the convolutions above."""
+    """Height and width of the grid after strided() with `downsamples`."""
     return math.ceil(grid_hw[0] / 2**downsamples), math.ceil(grid_hw[1] / 2**downsamples)
 
 
 class Stage(nn.Module):
-    """Move an observation by a flow and repair what no flow can tell, both decided by a condition.
+    """Warp an observation by a flow and add a gated residual, both predicted from a condition.
 
-    The flow is a mixture of fields: the fields come from the observation and the place, the mixing
-    weights from the condition alone. The image motion of a rigid scene is linear in the camera's
-    velocity (Longuet-Higgins and Prazdny 1980), so a few fields reach far, and the weights get
-    their gradient from every cell.
+    The flow is a mixture of fields: the fields depend on the observation and the position, the
+    mixing weights on the condition alone. The image motion of a rigid scene is linear in the
+    camera's velocity (Longuet-Higgins and Prazdny 1980), so a few fields suffice, and the weights
+    get a gradient from every cell.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Stage(nn.Module):
         self.config = config
         width, cells_hw = config.width, coarse(grid_hw, downsamples)
         self.trunk = strided(channels, width, downsamples)
-        self.place = nn.Parameter(0.02 * torch.randn(1, width, *cells_hw))
+        self.position_embedding = nn.Parameter(0.02 * torch.randn(1, width, *cells_hw))
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.modulate = nn.Linear(condition, 2 * width)
         self.paint = nn.Conv2d(width, width, 3, padding=1)
@@ -77,14 +77,14 @@ class Stage(nn.Module):
             self.repaint = nn.Conv2d(width, channels + 1, 3, padding=1)
             for parameter in self.repaint.parameters():
                 nn.init.zeros_(parameter)
-            self.gate_bias = -2.0  # repair begins nearly shut: moving comes first
+            self.gate_bias = -2.0  # starts nearly closed, so that the flow is learned first
 
     def forward(self, first_BCHW: Tensor, condition_BM: Tensor) -> tuple[Tensor, Tensor]:
-        """The second observation (B, C, H, W) and the flow that leads there, (B, 2, H, W) in half
-        image sides.
+        """Predicted second observation (B, C, H, W) and flow (B, 2, H, W) in half image sides; with
+        `direct`, the flow is 0.
         """
         size = first_BCHW.shape[-2:]
-        cells = self.trunk(first_BCHW) + self.place
+        cells = self.trunk(first_BCHW) + self.position_embedding
         cells = cells + functional.gelu(self.mix(cells))
         scale, shift = self.modulate(condition_BM)[..., None, None].chunk(2, dim=1)
         painted = self.repaint(cells + functional.gelu(self.paint(cells * (1 + scale) + shift)))

@@ -1,13 +1,12 @@
-"""The latent-action model: codes for what happens between two frames, learned in two phases. Not
-its training loop.
+"""The latent-action model: discrete codes for the change between two frames, learned in two phases.
 
-UniVLA's scheme as LatentVLA carries it to driving. Phase (a), EnvironmentPhase: the frame is moved
-by the known trajectory first, and codes explain what that leaves over. Phase (b), EgoPhase: those
-codes are frozen, the trajectory is taken away, and new codes must say how the ego moved. Labelling
-frames needs images and the camera's calibration alone.
+The scheme of UniVLA as LatentVLA applies it to driving. Phase 1, EnvironmentPhase: the first frame
+is warped by the recorded trajectory, and the environment codes describe the remaining change. Phase
+2, EgoPhase: the environment codes are frozen, the trajectory is not an input, and the ego codes
+learn the ego motion. Encoding frames needs only images and the camera's calibration.
 
-Legend: B batch, C channels, H x W cells of the observation, K tokens, D code dimension, M motion, T
-condition, N camera numbers.
+Legend: B rows, C channels, H x W cells of the observation, K tokens, D code dimension, M length of
+the motion embedding, T length of the condition, N camera numbers.
 """
 
 from typing import NamedTuple
@@ -18,36 +17,35 @@ from torch import Tensor, nn
 from models.latent_action.config import LatentActionConfig
 from models.latent_action.forward_dynamics import Stage
 from models.latent_action.inverse_dynamics import PairEncoder
-from models.latent_action.motion_sweep import SWEPT, MotionSweep
+from models.latent_action.motion_sweep import SWEEP_OUTPUTS, MotionSweep
 from models.latent_action.observation import PatchFeatures, Pixels
 from models.latent_action.quantizer import Quantized, Quantizer
 from models.latent_action.warp import multiscale_l1
 
-# forward m, left m, turn rad over the gap; vx, vy m/s, yaw rate rad/s, ax, ay m/s2 at its beginning
+# length of the condition: forward m, left m, turn rad over the gap; vx, vy m/s, yaw rate rad/s and
+# ax, ay m/s2 at its beginning
 CONDITION = 8
-MOTION_TARGETS = 2  # forward m and turn rad, what the optional ego-motion head tells
+MOTION_TARGETS = 2  # forward m and turn rad, the targets of the optional ego-motion head
 
 
 class Prediction(NamedTuple):
-    """The second observation as foretold: by the ego's motion alone, and with the environment
-    codes.
-    """
+    """Predicted second observation: from the ego motion alone, and with the environment codes."""
 
-    by_ego_BCHW: Tensor
+    ego_motion_BCHW: Tensor
     whole_BCHW: Tensor
-    flow_B2HW: Tensor  # of the ego's motion, in half image sides
+    flow_B2HW: Tensor  # of the ego motion, in half image sides
 
 
 class Loss(NamedTuple):
-    """One training step's loss and what to record of it."""
+    """Loss of a batch and its terms, () each."""
 
     total: Tensor
-    prediction: Tensor
-    commitment: Tensor
+    prediction: Tensor  # of the second observation, multi-scale L1
+    commitment: Tensor  # of the quantizer
 
 
 class EnvironmentPhase(nn.Module):
-    """Phase (a): codes for what the ego's own motion does not explain."""
+    """Phase 1: codes for the change that the ego motion does not explain."""
 
     condition_mean: Tensor
     condition_std: Tensor
@@ -73,26 +71,27 @@ class EnvironmentPhase(nn.Module):
         self.change = environment_stage(config, observe)
 
     def normalize_by(self, conditions_NT: Tensor) -> None:
-        """Learn the condition's scale from all training rows. Left and right get no offset:
-        mirrored rows agree.
+        """Set mean and standard deviation of the condition from all training rows (N, T).
+
+        Lateral components get mean 0, so that mirrored rows stay mirrored.
         """
         offset = torch.tensor([1, 0, 0, 1, 0, 0, 1, 0], dtype=conditions_NT.dtype)
         self.condition_mean.copy_(conditions_NT.mean(0) * offset)
         self.condition_std.copy_(conditions_NT.std(0, correction=0) + 1e-3)
 
-    def by_trajectory(self, first_BCHW: Tensor, condition_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """The second observation if nothing but the ego had moved, and the flow."""
+    def move_by_trajectory(self, first_BCHW: Tensor, condition_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Second observation predicted from the trajectory alone, and the flow."""
         return self.move(
             first_BCHW, self.motion((condition_BT - self.condition_mean) / self.condition_std)
         )
 
     def encode(self, moved_BCHW: Tensor, second_BCHW: Tensor) -> Quantized:
-        """Codes of what lies between the moved first observation and the second."""
+        """Codes of the change between the moved first observation and the second."""
         return self.quantizer(self.encoder(moved_BCHW.detach(), second_BCHW))
 
     def forward(self, first_BCHW: Tensor, second_BCHW: Tensor, condition_BT: Tensor) -> Loss:
         """Loss of a batch of observation pairs."""
-        moved_BCHW, _ = self.by_trajectory(first_BCHW, condition_BT)
+        moved_BCHW, _ = self.move_by_trajectory(first_BCHW, condition_BT)
         action = self.encode(moved_BCHW, second_BCHW)
         whole_BCHW, _ = self.change(moved_BCHW, action.values_BKD.flatten(1))
         prediction = multiscale_l1(whole_BCHW, second_BCHW)
@@ -104,7 +103,7 @@ class EnvironmentPhase(nn.Module):
 
 
 class EgoPhase(nn.Module):
-    """Phase (b), and what is kept: ego-centric codes of a pair of observations."""
+    """Phase 2: codes for the ego motion between two observations; these label the frames."""
 
     def __init__(self, config: LatentActionConfig, observe: Pixels | PatchFeatures) -> None:
         super().__init__()
@@ -114,8 +113,8 @@ class EgoPhase(nn.Module):
         self.sweep = MotionSweep(config.sweep) if config.sweep is not None else None
         self.sweep_head = (
             nn.Sequential(
-                nn.BatchNorm1d(SWEPT, affine=False),
-                nn.Linear(SWEPT, 64),
+                nn.BatchNorm1d(SWEEP_OUTPUTS, affine=False),
+                nn.Linear(SWEEP_OUTPUTS, 64),
                 nn.GELU(),
                 nn.Linear(64, tokens),
             )
@@ -132,14 +131,14 @@ class EgoPhase(nn.Module):
         self.head = nn.Linear(tokens, MOTION_TARGETS) if config.ego_motion_weight else None
 
     def start_from(self, environment: EnvironmentPhase) -> None:
-        """Take over how motion moves a frame: only how codes tell the motion is left to be learned."""
+        """Copy the stages of phase 1, so that only the mapping from codes to motion is new."""
         self.move.load_state_dict(environment.move.state_dict())
         if self.change is not None:
             self.change.load_state_dict(environment.change.state_dict())
 
     def encode(self, first_BCHW: Tensor, second_BCHW: Tensor, camera_BN: Tensor) -> Quantized:
-        """Ego codes of pairs of observations and their camera's numbers (B, 19), see
-        storage.dataset.camera_numbers.
+        """Ego codes of pairs of observations and camera numbers (B, 19), see
+        storage.camera.camera_numbers.
         """
         if self.sweep is None or self.sweep_head is None:
             return self.quantizer(self.encoder(first_BCHW, second_BCHW))
@@ -149,13 +148,12 @@ class EgoPhase(nn.Module):
     def predict(
         self, first_BCHW: Tensor, ego_BKD: Tensor, environment_BKD: Tensor | None
     ) -> Prediction:
-        """The second observation from the first and both codes' values."""
-        by_ego_BCHW, flow_B2HW = self.move(first_BCHW, self.motion(ego_BKD.flatten(1)))
+        """Predict the second observation from the first and the values of both codes."""
+        moved_BCHW, flow_B2HW = self.move(first_BCHW, self.motion(ego_BKD.flatten(1)))
         if self.change is None or environment_BKD is None:
-            return Prediction(by_ego_BCHW, by_ego_BCHW, flow_B2HW)
-        return Prediction(
-            by_ego_BCHW, self.change(by_ego_BCHW, environment_BKD.flatten(1))[0], flow_B2HW
-        )
+            return Prediction(moved_BCHW, moved_BCHW, flow_B2HW)
+        whole_BCHW, _ = self.change(moved_BCHW, environment_BKD.flatten(1))
+        return Prediction(moved_BCHW, whole_BCHW, flow_B2HW)
 
     def forward(
         self,
@@ -165,21 +163,21 @@ class EgoPhase(nn.Module):
         environment_BKD: Tensor | None,
         motion_B2: Tensor,
     ) -> Loss:
-        """Loss of a batch; `motion_B2`, scaled, is used by the ego-motion head alone."""
+        """Loss of a batch; only the ego-motion head uses `motion_B2`, its scaled targets."""
         action = self.encode(first_BCHW, second_BCHW, camera_BN)
-        foretold = self.predict(first_BCHW, action.values_BKD, environment_BKD)
-        prediction = multiscale_l1(foretold.whole_BCHW, second_BCHW)
+        predicted = self.predict(first_BCHW, action.values_BKD, environment_BKD)
+        prediction = multiscale_l1(predicted.whole_BCHW, second_BCHW)
         total = prediction + action.loss
         if self.change is not None:
-            total = total + multiscale_l1(foretold.by_ego_BCHW, second_BCHW)
+            total = total + multiscale_l1(predicted.ego_motion_BCHW, second_BCHW)
         if self.head is not None:
-            told_B2 = self.head(action.values_BKD.flatten(1))
-            total = total + self.config.ego_motion_weight * (told_B2 - motion_B2).square().mean()
+            error_B2 = self.head(action.values_BKD.flatten(1)) - motion_B2
+            total = total + self.config.ego_motion_weight * error_B2.square().mean()
         return Loss(total, prediction, action.loss)
 
 
 class LatentActionModel(nn.Module):
-    """Both phases and the observation they share. `encode` is what labels frames."""
+    """Both phases and the observation that they share; `encode` labels frames."""
 
     def __init__(self, config: LatentActionConfig) -> None:
         super().__init__()
@@ -196,7 +194,7 @@ class LatentActionModel(nn.Module):
 
     @torch.no_grad()
     def encode(self, first_BHW3: Tensor, second_BHW3: Tensor, camera_BN: Tensor) -> Tensor:
-        """Ego codes (B, K) int64 of pairs of uint8 images and their camera's numbers."""
+        """Ego codes int64 (B, K) of pairs of images uint8 (B, H, W, 3), camera numbers (B, 19)."""
         return self.ego.encode(
             self.observe(first_BHW3), self.observe(second_BHW3), camera_BN
         ).codes_BK
@@ -205,16 +203,16 @@ class LatentActionModel(nn.Module):
     def environment_of(
         self, first_BCHW: Tensor, second_BCHW: Tensor, condition_BT: Tensor
     ) -> Quantized | None:
-        """Environment codes of pairs of observations whose trajectory is known; None without that
-        phase.
+        """Environment codes of pairs of observations with their trajectories; None for a model
+        without environment codes.
         """
         if self.environment is None:
             return None
-        moved_BCHW, _ = self.environment.by_trajectory(first_BCHW, condition_BT)
+        moved_BCHW, _ = self.environment.move_by_trajectory(first_BCHW, condition_BT)
         return self.environment.encode(moved_BCHW, second_BCHW)
 
     def kept_state(self) -> dict[str, Tensor]:
-        """Tensors of a checkpoint: all but the frozen vision model's."""
+        """Tensors of a checkpoint: all except the frozen vision model's."""
         return {
             name: tensor
             for name, tensor in self.state_dict().items()
@@ -222,24 +220,24 @@ class LatentActionModel(nn.Module):
         }
 
     def load_kept_state(self, tensors: dict[str, Tensor]) -> None:
-        """Load what kept_state() gave. Raises RuntimeError if a tensor is missing or not ours."""
-        ours = {
+        """Load the tensors of kept_state(). Raises RuntimeError if one is missing or unexpected."""
+        observation = {
             name: tensor
             for name, tensor in self.state_dict().items()
             if name.startswith("observe.")
         }
-        self.load_state_dict(ours | tensors)
+        self.load_state_dict(observation | tensors)
 
 
 def ego_stage(config: LatentActionConfig, observe: Pixels | PatchFeatures) -> Stage:
-    """The stage that moves a frame as the ego moved."""
+    """The stage that applies the ego motion to an observation."""
     return Stage(
         observe.channels, observe.grid_hw, observe.motion_downsamples, config.motion, config.move
     )
 
 
 def environment_stage(config: LatentActionConfig, observe: Pixels | PatchFeatures) -> Stage:
-    """The stage that changes a moved frame by what else happened."""
+    """The stage that applies the environment codes to a moved observation."""
     quantizer = config.environment_quantizer
     return Stage(
         observe.channels,

@@ -1,7 +1,7 @@
-"""What a latent-action model sees of an image: its pixels, or the patch features of a frozen vision
-model. No training.
+"""Observation of an image by a latent-action model: its pixels, or the patch features of a frozen
+vision model.
 
-Legend: B batch, H x W pixels, C channels, h x w cells of the observation.
+Legend: B rows, H x W pixels, L tokens, C channels, h x w cells of the observation.
 """
 
 import math
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 class Pixels(nn.Module):
-    """Pixels as they are, in [0, 1]."""
+    """Pixels scaled to [0, 1]."""
 
-    # strides 4 and 8 down to the grids of match and motion
+    # matching happens at 1/4 of the resolution, forward dynamics at 1/8
     channels, match_downsamples, motion_downsamples = 3, 2, 3
 
     def __init__(self, image_hw: tuple[int, int]) -> None:
@@ -21,16 +21,18 @@ class Pixels(nn.Module):
         self.grid_hw = image_hw
 
     def forward(self, images_BHW3: Tensor) -> Tensor:
-        """uint8 images -> (B, 3, H, W) float."""
+        """Images uint8 (B, H, W, 3) -> (B, 3, H, W) float32."""
         return images_BHW3.permute(0, 3, 1, 2).float() / 255
 
 
 class PatchFeatures(nn.Module):
-    """Patch tokens of a vision model from a local folder (DINOv2 and its kin), frozen; never part
-    of a checkpoint.
+    """Patch tokens of a frozen vision model (DINOv2 and similar) from a local folder; not part of a
+    checkpoint.
+
+    Raises ValueError if the image size is not a multiple of the patch size.
     """
 
-    match_downsamples, motion_downsamples = 0, 0  # a patch is a cell already
+    match_downsamples, motion_downsamples = 0, 0  # each patch is one cell
     mean: Tensor
     std: Tensor
 
@@ -44,11 +46,12 @@ class PatchFeatures(nn.Module):
         patch = self.vision.config.patch_size
         if image_hw[0] % patch or image_hw[1] % patch:
             raise ValueError(
-                f"image size {image_hw} is no multiple of the patch size {patch} of {path}"
+                f"the image size {image_hw} is not a multiple of the patch size of {path}: "
+                f"choose a height and a width that are multiples of {patch}"
             )
         self.grid_hw = (image_hw[0] // patch, image_hw[1] // patch)
         self.channels = self.vision.config.hidden_size
-        # ImageNet's, which these models were trained with
+        # statistics of ImageNet, with which these models were trained
         self.register_buffer(
             "mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False
         )
@@ -57,13 +60,13 @@ class PatchFeatures(nn.Module):
         )
 
     def train(self, mode: bool = True) -> "PatchFeatures":
-        """Stay in evaluation mode: the vision model does not learn."""
+        """Stay in evaluation mode whatever `mode` is: the vision model is frozen."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, images_BHW3: Tensor) -> Tensor:
-        """uint8 images -> (B, C, h, w): the last tokens of the sequence are the patches, after
-        class and registers.
+        """Images uint8 (B, H, W, 3) -> (B, C, h, w): the last tokens of the sequence are the
+        patches, after class and register tokens.
         """
         pixels_B3HW = (images_BHW3.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         tokens_BLC = self.vision(pixels_B3HW).last_hidden_state[:, -math.prod(self.grid_hw) :]

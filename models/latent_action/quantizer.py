@@ -1,8 +1,8 @@
-"""The bottleneck of a latent-action model: continuous action tokens in, codebook entries out. Not
-the encoder.
+"""The quantizer of a latent-action model: continuous action tokens -> entries of a codebook.
 
-Wraps vector-quantize-pytorch, so that the quantisers of the comparison have one face and one
-warm-up. Legend: B batch, K tokens, D code dimension.
+Wraps the quantizers of vector-quantize-pytorch that are compared in one interface with one warm-up.
+
+Legend: B rows, N = K * D outputs of the encoder, K tokens, D code dimension.
 """
 
 from typing import NamedTuple
@@ -18,19 +18,19 @@ FSQ_LEVELS = {16: [4, 4], 64: [4, 4, 4]}
 
 
 class Quantized(NamedTuple):
-    """What a quantiser gives for a batch."""
+    """Quantized tokens of a batch."""
 
-    values_BKD: Tensor
-    codes_BK: Tensor  # int64; zeros while the tokens are continuous
-    loss: Tensor  # () commitment
+    values_BKD: Tensor  # entries of the codebook; continuous tokens during warm-up
+    codes_BK: Tensor  # int64; 0 during warm-up
+    loss: Tensor  # commitment loss, ()
 
 
 class Quantizer(nn.Module):
-    """A codebook of `codes` entries. Tokens stay continuous for the first steps of training, then
-    k-means places codes.
+    """A codebook of `codes` entries. Tokens stay continuous for the first training steps, then
+    k-means initialises the entries.
 
-    The tokens are first brought to zero mean and unit variance over the batch: an encoder whose
-    tokens shrink to one point would otherwise leave every batch with the same code.
+    The tokens are first normalised to zero mean and unit variance over the batch: otherwise an
+    encoder whose tokens shrink to one point would use a single code.
     """
 
     steps_seen: Tensor
@@ -56,29 +56,29 @@ class Quantizer(nn.Module):
             )
 
     def forward(self, values_BN: Tensor) -> Quantized:
-        """Quantise the encoder's output (B, K * D); while warming up only normalise it."""
+        """Quantize the encoder's output (B, K * D); during warm-up only normalise it."""
         discrete = not self.training or int(self.steps_seen) >= self.config.warmup_steps
         if self.training:
             self.steps_seen += 1
         values_BKD = rearrange(self.normalize(values_BN), "b (k d) -> b k d", k=self.config.tokens)
         no_codes_BK = torch.zeros(values_BKD.shape[:2], dtype=torch.long, device=values_BKD.device)
-        none = values_BKD.new_zeros(())
+        no_loss = values_BKD.new_zeros(())
         if isinstance(self.book, FSQ):
-            # the same projections without rounding, so that every parameter has its gradient
+            # the same projections without rounding, so that every parameter gets a gradient
             if not discrete:
                 return Quantized(
                     self.book.project_out(self.book.project_in(values_BKD).tanh()),
                     no_codes_BK,
-                    none,
+                    no_loss,
                 )
             values_BKD, codes_BK = self.book(values_BKD)
-            return Quantized(values_BKD, codes_BK.long(), none)
+            return Quantized(values_BKD, codes_BK.long(), no_loss)
         if not discrete:
-            return Quantized(values_BKD, no_codes_BK, none)
+            return Quantized(values_BKD, no_codes_BK, no_loss)
         return Quantized(*self.book(values_BKD))
 
     def embed(self, codes_BK: Tensor) -> Tensor:
-        """Codebook entries of codes, (B, K, D)."""
+        """Codebook entries (B, K, D) of codes (B, K)."""
         if isinstance(self.book, FSQ):
             return self.book.indices_to_codes(codes_BK)
         assert isinstance(self.book, VectorQuantize)

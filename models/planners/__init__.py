@@ -1,1 +1,1 @@
-"""The networks that plan: the planner, its fusion with a VLM, the student and the blind MLP."""
+"""Planner networks: the host planner, its fusion with a VLM, the student, the ego-status MLP."""

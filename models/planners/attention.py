@@ -1,5 +1,4 @@
-"""Attention and feed-forward blocks of our own planner networks, plain enough to export to ONNX.
-Not the VLM's.
+"""Attention and feed-forward blocks of the planner networks, exportable to ONNX.
 
 Legend: B rows, Q queries, M memory tokens, D width, H heads.
 """
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries over a memory that may have another width."""
+    """Multi-head attention of queries over a memory, whose width may differ from the queries'."""
 
     def __init__(self, width: int, heads: int, memory_width: int | None = None) -> None:
         super().__init__()
@@ -30,7 +29,7 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """Gated feed-forward layer with residual width `width`."""
+    """Gated feed-forward layer (Shazeer 2020) from `width` to `width`."""
 
     def __init__(self, width: int, expansion: int = 2) -> None:
         super().__init__()
@@ -43,8 +42,8 @@ class SwiGLU(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Queries look at each other, at the scene, and, where there is one, at a second memory; each a
-    residual step.
+    """Self-attention of the queries, cross-attention to the scene and, with `second_memory`, to a
+    second memory, then a feed-forward layer; all residual, with layer norm before each.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, second_memory: bool = False) -> None:
@@ -63,8 +62,10 @@ class DecoderBlock(nn.Module):
         memory_BMD: torch.Tensor | None = None,
         keep: int | None = None,
     ) -> torch.Tensor:
-        """The queries, or the first `keep` of them: the others are then looked at, and go no
-        further.
+        """The updated queries (B, Q, D).
+
+        With `keep`, only the first `keep` queries are updated and returned; the others serve as
+        keys and values of the self-attention.
         """
         normed = self.norms[0](x_BQD)
         x_BQD = (x_BQD + self.dropout(self.self_attention(normed, normed)))[:, :keep]

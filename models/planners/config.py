@@ -1,37 +1,39 @@
-"""Sizes of the networks that plan, and the constants of their inputs and outputs. Needs no torch."""
+"""Configurations of the planner networks and constants of their inputs and outputs.
+
+Imports no torch.
+"""
 
 from dataclasses import dataclass, field
 
-PLAN_STEPS, STEP_S = 8, 0.5
-STATUS_WIDTH = 8  # vx, vy, ax, ay, one-hot command
-SUBSCORES = ("nc", "dac", "ttc", "ep", "comfort")  # what the score head predicts, in this order
+PLAN_STEPS = 8  # poses of a plan
+STEP_S = 0.5  # time between two poses
+STATUS_WIDTH = 8  # vx, vy in m/s, ax, ay in m/s2, one-hot command
+SUBSCORES = ("nc", "dac", "ttc", "ep", "comfort")  # PDM sub-scores, in the score head's order
 
-
-# storage.dataset.camera_numbers: ego -> camera (3, 4), fx, fy, cx, cy of +-1 images, k1, k2, k3
+# length of the calibration vector of storage.camera.camera_numbers; models do not import storage,
+# so tests/storage/test_camera.py compares the two constants
 CAMERA_NUMBERS = 19
 
 
 @dataclass(frozen=True, slots=True)
 class GroundConfig:
-    """The grid on the ground and the network over it."""
+    """Grid of the bird's-eye view and sizes of the network over it."""
 
-    # from the rear axle ahead to the grid's first border
-    near_m: float = 3.0
-    far_m: float = 45.0  # and to its last one
-    side_m: float = 18.0  # to both sides
-    cell_m: float = 1.0
-    channels: tuple[int, ...] = (32, 64, 96)  # of the stages: 1/2, 1/4, 1/8 of the grid
-    # F of the map that plans look at, at 1/2 of the grid
-    features: int = 48
+    near_m: float = 3.0  # distance from the rear axle ahead to the grid's near border
+    far_m: float = 45.0  # distance from the rear axle ahead to the grid's far border
+    side_m: float = 18.0  # half width of the grid, to the left and to the right
+    cell_m: float = 1.0  # side of a cell
+    channels: tuple[int, ...] = (32, 64, 96)  # of the stages at 1/2, 1/4, 1/8 of the grid
+    features: int = 48  # channels of the feature map, at 1/2 of the grid
 
     @property
     def cells(self) -> tuple[int, int]:
-        """(X, Y)."""
+        """Number of cells ahead and across, (X, Y)."""
         return round((self.far_m - self.near_m) / self.cell_m), round(2 * self.side_m / self.cell_m)
 
     @property
     def tokens(self) -> int:
-        """How many cells the coarsest stage has."""
+        """Number of cells of the coarsest stage."""
         ahead, side = self.cells
         for _ in self.channels:
             ahead, side = -(-ahead // 2), -(-side // 2)
@@ -40,50 +42,52 @@ class GroundConfig:
 
 @dataclass(frozen=True, slots=True)
 class PlannerConfig:
-    """Sizes of the host planner, and the constants of its inputs and outputs."""
+    """Sizes of the host planner and constants that it takes from its training data."""
 
-    image_hw: tuple[int, int] = (112, 224)  # pixels of its input
-    channels: tuple[int, ...] = (32, 64, 96)  # of the image's stages: 1/8, 1/16, 1/32 of the image
+    image_hw: tuple[int, int] = (112, 224)  # height and width of the input image in pixels
+    channels: tuple[int, ...] = (32, 64, 96)  # of the backbone's stages at 1/8, 1/16, 1/32
     ground: GroundConfig = field(default_factory=GroundConfig)
     width: int = 96  # of the tokens
-    heads: int = 4
+    heads: int = 4  # attention heads
     blocks: int = 2  # decoder blocks
-    proposals: int = 8  # K
+    proposals: int = 8  # plans that the planner proposes, K
     dropout: float = 0.1
     second_memory: bool = False  # cross-attention to the VLM's memory tokens
-    offset_scale: tuple[tuple[float, float, float], ...] = (
-        (1.0, 1.0, 1.0),
-    ) * PLAN_STEPS  # m, m, rad: offset_scale()
-    camera: tuple[float, ...] = (
-        0.0,
-    ) * CAMERA_NUMBERS  # of the training logs: where a row brings none of its own
-    score_weight: float = 0.0  # of the predicted PDM score against the mode; 0: no scorer trained
+    # scale of the offsets from the anchor in m, m, rad, one row a pose: planner.offset_scale()
+    offset_scale: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),) * PLAN_STEPS
+    # calibration of the training logs' camera, for rows without a calibration
+    camera: tuple[float, ...] = (0.0,) * CAMERA_NUMBERS
+    # weight of the predicted log PDM score beside the mode's log probability when choosing a plan;
+    # 0: the planner has no trained score head
+    score_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class FusionConfig:
-    """How the VLM's hidden states enter the planner."""
+    """Sizes of the module that pools the VLM's hidden states into the planner's memory tokens."""
 
-    vlm_width: int = 128  # width of the hidden states; filled in from the VLM
-    width: int = 96  # width of the planner; filled in from its configuration
-    heads: int = 4
+    vlm_width: int = 128  # width of the VLM's hidden states; filled in from the VLM
+    width: int = 96  # width of the planner; filled in from the planner's configuration
+    heads: int = 4  # attention heads
     tokens: int = 2  # pooled tokens of each of the two streams
-    pool: str = "attention"  # attention, or average as ablation
+    pool: str = "attention"  # attention, or average (ablation)
 
 
 @dataclass(frozen=True, slots=True)
 class EgoMlpConfig:
-    """NAVSIM's ego-status baseline: three hidden layers; the output is an offset from driving
-    straight on.
+    """NAVSIM's ego-status MLP: three hidden layers; predicts offsets from the constant-velocity
+    anchor.
     """
 
-    hidden: int = 256  # units of each layer
-    # m, m, rad
+    hidden: int = 256  # units of each hidden layer
+    # scale of the offsets from the anchor in m, m, rad, one row a pose: planner.offset_scale()
     offset_scale: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),) * PLAN_STEPS
 
 
 @dataclass(frozen=True, slots=True)
 class ImitatorConfig:
-    """What stands beside the proposals."""
+    """Sizes of the student's auxiliary queries and heads, which imitate the teacher."""
 
-    memory_tokens: int = 4  # as many as the teacher's fusion module gives
+    memory_tokens: int = 4  # memory tokens of the teacher's fusion module
+    code_slots: int = 12  # codes of a row that the teacher predicts
+    codes: int = 16  # entries of the codebook

@@ -1,12 +1,12 @@
-"""The student as it is deployed: the same plans from fewer and larger matrix products. Not another
-network.
+"""Attention folded for deployment: the same outputs from fewer and larger matrix products.
 
-One plan of the student is a few million multiplications, so the number of steps counts as much as
-their size. Folding is exact but for rounding: the softmax's scale goes into the query's weights;
-the key's bias adds the same number to every logit of a query, which softmax ignores; the value's
-bias passes through, as attention weights sum to one, and joins the output's. Keys and values are
-one product, and a self-attention's queries too. Legend: B rows, Q queries, M memory tokens, D
-width, H heads.
+A plan of the student takes a few million multiplications, so latency depends on the number of
+operations as much as on their size. Folding is exact but for rounding: the softmax's scale goes
+into the query's weights; the key's bias adds the same number to every logit of a query, which
+cancels in the softmax; the value's bias is added to the output's bias, as attention weights sum to
+one. Keys and values are one matrix product; in self-attention the queries are part of it too.
+
+Legend: B rows, Q queries, M memory tokens, T tokens, D width, H heads, d width of a head.
 """
 
 import copy
@@ -33,10 +33,10 @@ class FoldedAttention(nn.Module):
             self.key_value = _linear(torch.cat([key.weight, value.weight]), None)
             self.out = _linear(out.weight, out.bias + out.weight @ value.bias)
             if key.in_features == trained.query.in_features:
-                nothing = torch.zeros(len(self.key_value.weight), device=value.bias.device)
+                no_bias = torch.zeros(len(self.key_value.weight), device=value.bias.device)
                 self.all = _linear(
                     torch.cat([self.query.weight, self.key_value.weight]),
-                    torch.cat([self.query.bias, nothing]),
+                    torch.cat([self.query.bias, no_bias]),
                 )
 
     def forward(self, query_BQD: torch.Tensor, memory_BMD: torch.Tensor) -> torch.Tensor:
@@ -45,16 +45,16 @@ class FoldedAttention(nn.Module):
         else:
             query = self._heads(self.query(query_BQD))
             key, value = self._heads(self.key_value(memory_BMD)).split([self.heads] * 2, dim=1)
-        seen_BHQd = (query @ key.transpose(-1, -2)).softmax(dim=-1) @ value
-        return self.out(seen_BHQd.transpose(1, 2).flatten(2))
+        attended_BHQd = (query @ key.transpose(-1, -2)).softmax(dim=-1) @ value
+        return self.out(attended_BHQd.transpose(1, 2).flatten(2))
 
     def _heads(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        """(B, all heads of all parts, T, width of a head)."""
+        """Split the last axis into heads: (B, all heads of all parts, T, d)."""
         return x_BTD.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
 
 
 def fold(network: Network) -> Network:
-    """A copy of a trained network for inference, with its attentions folded."""
+    """A copy of a trained network in evaluation mode, with each Attention folded."""
     folded = copy.deepcopy(network).eval()
     for module in [*folded.modules()]:
         for name, child in [*module.named_children()]:

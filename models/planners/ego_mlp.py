@@ -1,5 +1,7 @@
-"""The blind baseline: a multi-layer perceptron from ego status and command to a plan. It sees no
-image.
+"""The ego-status baseline: a multi-layer perceptron from ego status and command to a plan, without
+images.
+
+Legend: B rows; an ego status has 8 numbers, a plan is (8, 3).
 """
 
 import torch
@@ -10,7 +12,7 @@ from models.planners.planner import constant_velocity_anchor
 
 
 class EgoMlp(nn.Module):
-    """Ego status (B, 8) -> plan (B, 8, 3)."""
+    """NAVSIM's ego-status MLP: ego status (B, 8) -> plan (B, 8, 3)."""
 
     scale_83: torch.Tensor
     status_scale_8: torch.Tensor

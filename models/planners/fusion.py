@@ -1,10 +1,12 @@
-"""The frozen VLM's hidden states, pooled by attention into a few memory tokens, and the planner
-that reads them.
+"""Fusion of a frozen VLM with the planner: hidden states are pooled into memory tokens, which the
+planner attends to.
 
-Not the VLM. The pooled tokens are keys and values of the cross-attention in the planner's decoder
-blocks. The pooling is the block of UniVLA's action decoder, the form that LatentVLA names; average
-pooling is the ablation. Legend: B rows, V visual tokens, S code slots, Q pooled tokens a stream, C
-VLM width, D planner width.
+The pooled tokens are keys and values of the cross-attention in the planner's decoder blocks. The
+pooling is the attention block of UniVLA's action decoder, as in LatentVLA; average pooling is the
+ablation.
+
+Legend: B rows, V visual tokens, S code slots, T tokens of either stream, Q pooled tokens of a
+stream, C VLM width, D planner width.
 """
 
 import torch
@@ -16,7 +18,7 @@ from models.planners.planner import PlannerNet, Proposals, SceneFeatures
 
 
 class AttentionPool(nn.Module):
-    """Learned queries look over a stream of hidden states: Linear, attention, SwiGLU."""
+    """Learned queries attend to a stream of hidden states: Linear, attention, SwiGLU."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -40,7 +42,7 @@ class AttentionPool(nn.Module):
 
 
 class AveragePool(nn.Module):
-    """The ablation: the mean over the stream, projected, once for each pooled token."""
+    """The ablation: the mean over the stream, with one projection for each pooled token."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -57,7 +59,9 @@ class AveragePool(nn.Module):
 
 
 class VlmFusion(nn.Module):
-    """Visual stream first; its pooled tokens condition the queries that pool the action stream."""
+    """Pools the visual stream, then the action stream with queries conditioned on the visual
+    tokens.
+    """
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -66,7 +70,7 @@ class VlmFusion(nn.Module):
         self.norm = nn.RMSNorm(config.width)
 
     def forward(self, visual_BVC: torch.Tensor, action_BSC: torch.Tensor) -> torch.Tensor:
-        """Memory tokens (B, 2 Q, D): the keys and values of the planner's second cross-attention."""
+        """Memory tokens (B, 2 Q, D): keys and values of the planner's second cross-attention."""
         visual_BQD = self.visual_pool(visual_BVC)
         return self.norm(torch.cat([visual_BQD, self.action_pool(action_BSC, visual_BQD)], dim=1))
 
@@ -77,13 +81,10 @@ class FusedPlannerNet(nn.Module):
     def __init__(self, config: PlannerConfig, fusion: FusionConfig) -> None:
         super().__init__()
         assert config.second_memory and config.width == fusion.width, (
-            "the planner reads the fusion's memory tokens"
+            "the planner needs second_memory and the width of the fusion's memory tokens"
         )
-        self.planner, self.fusion, self.fusion_config = (
-            PlannerNet(config),
-            VlmFusion(fusion),
-            fusion,
-        )
+        self.planner, self.fusion = PlannerNet(config), VlmFusion(fusion)
+        self.fusion_config = fusion
 
     def forward(
         self,

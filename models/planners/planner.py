@@ -1,14 +1,17 @@
-"""The host planner: front image, ego status and command -> scene -> scored trajectory proposals.
-Not the VLM.
+"""The host planner: front image, ego status and command -> scene features -> scored trajectory
+proposals.
 
-It sees the image twice: as it is, for lights and everything that stands up, and laid out on the
-ground, for where one can drive. Learned queries, one a proposal, look at the scene (and at a second
-memory, the VLM's pooled states, or at queries beside them, the student's) and say a plan as an
-offset from driving straight on at the present speed; between two blocks each looks at the ground
-under its plan so far and mends it, as iPad's proposals do. Two judgements choose among the plans:
-how a human would go (mode), and the PDM sub-scores predicted for each (score). Legend: B rows, K
-proposals, T scene tokens, M memory tokens, D width, R sub-scores, N camera numbers, E companions, Q
-= K + E; a plan is (8, 3).
+The image is encoded twice: in the image plane, for traffic lights and everything above the ground,
+and warped to a bird's-eye view, for the drivable ground. Each learned query is one proposal. A
+decoder block attends to the scene and, where the planner has one, to a second memory (the VLM's
+pooled hidden states), then predicts the plan as an offset from the constant-velocity anchor. Each
+later block samples the ground features along the previous block's plan and refines it, as iPad does
+(Guo et al. 2025). The plan is chosen by the mode (how likely a human would drive it) and by a PDM
+score composed from predicted sub-scores.
+
+Legend: B rows, K proposals, T scene tokens, M memory tokens, E auxiliary queries, Q = K + E
+queries, D width, C channels, R sub-scores, N camera numbers, F ground features, X x Y cells ahead
+and to the left; a plan is (8, 3): x, y, heading of the rear axle in m, m, rad.
 """
 
 from dataclasses import dataclass
@@ -23,32 +26,31 @@ from models.planners.attention import Attention, DecoderBlock, SwiGLU
 from models.planners.config import PLAN_STEPS, STATUS_WIDTH, STEP_S, SUBSCORES, PlannerConfig
 from models.planners.plan_feature_sampler import PLAN_UNITS, PlanFeatureSampler
 
-_AUX_LAYER_WEIGHT = 0.3  # of the loss of plans that a later block still mends
+_AUX_LAYER_WEIGHT = 0.3  # weight of the loss of each block before the last
 
 
 @dataclass(frozen=True, slots=True)
 class SceneFeatures:
-    """What the planner sees of a batch."""
+    """Features of a batch that the proposals attend to and sample."""
 
-    tokens_BTD: torch.Tensor  # the image's grid, the ground's grid, the ego status last
-    ground_BFXY: torch.Tensor  # features on the ground
+    tokens_BTD: torch.Tensor  # cells of the image, then of the ground; the ego status is last
+    ground_BFXY: torch.Tensor  # bird's-eye-view feature map of the ground
 
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """What the planner proposes for a batch."""
+    """Proposed plans of a batch."""
 
     plans_BK83: torch.Tensor  # m, m, rad in the ego frame
-    mode_logits_BK: torch.Tensor  # how likely a human would take it
-    aux_layer_outputs: tuple[
-        tuple[torch.Tensor, torch.Tensor], ...
-    ] = ()  # plans and logits of the blocks before the last
-    aux_BED: torch.Tensor | None = None  # what the queries beside them came to
+    mode_logits_BK: torch.Tensor  # how likely a human would drive each plan
+    # plans and mode logits of the blocks before the last
+    aux_layer_outputs: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+    aux_BED: torch.Tensor | None = None  # final states of the auxiliary queries
 
 
 def constant_velocity_anchor(status_B8: torch.Tensor) -> torch.Tensor:
-    """Plans (B, 8, 3) of driving straight on at the present forward speed: the anchor of every
-    learned plan.
+    """Plans (B, 8, 3) that keep the present forward speed and heading: the anchor of every learned
+    plan.
     """
     times_8 = torch.arange(1, PLAN_STEPS + 1, device=status_B8.device) * STEP_S
     x_B8 = status_B8[:, :1] * times_8
@@ -58,8 +60,8 @@ def constant_velocity_anchor(status_B8: torch.Tensor) -> torch.Tensor:
 def offset_scale(
     status_N8: torch.Tensor, future_N83: torch.Tensor
 ) -> tuple[tuple[float, float, float], ...]:
-    """Root mean square offset of the recorded futures from the anchor, for each step and axis (at
-    least 0.02).
+    """Root mean square offset of the recorded futures from the anchor, for each pose and axis, in
+    m, m, rad; at least 0.02.
     """
     scale_83 = (
         (future_N83 - constant_velocity_anchor(status_N8))
@@ -72,8 +74,8 @@ def offset_scale(
 
 
 class ScoreHead(nn.Module):
-    """Predicts the PDM sub-scores of any plans from their shape, the ground on their way, and a
-    look at the scene.
+    """Predicts the PDM sub-scores of any plans from their poses, the ground features along them and
+    the scene tokens.
     """
 
     def __init__(self, config: PlannerConfig) -> None:
@@ -87,7 +89,7 @@ class ScoreHead(nn.Module):
         self.out = nn.Linear(config.width, len(SUBSCORES))
 
     def forward(self, plans_BK83: torch.Tensor, scene: SceneFeatures) -> torch.Tensor:
-        """Logits (B, K, R)."""
+        """Logits (B, K, R) of the sub-scores, in the order of SUBSCORES."""
         x = self.embed((plans_BK83 * plans_BK83.new_tensor(PLAN_UNITS)).flatten(-2)) + self.status(
             scene.tokens_BTD[:, -1:]
         )
@@ -97,8 +99,8 @@ class ScoreHead(nn.Module):
 
 
 class PlannerNet(nn.Module):
-    """Scene features and proposals; with `second_memory`, its blocks also attend to memory tokens
-    given from outside.
+    """Scene features and proposals; with `second_memory`, the decoder blocks also attend to memory
+    tokens given by the caller.
     """
 
     scale_83: torch.Tensor
@@ -115,7 +117,7 @@ class PlannerNet(nn.Module):
                 nn.Linear(config.ground.channels[-1], config.width),
             ]
         )
-        self.place_TD = nn.Parameter(
+        self.position_embedding_TD = nn.Parameter(
             0.02 * torch.randn(grid[0] * grid[1] + config.ground.tokens, config.width)
         )
         self.status = nn.Sequential(
@@ -150,23 +152,23 @@ class PlannerNet(nn.Module):
     def scene(
         self,
         images_BHW3: torch.Tensor,
-        places: tuple[torch.Tensor, torch.Tensor],
+        image_locations: tuple[torch.Tensor, torch.Tensor],
         status_B8: torch.Tensor,
     ) -> SceneFeatures:
-        """What is seen: tokens (B, T, D) and features on the ground; `places` are
-        self.ground.places of the cameras.
+        """Scene features of images uint8 (B, H, W, 3) and ego status (B, 8); `image_locations` is
+        self.ground.image_locations of the cameras.
         """
-        images_B3HW = (
-            images_BHW3.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        )  # strides of channels_last: faster on the CPU
+        # keeps the channels-last memory layout, which is faster on the CPU
+        images_B3HW = images_BHW3.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         grid_BTC = self.backbone(F.avg_pool2d(images_B3HW, 2))[-1].flatten(2).transpose(1, 2)
-        ground_BFXY, coarse_BTC = self.ground(images_B3HW, *places)
-        seen_BTD = (
+        ground_BFXY, coarse_BTC = self.ground(images_B3HW, *image_locations)
+        cells_BTD = (
             torch.cat([self.to_tokens[0](grid_BTC), self.to_tokens[1](coarse_BTC)], dim=1)
-            + self.place_TD
+            + self.position_embedding_TD
         )
         status_B1D = self.status(status_B8 * self.status_scale_8)[:, None]
-        return SceneFeatures(self.scene_norm(torch.cat([seen_BTD, status_B1D], dim=1)), ground_BFXY)
+        tokens_BTD = self.scene_norm(torch.cat([cells_BTD, status_B1D], dim=1))
+        return SceneFeatures(tokens_BTD, ground_BFXY)
 
     def propose(
         self,
@@ -176,11 +178,12 @@ class PlannerNet(nn.Module):
         aux_queries_ED: torch.Tensor | None = None,
         return_aux: bool = True,
     ) -> Proposals:
-        """Proposals from the scene, ego status, and the second memory where the planner has one.
+        """Proposals from the scene, the ego status (B, 8) and, with `second_memory`, memory tokens
+        (B, M, D).
 
-        `aux_queries_ED` are queries that stand beside the proposals' and propose nothing: all look
-        at each other. Where they are not `return_aux`, what they come to in the last block is not
-        worked out.
+        `aux_queries_ED` are decoded together with the proposals' queries, with self-attention among
+        all of them, but propose no plans. With `return_aux=False` the last block does not compute
+        their final states, and `aux_BED` is empty.
         """
         count = len(self.queries_KD)
         queries_QD = (
@@ -189,13 +192,13 @@ class PlannerNet(nn.Module):
             else torch.cat([self.queries_KD, aux_queries_ED])
         )
         x_BQD = queries_QD + scene.tokens_BTD[:, -1:]
-        plans_BK83, said = constant_velocity_anchor(status_B8)[:, None], []
+        plans_BK83, outputs = constant_velocity_anchor(status_B8)[:, None], []
         for number, block in enumerate(self.blocks):
             if number:
-                mended_BKD = x_BQD[:, :count] + self.samplers[number - 1](
+                refined_BKD = x_BQD[:, :count] + self.samplers[number - 1](
                     scene.ground_BFXY, plans_BK83
                 )
-                x_BQD = torch.cat([mended_BKD, x_BQD[:, count:]], dim=1)
+                x_BQD = torch.cat([refined_BKD, x_BQD[:, count:]], dim=1)
             last = number + 1 == len(self.blocks)
             x_BQD = block(
                 x_BQD, scene.tokens_BTD, memory_BMD, keep=count if last and not return_aux else None
@@ -204,9 +207,9 @@ class PlannerNet(nn.Module):
             offsets_BK83 = (
                 self.to_plan[number](normed_BKD).unflatten(-1, (PLAN_STEPS, 3)) * self.scale_83
             )
-            said.append((plans_BK83 + offsets_BK83, self.to_mode(normed_BKD)[..., 0]))
-            plans_BK83 = said[-1][0].detach()  # a block answers for its own step only
-        return Proposals(*said[-1], tuple(said[:-1]), x_BQD[:, count:])
+            outputs.append((plans_BK83 + offsets_BK83, self.to_mode(normed_BKD)[..., 0]))
+            plans_BK83 = outputs[-1][0].detach()  # each block learns from its own offset alone
+        return Proposals(*outputs[-1], tuple(outputs[:-1]), x_BQD[:, count:])
 
     def forward(
         self,
@@ -215,57 +218,54 @@ class PlannerNet(nn.Module):
         status_B8: torch.Tensor,
         memory_BMD: torch.Tensor | None = None,
     ) -> tuple[Proposals, SceneFeatures]:
-        """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8): vx, vy, ax, ay in
-        SI units and the one-hot command.
+        """Proposals and scene features from images uint8 (B, H, W, 3), camera numbers (B, 19) and
+        ego status (B, 8): vx, vy, ax, ay in SI units and the one-hot command.
         """
-        scene = self.scene(images_BHW3, self.ground.places(camera_BN), status_B8)
+        scene = self.scene(images_BHW3, self.ground.image_locations(camera_BN), status_B8)
         return self.propose(scene, status_B8, memory_BMD), scene
 
-    def choose(self, found: Proposals, scene: SceneFeatures) -> torch.Tensor:
-        """The best plan (B, 8, 3): mode, and where a scorer was trained the PDM score composed from
-        its sub-scores.
+    def choose(self, proposals: Proposals, scene: SceneFeatures) -> torch.Tensor:
+        """The best plan (B, 8, 3) by the mode and, with a trained score head, by the predicted PDM
+        score.
         """
-        selection_logits_BK = found.mode_logits_BK.log_softmax(dim=-1).clamp(min=-9.2)
+        # the floor, 1e-4 as a probability, lets the score choose an unlikely plan
+        selection_logits_BK = proposals.mode_logits_BK.log_softmax(dim=-1).clamp(min=-9.2)
         if self.config.score_weight > 0:
-            selection_logits_BK = (
-                selection_logits_BK
-                + self.config.score_weight * compose_log_score(self.scorer(found.plans_BK83, scene))
-            )
+            log_score_BK = compose_log_score(self.scorer(proposals.plans_BK83, scene))
+            selection_logits_BK = selection_logits_BK + self.config.score_weight * log_score_BK
         best_B = selection_logits_BK.argmax(dim=-1)
-        return found.plans_BK83.gather(1, best_B[:, None, None, None].expand(-1, 1, PLAN_STEPS, 3))[
-            :, 0
-        ]
+        index_B183 = best_B[:, None, None, None].expand(-1, 1, PLAN_STEPS, 3)
+        return proposals.plans_BK83.gather(1, index_B183)[:, 0]
 
 
 def compose_log_score(logits_BKR: torch.Tensor) -> torch.Tensor:
-    """log of PDMS = nc * dac * (5 ttc + 5 ep + 2 comfort) / 12 (NAVSIM v1) from logits in
-    SUBSCORES' order.
+    """Log of PDMS = nc * dac * (5 ttc + 5 ep + 2 comfort) / 12 (NAVSIM v1), (B, K), from logits
+    (B, K, R) in SUBSCORES' order.
     """
-    factors_BKR = logits_BKR.clamp(-15, 15).sigmoid()  # log(0) would tie all proposals
-    weighed_BK = (factors_BKR[..., 2:] * factors_BKR.new_tensor([5 / 12, 5 / 12, 2 / 12])).sum(
-        dim=-1
-    )
-    return factors_BKR[..., :2].log().sum(dim=-1) + weighed_BK.log()
+    # log(0) would make all proposals equal
+    subscores_BKR = logits_BKR.clamp(-15, 15).sigmoid()
+    weights_3 = subscores_BKR.new_tensor([5 / 12, 5 / 12, 2 / 12])
+    average_BK = (subscores_BKR[..., 2:] * weights_3).sum(dim=-1)
+    return subscores_BKR[..., :2].log().sum(dim=-1) + average_BK.log()
 
 
 def plan_loss(
-    found: Proposals, future_B83: torch.Tensor, scale_83: torch.Tensor
+    proposals: Proposals, future_B83: torch.Tensor, scale_83: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of a batch, aux_layer_outputs included, and the displacement error in m of its nearest
-    proposals.
+    """Loss of a batch over all blocks, (), and the average displacement error in m of the nearest
+    proposals of the last block, ().
     """
-    loss, ade = _proposal_loss(found.plans_BK83, found.mode_logits_BK, future_B83, scale_83)
-    for plans_BK83, mode_logits_BK in found.aux_layer_outputs:
-        loss = (
-            loss
-            + _AUX_LAYER_WEIGHT
-            * _proposal_loss(plans_BK83, mode_logits_BK, future_B83, scale_83)[0]
-        )
+    loss, ade = _proposal_loss(proposals.plans_BK83, proposals.mode_logits_BK, future_B83, scale_83)
+    for plans_BK83, mode_logits_BK in proposals.aux_layer_outputs:
+        aux_loss, _ = _proposal_loss(plans_BK83, mode_logits_BK, future_B83, scale_83)
+        loss = loss + _AUX_LAYER_WEIGHT * aux_loss
     return loss, ade
 
 
 def score_loss(logits_BKR: torch.Tensor, subscores_BKR: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy with the sub-scores as soft targets; NaN marks a plan without a score."""
+    """Binary cross-entropy with the sub-scores as soft targets, (); NaN marks a sub-score that is
+    not known.
+    """
     valid_BKR = subscores_BKR.isfinite()
     loss_BKR = F.binary_cross_entropy_with_logits(
         logits_BKR, subscores_BKR.nan_to_num(), reduction="none"
@@ -279,10 +279,12 @@ def _proposal_loss(
     future_B83: torch.Tensor,
     scale_83: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first proposal is drawn to every recorded future, so it learns the middle of what may
-    happen; of the others only the nearest one is (winner takes all), so they spread; all feel 5 %
-    of it, so that none is lost. Distances are L1 in metres, headings in units of their scale. The
-    mode learns which proposals lie near (soft, 0.5 m).
+    """Loss of one block's proposals, (), and the displacement error in m of the nearest ones, ().
+
+    The first proposal learns from every recorded future, so it approaches the median. Of the others
+    the nearest one gets 95 % of the weight (winner takes all), so they spread; 5 % goes to all of
+    them, so that none stays untrained. Positions count as L1 in m, headings as L1 in units of their
+    scale. The target of the mode is a softmax over the proposals' displacement errors (0.5 m).
     """
     error_BK83 = plans_BK83 - future_B83[:, None]
     ade_BK = error_BK83[..., :2].norm(dim=-1).mean(dim=-1)

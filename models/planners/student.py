@@ -1,11 +1,12 @@
-"""The student: the host planner with queries beside its own that imitate the VLM, in place of the
-VLM.
+"""The student: the host planner with auxiliary queries that imitate the teacher's VLM.
 
-Not the teacher, and it needs none of it: no transformers, no tokenizer. Twelve slots and a few
-memory queries go through the planner's decoder together with the proposals, which look at them; the
-slots learn the VLM's code distribution, the memory queries what the fusion module makes of the
-VLM's hidden states. Legend: B rows, S = 12 slots, K = 16 codes (proposals in Proposals), M memory
-tokens, D width.
+It runs without the teacher, transformers or a tokenizer. The auxiliary queries are decoded together
+with the proposals, which attend to them. The first of them, one for each code slot, learn the VLM's
+code distribution; the others learn the memory tokens into which the fusion module pools the VLM's
+hidden states.
+
+Legend: B rows, S code slots, K codes, M memory tokens, E = S + M auxiliary queries, D width, N
+camera numbers; a plan is (8, 3).
 """
 
 from dataclasses import dataclass
@@ -17,63 +18,65 @@ from torch.nn import functional as F
 from models.planners.config import ImitatorConfig, PlannerConfig
 from models.planners.planner import PlannerNet, Proposals, SceneFeatures
 
-CODE_SLOTS, CODE_COUNT = 12, 16
-
 
 @dataclass(frozen=True, slots=True)
 class StudentOutput:
-    """Proposals, and what the imitating queries say."""
+    """Proposals, scene features, and predictions of the teacher's outputs."""
 
-    found: Proposals
+    proposals: Proposals
     scene: SceneFeatures
-    code_logits_BSK: torch.Tensor
-    memory_BMD: torch.Tensor  # imitates the teacher's pooled features
+    code_logits_BSK: torch.Tensor  # prediction of the VLM's code distribution
+    memory_BMD: torch.Tensor  # prediction of the fusion module's memory tokens
 
 
 class StudentNet(nn.Module):
-    """Planner whose proposals stand beside queries that imitate the VLM."""
+    """The host planner with auxiliary queries that imitate the VLM."""
 
     def __init__(self, config: PlannerConfig, imitator: ImitatorConfig) -> None:
         super().__init__()
-        assert not config.second_memory, "the student reads no memory from outside"
+        assert not config.second_memory, "the student has no second memory"
         self.planner, self.imitator_config = PlannerNet(config), imitator
         self.queries_ED = nn.Parameter(
-            torch.randn(CODE_SLOTS + imitator.memory_tokens, config.width)
+            torch.randn(imitator.code_slots + imitator.memory_tokens, config.width)
         )
         self.norm = nn.LayerNorm(config.width)
-        self.to_codes = nn.Linear(config.width, CODE_COUNT)
+        self.to_codes = nn.Linear(config.width, imitator.codes)
         self.to_memory = nn.Linear(config.width, config.width)
 
     def forward(
         self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor
     ) -> StudentOutput:
         """Images uint8 (B, H, W, 3), camera numbers (B, 19), ego status (B, 8)."""
-        scene = self.planner.scene(images_BHW3, self.planner.ground.places(camera_BN), status_B8)
-        found = self.planner.propose(scene, status_B8, aux_queries_ED=self.queries_ED)
-        assert found.aux_BED is not None
-        slots_BSD, pooled_BMD = self.norm(found.aux_BED).split(
-            [CODE_SLOTS, self.imitator_config.memory_tokens], dim=1
+        scene = self.planner.scene(
+            images_BHW3, self.planner.ground.image_locations(camera_BN), status_B8
         )
-        return StudentOutput(found, scene, self.to_codes(slots_BSD), self.to_memory(pooled_BMD))
+        proposals = self.planner.propose(scene, status_B8, aux_queries_ED=self.queries_ED)
+        assert proposals.aux_BED is not None
+        slots_BSD, pooled_BMD = self.norm(proposals.aux_BED).split(
+            [self.imitator_config.code_slots, self.imitator_config.memory_tokens], dim=1
+        )
+        return StudentOutput(proposals, scene, self.to_codes(slots_BSD), self.to_memory(pooled_BMD))
 
     def plan(
         self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor
     ) -> torch.Tensor:
-        """The chosen plan (B, 8, 3)."""
-        return self.plan_from_places(images_BHW3, self.planner.ground.places(camera_BN), status_B8)
+        """The chosen plan (B, 8, 3); inputs as forward."""
+        return self.plan_from_locations(
+            images_BHW3, self.planner.ground.image_locations(camera_BN), status_B8
+        )
 
-    def plan_from_places(
+    def plan_from_locations(
         self,
         images_BHW3: torch.Tensor,
-        places: tuple[torch.Tensor, torch.Tensor],
+        image_locations: tuple[torch.Tensor, torch.Tensor],
         status_B8: torch.Tensor,
     ) -> torch.Tensor:
-        """The chosen plan, where planner.ground.places of the cameras are at hand."""
-        scene = self.planner.scene(images_BHW3, places, status_B8)
-        found = self.planner.propose(
+        """The chosen plan (B, 8, 3), given planner.ground.image_locations of the cameras."""
+        scene = self.planner.scene(images_BHW3, image_locations, status_B8)
+        proposals = self.planner.propose(
             scene, status_B8, aux_queries_ED=self.queries_ED, return_aux=False
         )
-        return self.planner.choose(found, scene)
+        return self.planner.choose(proposals, scene)
 
 
 def imitation_loss(
@@ -82,12 +85,16 @@ def imitation_loss(
     teacher_memory_BMD: torch.Tensor,
     temperature: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """KL(teacher || student) of the code distributions at a temperature (times its square, Hinton
-    et al. 2015, 2), in nats a slot; and the feature match, 1 - cosine of the pooled features.
+    """Imitation of the teacher's codes and of its memory tokens, () each.
+
+    The first is KL(teacher || student) of the code distributions at a temperature, times its square
+    (Hinton et al. 2015, section 2), in nats a slot; the second is 1 - cosine similarity of the
+    memory tokens.
     """
     target = (teacher_logits_BSK / temperature).softmax(dim=-1)
-    said = (student.code_logits_BSK / temperature).log_softmax(dim=-1)
-    divergence = F.kl_div(said, target, reduction="none").sum(dim=-1).mean() * temperature**2
-    return divergence, (
-        1 - F.cosine_similarity(student.memory_BMD, teacher_memory_BMD, dim=-1)
-    ).mean()
+    log_probabilities = (student.code_logits_BSK / temperature).log_softmax(dim=-1)
+    divergence = (
+        F.kl_div(log_probabilities, target, reduction="none").sum(dim=-1).mean() * temperature**2
+    )
+    similarity_BM = F.cosine_similarity(student.memory_BMD, teacher_memory_BMD, dim=-1)
+    return divergence, (1 - similarity_BM).mean()

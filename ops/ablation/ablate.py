@@ -1,12 +1,13 @@
-"""Train the method, and the method without one of its parts, over several seeds, and score all on
-the test scenes.
+"""Ablation study: train the method, and the method without one of its parts, over several seeds,
+and score all planners on the test scenes.
 
-Not the statistics (ops/ablation/table.py), nor the choice of a lake. Planners that are trained
-together are one run. Each run of a seed is an artefact, and so are its scores: what is current is
-not made again, and a killed training goes on.
+Planners that are trained together are one run. Each run of a seed is an artefact, and so are its
+scores: what is current is not made again, and an interrupted training resumes.
 
-    <lake>/ablation/<run>/<seed>            a run: the `vla` or `student` of that seed, or ops/ablation/vary_vla.py
-    <lake>/ablation/scores/<run>/<seed>     its planners on the test scenes, as ops/evaluation/evaluate.py writes them
+    <lake>/ablation/<run>/<seed>            a run: the `vla` or `student` of that seed, or the
+                                            changed VLA of ops/ablation/vary_vla.py
+    <lake>/ablation/scores/<run>/<seed>     its planners on the test scenes, as written by
+                                            ops/evaluation/evaluate.py
 """
 
 import shutil
@@ -19,8 +20,9 @@ from typing import Any
 from ops.ablation.table import AblationTables, seed_cube, tables_of
 from ops.ablation.vary_vla import open_varied, vary_vla
 from ops.evaluation.config import EvaluationConfig
-from ops.evaluation.evaluate import Planner, evaluate
+from ops.evaluation.evaluate import evaluate
 from ops.evaluation.planners import open_planner
+from ops.planners.planner import Planner
 from ops.planners.scored_proposals import ScorePlans
 from ops.student.config import StudentConfig
 from ops.student.distill import distill
@@ -33,33 +35,29 @@ from storage.errors import unknown_name
 from storage.lake import Lake
 from storage.metrics_table import read_metrics
 
-RUNS = (
-    "vla",
-    "student",
-    "no_latent_training",
-    "average_pool",
-)  # in the order in which they can be made
+# in training order: the later ones start from the `vla` run
+RUNS = ("vla", "student", "no_latent_training", "average_pool")
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A planner of the table."""
+    """A planner of the ablation table."""
 
-    run: str  # which of RUNS leaves it behind
-    what: str  # in words
-    beside: str = ""  # the planner that it says something about; "": it is the method itself
+    run: str  # of RUNS: the run that trains it
+    description: str  # in the table
+    compared_with: str = ""  # the planner it is compared with; "": it is the method itself
 
 
 VARIANTS = {
     "vla": Variant("vla", "the planner that reads the VLM's hidden states"),
-    "student": Variant("student", "the small planner that imitates the VLM instead of asking it"),
+    "student": Variant("student", "the small planner distilled from the VLA, without a VLM"),
     "planner_alone": Variant("vla", "the planner of the VLA without a VLM", "vla"),
-    "ego_status_mlp": Variant("vla", "no image: ego status and command alone", "planner_alone"),
+    "ego_status_mlp": Variant("vla", "no image: ego status and command only", "planner_alone"),
     "student_no_teacher": Variant(
-        "student", "the student's network without the teacher's word", "student"
+        "student", "the student's network trained without the teacher's targets", "student"
     ),
     "no_latent_training": Variant(
-        "no_latent_training", "the VLA whose VLM never learned the codes", "vla"
+        "no_latent_training", "the VLA whose VLM is not trained on the codes", "vla"
     ),
     "average_pool": Variant(
         "average_pool", "the VLA that averages hidden states instead of attending to them", "vla"
@@ -78,38 +76,42 @@ PAIRS = (
 
 @dataclass(frozen=True, slots=True)
 class AblationConfig:
-    """Which variants with which seeds, and the recipe that they vary."""
+    """Variants and seeds of an ablation, and the configurations that are varied."""
 
-    variants: tuple[str, ...]  # of VARIANTS, as choose_variants gives them
+    variants: tuple[str, ...]  # of VARIANTS, from choose_variants
     seeds: tuple[int, ...]
+    num_codes: int  # of the codebook that labelled the rows
     vla: VlaConfig
     student: StudentConfig
     evaluation: EvaluationConfig
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """The runs that these variants need; all others start from the VLA of their seed."""
+        """The runs that train these variants; the `vla` run is always one of them."""
         needed = {"vla", *(VARIANTS[name].run for name in self.variants)}
         return tuple(run for run in RUNS if run in needed)
 
     @property
     def scoring(self) -> EvaluationConfig:
-        """How the planners are scored: as in the evaluation, without what only the evaluation asks."""
+        """The evaluation's configuration without its image ablations, differences and zero-shot
+        logs.
+        """
         return replace(self.evaluation, sight_ablations=(), controls=(), zero_shot=None)
 
 
 @dataclass(frozen=True, slots=True)
 class AblationData:
-    """What all runs learn from and are scored on. Rows are read when the first step asks for them."""
+    """The rows that all runs are trained and scored on. They are read when a step first needs
+    them.
+    """
 
     lake: Lake
     training: Callable[[], tuple[FrameSet, FrameSet]]  # train and val
     test: Callable[[], FrameSet]
-    score_plans: ScorePlans | None  # of training scenes; see ops.finetune.finetune
+    score_plans: ScorePlans | None  # for training scenes; see ops.vla.finetune.finetune
     compute: ComputeConfig
-    made: Mapping[tuple[str, int], Path] = field(
-        default_factory=dict
-    )  # (run, seed) that the pipeline has made already
+    # (run, seed) -> folder, of runs that the pipeline has already trained
+    pipeline_runs: Mapping[tuple[str, int], Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,56 +120,57 @@ class Step:
 
     run: str
     seed: int
-    scores: bool  # the scores of the run, not the run
+    scores: bool  # True: the scores of the run; False: the run itself
     path: Path
     lineage: Lineage
 
 
 def choose_variants(names: Sequence[str]) -> tuple[str, ...]:
-    """These variants and those that they stand beside, in the table's order; all if none is named.
-    Raises ConfigError.
+    """These variants and those they are compared with, in the table's order; all if `names` is
+    empty. Raises ConfigError for an unknown name.
     """
     for name in names:
         if name not in VARIANTS:
             raise unknown_name("variant", name, VARIANTS)
     chosen = {*(names or VARIANTS)}
-    chosen |= {VARIANTS[name].beside for name in chosen}
+    chosen |= {VARIANTS[name].compared_with for name in chosen}
     return tuple(name for name in VARIANTS if name in chosen)
 
 
 def plan_steps(
     lake: Lake, config: AblationConfig, parents: Mapping[str, str], code: Mapping[str, str]
 ) -> list[Step]:
-    """Every artefact that the ablation needs, in an order in which they can be made: seed after
-    seed.
+    """Every artefact of the ablation, each after those it depends on, one seed after the other.
 
-    `parents` are the versions of the rows, as of the pipeline's `vla`. `code` holds the versions of
-    the code of `vla`, `student`, `varied` (ops/ablation/vary_vla.py) and `evaluation`.
+    `parents` are the parent versions of the pipeline's `vla`. `code` holds the code versions of
+    `vla`, `student`, `varied` (ops/ablation/vary_vla.py) and `evaluation`.
     """
     steps = []
     for seed in config.seeds:
         base: dict[str, str] = {}
         for run in config.runs:
-            own = {"vla": config.vla, "student": config.student}.get(run) or varied(run, config.vla)
+            recipe = {"vla": config.vla, "student": config.student}.get(run) or varied_config(
+                run, config.vla
+            )
             name = f"ablation/{run}/{seed}"
-            made = plan(name, {**parents, **base}, own, code.get(run, code["varied"]), seed)
+            trained = plan(name, {**parents, **base}, recipe, code.get(run, code["varied"]), seed)
             scored = plan(
                 f"ablation/scores/{run}/{seed}",
-                {**parents, name: made.version},
+                {**parents, name: trained.version},
                 config.scoring,
                 code["evaluation"],
             )
             steps += [
-                Step(run, seed, False, run_folder(lake, run, seed), made),
+                Step(run, seed, False, run_folder(lake, run, seed), trained),
                 Step(run, seed, True, scores_folder(lake, run, seed), scored),
             ]
             if run == "vla":
-                base = {name: made.version}
+                base = {name: trained.version}
     return steps
 
 
-def varied(run: str, config: VlaConfig) -> VlaConfig:
-    """The recipe of the VLA without one of its parts."""
+def varied_config(run: str, config: VlaConfig) -> VlaConfig:
+    """The VLA's configuration without one of its parts."""
     if run == "average_pool":
         return replace(config, fusion=replace(config.fusion, pool="average"))
     assert run == "no_latent_training", run
@@ -175,32 +178,33 @@ def varied(run: str, config: VlaConfig) -> VlaConfig:
 
 
 def unfinished(steps: Sequence[Step]) -> list[Step]:
-    """The steps that have to be made."""
+    """The steps whose artefact is missing or stale."""
     return [step for step in steps if not is_current(step.path, step.lineage.version)]
 
 
 def make_steps(
-    steps: Sequence[Step], config: AblationConfig, data: AblationData, tell: Callable[[str], None]
+    steps: Sequence[Step], config: AblationConfig, data: AblationData, log: Callable[[str], None]
 ) -> None:
-    """Make these steps one after the other; each appears whole, so that a killed call loses at most
-    the one at work.
+    """Make these steps one after the other, with one log line each. Each artefact is written
+    atomically, so an interruption loses at most the current step.
     """
     for number, step in enumerate(steps, 1):
         start = time.monotonic()
         with write_artifact(step.path, step.lineage) as out:
             if step.scores:
                 _score(step, config, data, out)
-            elif (step.run, step.seed) in data.made:
+            elif (step.run, step.seed) in data.pipeline_runs:
                 shutil.copytree(
-                    data.made[step.run, step.seed],
+                    data.pipeline_runs[step.run, step.seed],
                     out,
                     dirs_exist_ok=True,
                     ignore=shutil.ignore_patterns(LINEAGE_FILE, CHECKS_FILE),
                 )
             else:
                 _train(step, config, data, out)
-        tell(
-            f"  {number:3d} of {len(steps)}  seed {step.seed}  {step.run + (', scores' if step.scores else ''):<27}"
+        name = step.run + (", scores" if step.scores else "")
+        log(
+            f"  {number:3d} of {len(steps)}  seed {step.seed}  {name:<27}"
             f"{time.monotonic() - start:8.1f} s"
         )
 
@@ -211,8 +215,10 @@ def ablation_tables(lake: Lake, config: AblationConfig) -> AblationTables:
         seed: [read_metrics(scores_folder(lake, run, seed), "scores") for run in config.runs]
         for seed in config.seeds
     }
-    what = {name: variant.what for name, variant in VARIANTS.items()}
-    return tables_of(seed_cube(scores, config.variants), PAIRS, what, config.evaluation.interval)
+    descriptions = {name: variant.description for name, variant in VARIANTS.items()}
+    return tables_of(
+        seed_cube(scores, config.variants), PAIRS, descriptions, config.evaluation.interval
+    )
 
 
 def run_folder(lake: Lake, run: str, seed: int) -> Path:
@@ -236,22 +242,20 @@ def _train(step: Step, config: AblationConfig, data: AblationData, out: Path) ->
         "name": f"ablation-{step.run}-{step.seed}-{step.lineage.version}",
     }
     if step.run == "vla":
-        finetune(train, val, out, config.vla, **shared)
+        finetune(train, val, out, config.vla, num_codes=config.num_codes, **shared)
     elif step.run == "student":
         distill(train, val, vla, out, config.student, **shared)
     else:
-        vary_vla(train, vla, out, varied(step.run, config.vla), **shared)
+        vary_vla(train, vla, out, varied_config(step.run, config.vla), **shared)
 
 
 def _score(step: Step, config: AblationConfig, data: AblationData, out: Path) -> None:
-    folder, vla = (
-        run_folder(data.lake, step.run, step.seed),
-        run_folder(data.lake, "vla", step.seed),
-    )
+    folder = run_folder(data.lake, step.run, step.seed)
+    vla = run_folder(data.lake, "vla", step.seed)
     names = [name for name, variant in VARIANTS.items() if variant.run == step.run]
-    whole = step.run in ("vla", "student")
+    is_pipeline_run = step.run in ("vla", "student")
     planners: dict[str, Planner] = {
-        name: open_planner(name, vla, folder) if whole else open_varied(folder, vla)
+        name: open_planner(name, vla, folder) if is_pipeline_run else open_varied(folder, vla)
         for name in names
     }
     evaluate(

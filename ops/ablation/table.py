@@ -1,10 +1,9 @@
-"""Planners over several seeds: their means, how far seeds lie apart, and what one part of the
-method is worth.
+"""Statistics of the ablation over several seeds: means of the planners, and paired differences.
 
-Not their training or scoring. Two kinds of chance are kept apart: `std` is the standard deviation
-of the seeds' means on the same scenes; the interval of a difference is drawn over whole logs
-(ops/evaluation/intervals.py) from the differences on the same scene with the same seed, averaged
-over the seeds. Legend: N scenes, P planners, S seeds, D pairs.
+Two kinds of uncertainty are kept apart: `std` is the standard deviation of the seeds' means on the
+same scenes (seed variance); the interval of a difference is a bootstrap over whole logs
+(ops/evaluation/intervals.py) of the differences on the same scene with the same seed, averaged over
+the seeds (sampling of logs). Legend: N scenes, P planners, S seeds, D pairs.
 """
 
 import os
@@ -26,10 +25,10 @@ MEASURES = {"pdms": "PDMS", "ade_m": "ADE, m"}
 SUBSETS = {"all": "all scenes", "rare": "event scenes"}
 
 _COUNTS = [
-    pa.field("std", pa.float64(), True),  # of the seeds' means; null with one seed
+    pa.field("std", pa.float64(), True),  # of the seeds' means; null for one seed
     pa.field("seeds", pa.int32(), False),
     pa.field("n_scored", pa.int32(), False),  # scenes with a value for every seed
-    pa.field("logs", pa.int32(), False),  # logs they come from
+    pa.field("logs", pa.int32(), False),  # logs of these scenes
 ]
 PLANNERS = pa.schema(
     [
@@ -56,7 +55,7 @@ DIFFERENCES = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class SeedCube:
-    """Scores by scene, planner and seed."""
+    """Scores arranged by scene, planner and seed."""
 
     planners: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -67,7 +66,7 @@ class SeedCube:
 
 @dataclass(frozen=True, slots=True)
 class AblationTables:
-    """The result of an ablation."""
+    """Tables of an ablation."""
 
     planners: pa.Table  # PLANNERS
     differences: pa.Table  # DIFFERENCES
@@ -75,20 +74,20 @@ class AblationTables:
 
 
 def seed_cube(scores: Mapping[int, Sequence[pa.Table]], planners: Sequence[str]) -> SeedCube:
-    """Arrange scores tables (storage.metrics_table.SCORES) of the same scenes, some for each seed,
-    each planner in one.
+    """Arrange scores tables {seed: tables} (storage.metrics_table.SCORES) of the same scenes; each
+    planner is in one table of each seed.
     """
     cubes = {seed: [score_cube(table) for table in tables] for seed, tables in scores.items()}
     first = next(iter(cubes.values()))[0]
-    for cube in (cube for own in cubes.values() for cube in own):
+    for cube in (cube for seed_cubes in cubes.values() for cube in seed_cubes):
         assert np.array_equal(cube.log_id, first.log_id) and np.array_equal(
             cube.frame_index, first.frame_index
         )
     values = {
         measure: np.stack(
             [
-                np.stack([_values(own, planner, measure) for planner in planners], axis=1)
-                for own in cubes.values()
+                np.stack([_values(seed_cubes, planner, measure) for planner in planners], axis=1)
+                for seed_cubes in cubes.values()
             ],
             axis=2,
         )
@@ -104,7 +103,9 @@ def seed_cube(scores: Mapping[int, Sequence[pa.Table]], planners: Sequence[str])
 
 
 def planners_table(cube: SeedCube) -> pa.Table:
-    """Mean over scenes and seeds of every planner, and the spread of the seeds (PLANNERS)."""
+    """Mean over scenes and seeds of every planner, and the standard deviation over seeds
+    (PLANNERS).
+    """
     rows: list[dict[str, Any]] = []
     for measure, values_NPS in cube.values.items():
         for subset, member_N in cube.subsets.items():
@@ -125,17 +126,17 @@ def planners_table(cube: SeedCube) -> pa.Table:
 def differences_table(
     cube: SeedCube, pairs: Sequence[tuple[str, str]], config: IntervalConfig
 ) -> pa.Table:
-    """Planner minus control on the same scene with the same seed (DIFFERENCES); pairs that are not
-    in the cube have no row.
+    """Planner minus control on the same scene with the same seed (DIFFERENCES). Pairs with a
+    planner that is not in the cube have no row.
     """
     pairs = [pair for pair in pairs if set(pair) <= set(cube.planners)]
     rows: list[dict[str, Any]] = []
     first, second = ([cube.planners.index(pair[side]) for pair in pairs] for side in (0, 1))
     for measure, values_NPS in cube.values.items() if pairs else ():
-        apart_NDS = values_NPS[:, first] - values_NPS[:, second]
+        difference_NDS = values_NPS[:, first] - values_NPS[:, second]
         for subset, member_N in cube.subsets.items():
-            known_ND = np.isfinite(apart_NDS).all(axis=2) & member_N[:, None]
-            found = intervals(apart_NDS.mean(axis=2), known_ND, cube.log_id, config)
+            known_ND = np.isfinite(difference_NDS).all(axis=2) & member_N[:, None]
+            means = intervals(difference_NDS.mean(axis=2), known_ND, cube.log_id, config)
             rows += [
                 {
                     "planner": pair[0],
@@ -144,9 +145,11 @@ def differences_table(
                     "measure": measure,
                     "low": item.low,
                     "high": item.high,
-                    **_over_seeds(apart_NDS[known_ND[:, at], at], cube.log_id[known_ND[:, at]]),
+                    **_over_seeds(
+                        difference_NDS[known_ND[:, at], at], cube.log_id[known_ND[:, at]]
+                    ),
                 }
-                for at, (pair, item) in enumerate(zip(pairs, found, strict=True))
+                for at, (pair, item) in enumerate(zip(pairs, means, strict=True))
                 if item is not None
             ]
     return pa.Table.from_pylist(rows, DIFFERENCES)
@@ -155,18 +158,18 @@ def differences_table(
 def tables_of(
     cube: SeedCube,
     pairs: Sequence[tuple[str, str]],
-    what: Mapping[str, str],
+    descriptions: Mapping[str, str],
     config: IntervalConfig,
 ) -> AblationTables:
-    """All that is said about a cube; `what` describes the planners in words."""
+    """Both tables of a cube and their Markdown, with a description of each planner."""
     planners, differences = planners_table(cube), differences_table(cube, pairs, config)
     return AblationTables(
-        planners, differences, _markdown(cube, planners, differences, what, config)
+        planners, differences, _markdown(cube, planners, differences, descriptions, config)
     )
 
 
 def write_tables(folder: Path, tables: AblationTables) -> None:
-    """Write planners and differences as Parquet and CSV, and both in one Markdown file for people."""
+    """Write planners and differences as Parquet and CSV, and both as `ablation.md`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in (("planners", tables.planners), ("differences", tables.differences)):
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
@@ -175,7 +178,7 @@ def write_tables(folder: Path, tables: AblationTables) -> None:
 
 
 def _values(cubes: Sequence[ScoreCube], planner: str, measure: str) -> np.ndarray:
-    """(N,) of one planner, from the one table that holds it; NaN where there is no score."""
+    """Values (N,) of one planner, from the table that has it; NaN where there is no score."""
     cube = next(cube for cube in cubes if planner in cube.planners)
     values, known = (both[:, cube.planners.index(planner)] for both in cube.measure(measure))
     return np.where(known, values, np.nan)
@@ -196,7 +199,7 @@ def _markdown(
     cube: SeedCube,
     planners: pa.Table,
     differences: pa.Table,
-    what: Mapping[str, str],
+    descriptions: Mapping[str, str],
     config: IntervalConfig,
 ) -> str:
     columns = [(subset, measure) for subset in SUBSETS for measure in MEASURES]
@@ -204,31 +207,31 @@ def _markdown(
     logs, events = len(np.unique(cube.log_id.astype(str))), int(cube.subsets["rare"].sum())
     lines = [
         f"{len(cube.log_id)} scenes of {logs} test logs, {events} of them with an event; seeds "
-        f"{', '.join(map(str, cube.seeds))}. ± is the standard deviation over seeds, on the same scenes; the interval "
-        f"of a difference has {100 * config.confidence:g} % and is paired by scene and drawn over logs. "
-        "PDMS times 100.",
+        f"{', '.join(map(str, cube.seeds))}. PDMS in %. ± is the standard deviation over seeds on "
+        f"the same scenes; in brackets the {100 * config.confidence:g} % interval of a difference, "
+        "paired by scene and bootstrapped over logs.",
         "",
     ]
-    found = {(row["planner"], row["subset"], row["measure"]): row for row in planners.to_pylist()}
+    means = {(row["planner"], row["subset"], row["measure"]): row for row in planners.to_pylist()}
     lines += _grid(
-        ["planner", *heads, "what it is"],
+        ["planner", *heads, "description"],
         [
-            [name, *(_cell(found.get((name, *column))) for column in columns), what[name]]
+            [name, *(_cell(means.get((name, *column))) for column in columns), descriptions[name]]
             for name in cube.planners
         ],
     )
-    apart = {
+    rows = {
         (row["planner"], row["control"], row["subset"], row["measure"]): row
         for row in differences.to_pylist()
     }
-    pairs = dict.fromkeys(key[:2] for key in apart)
+    pairs = dict.fromkeys(key[:2] for key in rows)
     if pairs:
         lines += [
             "",
             *_grid(
                 ["difference", *heads],
                 [
-                    [" - ".join(pair), *(_cell(apart.get((*pair, *column))) for column in columns)]
+                    [" - ".join(pair), *(_cell(rows.get((*pair, *column))) for column in columns)]
                     for pair in pairs
                 ],
             ),
@@ -251,7 +254,7 @@ def _cell(row: Mapping[str, Any] | None) -> str:
 
 
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table with its columns in line, so that it reads as plain text too."""
+    """A Markdown table with aligned columns."""
     widths = [max(len(line[at]) for line in (heads, *rows)) for at in range(len(heads))]
     lines = [
         "| "

@@ -1,14 +1,13 @@
-"""Make the VLA's planner once more with one part of the VLA changed, for the ablation. Not the VLA
-itself.
+"""Train the VLA's planner again with one part of the VLA changed, for the ablation.
 
-What does not differ is taken from the finished VLA of the same seed: recipe, output constants and,
-unless it is what differs, the VLM. What remains is the part of ops.finetune that trains the planner
-on the VLM's hidden states, with the same rows, seeds and calls: without any change the result is
-the VLA's own planner, bit for bit.
+Everything else comes from the finished VLA of the same seed: recipe, output constants and, unless
+it is the changed part, the VLM. The planner is trained on the VLM's hidden states as in
+ops/vla/finetune.py, with the same rows, seeds and calls: without a change the result is the VLA's
+own planner, bit for bit.
 
-    out/vlm/          the VLM, only where it is not that of the VLA
+    out/vlm/          the VLM, if it differs from that of the VLA
     out/planner/      the planner
-    out/history/      one JSON-lines file of metrics a training run
+    out/history/      one JSON-lines file of metrics per training run
 """
 
 from dataclasses import replace
@@ -27,7 +26,7 @@ from ops.training.runs import TrainingRuns
 from ops.vla.config import VlaConfig
 from ops.vla.planner import VlaPlanner, open_vla
 from ops.vla.teacher import scored_proposals_for
-from ops.vla.vlm import run_vlm_in_processes
+from ops.vla.vlm import open_vlm, run_vlm_in_processes
 from storage.dataset import FrameSet
 
 PART = "planner"
@@ -45,21 +44,23 @@ def vary_vla(
     name: str,
     seed: int,
 ) -> Any:
-    """Fill `out` with the planner of a changed VLA and return it; `vla` is the unchanged one of the
-    same seed and rows.
+    """Train the planner of a changed VLA, write it to `out` and return it; `vla` is the unchanged
+    VLA of the same seed and rows.
 
-    Two parts of `config` can differ from what made `vla`: `fusion`, and `vlm_fit` with zero steps,
-    which leaves the VLM as it is before it learns codes (new, or with its published weights). The
-    other arguments are those of ops.finetune.finetune. Raises ArtifactError if `vla` is missing or
-    unfinished.
+    Two parts of `config` may differ from the configuration of `vla`: `fusion`, and `vlm_fit` with
+    zero steps, which leaves the VLM untrained on codes (randomly initialised, or with its published
+    weights). The other arguments are those of ops.vla.finetune.finetune. Raises ArtifactError if
+    `vla` is missing or unfinished.
     """
     torch.set_num_threads(compute.threads)
     training = TrainingRuns(compute, runs, name, seed)
     recipe, _ = read_recipe(vla)
     frames, flipped = planner_frames(train, recipe.rows)
     if config.vlm_fit.steps == 0:
+        trained = open_vlm(vla / "vlm")
+        untrained = replace(config.vlm, codes=trained.processor.codes, slots=trained.slots)
         torch.manual_seed(seed)
-        ActionVlm.build(config.vlm).save(out / "vlm")
+        ActionVlm.build(untrained).save(out / "vlm")
     vlm_outputs = run_vlm_in_processes(_vlm_folder(out, vla), frames.images, frames.status, compute)
     scored = scored_proposals_for(
         vla, train, frames, flipped, score_plans, recipe.proposal_scoring, seed
@@ -77,8 +78,8 @@ def vary_vla(
 
 
 def open_varied(folder: Path, vla: Path) -> VlaPlanner:
-    """The planner of a changed VLA in `folder`, which may read the VLM of the unchanged one. Raises
-    ArtifactError.
+    """Open the planner of a changed VLA in `folder`, with its own VLM or that of the unchanged VLA.
+    Raises ArtifactError if one of them is missing.
     """
     return open_vla(vla, planner=folder / PART, vlm=_vlm_folder(folder, vla))
 

@@ -1,3 +1,3 @@
-"""The NAVSIM devkit beside our own score: our student as its agent, its submission file, a
-comparison.
+"""Uses of an installed NAVSIM devkit: the student as its agent, submissions, comparison of
+scores.
 """

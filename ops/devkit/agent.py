@@ -1,11 +1,10 @@
-"""Our student as an agent of the NAVSIM devkit, v1.1 and v2. Importable only where the devkit is;
-not its training.
+"""The student as an agent of the NAVSIM devkit, v1.1 and v2. Importing it needs the devkit.
 
-    python .../run_pdm_score.py agent._target_=ops.pdm.devkit_agent.StudentAgent
-    +agent.student=lake/synthetic/student
+    python .../run_pdm_score.py agent._target_=ops.devkit.agent.StudentAgent
+    +agent.student=lake/navsim/student
 
-The interface is the devkit's AbstractAgent: v2 hands the sampling of the trajectory to its
-constructor, v1.1 does not.
+The interface is the devkit's AbstractAgent, whose constructor takes the sampling of the trajectory
+in v2 only.
 """
 
 from inspect import signature
@@ -27,17 +26,17 @@ try:
 except ModuleNotFoundError as error:
     raise incomplete_devkit(error) from error
 
-# place of the current frame among the four that the devkit hands over
+# index of the current frame among the four that the devkit passes
 NOW = 3
 SAMPLING = TrajectorySampling(time_horizon=4, interval_length=0.5)
 
 
 class StudentAgent(AbstractAgent):
-    """Plans with the student of an artefact folder from the front image of now, the ego status and
+    """Plans with the student of an artefact folder from the current front image, the ego status and
     the command.
 
-    The devkit does not say where a camera sits on the ego; the student takes it for that of the
-    logs it learned from.
+    The devkit passes no camera calibration with the image; the student assumes the camera of the
+    logs it was trained on.
     """
 
     requires_scene = False
@@ -45,8 +44,9 @@ class StudentAgent(AbstractAgent):
     def __init__(
         self, student: str, runtime: str = "onnx", trajectory_sampling: Any = SAMPLING
     ) -> None:
-        """`student` is the folder of a student, `runtime` onnx, int8 or torch. Raises ConfigError
-        if it is asked for other poses than 8 at 0.5 s.
+        """`student` is the folder of a student, `runtime` onnx, int8 or torch.
+
+        Raises ConfigError for another sampling than 8 poses at 0.5 s.
         """
         if (trajectory_sampling.num_poses, trajectory_sampling.interval_length) != (
             FUTURE_STEPS,
@@ -69,7 +69,7 @@ class StudentAgent(AbstractAgent):
         self._student = Student.from_pretrained(self._folder, runtime=self._runtime)
 
     def get_sensor_config(self) -> SensorConfig:
-        """The front camera of now and nothing else."""
+        """Only the current image of the front camera."""
         config = SensorConfig.build_no_sensors()
         config.cam_f0 = [NOW]
         return config

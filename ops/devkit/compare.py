@@ -1,8 +1,8 @@
-"""Scores plans with the installed NAVSIM devkit, from its own metric cache, and compares. Not our
-score: plans.py.
+"""Scores plans with the installed NAVSIM devkit, from its metric cache, and compares the results
+with those of score_file.py.
 
-A scene of the metric cache is found by the name of its log and its time. The cache is a folder of
-pickles, and reading a pickle runs what is in it: use only one that you made yourself (the devkit's
+Scenes of the metric cache are matched by log name and time. The cache is a folder of pickles, and
+loading a pickle runs the code in it: use only a cache that you built yourself (the devkit's
 run_metric_caching.py).
 """
 
@@ -46,17 +46,17 @@ COLUMNS: dict[Version, dict[str, str]] = {  # our columns -> those of the devkit
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One column of the results, compared."""
+    """Comparison of one column of the results."""
 
     column: str
     compared: int  # plans that both scored
-    differing: int  # by more than TOLERANCE, or known to one side only
+    differing: int  # by more than TOLERANCE, or with a value on one side only
     largest: float  # infinity where one side has no value
     where: str  # planner, log and frame of the largest difference, or ""
 
 
 def devkit_results(plans: Path | pa.Table, lake: Lake, metric_cache: Path) -> pa.Table:
-    """Score every plan with the devkit: a table of plans.RESULTS in the version that is installed.
+    """Score every plan with the devkit: a table of score_file.RESULTS in the installed version.
 
     A plan that the devkit or its cache cannot score keeps its row with the reason. Raises
     ConfigError without the devkit and for a folder that is no metric cache.
@@ -64,57 +64,60 @@ def devkit_results(plans: Path | pa.Table, lake: Lake, metric_cache: Path) -> pa
     version = require_devkit()
     rows = read_plans(plans)
     devkit = _devkit(version, metric_cache, {plan.log_id for plan in rows})
-    found: dict[int, Result] = {}
+    by_row: dict[int, Result] = {}
     for planner in dict.fromkeys(plan.planner for plan in rows):
-        own = [plan for plan in rows if plan.planner == planner]
-        found |= {
-            result.plan.place: result for result in _score_planner(devkit, own, lake, version)
-        }
-    return results_table([found[plan.place] for plan in rows])
+        planner_plans = [plan for plan in rows if plan.planner == planner]
+        for result in _score_planner(devkit, planner_plans, lake, version):
+            by_row[result.plan.row] = result
+    return results_table([by_row[plan.row] for plan in rows])
 
 
 def differences(ours: pa.Table, theirs: pa.Table) -> list[Difference]:
-    """What differs between two tables of results of the same plans in the same order, by column."""
+    """Differences by column between two tables of results of the same plans in the same order."""
     pairs = [
         (a, b)
         for a, b in zip(ours.to_pylist(), theirs.to_pylist(), strict=True)
         if a["scored"] and b["scored"]
     ]
-    found = []
+    by_column = []
     for column in PARTS:
         values = np.array(
             [[np.nan if row[column] is None else row[column] for row in pair] for pair in pairs]
         ).reshape(-1, 2)
-        known = np.isfinite(values)
-        if not known.any():
+        has_value = np.isfinite(values)
+        if not has_value.any():
             continue
-        apart = np.where(
-            known.all(axis=1),
+        difference = np.where(
+            has_value.all(axis=1),
             np.abs(values[:, 0] - values[:, 1]),
-            np.where(known.any(axis=1), np.inf, 0.0),
+            np.where(has_value.any(axis=1), np.inf, 0.0),
         )
-        row = pairs[int(apart.argmax())][0]
+        row = pairs[int(difference.argmax())][0]
         where = (
             f"{row['planner']} at log {row['log_id']}, frame {row['frame_index']}"
-            if apart.max() > TOLERANCE
+            if difference.max() > TOLERANCE
             else ""
         )
-        found.append(
+        by_column.append(
             Difference(
-                column, len(pairs), int((apart > TOLERANCE).sum()), float(apart.max()), where
+                column,
+                len(pairs),
+                int((difference > TOLERANCE).sum()),
+                float(difference.max()),
+                where,
             )
         )
-    return found
+    return by_column
 
 
 @dataclass(slots=True)
 class _Devkit:
-    """The devkit's scorer as its scripts set it up, and where its cache has a scene."""
+    """The devkit's scorer as its scripts configure it, and the scenes of its cache."""
 
     loader: Any  # MetricCacheLoader
     tokens: dict[tuple[str, int], str]  # (log, time in us) -> token
     sampling: Any  # of the simulation: 40 steps of 0.1 s
-    call: dict[str, Any]  # the arguments of pdm_score that do not change
+    call: dict[str, Any]  # arguments of pdm_score that are the same for every plan
 
     def trajectory(self, plan: Plan) -> Any:
         """A plan as the devkit's Trajectory."""
@@ -126,15 +129,15 @@ class _Devkit:
 
 
 def _devkit(version: Version, metric_cache: Path, wanted_logs: set[str]) -> _Devkit:
-    """The devkit's scorer with its configuration's values, and the scenes that its cache has of
-    some logs.
+    """The devkit's scorer with the values of its configuration, and the scenes of some logs in its
+    cache.
     """
     if not (metric_cache / "metadata").is_dir():
         raise ConfigError(
             "this is no metric cache of the NAVSIM devkit",
             where=metric_cache,
             expected="a folder 'metadata'",
-            do="make one with the devkit's run_metric_caching.py, for the logs of the plans",
+            do="build one with the devkit's run_metric_caching.py, for the logs of the plans",
         )
     try:
         from navsim.common.dataloader import MetricCacheLoader
@@ -172,25 +175,25 @@ def _devkit(version: Version, metric_cache: Path, wanted_logs: set[str]) -> _Dev
 def _score_planner(
     devkit: _Devkit, plans: list[Plan], lake: Lake, version: Version
 ) -> Iterable[Result]:
-    """Results of one planner; the two-frame comfort of v2 needs all of its plans together."""
+    """Results of one planner. The two-frame comfort of v2 needs all its plans at once."""
     from navsim.evaluate.pdm_score import pdm_score
 
     rows: dict[int, Any] = {}
-    taken: set[str] = set()
+    used_tokens: set[str] = set()
     for plan in plans:
         token, split, reason = _token(devkit, plan, lake)
-        if version == "v2" and token in taken and not reason:
-            reason = "the devkit takes one plan of a planner for a scene, and this is another"
+        if version == "v2" and token in used_tokens and not reason:
+            reason = "the devkit scores one plan of a planner at a scene, and this is a second one"
         if not reason:
-            taken.add(token)
+            used_tokens.add(token)
             cache, trajectory = devkit.loader.get_from_token(token), devkit.trajectory(plan)
             try:
                 scored = pdm_score(metric_cache=cache, model_trajectory=trajectory, **devkit.call)
-            # whatever the devkit raises: its own scripts go on as well
+            # any error of the devkit: its own scripts continue as well
             except Exception as error:
                 reason = f"the devkit failed: {type(error).__name__}: {error}"
             else:
-                rows[plan.place] = (plan, split, _row(scored, cache, token, version))
+                rows[plan.row] = (plan, split, _row(scored, cache, token, version))
         if reason:
             yield Result(plan, version, split, reason)
     values = (
@@ -209,8 +212,8 @@ def _score_planner(
 
 
 def _token(devkit: _Devkit, plan: Plan, lake: Lake) -> tuple[str, str, str]:
-    """Token of the cache's scene, split, and the reason why there is none or the plan cannot be
-    scored.
+    """Token of the scene in the cache, split, and the reason why the plan cannot be scored,
+    or "".
     """
     if plan.fault:
         return "", "", plan.fault
@@ -229,8 +232,8 @@ def _token(devkit: _Devkit, plan: Plan, lake: Lake) -> tuple[str, str, str]:
 
 
 def _row(scored: Any, cache: Any, token: str, version: Version) -> Any:
-    """The devkit's row of one plan: a dictionary in v1, in v2 a frame of one line as
-    run_pdm_score_one_stage.py has.
+    """The devkit's row of one plan: a dictionary in v1, in v2 a data frame with one row as in
+    run_pdm_score_one_stage.py.
     """
     if version == "v1":
         return asdict(scored)
@@ -245,8 +248,9 @@ def _row(scored: Any, cache: Any, token: str, version: Version) -> Any:
 
 
 def _final_v2(rows: list[Any], devkit: _Devkit) -> list[Any]:
-    """The devkit's own last steps: pairs of frames, their comfort, the score; one mapping a row, in
-    their order.
+    """The last steps of the devkit's script: pairs of frames, their two-frame comfort, the score.
+
+    One mapping for each row, in their order.
     """
     if not rows:
         return []
@@ -257,7 +261,7 @@ def _final_v2(rows: list[Any], devkit: _Devkit) -> list[Any]:
     pairs = script.infer_start_adjacent_mapping(table)
     if pairs:
         table = script.create_scene_aggregators(pairs, table, devkit.sampling)
-    else:  # the devkit's script fails here
+    else:  # without pairs the devkit's script fails
         table = table.drop(columns=["ego_simulated_states"]).assign(
             two_frame_extended_comfort=np.nan
         )

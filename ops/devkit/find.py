@@ -1,8 +1,7 @@
-"""Finds the NAVSIM devkit where a user has it, and says which version it is. Nothing of the score
-needs it.
+"""Detects whether the NAVSIM devkit is installed, and which version.
 
-Another project owns the name `navsim` on the package index, so a package of that name proves
-nothing: looked for are deep modules of the devkit, without importing anything on the way.
+Another project owns the name `navsim` on the package index, so the package name alone proves
+nothing: the check looks for modules deep in the devkit, without importing any package.
 """
 
 from importlib.machinery import PathFinder
@@ -33,7 +32,8 @@ def require_devkit() -> Version:
     if version is None:
         foreign = "a package 'navsim' of another project" if find_spec("navsim") else None
         raise ConfigError(
-            f"the NAVSIM devkit is not installed; get it with: {install_command('v1')} (PDMS; @main for EPDMS)",
+            f"the NAVSIM devkit is not installed; get it with: {install_command('v1')} "
+            "(PDMS; @main for EPDMS)",
             expected=f"module {_ANY}",
             found=foreign,
         )
@@ -41,23 +41,21 @@ def require_devkit() -> Version:
 
 
 def install_command(version: Version) -> str:
-    """Command that installs the devkit of a version beside this package."""
+    """Command that installs the devkit of a version."""
     return _INSTALL.format(branch=_BRANCHES[version])
 
 
 def incomplete_devkit(error: ModuleNotFoundError) -> ConfigError:
-    """The error for a devkit that is installed and lacks one of the packages that it needs."""
+    """The error for an installed devkit that lacks one of its required packages."""
     return ConfigError(
         f"the NAVSIM devkit needs '{error.name}', which is not installed",
         found=str(error),
-        do="install what the devkit's requirements.txt names; docs/metrics.md says with which versions",
+        do="install the packages of the devkit's requirements.txt; versions: docs/metrics.md",
     )
 
 
 def _has_module(name: str) -> bool:
-    """True if a dotted module can be found; unlike find_spec this runs no package's __init__ on the
-    way.
-    """
+    """True if a dotted module exists. Unlike find_spec this runs no package's __init__."""
     first, *rest = name.split(".")
     spec = find_spec(first)
     for part in rest:

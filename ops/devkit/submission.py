@@ -1,5 +1,5 @@
-"""Writes the pickle that NAVSIM's leaderboards take, from plans by scene token. Needs the devkit,
-whose classes the pickle names; not the planning: that is devkit_agent.py.
+"""Writes the pickle for NAVSIM's leaderboards from plans by scene token. It needs the devkit, whose
+classes the pickle contains.
 
 The layouts are those of the devkit's run_create_submission_pickle.py: v1.1 has `predictions`, v2
 `first_stage_predictions` and `second_stage_predictions`, each a list with one dictionary from token
@@ -23,7 +23,7 @@ from storage.trajectory_table import FUTURE_STEPS
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """Who submits; the leaderboard shows it."""
+    """The submitting team, as the leaderboard shows it."""
 
     name: str  # v1.1: a link to the technical report or code, <a href=...>method</a>
     authors: str
@@ -40,9 +40,9 @@ def write_submission(
     version: Version,
     second_stage: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Write the submission of plans (8, 3) by token; v2 takes those of its second stage as well.
+    """Write the submission of plans (8, 3) by token; v2 also takes the plans of its second stage.
 
-    The name on the leaderboard's form is `submission.pkl`. Raises ConfigError without the devkit,
+    The leaderboard expects the file name `submission.pkl`. Raises ConfigError without the devkit,
     for plans that are not 8 finite poses, for no plans, and for a second stage that is missing in
     v2 or given in v1.
     """
@@ -51,10 +51,10 @@ def write_submission(
         raise unknown_name("version of the devkit", version, ("v1", "v2"))
     if (version == "v2") != (second_stage is not None):
         raise ConfigError(
-            "only submissions of v2 have a second stage, and they must",
+            "submissions of v2 have a second stage, those of v1 do not",
             found=f"version {version} {'without' if second_stage is None else 'with'} second_stage",
         )
-    who = {
+    team_fields = {
         "team_name": team.name,
         "authors": team.authors,
         "email": team.email,
@@ -70,9 +70,9 @@ def write_submission(
             "second_stage_predictions": [_trajectories(second_stage)],
         }
     )
-    aside = out.with_suffix(f".part-{os.getpid()}")
-    aside.write_bytes(pickle.dumps(who | stages))
-    os.replace(aside, out)
+    part = out.with_suffix(f".part-{os.getpid()}")
+    part.write_bytes(pickle.dumps(team_fields | stages))
+    os.replace(part, out)
 
 
 def _trajectories(predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -82,16 +82,16 @@ def _trajectories(predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         raise incomplete_devkit(error) from error
     poses = {token: np.asarray(plan, dtype=np.float32) for token, plan in predictions.items()}
-    bad = [
+    invalid = [
         token
         for token, plan in poses.items()
         if plan.shape != (FUTURE_STEPS, 3) or not np.isfinite(plan).all()
     ]
-    if bad or not poses:
+    if invalid or not poses:
         raise ConfigError(
-            "these plans cannot be submitted" if bad else "there are no plans to submit",
-            where=f"tokens {', '.join(bad[:5])}" if bad else None,
+            "these plans cannot be submitted" if invalid else "there are no plans to submit",
+            where=f"tokens {', '.join(invalid[:5])}" if invalid else None,
             expected=f"({FUTURE_STEPS}, 3) finite x, y, heading, 0.5 s apart",
-            found=f"{len(bad)} of {len(poses)}",
+            found=f"{len(invalid)} of {len(poses)}",
         )
     return {token: Trajectory(plan) for token, plan in poses.items()}

@@ -1,7 +1,6 @@
-"""The report's charts as inline SVG: intervals of the planners, use of the codes, training curves.
-Not the page itself.
+"""Charts as inline SVG: score intervals, paired differences, code usage, training curves.
 
-Text stays text in the SVG, so it takes the page's font, can be searched, and stays sharp on a small
+Text stays text in the SVG, so it uses the page's font, is searchable, and stays sharp on a small
 screen.
 """
 
@@ -20,13 +19,13 @@ from ops.drawing.scene import INK, PATH_STYLES
 from ops.evaluation.intervals import Interval
 
 SOFT = "#c9d0d8"
-REFERENCE = "#8b95a1"  # planners that are no model of ours
+REFERENCE = "#8b95a1"  # planners without a colour of their own
 CURVES = ("#0072b2", "#d55e00", "#00795c", "#b0529a", "#b87a00", "#3a9bd1")
 
 
 def planner_colour(planner: str) -> str:
-    """Colour of a planner in every chart and picture; a planner with other images keeps the colour
-    of its own.
+    """Colour of a planner in all charts and pictures; an image ablation has the colour of its
+    planner.
     """
     name = planner
     for suffix in ("_blank", "_shuffled"):
@@ -41,9 +40,7 @@ def interval_chart(
     label: str,
     limit: float = 100.0,
 ) -> str:
-    """One line a planner: a bar to the mean and the interval as a whisker, in the order given from
-    the top.
-    """
+    """One row per planner from the top: a bar to the mean, and the interval as a whisker."""
     figure, axes = _figure(7.2, 0.36 * len(rows) + 0.75)
     for place, (planner, item) in enumerate(rows):
         colour = planner_colour(planner)
@@ -72,8 +69,8 @@ def interval_chart(
 
 
 def difference_chart(rows: Sequence[tuple[str, str, Interval]], *, label: str) -> str:
-    """Paired differences (planner, name, interval) around zero; an interval that holds zero is
-    drawn pale.
+    """Paired differences (planner, name, interval) around zero; grey where the interval contains
+    zero.
     """
     figure, axes = _figure(7.2, 0.36 * len(rows) + 0.75)
     axes.axvline(0.0, color=INK, lw=1.0)
@@ -109,7 +106,7 @@ def difference_chart(rows: Sequence[tuple[str, str, Interval]], *, label: str) -
 
 
 def code_chart(shares_4C: np.ndarray) -> str:
-    """Use of each code, one small histogram a token position; the dashed line is even use."""
+    """Usage of each code, one histogram per token; the dashed line is uniform usage."""
     tokens, codes = shares_4C.shape
     figure = Figure(figsize=(7.2, 1.9))
     for token in range(tokens):
@@ -122,17 +119,17 @@ def code_chart(shares_4C: np.ndarray) -> str:
         axes.set_xlabel("code", fontsize=8)
         axes.tick_params(labelleft=token == 0, labelsize=8)
         if token == 0:
-            axes.set_ylabel("% of rows", fontsize=8)
+            axes.set_ylabel("share, %", fontsize=8)
     return svg(figure)
 
 
 def curves_chart(
     panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], columns: int = 3
 ) -> str:
-    """Training curves, one small plot a panel: {title: {line: (steps, values)}}.
+    """Training curves, one small plot per panel: {title: {line: (steps, values)}}.
 
-    Written as SVG directly: a training leaves dozens of such plots, and matplotlib takes a quarter
-    of a second for each.
+    Written as SVG directly: a training has dozens of these plots, and matplotlib takes 0.25 s for
+    each.
     """
     width, height = 274, 168
     body = [
@@ -149,7 +146,7 @@ def curves_chart(
 
 
 def svg(figure: Figure) -> str:
-    """The figure as one <svg> element without the XML head, scaling with its container."""
+    """The figure as one <svg> element without XML declaration, scaling with its container."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "latentvla"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -165,9 +162,7 @@ def _panel(
     width: float,
     height: float,
 ) -> str:
-    """One plot of curves with its title, three or so grid lines, and the first and the last step
-    below.
-    """
+    """One plot with its title, about three grid lines, and the first and the last step."""
     steps, values = (np.concatenate([line[axis] for line in lines.values()]) for axis in (0, 1))
     ticks = _ticks(float(values.min()), float(values.max()))
     low, high = min(ticks[0], values.min()), max(ticks[-1], values.max())
@@ -182,13 +177,14 @@ def _panel(
     out = [f'<text x="{x:.0f}" y="{y + 13:.0f}" font-size="11.5">{escape(title)}</text>']
     for tick, level in zip(ticks, up(np.array(ticks)), strict=True):
         out += [
-            f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{level:.1f}" y2="{level:.1f}" stroke="{SOFT}" '
-            'stroke-width="0.7"/>',
+            f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{level:.1f}" y2="{level:.1f}" '
+            f'stroke="{SOFT}" stroke-width="0.7"/>',
             f'<text x="{left - 5:.1f}" y="{level + 3.5:.1f}" text-anchor="end">{tick:.4g}</text>',
         ]
     for step, anchor in ((steps.min(), "start"), (steps.max(), "end")):
         out.append(
-            f'<text x="{across(step):.1f}" y="{bottom + 14:.1f}" text-anchor="{anchor}">{step:.0f}</text>'
+            f'<text x="{across(step):.1f}" y="{bottom + 14:.1f}" text-anchor="{anchor}">'
+            f"{step:.0f}</text>"
         )
     for place, (name, line) in enumerate(lines.items()):
         colour = CURVES[place % len(CURVES)]
@@ -200,8 +196,8 @@ def _panel(
         )
         if len(lines) > 1:
             out.append(
-                f'<text x="{right:.1f}" y="{top + 9 + 13 * place:.1f}" text-anchor="end" fill="{colour}">'
-                f"{escape(name)}</text>"
+                f'<text x="{right:.1f}" y="{top + 9 + 13 * place:.1f}" text-anchor="end" '
+                f'fill="{colour}">{escape(name)}</text>'
             )
     return "".join(out)
 

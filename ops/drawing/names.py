@@ -1,13 +1,13 @@
-"""Names and groups of planners, as tables and pictures show them."""
+"""Display names and groups of the planners."""
 
 from collections.abc import Sequence
 
 GROUPS = (
     (
-        "Blind: rules and ego status only",
+        "Blind: rules and ego status, no camera",
         ("stopped", "constant_velocity", "constant_turn_rate", "ego_status_mlp"),
     ),
-    ("Planners that see", ("planner_alone", "student_no_teacher", "vla", "student")),
+    ("Camera planners", ("planner_alone", "student_no_teacher", "vla", "student")),
     ("References", ("pdm_closed", "human")),
 )
 OURS = ("vla", "student")
@@ -22,7 +22,7 @@ _IMAGES = {"_blank": "black images", "_shuffled": "shuffled images"}
 
 
 def label(planner: str) -> str:
-    """A planner's name for people."""
+    """The display name of a planner."""
     for suffix, images in _IMAGES.items():
         if planner.endswith(suffix):
             return f"{label(planner.removesuffix(suffix))}, {images}"
@@ -30,9 +30,9 @@ def label(planner: str) -> str:
 
 
 def grouped(planners: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """The planners with their own images by group, in the order of the table; unknown ones last."""
-    own = [name for name in planners if not name.endswith(tuple(_IMAGES))]
+    """The planners by group, without their image ablations; planners of no group last."""
+    unablated = [name for name in planners if not name.endswith(tuple(_IMAGES))]
     known = {name for _, names in GROUPS for name in names}
-    groups = [(title, [name for name in names if name in own]) for title, names in GROUPS]
-    groups.append(("Others", [name for name in own if name not in known]))
+    groups = [(title, [name for name in names if name in unablated]) for title, names in GROUPS]
+    groups.append(("Others", [name for name in unablated if name not in known]))
     return [(title, names) for title, names in groups if names]

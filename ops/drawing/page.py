@@ -1,7 +1,6 @@
-"""The parts of an offline HTML page and their rendering through the one template. Not what a page
-says.
+"""The building blocks of an offline HTML page, and their rendering with the one template.
 
-A page is one file: styles inline, charts as SVG, pictures as base64, no script from anywhere else.
+A page is one file: inline styles and script, charts as SVG, pictures as base64.
 """
 
 import base64
@@ -21,7 +20,7 @@ TEMPLATE = Path(__file__).with_name("page_template.html.j2")
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One big number at the top."""
+    """A key figure at the top of a page."""
 
     label: str
     value: str
@@ -31,10 +30,10 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A short word in colour: bad, good, event or plain."""
+    """A short coloured label."""
 
     text: str
-    tone: str = ""
+    tone: str = ""  # bad, good, event; "": plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +41,25 @@ class Cell:
     """One cell of a table."""
 
     text: str
-    detail: str = ""  # smaller, behind the text: an interval
-    shade: float = 0.0  # 0 ... 1: how strongly the cell warns
+    detail: str = ""  # smaller, after the text: an interval
+    shade: float = 0.0  # 0 ... 1: strength of the orange background
     strong: bool = False
     dot: str = ""  # colour of a dot before the text
     link: str = ""
-    left: bool = False  # text, set to the left and wrapped
+    left: bool = False  # left-aligned, wrapped text
     picture: Markup | str = ""  # an <img> before the text
-    tone: str = ""  # yes, no or open: the word of a verdict
+    tone: str = ""  # colour of the text: yes, no or open
     badges: Sequence[Badge] = ()  # before the text
-    fold: tuple[str, str] = ("", "")  # below the text: what to click, and the lines it opens
+    fold: tuple[str, str] = ("", "")  # below the text: summary and content of a folded block
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a table; a row of one cell is a heading that spans the table."""
+    """One row of a table; a row with a single cell is a heading that spans the table."""
 
     cells: Sequence[Cell]
     ours: bool = False
-    tags: str = ""  # space-separated "group=word", for a page that filters its rows
+    tags: str = ""  # space-separated "group=value" pairs, for the filters of the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,8 @@ class Table:
 
     head: Sequence[str]
     rows: Sequence[Row]
-    key: str = ""  # how to read it, below
-    folded: str = ""  # what to click to see it; "": open
+    key: str = ""  # explanation below the table
+    folded: str = ""  # summary line of a folded table; "": not folded
     kind: str = "table"
 
 
@@ -81,7 +80,7 @@ class Chart:
     content: Markup  # an <svg> or an <img>
     caption: str = ""
     wide: bool = False  # as wide as the page
-    long: bool = False  # far wider than high: shown large, scrolled sideways
+    long: bool = False  # much wider than high: shown large, scrolls sideways
     kind: str = "chart"
 
 
@@ -118,7 +117,7 @@ class Paragraph:
 
     text: str = ""
     heading: str = ""
-    code: str = ""  # a command, behind the text
+    code: str = ""  # a command, after the text
     kind: str = "paragraph"
 
 
@@ -127,7 +126,7 @@ Block = Table | Chart | Gallery | Legend | Paragraph
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section with its anchor in the list of contents."""
+    """A section; its anchor is linked in the table of contents."""
 
     anchor: str
     title: str
@@ -137,12 +136,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Buttons of which one is pressed: only the rows tagged "group=word" stay. Several filters work
-    together.
+    """A group of buttons that keeps only the rows with the tag "group=value". Several filters are
+    combined with "and".
     """
 
     group: str
-    words: Sequence[tuple[str, int]]  # and the number of rows each leaves
+    values: Sequence[tuple[str, int]]  # (value, number of rows with it)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,9 @@ class Page:
 
 
 def render_page(page: Page) -> str:
-    """The page as one self-contained HTML text; everything but charts and pictures is escaped."""
+    """Render a page as one self-contained HTML text. All text is escaped; charts and pictures are
+    not.
+    """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -166,7 +167,7 @@ def render_page(page: Page) -> str:
 
 
 def figure_image(figure: Figure, alt: str, dpi: int = 110) -> Markup:
-    """A matplotlib figure as an inline JPEG, a quarter of its PNG where it holds a camera image."""
+    """A matplotlib figure as an inline JPEG; with a camera image a quarter of the size of a PNG."""
     return array_image(figure_array(figure, dpi), alt, quality=90)
 
 
@@ -179,8 +180,8 @@ def figure_array(figure: Figure, dpi: float = 110) -> np.ndarray:
 
 
 def array_image(image_HW3: np.ndarray, alt: str, quality: int = 88) -> Markup:
-    """An RGB picture (H, W, 3) uint8 as an inline JPEG with full colour resolution, for thin
-    coloured lines.
+    """An RGB image (H, W, 3) uint8 as an inline JPEG without chroma subsampling, for thin coloured
+    lines.
     """
     settings = [
         cv2.IMWRITE_JPEG_QUALITY,

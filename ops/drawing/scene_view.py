@@ -1,5 +1,4 @@
-"""What is known of one frame, gathered from the tables for drawing, in the ego frame of that frame.
-Not the drawing.
+"""Read everything that a picture of one frame shows, in the ego frame of that frame.
 
 Legend: A agents, T poses, 3 = x, y, heading in the ego frame, metres.
 """
@@ -21,7 +20,7 @@ from storage.trajectory_table import Command, MapLayer, read_table
 
 @dataclass(frozen=True, slots=True)
 class SceneView:
-    """What a picture of one frame shows; map and agents are in the ego frame of the frame."""
+    """One frame with its image, map, agents and paths, in the ego frame of the frame."""
 
     log_id: str
     frame_index: int
@@ -33,24 +32,22 @@ class SceneView:
     boxes: np.ndarray  # (A, 5) x, y, heading, length, width
     box_velocity: np.ndarray  # (A, 2) m/s
     box_category: np.ndarray  # (A,) int8
-    history: np.ndarray  # (T, 3) past poses that exist, oldest first
-    human: np.ndarray  # (T, 3) future poses that exist
+    history: np.ndarray  # (T, 3) valid past poses, oldest first
+    human: np.ndarray  # (T, 3) valid future poses
     speed_mps: float
     command: Command
     tags: tuple[str, ...]
 
 
 def read_scene_view(lake: Lake, log_id: str, frame_index: int) -> SceneView:
-    """Everything that is known of one frame, for drawing. Raises ArtifactError if the log or the
-    frame does not exist.
-    """
+    """Read one frame. Raises ArtifactError if the log or the frame does not exist."""
     if log_id not in lake.log_ids("trajectories"):
         raise ArtifactError(
             f"there are no trajectories of log '{log_id}'",
             where=lake.root / "trajectories",
             expected=", ".join(lake.log_ids("trajectories")[:5]) or "at least one log",
             found=log_id,
-            do="list the logs with `latentvla show`, or make them: latentvla run --until trajectories",
+            do="list the logs: latentvla logs; or run: latentvla run --until trajectories",
         )
     tables = _log_tables(lake, log_id)
     rows = tables["trajectories"].filter(pc.field("frame_index") == frame_index).to_pylist()

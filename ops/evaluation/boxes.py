@@ -1,5 +1,5 @@
-"""Whether two oriented rectangles touch, in arrays. Not the PDM score's collisions, which have
-rules of their own.
+"""Overlap of oriented rectangles, vectorised, for the open-loop collision rate. (The collision
+rules of the PDM score are in ops/pdm/rules/collisions.py.)
 
 A box is x, y (centre), heading, length, width in the last axis.
 """

@@ -1,4 +1,6 @@
-"""What the evaluation scores, and how it draws its intervals."""
+"""Configuration of the evaluation: scenes, ablations with other images, paired differences,
+confidence intervals.
+"""
 
 from dataclasses import dataclass, field
 
@@ -9,17 +11,17 @@ from storage.trajectory_table import Category
 
 @dataclass(frozen=True, slots=True)
 class IntervalConfig:
-    """How intervals are drawn."""
+    """Bootstrap over logs."""
 
     resamples: int = 2000  # bootstrap draws of whole logs
-    confidence: float = 0.95  # probability mass of an interval
-    seed: int = 0  # of the draws
+    confidence: float = 0.95  # coverage of an interval
+    seed: int = 0  # of the bootstrap draws
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLoopConfig:
-    """The ego box of nuScenes' vehicle as the public planning code takes it, and what counts as an
-    obstacle.
+    """Open-loop measures: the ego box of nuScenes' vehicle as in the public planning code, and the
+    classes that count as obstacles.
     """
 
     length_m: float = 4.084
@@ -27,15 +29,15 @@ class OpenLoopConfig:
     # box centre ahead of the rear axle: 0.94 to the lidar, 0.5 from there
     center_ahead_m: float = 1.44
     categories: tuple[int, ...] = (Category.VEHICLE, Category.PEDESTRIAN, Category.BICYCLE)
-    # a row is `turning` if the human is this far sideways after 3 s
+    # a row is `turning` if the human is this far to a side after 3 s
     turning_offset_m: float = 2.0
-    time_tolerance_s: float = 0.1  # a box belongs to a step if its frame lies this near
+    time_tolerance_s: float = 0.1  # largest time between a step and the frame of its boxes
     interval: IntervalConfig = field(default_factory=IntervalConfig)
 
 
 @dataclass(frozen=True, slots=True)
 class ZeroShotConfig:
-    """The logs, and how the plans on them are judged."""
+    """The zero-shot logs, and the open-loop measures on them."""
 
     logs: ZeroShotLogsConfig = field(default_factory=ZeroShotLogsConfig)
     open_loop: OpenLoopConfig = field(default_factory=OpenLoopConfig)
@@ -43,18 +45,14 @@ class ZeroShotConfig:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:
-    """What is scored and how the means are drawn up."""
+    """Which scenes and planners are scored, and how the means are computed."""
 
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
-    stride: int = 1  # every how many scenes of a log; 1: all
-    # a scene carries the events that are active from now until then
+    stride: int = 1  # every n-th scene of a log; 1: all
+    # a scene has the events that are active within this time from its frame
     event_horizon_s: float = 4.0
-    sight_ablations: tuple[str, ...] = (
-        "planner_alone",
-        "student_no_teacher",
-        "vla",
-        "student",
-    )  # also with blank and shuffled images
+    # planners that also plan with black images and with images of other logs
+    sight_ablations: tuple[str, ...] = ("planner_alone", "student_no_teacher", "vla", "student")
     controls: tuple[tuple[str, str], ...] = (  # (planner, control): paired differences
         ("student", "student_no_teacher"),
         ("student", "vla"),
@@ -74,4 +72,4 @@ class EvaluationConfig:
     )
     interval: IntervalConfig = field(default_factory=IntervalConfig)
     seed: int = 0  # of the shuffled images
-    zero_shot: ZeroShotConfig | None = None  # also drive logs of another place, open loop
+    zero_shot: ZeroShotConfig | None = None  # open loop on logs of another town; None: not done

@@ -1,5 +1,4 @@
-"""How far a plan lies from what the human drove: ADE, FDE and their lateral part. Not whether the
-plan is a good one.
+"""Displacement errors of plans against the recorded future: ADE, FDE, lateral error.
 
 Legend: N rows, P planners, 8 steps of 0.5 s, 3 = x, y, heading in the ego frame of the row.
 """
@@ -13,16 +12,16 @@ from storage.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Displacement:
-    """Errors of P plans for each of N rows, metres; `valid` False where the human's future is
-    missing, with zeros there.
+    """Errors of P plans for each of N rows, metres; zero where the human's future is missing and
+    `valid` is False.
     """
 
     ade_m: np.ndarray  # (N, P) mean distance over the valid steps
     fde_m: np.ndarray  # (N, P) distance at the last step
-    # (N, P) mean absolute distance at right angles to the human's heading
+    # (N, P) mean absolute distance perpendicular to the human's heading
     lateral_m: np.ndarray
-    ade_valid: np.ndarray  # (N,) bool: at least one step of the human's future is known
-    fde_valid: np.ndarray  # (N,) bool: its last step is known
+    ade_valid: np.ndarray  # (N,) bool: at least one step of the human's future is recorded
+    fde_valid: np.ndarray  # (N,) bool: its last step is recorded
 
 
 def displacement(
@@ -31,8 +30,8 @@ def displacement(
     """Average and final displacement error of plans (N, P, 8, 3) against the human's future (N, 8,
     3), in metres.
 
-    Steps where `valid` (N, 8) is False count in no mean. Raises ConfigError if the shapes do not
-    belong together.
+    Steps where `valid` (N, 8) is False are in no mean. Raises ConfigError if the shapes do not
+    match.
     """
     if plans_NP83.ndim != 4 or (plans_NP83.shape[0], *plans_NP83.shape[2:]) != future_N83.shape:
         raise ConfigError(

@@ -1,54 +1,33 @@
-"""Score every planner on every scene of the held-out logs and say how sure the means are. Not
-training, not drawing.
+"""Score every planner on every scene of the test logs, with confidence intervals of the means.
 
-The rows handed in are all frames of the logs. A scene is a frame with enough past and future
-(ops/pdm/score_rows.py); each expected scene gives one row a planner, scored or with the reason why
-not. Two rows need no planner: `human` is the recorded future, `pdm_closed` the rule-based planner
-of the PDM score. Legend: N scenes, P planners, M measures, 8 steps of 0.5 s, 3 = x, y, heading in
-the ego frame.
+The input rows are all frames of the logs. A scene is a frame with enough past and future
+(ops/pdm/score_rows.py); each expected scene gives one row per planner: its scores, or the reason
+why it has none. Two rows need no planner: `human` is the recorded future, `pdm_closed` the
+rule-based planner of the PDM score. Legend: N scenes, P planners, M measures, 8 steps of 0.5 s,
+3 = x, y, heading in the ego frame.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from ops.evaluation.config import EvaluationConfig
-from ops.evaluation.score_table import Recomputed, plans_table, recompute, scores_table
+from ops.evaluation.scene_scores import plans_table, scores_table
 from ops.evaluation.summarize import differences_table, summary_table
 from ops.pdm.score_rows import ScoredPlans, scene_rows, score_scenes
+from ops.planners.planner import Planner
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
 from storage.lake import Lake
 from storage.metrics_table import LATENCY, write_metrics
 from storage.trajectory_table import FUTURE_STEPS
 
-__all__ = [
-    "EvaluationConfig",
-    "EvaluationSummary",
-    "Planner",
-    "Recomputed",
-    "Unscored",
-    "all_plans",
-    "evaluate",
-    "recompute",
-    "write_evaluation",
-]
-
 BLANK, SHUFFLED = "_blank", "_shuffled"
 HUMAN, PDM_CLOSED = "human", "pdm_closed"
-
-
-class Planner(Protocol):
-    """Anything that plans for rows."""
-
-    def plan(self, rows: FrameSet) -> np.ndarray:
-        """(N, 8, 3) poses x, y, heading in the ego frame of each row at 0.5 s steps."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +42,7 @@ class Unscored:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSummary:
-    """What the evaluation found; the tables are those written beside it."""
+    """Counts and tables of an evaluation; the tables are also written to its folder."""
 
     metric_version: str
     split: str
@@ -73,7 +52,7 @@ class EvaluationSummary:
     unscored: tuple[Unscored, ...]
     summary: pa.Table  # storage.metrics_table.SUMMARY
     differences: pa.Table  # DIFFERENCES
-    latency: pa.Table  # LATENCY, empty when nothing was timed
+    latency: pa.Table  # LATENCY, empty if nothing was timed
 
 
 def evaluate(
@@ -90,11 +69,11 @@ def evaluate(
     """Score `planners` on the scenes among `rows` and write scores, plans, summary, differences and
     latency to `out`.
 
-    `rows` are all frames of the split's logs, with the images the planners read. `seeds` names the
-    seed of each trained planner. Raises ConfigError if a planner returns another shape or if there
-    is no scene at all.
+    `rows` are all frames of the split's logs, with the images the planners read. `seeds` holds the
+    training seed of each trained planner. Raises ConfigError if a planner returns plans of another
+    shape or if the rows hold no scene.
     """
-    chosen = _thinned(rows, config)
+    chosen = _strided_scenes(rows, config)
     if not len(chosen):
         raise ConfigError(
             "these logs hold no scene to score",
@@ -134,8 +113,10 @@ def write_evaluation(
     seeds: Mapping[str, int] | None = None,
     latency: pa.Table | None = None,
 ) -> EvaluationSummary:
-    """Draw up the tables of plans (N, P, 8, 3) that are scored already, PDM-Closed as one more, and
-    write them.
+    """Write the tables of plans (N, P, 8, 3) that are already scored, with PDM-Closed added as the
+    last planner.
+
+    `tags` are the events of each scene.
     """
     names = (*planners, PDM_CLOSED)
     plans_NP83 = np.concatenate([plans_NP83, scored.pdm_closed_N83[:, None]], axis=1)
@@ -161,19 +142,19 @@ def write_evaluation(
 def all_plans(
     scenes: FrameSet, planners: Mapping[str, Planner], config: EvaluationConfig
 ) -> dict[str, np.ndarray]:
-    """The human's plan, every planner's, and those of the sighted planners with blank and with
-    shuffled images.
+    """Plans (N, 8, 3) of the human and of every planner, and those of the camera planners
+    (`sight_ablations`) with black images and with images of other logs.
 
-    Blank images are black; shuffled ones come from scenes of other logs where there are any.
+    Raises ConfigError if a planner returns plans of another shape.
     """
     plans = {HUMAN: scenes.future} | {
         name: planner.plan(scenes) for name, planner in planners.items()
     }
-    sighted = [name for name in config.sight_ablations if name in planners]
-    if sighted:
+    camera_planners = [name for name in config.sight_ablations if name in planners]
+    if camera_planners:
         blank = replace(scenes, images=np.zeros_like(scenes.images))
         shuffled = replace(scenes, images=scenes.images[_other_logs(scenes.log_id, config.seed)])
-        for name in sighted:
+        for name in camera_planners:
             plans[name + BLANK] = planners[name].plan(blank)
             plans[name + SHUFFLED] = planners[name].plan(shuffled)
     for name, plan in plans.items():
@@ -182,26 +163,26 @@ def all_plans(
                 f"planner '{name}' returned plans of a wrong shape",
                 expected=(len(scenes), FUTURE_STEPS, 3),
                 found=plan.shape,
-                do="return one plan of 8 poses (x, y, heading) a row",
+                do="return one plan of 8 poses (x, y, heading) per row",
             )
     return {name: np.asarray(plan, dtype=np.float64) for name, plan in plans.items()}
 
 
-def _thinned(rows: FrameSet, config: EvaluationConfig) -> np.ndarray:
-    """Every `stride`-th scene of each log, so that a log's share does not depend on the others'."""
-    chosen = scene_rows(rows)
+def _strided_scenes(rows: FrameSet, config: EvaluationConfig) -> np.ndarray:
+    """Row numbers of every `stride`-th scene of each log, counted within the log."""
+    scenes = scene_rows(rows)
     return np.concatenate(
         [
-            mine[:: config.stride]
+            log_scenes[:: config.stride]
             for log in np.unique(rows.log_id)
-            if len(mine := chosen[rows.log_id[chosen] == log])
+            if len(log_scenes := scenes[rows.log_id[scenes] == log])
         ]
-        or [chosen]
+        or [scenes]
     )
 
 
 def _other_logs(log_id: np.ndarray, seed: int) -> np.ndarray:
-    """A row index from another log for each row; from anywhere if there is one log only."""
+    """For each row the index of a row of another log; of any row if there is only one log."""
     generator = np.random.default_rng(seed)
     picked = generator.permutation(len(log_id))
     for _ in range(64):

@@ -1,8 +1,7 @@
-"""Means with intervals that treat a log, and not a scene, as the independent sample. Not a test of
-significance.
+"""Means with bootstrap confidence intervals over logs (cluster bootstrap, percentile method).
 
-Scenes of one log overlap in time and share road and traffic, so resampling scenes would make every
-interval far too narrow. Whole logs are drawn with replacement instead, the same draws for every
+Scenes of one log overlap in time and share road and traffic, so resampling scenes would make the
+intervals too narrow. Whole logs are drawn with replacement instead, the same draws for every
 column, so differences are paired. Legend: N scenes, L logs, M columns, B resamples.
 """
 
@@ -15,8 +14,9 @@ from ops.evaluation.config import IntervalConfig
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over scenes and the bounds of its interval over logs; equal bounds with a single log
-    say nothing.
+    """A mean over scenes and the bounds of its confidence interval over logs.
+
+    With a single log the bounds are equal and carry no information.
     """
 
     mean: float
@@ -24,6 +24,11 @@ class Interval:
     high: float
     n: int  # scenes that went into the mean
     logs: int  # logs they come from
+
+
+def percent(item: Interval | None) -> Interval | None:
+    """An interval of a score in 0 ... 1, in %."""
+    return item and Interval(100 * item.mean, 100 * item.low, 100 * item.high, item.n, item.logs)
 
 
 def intervals(
@@ -47,8 +52,7 @@ def intervals(
         .astype(np.float64)
     )
     drawn_BM = draws_BL @ counts_LM
-    # a draw that happens to hold no valid scene of a column is left out of that column's
-    # percentiles
+    # a draw without a valid scene of a column is left out of that column's percentiles
     means_BM = np.where(drawn_BM > 0, (draws_BL @ sums_LM) / np.maximum(drawn_BM, 1.0), np.nan)
     tail = 50.0 * (1.0 - config.confidence)
     out: list[Interval | None] = []

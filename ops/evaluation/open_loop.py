@@ -1,16 +1,16 @@
-"""nuScenes' open-loop L2 error and collision rate in both conventions in use, each by its name. Not
-a closed-loop score.
+"""nuScenes' open-loop L2 error and collision rate, in both conventions in use.
 
-Published tables mix two vlm_outputs of "at k seconds" and differ by a factor of nearly two. Both
+Published tables use two definitions of "at k seconds", which differ by a factor of nearly two. Both
 are computed here from the same plans:
-  at      the error at the pose k s ahead, and a collision of that pose alone (UniAD); poses without a recorded human
-          pose are masked out one by one
-  upto    the mean over the poses up to and including k s (ST-P3, VAD); only rows whose human future is complete to 3 s
+  at      error and collision of the pose k s ahead alone (UniAD); poses without a recorded human
+          pose are masked one by one
+  upto    mean over the poses up to and including k s (ST-P3, VAD); only rows whose human future is
+          complete to 3 s
 In both, a pose at which the human's own box touches a recorded box counts in no collision rate, and
-boxes are oriented rectangles, the ego's turned by the planned heading (the public code leaves it
-unturned). UniAD's public code divides by all samples, so that what is masked counts as an error or
-a collision of zero; here it leaves the sum and the number. Legend: N rows, P planners, T = 6 steps
-of 0.5 s, B boxes.
+boxes are oriented rectangles; the ego's is rotated by the planned heading (the public code does not
+rotate it). UniAD's public code divides by all samples, so a masked pose counts as an error or a
+collision of zero; here it is in neither the sum nor the count. Legend: N rows, P planners, T = 6
+steps of 0.5 s, B boxes.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from ops.evaluation.boxes import overlap
 from ops.evaluation.config import OpenLoopConfig
-from ops.evaluation.intervals import intervals
+from ops.evaluation.intervals import Interval, intervals
 from storage.dataset import FrameSet
 from storage.metrics_table import ZERO_SHOT_FILE
 from storage.trajectory_table import STEP_S
@@ -43,8 +43,8 @@ OPEN_LOOP = pa.schema(
         pa.field("collision", pa.float64(), True),  # share of poses in 0 ... 1
         pa.field("collision_low", pa.float64(), True),
         pa.field("collision_high", pa.float64(), True),
-        pa.field("n_rows", pa.int32(), False),  # rows that went into l2_m
-        pa.field("n_collision", pa.int32(), False),  # rows that went into collision
+        pa.field("n_rows", pa.int32(), False),  # rows in l2_m
+        pa.field("n_collision", pa.int32(), False),  # rows in collision
         pa.field("n_expected", pa.int32(), False),  # rows of the subset
     ]
 )
@@ -58,8 +58,8 @@ def open_loop(
     frames: FrameSet,
     config: OpenLoopConfig,
 ) -> pa.Table:
-    """L2 and collision rate of P plans for each of N rows, one row of OPEN_LOOP a planner,
-    convention, subset, horizon.
+    """L2 and collision rate of P plans for each of N rows: one row of OPEN_LOOP per planner,
+    convention, subset and horizon.
 
     `agents` is the agents table of the rows' logs and `frames` all frames of these logs (for the
     times of the boxes).
@@ -100,14 +100,7 @@ def open_loop(
                             "convention": convention,
                             "subset": subset,
                             "horizon_s": horizon,
-                            "l2_m": a and a.mean,
-                            "l2_low_m": a and a.low,
-                            "l2_high_m": a and a.high,
-                            "collision": b and b.mean,
-                            "collision_low": b and b.low,
-                            "collision_high": b and b.high,
-                            "n_rows": a.n if a else 0,
-                            "n_collision": b.n if b else 0,
+                            **_measures(a, b),
                             "n_expected": int(member.sum()),
                         }
                     )
@@ -115,16 +108,16 @@ def open_loop(
 
 
 def read_open_loop(folder: Path) -> pa.Table | None:
-    """The table that an evaluation holds of another place; None if it drove nowhere else."""
+    """The zero-shot table in the folder of an evaluation; None if it has none."""
     file = folder / ZERO_SHOT_FILE
     return pq.read_table(file, schema=OPEN_LOOP) if file.exists() else None
 
 
 def open_loop_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """One row a planner for people: L2 in metres, collisions in per cent, and n; `@k` is `at` k s,
-    `<=k` is `upto` k s.
+    """One row per planner for display: L2 in metres, collisions in %, and the number of rows n;
+    `@k` is `at` k s, `<=k` is `upto` k s.
     """
-    found = {
+    cells = {
         (row["planner"], row["convention"], row["horizon_s"]): row
         for row in table.to_pylist()
         if row["subset"] == "all"
@@ -133,21 +126,35 @@ def open_loop_rows(table: pa.Table) -> list[dict[str, Any]]:
     for planner in dict.fromkeys(table["planner"].to_pylist()):
         line: dict[str, Any] = {"planner": planner}
         for convention, sign in zip(CONVENTIONS, ("@", "<="), strict=True):
-            of = [found[planner, convention, horizon] for horizon in HORIZONS_S]
-            line |= {f"L2{sign}{row['horizon_s']}": row["l2_m"] for row in of}
+            horizons = [cells[planner, convention, horizon] for horizon in HORIZONS_S]
+            line |= {f"L2{sign}{row['horizon_s']}": row["l2_m"] for row in horizons}
             line |= {
                 f"col{sign}{row['horizon_s']}": None
                 if row["collision"] is None
                 else 100 * row["collision"]
-                for row in of
+                for row in horizons
             }
-            line[f"n{sign}{HORIZONS_S[-1]}"] = of[-1]["n_rows"]
+            line[f"n{sign}{HORIZONS_S[-1]}"] = horizons[-1]["n_rows"]
         out.append(line)
     return out
 
 
+def _measures(l2: Interval | None, collision: Interval | None) -> dict[str, Any]:
+    """The columns of OPEN_LOOP that hold the two measures; None where no row has a value."""
+    return {
+        "l2_m": l2 and l2.mean,
+        "l2_low_m": l2 and l2.low,
+        "l2_high_m": l2 and l2.high,
+        "collision": collision and collision.mean,
+        "collision_low": collision and collision.low,
+        "collision_high": collision and collision.high,
+        "n_rows": l2.n if l2 else 0,
+        "n_collision": collision.n if collision else 0,
+    }
+
+
 def _mean_over_steps(values_NPT: np.ndarray, mask_N1T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the steps of a mask, (N, P), and whether there was any."""
+    """Mean (N, P) over the unmasked steps, and where there is at least one."""
     count_N1 = mask_N1T.sum(axis=2)
     mean_NP = np.where(mask_N1T, values_NPT, 0.0).sum(axis=2) / np.maximum(count_N1, 1)
     return mean_NP, np.broadcast_to(count_N1 > 0, mean_NP.shape)
@@ -160,7 +167,7 @@ def _collisions(
     frames: FrameSet,
     config: OpenLoopConfig,
 ) -> np.ndarray:
-    """(N, P, 6) bool: the ego box at that pose touches a box recorded at that time."""
+    """(N, P, 6) bool: the ego box at that pose overlaps a box recorded at that time."""
     hit_NPT = np.zeros(plans_NP63.shape[:3], bool)
     ego_NPT5 = _ego_boxes_world(rows, plans_NP63, config)
     kept = agents.filter(
@@ -174,20 +181,22 @@ def _collisions(
         np.int64
     )
     for log in np.unique(rows.log_id):
-        mine = np.flatnonzero(rows.log_id == log)
+        log_rows = np.flatnonzero(rows.log_id == log)
         time_us = frames.timestamp_us[frames.log_id == log]
         index = frames.frame_index[frames.log_id == log]
         boxes, at = box_B5[box_log == log], box_frame[box_log == log]
-        near = np.abs(wanted_NT[mine][:, :, None] - time_us).argmin(axis=2)
-        met = np.abs(wanted_NT[mine] - time_us[near]) <= config.time_tolerance_s * 1e6
-        row, step, box = np.nonzero(met[:, :, None] & (index[near][:, :, None] == at))
-        pair, planner = np.nonzero(overlap(ego_NPT5[mine[row], :, step], boxes[box][:, None]))
-        hit_NPT[mine[row[pair]], planner, step[pair]] = True
+        near = np.abs(wanted_NT[log_rows][:, :, None] - time_us).argmin(axis=2)
+        matched = np.abs(wanted_NT[log_rows] - time_us[near]) <= config.time_tolerance_s * 1e6
+        row, step, box = np.nonzero(matched[:, :, None] & (index[near][:, :, None] == at))
+        pair, planner = np.nonzero(overlap(ego_NPT5[log_rows[row], :, step], boxes[box][:, None]))
+        hit_NPT[log_rows[row[pair]], planner, step[pair]] = True
     return hit_NPT
 
 
 def _ego_boxes_world(rows: FrameSet, plans_NPT3: np.ndarray, config: OpenLoopConfig) -> np.ndarray:
-    """Ego boxes along the plans, (N, P, T, 5): centre x, y, heading, length, width in the world."""
+    """Ego boxes along the plans in the world frame, (N, P, T, 5): centre x, y, heading, length,
+    width.
+    """
     x, y, yaw = (rows.pose_world[:, None, None, axis] for axis in range(3))
     ahead = config.center_ahead_m
     local_x = plans_NPT3[..., 0] + ahead * np.cos(plans_NPT3[..., 2])

@@ -1,4 +1,4 @@
-"""Every planner of a lake by name."""
+"""Open the planners of a lake by name."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ PLANNERS = (
 
 
 def open_planner(name: str, vla: Path, student: Path, *, runtime: str = "onnx") -> Planner:
-    """One planner of the artefacts `vla` and `student`, on the CPU; `runtime` is the student's.
+    """Open a planner of the artefacts `vla` and `student` on the CPU; `runtime` is the student's.
 
     Raises ConfigError for a name that does not exist and ArtifactError for an artefact that is
     missing or of another version.
@@ -44,16 +44,16 @@ def open_planner(name: str, vla: Path, student: Path, *, runtime: str = "onnx") 
         return AlonePlanner(model, count_parameters(model))
     if name == "vla":
         return open_vla(vla)
-    made = (
+    student_network = (
         Student.from_pretrained(student, runtime=runtime)
         if name == "student"
         else Student.from_pretrained(student / "no_teacher", runtime="torch")
     )
-    return StudentPlanner(made, made.parameters)
+    return StudentPlanner(student_network, student_network.parameters)
 
 
 def open_planners(
     vla: Path, student: Path, names: tuple[str, ...] = PLANNERS
 ) -> dict[str, Planner]:
-    """Planners by name; see open_planner."""
+    """Open planners by name; see open_planner."""
     return {name: open_planner(name, vla, student) for name in names}

@@ -1,5 +1,5 @@
-"""From one row a scene and planner to means with intervals: each planner, each kind of scene, each
-paired difference. Not the scoring itself.
+"""Aggregate the scores of single scenes to means with intervals: per planner, per subset of the
+scenes, per paired difference.
 
 Legend: N scenes, P planners.
 """
@@ -19,7 +19,7 @@ DIFFERENCE_MEASURES = ("pdms", "epdms", "ade_m", "nc", "dac", "ttc", "ep", "comf
 
 @dataclass(frozen=True, slots=True)
 class ScoreCube:
-    """A scores table by scene and planner."""
+    """A scores table arranged by scene and planner."""
 
     planners: tuple[str, ...]
     log_id: np.ndarray  # (N,) object
@@ -28,7 +28,7 @@ class ScoreCube:
     table: pa.Table  # sorted by scene, then by planner in the order above
 
     def measure(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Values (N, P) and where they are known (N, P); unknown values are zero."""
+        """Values (N, P) and the mask (N, P) of those that exist; the others are zero."""
         values = (
             self.table[name]
             .to_numpy(zero_copy_only=False)
@@ -40,7 +40,7 @@ class ScoreCube:
 
 
 def score_cube(scores: pa.Table) -> ScoreCube:
-    """Arrange a scores table by scene and planner; every scene must hold every planner once."""
+    """Arrange a scores table by scene and planner; every scene must have every planner once."""
     planners = tuple(dict.fromkeys(scores["planner"].to_pylist()))
     rank = {name: at for at, name in enumerate(planners)}
     table = scores.append_column(
@@ -49,9 +49,9 @@ def score_cube(scores: pa.Table) -> ScoreCube:
     table = table.sort_by(
         [("log_id", "ascending"), ("frame_index", "ascending"), ("rank", "ascending")]
     )
-    assert len(table) % len(planners) == 0, "a scene misses a planner"
+    assert len(table) % len(planners) == 0, "a scene lacks a planner"
     ranks = table["rank"].to_numpy().reshape(-1, len(planners))
-    assert (ranks == np.arange(len(planners))).all(), "a planner stands twice"
+    assert (ranks == np.arange(len(planners))).all(), "a scene has a planner twice"
     first = np.arange(0, len(table), len(planners))
     tags = table["tags"].take(pa.array(first)).to_pylist()
     rare = np.array([bool(items) for items in tags], bool)
@@ -70,7 +70,7 @@ def score_cube(scores: pa.Table) -> ScoreCube:
 
 
 def summary_table(scores: pa.Table, config: IntervalConfig) -> pa.Table:
-    """Mean and interval over logs of every measure for each planner and subset
+    """Mean and interval over logs of every measure per planner and subset
     (storage.metrics_table.SUMMARY).
     """
     cube = score_cube(scores)
@@ -78,16 +78,16 @@ def summary_table(scores: pa.Table, config: IntervalConfig) -> pa.Table:
     for measure in MEASURES:
         values, known = cube.measure(measure)
         for subset, member in cube.subsets.items():
-            found = intervals(values, known & member[:, None], cube.log_id, config)
+            means = intervals(values, known & member[:, None], cube.log_id, config)
             out += [
                 {
                     "planner": planner,
                     "subset": subset,
                     "measure": measure,
                     "n_expected": int(member.sum()),
-                    **_fields(item),
+                    **_interval_columns(item),
                 }
-                for planner, item in zip(cube.planners, found, strict=True)
+                for planner, item in zip(cube.planners, means, strict=True)
                 if item is not None
             ]
     return pa.Table.from_pylist(out, SUMMARY)
@@ -96,8 +96,8 @@ def summary_table(scores: pa.Table, config: IntervalConfig) -> pa.Table:
 def differences_table(
     scores: pa.Table, pairs: Sequence[tuple[str, str]], config: IntervalConfig
 ) -> pa.Table:
-    """Planner minus control on the scenes where both are known, all and rare ones (DIFFERENCES);
-    absent pairs have no row.
+    """Planner minus control on the scenes where both have a value: all, rare and ordinary ones
+    (DIFFERENCES). Pairs with a planner that was not evaluated have no row.
     """
     cube = score_cube(scores)
     present = [pair for pair in pairs if set(pair) <= set(cube.planners)]
@@ -107,24 +107,24 @@ def differences_table(
         values, known = cube.measure(measure)
         for subset in ("all", "rare", "ordinary"):
             both = known[:, first] & known[:, second] & cube.subsets[subset][:, None]
-            found = intervals(values[:, first] - values[:, second], both, cube.log_id, config)
+            means = intervals(values[:, first] - values[:, second], both, cube.log_id, config)
             out += [
                 {
                     "planner": pair[0],
                     "control": pair[1],
                     "subset": subset,
                     "measure": measure,
-                    **_fields(item),
+                    **_interval_columns(item),
                 }
-                for pair, item in zip(present, found, strict=True)
+                for pair, item in zip(present, means, strict=True)
                 if item is not None
             ]
     return pa.Table.from_pylist(out, DIFFERENCES)
 
 
-def find(table: pa.Table, **where: str) -> Interval | None:
-    """The one row of a summary or differences table with these values as an Interval; None if there
-    is none.
+def find_interval(table: pa.Table, **where: str) -> Interval | None:
+    """The one row of a summary or differences table with these column values; None if there is
+    none.
     """
     mask = np.ones(len(table), bool)
     for name, value in where.items():
@@ -138,7 +138,7 @@ def find(table: pa.Table, **where: str) -> Interval | None:
     )
 
 
-def _fields(item: Interval) -> dict[str, float | int]:
+def _interval_columns(item: Interval) -> dict[str, float | int]:
     return {
         "mean": item.mean,
         "low": item.low,

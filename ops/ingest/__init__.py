@@ -1,1 +1,1 @@
-"""From raw logs to frame stores and tables, log by log, with a quarantine."""
+"""From raw logs to frame stores and tables, log by log; unreadable logs are quarantined."""

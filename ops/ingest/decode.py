@@ -1,4 +1,4 @@
-"""Decodes the images of one raw log into its frame store. Not what the images show, and no poses."""
+"""Decodes the images of one raw log into its frame store."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from storage.sources.images import read_image
 
 @dataclass(frozen=True, slots=True)
 class DecodeSummary:
-    """What was decoded, for the log's metadata."""
+    """Counts of the decoded images, for the log's metadata."""
 
     log_id: str
     frames: int  # of the front camera
@@ -28,36 +28,36 @@ class DecodeSummary:
     black: int  # images darker than black_below, all cameras
     frozen: int  # images equal to the one before while the ego moved, all cameras
     gaps: int  # spacings of the front camera longer than max_gap_factor times the median
-    notes: tuple[str, ...]  # what was put right
+    notes: tuple[str, ...]  # corrections made by the reader and the decoder
 
 
 def decode(log: RawLog, out: Path, config: FrameConfig) -> DecodeSummary:
     """Write the frame store of `log` under `out`.
 
-    Raises SourceError for a damaged image, one of another size than its camera's first, or time
-    that goes back.
+    Raises SourceError for a damaged image, an image of another size than its camera's first, and
+    time stamps that do not increase; ConfigError for a camera that the log does not have.
     """
     signals = log.signals()
     speed_mps = dict(
         zip(signals.frame_index.tolist(), np.hypot(*signals.velocity_ego.T).tolist(), strict=True)
     )
     notes = list(signals.notes)
-    known = {camera.name: camera for camera in log.cameras()}
+    cameras = {camera.name: camera for camera in log.cameras()}
     names = config.cameras or log.capabilities.cameras[:1]
-    absent = [name for name in names if name not in known]
-    if absent:
+    missing = [name for name in names if name not in cameras]
+    if missing:
         raise ConfigError(
-            f"log {log.log_id} has no camera {', '.join(absent)}",
-            expected=", ".join(known),
+            f"log {log.log_id} has no camera {', '.join(missing)}",
+            expected=", ".join(cameras),
             do="change FrameConfig.cameras",
         )
-    frames = [_camera_frames(log, known[name], config, speed_mps, notes) for name in names]
+    frames = [_camera_frames(log, cameras[name], config, speed_mps, notes) for name in names]
     write_frames(out, log.log_id, frames, notes)
     return summarize(out, config)
 
 
 def summarize(folder: Path, config: FrameConfig) -> DecodeSummary:
-    """The summary of a finished frame store, from its small arrays; no image is read."""
+    """The summary of a finished frame store; reads no image."""
     info = frame_info(folder)
     front = info.cameras[0]
     span_s = float(front.timestamp_us[-1] - front.timestamp_us[0]) * 1e-6
@@ -113,7 +113,8 @@ def _camera_frames(
     if camera.width % 2 or camera.height % 2:
         notes.append(
             f"{camera.name}: odd image size {camera.width}x{camera.height} cut to "
-            f"{camera.width - camera.width % 2}x{camera.height - camera.height % 2}, the calibration with it"
+            f"{camera.width - camera.width % 2}x{camera.height - camera.height % 2}, "
+            f"the calibration with it"
         )
     return CameraFrames(
         stored,
@@ -125,8 +126,8 @@ def _camera_frames(
 
 
 def _stored_camera(camera: Camera, config: FrameConfig) -> Camera:
-    """Calibration of the stored images: even sides (a row of sky and a column fall away), at most
-    max_width wide.
+    """Calibration of the stored images: even sides (an odd image loses its top row or last column),
+    at most `max_width` wide.
     """
     top, width, height = (
         camera.height % 2,

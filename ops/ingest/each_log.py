@@ -1,8 +1,4 @@
-"""One piece of work for each of many logs, in a few processes; a log that fails is returned with
-its error.
-
-Not the work itself and not the decision what to do with a failure.
-"""
+"""Runs one task per log in several processes; a failed log is returned with its error."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +17,7 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True, slots=True)
 class LogWork:
-    """What is to be done for one log; `verb` is called without arguments and must be picklable."""
+    """The task of one log; `verb` is called without arguments and must be picklable."""
 
     log_id: str
     verb: Callable[[], Any]
@@ -29,9 +25,7 @@ class LogWork:
 
 @dataclass(frozen=True, slots=True)
 class LogOutcome:
-    """What came of it: `result` is what the verb returned, or None with the `error` that the log
-    raised.
-    """
+    """The return value of one log's verb, or the SourceError that it raised."""
 
     log_id: str
     result: Any = None
@@ -39,17 +33,16 @@ class LogOutcome:
 
 
 def each_log(works: Sequence[LogWork], processes: int = 2) -> Iterator[LogOutcome]:
-    """Do every piece of work and yield outcomes as they come; with few logs or one process, in this
-    process.
+    """Run every task and yield outcomes as they complete.
 
-    A SourceError belongs to its log and names it; any other error is a mistake of ours and is
-    raised.
+    Up to two tasks, or one process: in this process. A SourceError becomes the outcome of its log;
+    any other error is raised.
     """
     if processes <= 1 or len(works) <= 2:
-        yield from map(_do, works)
+        yield from map(_run, works)
         return
     with worker_pool(min(processes, len(works))) as pool:
-        pending = [pool.submit(_do, work) for work in works]
+        pending = [pool.submit(_run, work) for work in works]
         try:
             for future in as_completed(pending):
                 yield future.result()
@@ -66,8 +59,10 @@ def make_from_raw_log(
     path: Path,
     lineage: Lineage,
 ) -> Any:
-    """Make the artefact `path` of one log with `verb(log, out, config)`; the record it returns is
-    kept in it.
+    """Make the artefact `path` of one log with `verb(log, out, config)`, which returns a dataclass.
+
+    The returned record is written to `summary.json` in the artefact. Raises what the reader and the
+    verb raise.
     """
     log = open_source(source, raw).open(log_id)
     with write_artifact(path, lineage) as out:
@@ -77,11 +72,11 @@ def make_from_raw_log(
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The record that the verb returned when this log's artefact was made."""
+    """The `summary.json` of one log's artefact: the fields of DecodeSummary or ExtractSummary."""
     return json.loads((path / SUMMARY_FILE).read_text())
 
 
-def _do(work: LogWork) -> LogOutcome:
+def _run(work: LogWork) -> LogOutcome:
     try:
         return LogOutcome(work.log_id, work.verb())
     except SourceError as error:

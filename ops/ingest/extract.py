@@ -1,5 +1,4 @@
-"""Turns the signals of one raw log into its tables: trajectories, agents, lights, map. Not images,
-not codes.
+"""Extracts the tables of one raw log: trajectories, agents, lights, map.
 
 Legend: T rows of the log, K steps of history or future. Poses are (x, y, heading).
 """
@@ -19,7 +18,7 @@ from storage.trajectory_table import FUTURE_STEPS, HISTORY_STEPS, STEP_S, TABLES
 
 @dataclass(frozen=True, slots=True)
 class ExtractSummary:
-    """What was extracted, for the log's metadata."""
+    """Counts of the extracted rows, for the log's metadata."""
 
     log_id: str
     rows: int
@@ -37,8 +36,7 @@ class ExtractSummary:
 def extract(log: RawLog, out: Path, config: ExtractConfig) -> ExtractSummary:
     """Write the four tables of `log` under `out`.
 
-    Raises SourceError for a log shorter than one window, and what the reader raises for unsound
-    signals.
+    Raises SourceError for a log shorter than `min_span_s`, and what the reader raises.
     """
     signals = log.signals()
     time_s = (signals.timestamp_us - signals.timestamp_us[0]) * 1e-6
@@ -84,11 +82,10 @@ def poses_at(
     max_gap_s: float,
     tolerance_s: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (..., 3) at the times `query_s` (...), linear between frames, and whether each lies in
-    the log.
+    """Poses (..., 3) at the times `query_s` (...), linear between frames, and valid mask (...).
 
-    Headings are interpolated the short way round. A step between two frames more than `max_gap_s`
-    apart is not valid.
+    Headings are interpolated the short way round. A pose is not valid if it lies more than
+    `tolerance_s` outside the log, or between two frames more than `max_gap_s` apart.
     """
     left = np.clip(np.searchsorted(time_s, query_s, side="right") - 1, 0, len(time_s) - 2)
     step_s = time_s[left + 1] - time_s[left]
@@ -101,7 +98,7 @@ def poses_at(
 
 
 def to_ego(pose_world: np.ndarray, others_world: np.ndarray) -> np.ndarray:
-    """Poses (T, K, 3) of the world seen from the ego poses (T, 3), headings wrapped to [-pi, pi)."""
+    """World poses (T, K, 3) in the ego frames of the poses (T, 3), headings in [-pi, pi)."""
     dx, dy = np.moveaxis(others_world[..., :2] - pose_world[:, None, :2], -1, 0)
     cos, sin = np.cos(pose_world[:, None, 2]), np.sin(pose_world[:, None, 2])
     yaw = wrapped(others_world[..., 2] - pose_world[:, None, 2])
@@ -109,8 +106,9 @@ def to_ego(pose_world: np.ndarray, others_world: np.ndarray) -> np.ndarray:
 
 
 def yaw_rate_of(time_s: np.ndarray, yaw_rad: np.ndarray, max_gap_s: float) -> np.ndarray:
-    """Yaw rate (T,) in rad/s: mean slope to the frames before and after, weighted by time; 0 where
-    both are too far.
+    """Yaw rate (T,) in rad/s: mean slope to the frames before and after, weighted by time.
+
+    Frames more than `max_gap_s` away do not count; 0 if neither does.
     """
     step_s, turn = np.diff(time_s), np.diff(np.unwrap(yaw_rad))
     step_s, turn = np.where(step_s <= max_gap_s, (step_s, turn), 0.0)
@@ -119,9 +117,7 @@ def yaw_rate_of(time_s: np.ndarray, yaw_rad: np.ndarray, max_gap_s: float) -> np
 
 
 def near_path(objects: list[MapObject], path_xy: np.ndarray, margin_m: float) -> list[MapObject]:
-    """Map objects whose polygon (or centre line, without a polygon) comes within `margin_m` of the
-    path.
-    """
+    """Map objects whose polygon, else centre line, is within `margin_m` of the path (n, 2)."""
     import shapely
 
     if not objects:

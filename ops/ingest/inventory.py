@@ -1,10 +1,10 @@
-"""Takes stock of one raw log: its files, its bytes and what it holds. Reads no pixel and changes
-nothing.
-"""
+"""The inventory of one raw log: its files, their fingerprint, and the log's capabilities."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from storage.artifact import Lineage, digest, write_artifact
 from storage.errors import ArtifactError
@@ -16,7 +16,7 @@ INVENTORY_FILE = "inventory.json"
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What one raw log consists of."""
+    """The content of one raw log."""
 
     log_id: str
     split: str  # train | val | test
@@ -24,16 +24,14 @@ class Inventory:
     files: int  # all files that the log's reader uses
     images: int
     bytes: int
-    fingerprint: str  # of the bytes; another fingerprint means that the log changed
-    # of names, sizes and times of change; while it is the same, no byte is read again
+    fingerprint: str  # digest of all bytes; it changes when the log changes
+    # digest of names, sizes and modification times; the fingerprint is reused while it is the same
     stamp: str
     capabilities: Capabilities
 
 
 def take_inventory(source: str, raw: Path, ref: LogRef, path: Path, lineage: Lineage) -> Inventory:
-    """Make the artefact `path` with `inventory.json` in it. Raises SourceError if the log cannot be
-    opened.
-    """
+    """Make the artefact `path` with `inventory.json`. Raises SourceError for an unreadable log."""
     log = open_source(source, raw).open(ref.log_id)
     files = [*ref.files, *ref.image_files]
     inventory = Inventory(
@@ -60,7 +58,7 @@ def read_inventory(path: Path) -> Inventory:
             "there is no inventory here",
             where=path,
             expected=INVENTORY_FILE,
-            do="make it: latentvla run --until raw_logs",
+            do="run: latentvla run --until raw_logs",
         )
     values = json.loads(file.read_text())
     capabilities = values.pop("capabilities")
@@ -70,16 +68,36 @@ def read_inventory(path: Path) -> Inventory:
     )
 
 
+def inventory_by_split(inventories: Sequence[Inventory]) -> list[dict[str, Any]]:
+    """One row a split: number of logs, files and images, MB, and what its first log holds."""
+    rows = []
+    for split in sorted({item.split for item in inventories}):
+        members = [item for item in inventories if item.split == split]
+        capabilities = members[0].capabilities
+        rows.append(
+            {
+                "split": split,
+                "logs": len(members),
+                "files": sum(item.files for item in members),
+                "images": sum(item.images for item in members),
+                "MB": sum(item.bytes for item in members) / 1e6,
+                "cameras": ", ".join(capabilities.cameras),
+                "agents": capabilities.agents,
+                "map": capabilities.map,
+                "command": capabilities.command,
+            }
+        )
+    return rows
+
+
 def stamp_of(ref: LogRef) -> str:
-    """Digest of names, sizes and times of change of a log's files: cheap, and changes whenever a
-    file is written.
-    """
+    """Digest of the names, sizes and modification times of a log's files; reads no file."""
     stats = [(file.name, file.stat()) for file in (*ref.files, *ref.image_files)]
     return digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
 
 
 def fingerprint_of(ref: LogRef, path: Path) -> str:
-    """The log's fingerprint, taken from the inventory at `path` if no file was written since."""
+    """The log's fingerprint; reused from the inventory at `path` if no file changed since."""
     if (path / INVENTORY_FILE).exists():
         inventory = read_inventory(path)
         if inventory.stamp == stamp_of(ref):

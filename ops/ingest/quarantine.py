@@ -1,7 +1,6 @@
-"""Logs that could not be read: quarantined with their reason, tried again when their bytes change.
-Not a data check.
+"""The quarantine: logs that could not be read, with the reason, retried when their bytes change.
 
-One JSON file a log under `<lake>/quarantine/`, written aside and renamed.
+One JSON file per log under `<lake>/quarantine/`, replaced atomically.
 """
 
 import json
@@ -15,7 +14,7 @@ from storage.lake import Lake
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRecord:
-    """Why a log is quarantined."""
+    """Which asset failed for a log, and why."""
 
     log_id: str
     asset: str  # the asset that failed: raw_logs | frames | trajectories
@@ -27,30 +26,35 @@ class QuarantineRecord:
 def quarantine(
     lake: Lake, log_id: str, asset: str, error: LatentVLAError, fingerprint: str
 ) -> QuarantineRecord:
-    """Set a log aside; returns the record that was written."""
+    """Put a log into quarantine, or replace its record; return the record."""
     record = QuarantineRecord(
         log_id, asset, str(error), fingerprint, datetime.now(UTC).isoformat(timespec="seconds")
     )
     lake.quarantine.mkdir(parents=True, exist_ok=True)
-    aside = lake.quarantine / f".{log_id}.{os.getpid()}"
-    aside.write_text(json.dumps(asdict(record), indent=1))
-    os.replace(aside, lake.quarantine / f"{log_id}.json")
+    unfinished = lake.quarantine / f".{log_id}.{os.getpid()}"
+    unfinished.write_text(json.dumps(asdict(record), indent=1))
+    os.replace(unfinished, lake.quarantine / f"{log_id}.json")
     return record
 
 
 def release(lake: Lake, log_id: str) -> None:
-    """Take a log out of quarantine; no error if it is not in it."""
+    """Remove a log from quarantine; no error if it is not there."""
     (lake.quarantine / f"{log_id}.json").unlink(missing_ok=True)
 
 
 def quarantined(lake: Lake) -> dict[str, QuarantineRecord]:
-    """All records, by log."""
+    """All records by log id."""
     files = sorted(lake.quarantine.glob("*.json")) if lake.quarantine.exists() else []
-    records = (QuarantineRecord(**json.loads(file.read_text())) for file in files)
+    records = (_record_of(json.loads(file.read_text())) for file in files)
     return {record.log_id: record for record in records}
 
 
 def is_quarantined(lake: Lake, log_id: str, fingerprint: str) -> bool:
-    """True if the log failed with exactly these bytes, so that trying again would fail again."""
+    """True if the log failed with this fingerprint, so that a retry would fail again."""
     file = lake.quarantine / f"{log_id}.json"
     return file.exists() and json.loads(file.read_text())["fingerprint"] == fingerprint
+
+
+def _record_of(values: dict[str, str]) -> QuarantineRecord:
+    """The record in a file; files of earlier versions have the key `link` instead of `asset`."""
+    return QuarantineRecord(**{{"link": "asset"}.get(key, key): values[key] for key in values})

@@ -1,8 +1,7 @@
-"""The logs of another place that planners are tried on without ever being trained there: town B, or
-real nuScenes data.
+"""The zero-shot logs: logs of a place that no planner is trained on, town B or real nuScenes data.
 
-They go through the same decoding and extraction as every log and lie in a small lake of their own,
-inside one artefact. Not the driving: that is ops/evaluation/zero_shot.py.
+They are decoded and extracted as all logs, into a lake inside one artefact.
+`ops/evaluation/zero_shot.py` evaluates planners on them.
 """
 
 import json
@@ -13,20 +12,19 @@ from ops.ingest.config import ZeroShotLogsConfig
 from ops.ingest.decode import decode
 from ops.ingest.each_log import LogWork, each_log, make_from_raw_log
 from ops.ingest.extract import extract
-from ops.synthesize.town_b import synthesize_town_b
 from storage.artifact import Lineage, digest, plan, write_artifact
 from storage.errors import SourceError
 from storage.lake import Lake
 from storage.sources import open_source
 
-QUARANTINED_FILE = "quarantined.json"  # log -> why it could not be read
+QUARANTINED_FILE = "quarantined.json"  # log id -> the message of its error
 
 
 def zero_shot_logs_lineage(config: ZeroShotLogsConfig, code_version: str) -> Lineage:
-    """The lineage that the artefact will have; for real data it covers names, sizes and dates of
-    the tables and maps.
+    """The lineage of the artefact.
 
-    Raises SourceError if the folder of real data holds no tables.
+    For real data it includes names, sizes and modification times of tables and maps. Raises
+    SourceError if the folder of real data holds no tables.
     """
     stamp = ""
     if config.nuscenes:
@@ -58,15 +56,17 @@ def zero_shot_logs_lineage(config: ZeroShotLogsConfig, code_version: str) -> Lin
 def make_zero_shot_logs(
     path: Path, lineage: Lineage, config: ZeroShotLogsConfig, processes: int = 1
 ) -> None:
-    """Make the artefact `path`: `raw/` (town B only), and `frames/` and `trajectories/` of each log
-    of the test split.
+    """Make the artefact `path`: `raw/` (town B only), and `frames/` and `trajectories/` of the test
+    split.
 
-    A real log that cannot be read is left out, with its reason in `quarantined.json`; one of town B
-    stops the work.
+    A real log that cannot be read is quarantined: its error is in `quarantined.json`. Raises
+    SourceError if a log of town B, or every real log, cannot be read.
     """
     with write_artifact(path, lineage) as out:
         raw = Path(config.nuscenes) if config.nuscenes else out / "raw"
         if not config.nuscenes:
+            from ops.synthesize.town_b import synthesize_town_b
+
             synthesize_town_b(raw, config.town)
         logs = [ref.log_id for ref in open_source("nuscenes", raw).logs() if ref.split == "test"]
         works = [
@@ -82,7 +82,7 @@ def make_zero_shot_logs(
             raise SourceError(
                 "no log of the test split can be read",
                 where=raw,
-                found="; ".join([*failed.values()][:1]),
+                found=next(iter(failed.values()), "no log"),
                 expected="scenes of the val split with front images",
                 do="correct the folder, or leave it out",
             )
@@ -90,9 +90,10 @@ def make_zero_shot_logs(
 
 
 def zero_shot_log_ids(path: Path) -> tuple[list[str], dict[str, str]]:
-    """Logs of a finished artefact that can be driven, and those left out with their reasons."""
-    failed = json.loads((path / QUARANTINED_FILE).read_text())
-    return [log for log in Lake(path).log_ids("trajectories") if log not in failed], failed
+    """Usable logs of a finished artefact, and the quarantined ones with their errors."""
+    quarantined = json.loads((path / QUARANTINED_FILE).read_text())
+    usable = [log for log in Lake(path).log_ids("trajectories") if log not in quarantined]
+    return usable, quarantined
 
 
 def _read_log(

@@ -1,1 +1,1 @@
-"""Learn the codebook of latent actions, measure it, and label every row with its codes."""
+"""Latent actions: learn the codebook, measure it, and label rows with its codes."""

@@ -1,4 +1,7 @@
-"""How the codebook is learned and how rows are labelled with it. Needs no torch."""
+"""Configurations of the codebook's training and of relabelling.
+
+Imports no torch.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,37 +11,38 @@ from ops.training.config import FitConfig
 
 @dataclass(frozen=True, slots=True)
 class CodebookConfig:
-    """What the codes are learned from and with."""
+    """Training of the codebook."""
 
-    gap_s: float = 0.5  # seconds between the two frames of a pair
+    gap_s: float = 0.5  # time between the two frames of a pair
     model: LatentActionConfig = field(default_factory=LatentActionConfig)
-    environment: FitConfig = field(  # phase (a)
+    environment: FitConfig = field(  # phase 1
         default_factory=lambda: FitConfig(steps=80, learning_rate=3e-3, weight_decay=0.01)
     )
-    ego: FitConfig = field(  # phase (b)
+    ego: FitConfig = field(  # phase 2
         default_factory=lambda: FitConfig(steps=360, learning_rate=3e-3, weight_decay=0.01)
     )
 
     @property
     def image_hw(self) -> tuple[int, int]:
-        """Size at which the frames are read."""
+        """Height and width of the frames in pixels."""
         return self.model.image_hw
 
     @property
     def num_codes(self) -> int:
-        """Entries of the ego-centric codebook."""
+        """Number of entries of the ego codebook."""
         return self.model.ego_quantizer.codes
 
     @property
     def tokens(self) -> int:
-        """Codes of one transition."""
+        """Number of codes of one transition."""
         return self.model.ego_quantizer.tokens
 
 
 @dataclass(frozen=True, slots=True)
 class RelabelConfig:
-    """How rows are labelled."""
+    """Relabelling of rows with codes."""
 
-    batch: int = 256  # pairs encoded at once
+    transitions: int = 3  # consecutive transitions of gap_s each whose codes label a row
+    batch: int = 256  # pairs per forward pass
     threads: int = 2  # torch threads
     device: str = "cpu"  # or "cuda"

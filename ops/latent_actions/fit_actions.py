@@ -1,7 +1,6 @@
-"""The training loops of the two phases of the latent-action model. Not what is done with the
-result.
-"""
+"""Training loops of the two phases of the latent-action model."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +18,45 @@ from ops.training.launch import Session
 from storage.checkpoint import load_checkpoint, save_checkpoint
 
 KIND = "latent_action"
-_MOTION_COLUMNS = [0, 2]  # forward and turn, of the condition
+_MOTION_COLUMNS = [0, 2]  # columns of the condition: forward m, turn rad
 
 
-def environment_loop(config: dict[str, Any]) -> dict[str, Any]:
-    """Phase (a): train the environment part of a fresh model and write the model to
-    `config["out"]`.
-    """
-    session, pairs, model = _prepare(config)
+@dataclass(frozen=True, slots=True)
+class CodebookTraining:
+    """The training of one phase of the latent-action model."""
+
+    pairs: Path  # folder of FramePairs
+    out: Path  # folder of the model
+    start: Path | None  # phase 2: folder of the model of phase 1; None if it is left out
+    model: LatentActionConfig
+    gap_s: float
+    fit: FitConfig
+    seed: int
+
+
+def environment_loop(config: CodebookTraining, session: Session) -> dict[str, Any]:
+    """Phase 1: train the environment codes of a new model, and write the model to `config.out`."""
+    pairs, model = _prepare(config, session)
     assert model.environment is not None
     model.environment.normalize_by(torch.from_numpy(pairs.condition).to(session.device))
     observe = model.observe
 
     def loss_of(phase: nn.Module, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
         first, second, _, condition = _batch(pairs, rows, session.device)
-        return _recorded(phase(observe(first), observe(second), condition))
+        return _loss_and_metrics(phase(observe(first), observe(second), condition))
 
-    fit(session, model.environment, loss_of, len(pairs), FitConfig(**config["fit"]), config["seed"])
+    fit(session, model.environment, loss_of, len(pairs), config.fit, config.seed)
     return _finish(session, model, config)
 
 
-def ego_loop(config: dict[str, Any]) -> dict[str, Any]:
-    """Phase (b): with the environment part of the model at `config["start"]` frozen, train the ego
-    part.
+def ego_loop(config: CodebookTraining, session: Session) -> dict[str, Any]:
+    """Phase 2: train the ego codes, with the environment codes of the model in `config.start`
+    frozen, and write the model to `config.out`.
     """
-    session, pairs, model = _prepare(config)
+    pairs, model = _prepare(config, session)
     if model.environment is not None:
-        model.load_kept_state(load_checkpoint(Path(config["start"]), KIND)[1])
+        assert config.start is not None
+        model.load_kept_state(load_checkpoint(config.start, KIND)[1])
         model.environment.eval().requires_grad_(False)
         model.ego.start_from(model.environment)
     observe = model.observe
@@ -54,34 +65,32 @@ def ego_loop(config: dict[str, Any]) -> dict[str, Any]:
     def loss_of(phase: nn.Module, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
         first, second, camera, condition = _batch(pairs, rows, session.device)
         first, second = observe(first), observe(second)
-        known = model.environment_of(first, second, condition)
-        return _recorded(
+        environment = model.environment_of(first, second, condition)
+        return _loss_and_metrics(
             phase(
                 first,
                 second,
                 camera,
-                None if known is None else known.values_BKD,
+                None if environment is None else environment.values_BKD,
                 condition[:, _MOTION_COLUMNS] / scale,
             )
         )
 
-    fit(session, model.ego, loss_of, len(pairs), FitConfig(**config["fit"]), config["seed"])
+    fit(session, model.ego, loss_of, len(pairs), config.fit, config.seed)
     return _finish(session, model, config)
 
 
-def _prepare(config: dict[str, Any]) -> tuple[Session, FramePairs, LatentActionModel]:
-    session = Session(config)
-    # initial weights; every later draw is seeded by its step
-    torch.manual_seed(config["seed"])
-    model = LatentActionModel(LatentActionConfig.from_plain(config["model"])).to(session.device)
-    return session, FramePairs.open(Path(config["pairs"])), model
+def _prepare(config: CodebookTraining, session: Session) -> tuple[FramePairs, LatentActionModel]:
+    torch.manual_seed(config.seed)  # seeds the initial weights; fit() seeds each step
+    model = LatentActionModel(config.model).to(session.device)
+    return FramePairs.open(config.pairs), model
 
 
 def _batch(
     pairs: FramePairs, rows: np.ndarray, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Both images, the camera and the condition of some pairs; each pair is mirrored with
-    probability one half.
+    """Both images, camera numbers and condition of some pairs; each pair is mirrored with
+    probability 1/2.
     """
     mirrored = (torch.rand(len(rows)) < 0.5).to(device)
     first, second = (
@@ -100,15 +109,15 @@ def _batch(
     )
 
 
-def _recorded(loss: Loss) -> tuple[torch.Tensor, dict[str, float]]:
+def _loss_and_metrics(loss: Loss) -> tuple[torch.Tensor, dict[str, float]]:
     return loss.total, {
         "prediction": float(loss.prediction.detach()),
         "commitment": float(loss.commitment.detach()),
     }
 
 
-def _finish(session: Session, model: LatentActionModel, config: dict[str, Any]) -> dict[str, Any]:
+def _finish(session: Session, model: LatentActionModel, config: CodebookTraining) -> dict[str, Any]:
     if session.rank == 0:
-        plain = {"model": config["model"], "gap_s": config["gap_s"]}
-        save_checkpoint(Path(config["out"]), KIND, plain, model.kept_state())
-    return {"steps": config["fit"]["steps"]}
+        checkpoint_config = {"model": asdict(config.model), "gap_s": config.gap_s}
+        save_checkpoint(config.out, KIND, checkpoint_config, model.kept_state())
+    return {"steps": config.fit.steps}

@@ -1,8 +1,9 @@
-"""Pairs of frames some time apart with how the ego moved between them: what the latent-action model
-learns from.
+"""Pairs of frames a fixed time apart, with the ego motion between them: the training data of the
+latent-action model.
 
-Not batches. They are kept as .npy files below the run folder, which workers map. Legend: N frames,
-P pairs.
+They are stored as .npy files of a training run, which workers memory-map.
+
+Legend: N frames, P pairs, B some of the pairs.
 """
 
 from dataclasses import dataclass, fields
@@ -13,20 +14,19 @@ import numpy as np
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
 
-# Signs of models.latent_action's condition in a mirror: left, turn, vy, yaw rate and ay change.
+# factors that mirror the condition: left, turn, vy, yaw rate and ay change sign
 MIRROR = np.array([1, -1, -1, 1, -1, -1, 1, -1], dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class FramePairs:
-    """Pairs of frames of one log, with an image each."""
+    """Pairs of frames; both belong to one log and have images."""
 
     images: np.ndarray  # (N, H, W, 3) uint8, all frames
     rows: np.ndarray  # (P, 2) int64, earlier and later frame
-    condition: np.ndarray  # (P, 8) float32, see models.latent_action.CONDITION
-    # (P, 19) float32, storage.dataset.camera_numbers of the earlier image
-    camera: np.ndarray
-    # (P, 3) float64: speed m/s, yaw rate rad/s, acceleration m/s2, mean over the gap
+    condition: np.ndarray  # (P, 8) float32, see models.latent_action.model.CONDITION
+    camera: np.ndarray  # (P, 19) float32, storage.camera.camera_numbers of the earlier image
+    # (P, 3) float64: speed m/s, yaw rate rad/s, acceleration m/s2, means over the gap
     motion: np.ndarray
 
     def __len__(self) -> int:
@@ -40,22 +40,22 @@ class FramePairs:
         """Later images of some pairs, (B, H, W, 3) uint8."""
         return self.images[self.rows[pairs, 1]]
 
-    def some(self, count: int) -> "FramePairs":
-        """At most `count` pairs, spread evenly."""
+    def evenly_spaced(self, count: int) -> "FramePairs":
+        """At most `count` pairs, evenly spaced."""
         kept = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
         return FramePairs(
             self.images, self.rows[kept], self.condition[kept], self.camera[kept], self.motion[kept]
         )
 
     def save(self, folder: Path) -> None:
-        """Write the arrays."""
+        """Write the arrays to `<name>.npy`."""
         folder.mkdir(parents=True, exist_ok=True)
         for item in fields(self):
             np.save(folder / f"{item.name}.npy", getattr(self, item.name))
 
     @classmethod
     def open(cls, folder: Path) -> "FramePairs":
-        """Map the arrays of a folder; only the images are left on disk."""
+        """Read the arrays of a folder; the images are memory-mapped."""
         return cls(
             **{
                 item.name: np.load(
@@ -67,12 +67,13 @@ class FramePairs:
 
 
 def frame_pairs(frames: FrameSet, gap_s: float, image_hw: tuple[int, int], what: str) -> FramePairs:
-    """All pairs `gap_s` apart. Raises ConfigError if there is none, or if the images have another
-    size.
+    """All pairs of frames `gap_s` apart; `what` names the logs in error messages.
+
+    Raises ConfigError if there is no pair, or if the images are not of size `image_hw`.
     """
     if len(frames) and tuple(frames.images.shape[1:3]) != tuple(image_hw):
         raise ConfigError(
-            f"the {what} images have another size than the codebook's",
+            f"the {what} images have another size than the codebook's images",
             expected=tuple(image_hw),
             found=tuple(frames.images.shape[1:3]),
             do="read them with size_hw=config.image_hw",
@@ -89,7 +90,7 @@ def frame_pairs(frames: FrameSet, gap_s: float, image_hw: tuple[int, int], what:
     cos, sin = np.cos(frames.pose_world[early, 2]), np.sin(frames.pose_world[early, 2])
     forward, left = cos * delta[:, 0] + sin * delta[:, 1], cos * delta[:, 1] - sin * delta[:, 0]
     turn = (delta[:, 2] + np.pi) % (2 * np.pi) - np.pi
-    passed_s = (frames.timestamp_us[late] - frames.timestamp_us[early]) * 1e-6
+    elapsed_s = (frames.timestamp_us[late] - frames.timestamp_us[early]) * 1e-6
     condition = np.column_stack(
         [
             forward,
@@ -100,6 +101,6 @@ def frame_pairs(frames: FrameSet, gap_s: float, image_hw: tuple[int, int], what:
             frames.acceleration[early],
         ]
     ).astype(np.float32)
-    gained = frames.velocity[late, 0].astype(np.float64) - frames.velocity[early, 0]
-    motion = np.column_stack([forward, turn, gained]) / passed_s[:, None]
+    speed_change = frames.velocity[late, 0].astype(np.float64) - frames.velocity[early, 0]
+    motion = np.column_stack([forward, turn, speed_change]) / elapsed_s[:, None]
     return FramePairs(frames.images, rows, condition, frames.camera[early], motion)

@@ -1,6 +1,4 @@
-"""Pictures of a codebook: what the model foretells, and what each code does to a frame. No figures
-of merit.
-"""
+"""Pictures of a codebook: predicted frames, and the motion that each code stands for."""
 
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ _ROWS = 4  # pairs in the picture of predictions
 
 @torch.no_grad()
 def draw_predictions(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
-    """Earlier frame, later frame, prediction, and the flow of the ego's motion, for a few pairs
-    spread over speeds.
+    """Draw earlier frame, later frame, prediction and ego-motion flow of a few pairs of different
+    speeds.
     """
     import matplotlib
 
@@ -28,7 +26,7 @@ def draw_predictions(model: LatentActionModel, pairs: FramePairs, file: Path) ->
     rows = order[(np.linspace(0.2, 0.95, _ROWS) * (len(order) - 1)).astype(int)]
     first, second, camera, condition = _tensors(model, pairs, rows)
     environment = model.environment_of(first, second, condition)
-    foretold = model.ego.predict(
+    predicted = model.ego.predict(
         first,
         model.ego.encode(first, second, camera).values_BKD,
         environment.values_BKD if environment else None,
@@ -40,18 +38,18 @@ def draw_predictions(model: LatentActionModel, pairs: FramePairs, file: Path) ->
         shown = [
             pairs.first(np.array([row]))[0],
             pairs.second(np.array([row]))[0],
-            _image(foretold.whole_BCHW[line]),
+            _image(predicted.whole_BCHW[line]),
             pairs.first(np.array([row]))[0],
         ]
         for axis, image in zip(axes[line], shown, strict=True):
             axis.imshow(image)
             axis.set_axis_off()
-        _arrows(axes[line, 3], foretold.flow_B2HW[line], shown[3].shape[:2])
+        _arrows(axes[line, 3], predicted.flow_B2HW[line], shown[3].shape[:2])
         axes[line, 0].set_title(
             f"{pairs.motion[row, 0]:.1f} m/s, {pairs.motion[row, 1]:+.2f} rad/s", fontsize=8
         )
     for axis, name in zip(
-        axes[0, 1:], ("later frame", "foretold", "motion told by the codes"), strict=True
+        axes[0, 1:], ("later frame", "predicted", "motion of the codes"), strict=True
     ):
         axis.set_title(name, fontsize=8)
     figure.savefig(file, dpi=90)
@@ -60,11 +58,11 @@ def draw_predictions(model: LatentActionModel, pairs: FramePairs, file: Path) ->
 
 @torch.no_grad()
 def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
-    """One frame under every code of every token, the other tokens as they were; arrows are the
-    change in motion.
+    """Draw one frame for every code of every token, the other tokens unchanged; arrows are the
+    change of the motion.
 
-    Codes stand in the order of their entries' first number, so that those of one number go from one
-    end to the other.
+    Codes are sorted by the first component of their codebook entries; one-dimensional codes are
+    thus in order.
     """
     import matplotlib
 
@@ -88,7 +86,7 @@ def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
     flow = model.ego.predict(first.expand(len(values), -1, -1, -1), values, None).flow_B2HW
     image = pairs.first(row)[0]
     height, width = image.shape[:2]
-    # one picture of tiles: an axis for each tile would take seconds to lay out
+    # all tiles on one axis: matplotlib needs seconds for the layout of one axis per tile
     figure, axis = pyplot.subplots(
         figsize=(1.5 * shown_codes, 1.05 * quantizer.tokens), layout="constrained"
     )
@@ -130,7 +128,7 @@ def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
 def _tensors(
     model: LatentActionModel, pairs: FramePairs, rows: np.ndarray
 ) -> tuple[torch.Tensor, ...]:
-    device = model.ego.move.place.device
+    device = model.ego.move.position_embedding.device
     first, second = (
         model.observe(torch.from_numpy(np.ascontiguousarray(images)).to(device))
         for images in (pairs.first(rows), pairs.second(rows))
@@ -156,8 +154,8 @@ def _image(observation_CHW: torch.Tensor) -> np.ndarray:
 def _arrows(
     axis: Any, flow_2HW: torch.Tensor, image_hw: tuple[int, int], corner: tuple[int, int] = (0, 0)
 ) -> None:
-    """The scene's motion, every few cells: the flow points back to where a pixel came from, arrows
-    point forward.
+    """Draw the motion of the scene on a coarse grid; arrows point forward, against the flow, which
+    points to where a pixel came from.
     """
     flow = -flow_2HW.cpu().numpy()
     rows, columns = (
@@ -169,8 +167,8 @@ def _arrows(
         corner[1] + (columns + 0.5) / flow.shape[2] * image_hw[1],
     )
     right, down = (
-        flow[axis_][np.ix_(rows, columns)] * size / 2
-        for axis_, size in ((0, image_hw[1]), (1, image_hw[0]))
+        flow[channel][np.ix_(rows, columns)] * size / 2
+        for channel, size in ((0, image_hw[1]), (1, image_hw[0]))
     )
     axis.quiver(
         *np.meshgrid(x, y),

@@ -1,5 +1,4 @@
-"""Make the `relabeled` artefact: every row of the trajectories with the codes of its next
-transitions. No training.
+"""Make the `relabeled` artefact: the rows of `trajectories` with codes of their next transitions.
 
 Legend: N rows, P pairs, K tokens of a transition, R transitions of a row.
 """
@@ -14,17 +13,17 @@ import torch
 from ops.latent_actions.config import RelabelConfig
 from ops.latent_actions.learn_actions import read_codebook
 from storage.dataset import FrameSet
-from storage.errors import ArtifactError, ConfigError
-from storage.trajectory_table import CODES_PER_ROW, RELABELED, write_table
+from storage.errors import ArtifactError
+from storage.trajectory_table import CodeLayout, relabeled_schema, write_table
 
 
 @dataclass(frozen=True, slots=True)
 class RelabelSummary:
-    """What was labelled."""
+    """Counts of a relabelling."""
 
     rows: int
     rows_with_all_codes: int
-    pairs: int  # frame pairs that were encoded, each once
+    pairs: int  # encoded frame pairs
 
 
 def relabel(
@@ -35,31 +34,26 @@ def relabel(
     out: Path,
     config: RelabelConfig | None = None,
 ) -> RelabelSummary:
-    """Write `out/relabeled.parquet`: `table` in its order with codes, codes_valid and
+    """Write `out/relabeled.parquet`: `table` with the columns codes, codes_valid and
     codebook_version.
 
-    `rows` are the same rows in the same order, with images. Raises ArtifactError if they are not,
-    or if the images have another size than the codebook's.
+    `rows` are the rows of `table` in the same order, with images; `codebook` is the folder of a
+    codebook. Raises ArtifactError if the rows differ, if the images have another size than the
+    codebook's, or if there is no codebook.
     """
     config = config or RelabelConfig()
     _require_same_rows(rows, table)
     model, gap_s = read_codebook(codebook)
     if tuple(rows.images.shape[1:3]) != tuple(model.config.image_hw):
         raise ArtifactError(
-            "the images have another size than the codebook's",
+            "the images have another size than the codebook's images",
             where=codebook,
             expected=tuple(model.config.image_hw),
             found=tuple(rows.images.shape[1:3]),
             do="read the rows with size_hw=config.image_hw",
         )
-    tokens = model.config.ego_quantizer.tokens
-    if CODES_PER_ROW % tokens:
-        raise ConfigError(
-            "the transitions of this codebook do not fill a row",
-            where=codebook,
-            expected=f"a divisor of {CODES_PER_ROW} tokens",
-            found=tokens,
-        )
+    quantizer = model.config.ego_quantizer
+    layout = CodeLayout(config.transitions, quantizer.tokens, quantizer.codes)
     torch.set_num_threads(config.threads)
     model.to(config.device)
     pairs = rows.pairs(gap_s)
@@ -73,39 +67,42 @@ def relabel(
         for part in np.split(pairs, range(config.batch, len(pairs), config.batch))
         if len(part)
     ]
-    codes_PK = torch.cat(encoded).numpy() if encoded else np.zeros((0, tokens), dtype=np.int64)
-    codes, valid = chain_codes(pairs, codes_PK, len(rows), CODES_PER_ROW // tokens)
-    labelled = {
-        "codes": _lists(codes.astype(np.int8)),
+    codes_PK = (
+        torch.cat(encoded).numpy() if encoded else np.zeros((0, layout.tokens), dtype=np.int64)
+    )
+    codes, valid = codes_of_rows(pairs, codes_PK, len(rows), layout.transitions)
+    columns = {
+        "codes": _lists(codes.astype(np.int16)),
         "codes_valid": _lists(valid),
         "codebook_version": pa.array([codebook_version] * len(rows), pa.string()),
     }
-    for name, column in labelled.items():
+    for name, column in columns.items():
         table = table.append_column(name, column)
-    write_table(table, out / "relabeled.parquet", RELABELED)
+    write_table(table, out / "relabeled.parquet", relabeled_schema(layout))
     return RelabelSummary(len(rows), int(valid.all(axis=1).sum()), len(pairs))
 
 
-def chain_codes(
+def codes_of_rows(
     pairs: np.ndarray, codes_PK: np.ndarray, rows: int, transitions: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of the `transitions` that follow each row, (N, R * K), and where they exist.
+    """Codes of the `transitions` that follow each row, and a mask of those that exist, (N, R * K).
 
-    A pair's codes serve every row from which it is reached: the second transition of one row is the
-    first of another.
+    `pairs` (P, 2) are the row numbers of the earlier and the later frame, `codes_PK` their codes,
+    `rows` is N. The second transition of a row is the first one of the row that its first pair
+    leads to.
     """
     tokens = codes_PK.shape[1]
-    # the last row and the last pair stand for "there is none"
+    # row number `rows` and pair number `len(pairs)` mean "none"
     pair_of = np.full(rows + 1, len(pairs))
     pair_of[pairs[:, 0]] = np.arange(len(pairs))
     later = np.append(pairs[:, 1], rows)
-    known = np.concatenate([codes_PK, np.zeros((1, tokens), dtype=codes_PK.dtype)])
-    here, codes, valid = np.arange(rows), [], []
+    codes_or_zeros = np.concatenate([codes_PK, np.zeros((1, tokens), dtype=codes_PK.dtype)])
+    current, codes, valid = np.arange(rows), [], []
     for _ in range(transitions):
-        pair = pair_of[here]
-        codes.append(known[pair])
+        pair = pair_of[current]
+        codes.append(codes_or_zeros[pair])
         valid.append(np.repeat((pair < len(pairs))[:, None], tokens, axis=1))
-        here = later[pair]
+        current = later[pair]
     return np.concatenate(codes, axis=1), np.concatenate(valid, axis=1)
 
 
@@ -121,8 +118,8 @@ def _require_same_rows(rows: FrameSet, table: pa.Table) -> None:
     )
     if not same:
         raise ArtifactError(
-            "the rows to label are not those of the table",
+            "the rows to label differ from those of the table",
             found=f"{len(rows)} rows",
-            expected=f"{len(table)} rows in the table's order",
-            do="make both from one table with frame_set_from_table",
+            expected=f"the {len(table)} rows of the table, in its order",
+            do="make the rows from the same table with frame_set_from_table",
         )

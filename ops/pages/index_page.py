@@ -1,8 +1,6 @@
-"""The index page over all logs of a lake: one row a log, filtered by split and event. Not a log's
-own page.
+"""The index page of all logs of a lake: one row per log, with filters by split, event and state.
 
-It works for every source, and for logs that came only part of the way: what no asset has said of a
-log stays empty.
+It works for every source and for logs that are only partly processed: cells without data are empty.
 """
 
 import shlex
@@ -37,12 +35,12 @@ from storage.sources.contract import Capabilities
 from storage.trajectory_table import read_table
 
 THUMBNAIL_HW = (90, 160)
-HEAD = ("log", "", "split", "length", "distance", "mean speed", "holds", "events")
+HEAD = ("log", "", "split", "length", "distance", "mean speed", "data", "events")
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """What the index says of one log; None and "" where it is not known."""
+    """One row of the index; None and "" where the data is missing."""
 
     log_id: str
     split: str = ""
@@ -50,65 +48,65 @@ class LogEntry:
     frames: int | None = None
     seconds: float | None = None
     metres: float | None = None
-    events: dict[str, float] = field(default_factory=dict)  # tag -> seconds in which it is active
+    events: dict[str, float] = field(
+        default_factory=dict
+    )  # tag -> seconds during which it is active
     middle: int | None = None  # frame_index of the image in the middle of the log
     has: Capabilities | None = None
-    aside: QuarantineRecord | None = None  # why it is quarantined
+    quarantine: QuarantineRecord | None = None  # of a quarantined log
 
     @property
     def filter_tags(self) -> list[tuple[str, str]]:
-        """The (group, word) pairs by which a person can choose this log."""
+        """The (group, value) pairs of the filters that keep this log."""
         events = [("event", tag.replace(" ", "_")) for tag in self.events or ("none",)]
         return [
             ("split", self.split or "unknown"),
             *events,
-            ("state", "quarantined" if self.aside else "readable"),
+            ("state", "quarantined" if self.quarantine else "readable"),
         ]
 
 
 def show_index(lake: Lake, file: Path) -> Path:
-    """Write the index page and return `file`; a log's page is linked where `<log_id>.html` lies
-    beside it.
+    """Write the index page and return `file`; logs with a page `<log_id>.html` in the same folder
+    are linked.
 
-    Raises ArtifactError for a lake without logs and ConfigError for a file that is no page.
+    Raises ArtifactError for a lake without logs and ConfigError for a file that is not .html.
     """
     if file.suffix.lower() != ".html":
         raise ConfigError(
             "the index over all logs is a page",
             where=file,
             expected=".html",
-            found=file.suffix or "no ending",
+            found=file.suffix or "no file type",
             do="let --out end in .html, or name one log for a picture",
         )
-    aside = quarantined(lake)
-    log_ids = sorted({*lake.log_ids("raw_logs"), *lake.log_ids("trajectories"), *aside})
+    records = quarantined(lake)
+    log_ids = sorted({*lake.log_ids("raw_logs"), *lake.log_ids("trajectories"), *records})
     if not log_ids:
         raise ArtifactError(
             "there is no log in this lake",
             where=lake.root,
             expected="raw_logs/<log_id>",
-            do="make them: latentvla run --until trajectories",
+            do="run: latentvla run --until trajectories",
         )
-    entries = [read_entry(lake, log_id, aside.get(log_id)) for log_id in log_ids]
+    entries = [read_entry(lake, log_id, records.get(log_id)) for log_id in log_ids]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(render_page(_page(lake, entries, file)))
     return file
 
 
-def read_entry(lake: Lake, log_id: str, aside: QuarantineRecord | None = None) -> LogEntry:
-    """What the lake knows of one log: from its inventory, and from its trajectories where they are
-    made.
-    """
+def read_entry(lake: Lake, log_id: str, quarantine: QuarantineRecord | None = None) -> LogEntry:
+    """Read the row of one log from its inventory and, if they exist, its trajectories."""
     has, split, location = None, "", ""
     if (lake.log("raw_logs", log_id) / INVENTORY_FILE).exists():
         inventory = read_inventory(lake.log("raw_logs", log_id))
         has, split, location = inventory.capabilities, inventory.split, inventory.location
     if not (lake.log("trajectories", log_id) / LINEAGE_FILE).exists():
-        return LogEntry(log_id, split, location, has=has, aside=aside)
+        return LogEntry(log_id, split, location, has=has, quarantine=quarantine)
     rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")
     seconds = np.diff(rows["timestamp_us"].to_numpy()) / 1e6
     metres = np.hypot(np.diff(rows["x_m"].to_numpy()), np.diff(rows["y_m"].to_numpy())).sum()
-    seen = rows["frame_index"].to_numpy()[rows["has_image"].to_numpy(zero_copy_only=False)]
+    with_image = rows["frame_index"].to_numpy()[rows["has_image"].to_numpy(zero_copy_only=False)]
     return LogEntry(
         log_id,
         rows["split"][0].as_py(),
@@ -117,9 +115,9 @@ def read_entry(lake: Lake, log_id: str, aside: QuarantineRecord | None = None) -
         float(seconds.sum()),
         float(metres),
         _event_seconds(rows, float(np.median(seconds))),
-        int(seen[len(seen) // 2]) if len(seen) else None,
+        int(with_image[len(with_image) // 2]) if len(with_image) else None,
         has,
-        aside,
+        quarantine,
     )
 
 
@@ -129,42 +127,42 @@ def _event_seconds(rows: pa.Table, step_s: float) -> dict[str, float]:
 
 
 def _page(lake: Lake, entries: list[LogEntry], file: Path) -> Page:
-    seconds, metres = (
-        sum(entry.seconds or 0.0 for entry in entries),
-        sum(entry.metres or 0.0 for entry in entries),
-    )
+    seconds = sum(entry.seconds or 0.0 for entry in entries)
+    metres = sum(entry.metres or 0.0 for entry in entries)
     splits = Counter(entry.split for entry in entries if entry.split)
-    aside, eventful = (
-        sum(entry.aside is not None for entry in entries),
-        sum(bool(entry.events) for entry in entries),
-    )
+    n_quarantined = sum(entry.quarantine is not None for entry in entries)
+    n_with_event = sum(bool(entry.events) for entry in entries)
     tiles = [
         Tile(
             "logs",
             str(len(entries)),
             ", ".join(f"{count} {split}" for split, count in splits.items()),
         ),
-        Tile("driven", f"{metres / 1000:.1f} km", f"in {seconds / 60:.1f} minutes"),
-        Tile("mean speed", f"{3.6 * metres / max(seconds, 1e-9):.0f} km/h", "standing included"),
-        Tile("with an event", str(eventful), f"{100 * eventful / len(entries):.0f} % of the logs"),
+        Tile("distance", f"{metres / 1000:.1f} km", f"in {seconds / 60:.1f} minutes"),
+        Tile("mean speed", f"{3.6 * metres / max(seconds, 1e-9):.0f} km/h", "including standstill"),
+        Tile(
+            "with an event",
+            str(n_with_event),
+            f"{100 * n_with_event / len(entries):.0f} % of the logs",
+        ),
     ]
-    if aside:
-        tiles.append(Tile("quarantined", str(aside), "each with its reason", "#b3261e"))
+    if n_quarantined:
+        tiles.append(Tile("quarantined", str(n_quarantined), "reasons in the table", "#b3261e"))
     command = f"latentvla show --pages --lake {_path(lake.root)} --out {_path(file)}"
     return Page(
         "Logs",
-        f"Every log of {lake.root.absolute()}.",
+        f"All logs of {lake.root.absolute()}.",
         [
             Section(
                 "logs",
-                "Every log",
+                "All logs",
                 [Table(HEAD, [_row(lake, entry, file.parent) for entry in entries])],
-                "An event is shown with the seconds in which it is active; the mean speed includes standing.",
+                "Events: the time during which they are active. Mean speed includes standstill.",
             ),
             Section(
                 "draw",
-                "Pages of the logs",
-                [Paragraph("This draws a page for each log and this index anew:", code=command)],
+                "Log pages",
+                [Paragraph("To draw a page for each log, and this index again:", code=command)],
             ),
         ],
         tiles,
@@ -174,16 +172,16 @@ def _page(lake: Lake, entries: list[LogEntry], file: Path) -> Page:
 
 
 def _filters(entries: list[LogEntry]) -> list[Filter]:
-    """Groups that tell logs apart: one word alone needs no button."""
+    """The filter groups with more than one value."""
     counts = Counter(pair for entry in entries for pair in entry.filter_tags)
     groups = {
         group: sorted(
-            ((word, count) for (name, word), count in counts.items() if name == group),
+            ((value, count) for (name, value), count in counts.items() if name == group),
             key=lambda item: (item[0] == "none", item),
         )
         for group in ("split", "event", "state")
     }
-    return [Filter(group, words) for group, words in groups.items() if len(words) > 1]
+    return [Filter(group, values) for group, values in groups.items() if len(values) > 1]
 
 
 def _row(lake: Lake, entry: LogEntry, pages: Path) -> Row:
@@ -211,13 +209,13 @@ def _row(lake: Lake, entry: LogEntry, pages: Path) -> Row:
         for tag, seconds in entry.events.items()
     ]
     last = Cell("", left=True, badges=badges)
-    if entry.aside is not None:
-        first, _, more = entry.aside.reason.partition("\n")
+    if entry.quarantine is not None:
+        first, _, more = entry.quarantine.reason.partition("\n")
         last = Cell(
             first,
             left=True,
-            badges=[*badges, Badge(f"quarantined at {entry.aside.asset}", "bad")],
-            fold=("where, and what to do", more) if more else ("", ""),
+            badges=[*badges, Badge(f"quarantined at {entry.quarantine.asset}", "bad")],
+            fold=("details", more) if more else ("", ""),
         )
     return Row(
         [
@@ -225,33 +223,33 @@ def _row(lake: Lake, entry: LogEntry, pages: Path) -> Row:
             Cell("", picture=_thumbnail(lake, entry)),
             Cell(entry.split),
             *numbers,
-            Cell(_holds(entry.has, entry.location), left=True),
+            Cell(_data_text(entry.has, entry.location), left=True),
             last,
         ],
-        tags=" ".join(f"{group}={word}" for group, word in entry.filter_tags),
+        tags=" ".join(f"{group}={value}" for group, value in entry.filter_tags),
     )
 
 
-def _holds(has: Capabilities | None, location: str) -> str:
-    """What a log has and what it lacks, in words; "" where its inventory is not taken."""
+def _data_text(has: Capabilities | None, location: str) -> str:
+    """The data that a log has and has not; "" without an inventory."""
     if has is None:
         return ""
-    things = {
+    optional = {
         "agents": has.agents,
         "map": has.map,
         "lights": has.traffic_lights,
         "command": has.command,
     }
-    there = [
+    present = [
         f"{len(has.cameras)} camera{'s' if len(has.cameras) != 1 else ''}",
-        *(f"map {location}" if name == "map" else name for name in things if things[name]),
+        *(f"map {location}" if name == "map" else name for name in optional if optional[name]),
     ]
-    lacks = [f"no {name}" for name in things if not things[name]]
-    return "; ".join(", ".join(part) for part in (there, lacks) if part)
+    missing = [f"no {name}" for name in optional if not optional[name]]
+    return "; ".join(", ".join(part) for part in (present, missing) if part)
 
 
 def _thumbnail(lake: Lake, entry: LogEntry) -> Markup:
-    """The image in the middle of the log as an <img>; nothing where no image or no frame store is."""
+    """The image in the middle of the log as an <img>; "" without an image or decoded frames."""
     folder = lake.log("frames", entry.log_id)
     if entry.middle is None or not (folder / LINEAGE_FILE).exists():
         return Markup("")

@@ -1,8 +1,8 @@
-"""The charts of one log: contact sheet, signals, codes, the drive from above. Not the page around
-them.
-"""
+"""The charts of one log: signals, codes, and its path on the map."""
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -25,22 +25,25 @@ def signals_figure(view: LogView) -> Figure:
     axes[0].plot(
         time_s, np.hypot(view.column("vx_mps"), view.column("vy_mps")), color=_LINES[0], lw=1.6
     )
-    axes[0].set_ylabel("speed m/s")
+    axes[0].set_ylabel("speed, m/s")
     axes[0].set_ylim(bottom=0)
-    for name, text, colour in (("ax_mps2", "along", _LINES[0]), ("ay_mps2", "across", _LINES[1])):
+    for name, text, colour in (
+        ("ax_mps2", "longitudinal", _LINES[0]),
+        ("ay_mps2", "lateral", _LINES[1]),
+    ):
         axes[1].plot(time_s, view.column(name), color=colour, lw=1.3, label=text)
-    axes[1].set_ylabel("acc. m/s²")
+    axes[1].set_ylabel("acc., m/s²")
     low, high = axes[1].get_ylim()
     axes[1].set_ylim(low, high + 0.3 * (high - low))  # room for the legend above the curves
     axes[1].legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
     axes[2].plot(time_s, np.degrees(view.column("yaw_rate_radps")), color=_LINES[2], lw=1.4)
-    axes[2].set_ylabel("yaw rate °/s")
+    axes[2].set_ylabel("yaw rate, °/s")
     axes[3].step(time_s, command, color=INK, lw=1.4, where="post")
     axes[3].set(
         yticks=range(len(Command)),
         yticklabels=[item.name.lower() for item in Command],
         ylim=(-0.5, len(Command) - 0.5),
-        xlabel="seconds",
+        xlabel="time, s",
     )
     active = np.array([bool(tags) for tags in view.rows["tags"].to_pylist()])
     for panel in axes:
@@ -63,13 +66,11 @@ def signals_figure(view: LogView) -> Figure:
 
 
 def codes_figure(view: LogView) -> Figure:
-    """The four codes of the first transition of each frame as colours over time."""
+    """The codes of the first transition of each frame as colours over time."""
     assert view.codes is not None
     figure = Figure(figsize=(9.0, 1.5))
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
-    import matplotlib
-
     colours = [*matplotlib.colormaps["tab20"].colors[:16]]  # type: ignore[attr-defined]
     first = view.codes[:, :4].T
     axes.imshow(
@@ -98,12 +99,52 @@ def codes_figure(view: LogView) -> Figure:
 
 
 def road_figure(view: LogView) -> Figure:
-    """The whole drive on the map, world axes, with frame numbers along it and events marked."""
+    """The path of the log on the map in world axes, with frame numbers and events."""
     figure = Figure(figsize=(9.0, 6.0), facecolor="white")
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     x, y = view.column("x_m"), view.column("y_m")
     origin = np.array([x.mean(), y.mean()])
+    _draw_map(axes, view, origin)
+    axes.plot(x - origin[0], y - origin[1], color="#d55e00", lw=2.2)
+    active = np.array([bool(tags) for tags in view.rows["tags"].to_pylist()], bool)
+    axes.plot(
+        (x - origin[0])[active],
+        (y - origin[1])[active],
+        ls="none",
+        marker="o",
+        ms=5,
+        color=_EVENT,
+        mec=INK,
+        mew=0.5,
+        label="event",
+    )
+    for at in np.unique(np.linspace(0, len(x) - 1, 8).round().astype(int)):
+        axes.annotate(
+            str(view.column("frame_index")[at]),
+            (x[at] - origin[0], y[at] - origin[1]),
+            (5, 5),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+        )
+    margin = 25.0
+    span = max(np.ptp(x), np.ptp(y) * 1.5, 40.0) / 2 + margin
+    axes.set(
+        aspect="equal",
+        facecolor="#f6f5f1",
+        xlabel="metres east of the mean position",
+        ylabel="metres north",
+        xlim=(x.min() + x.max() - 2 * origin[0]) / 2 + np.array([-span, span]),
+        ylim=(y.min() + y.max() - 2 * origin[1]) / 2 + np.array([-span, span]) / 1.5,
+    )
+    if active.any():
+        axes.legend(frameon=False, fontsize=8)
+    axes.tick_params(labelsize=8)
+    return figure
+
+
+def _draw_map(axes: Axes, view: LogView, origin: np.ndarray) -> None:
     table = (
         read_table(view.lake.log("trajectories", view.log_id), "map")
         .select(["layer", "polygon_xy"])
@@ -133,39 +174,3 @@ def road_figure(view: LogView) -> Figure:
             [ring[np.r_[0 : len(ring), 0]] for ring in lanes], colors="white", linewidths=0.7
         )
     )
-    axes.plot(x - origin[0], y - origin[1], color="#d55e00", lw=2.2)
-    active = np.array([bool(tags) for tags in view.rows["tags"].to_pylist()], bool)
-    axes.plot(
-        (x - origin[0])[active],
-        (y - origin[1])[active],
-        ls="none",
-        marker="o",
-        ms=5,
-        color=_EVENT,
-        mec=INK,
-        mew=0.5,
-        label="event",
-    )
-    for at in np.unique(np.linspace(0, len(x) - 1, 8).round().astype(int)):
-        axes.annotate(
-            str(view.column("frame_index")[at]),
-            (x[at] - origin[0], y[at] - origin[1]),
-            (5, 5),
-            textcoords="offset points",
-            fontsize=8,
-            color=INK,
-        )
-    margin = 25.0
-    span = max(np.ptp(x), np.ptp(y) * 1.5, 40.0) / 2 + margin
-    axes.set(
-        aspect="equal",
-        facecolor="#f6f5f1",
-        xlabel="metres east of the middle",
-        ylabel="metres north",
-        xlim=(x.min() + x.max() - 2 * origin[0]) / 2 + np.array([-span, span]),
-        ylim=(y.min() + y.max() - 2 * origin[1]) / 2 + np.array([-span, span]) / 1.5,
-    )
-    if active.any():
-        axes.legend(frameon=False, fontsize=8)
-    axes.tick_params(labelsize=8)
-    return figure

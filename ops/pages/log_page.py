@@ -1,8 +1,8 @@
-"""Any log of a lake as one page or one picture: contact sheet, signals, codes, the road from above,
-frames with plans. Not the index over all logs, and not the evaluation's report.
+"""Draw one log of a lake as a page or a picture: contact sheet, signals, codes, path on the map,
+frames with plans.
 
-It works for every source: what a log does not have (map, agents, codes, plans) is named as missing
-and left out.
+It works for every source: what a log does not have (map, agents, codes, plans) is left out and
+listed as missing.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from ops.drawing.page import (
     figure_image,
     render_page,
 )
-from ops.drawing.scene import scene_figure, scene_legend
+from ops.drawing.scene import BEV_CAPTION, scene_figure, scene_legend
 from ops.drawing.scene_view import read_scene_view
 from ops.pages.log_charts import codes_figure, road_figure, signals_figure
 from ops.pages.log_view import LogView, read_log
@@ -44,17 +44,13 @@ from storage.trajectory_table import Command, read_table
 
 @dataclass(frozen=True, slots=True)
 class ShowConfig:
-    """What a log's page shows."""
+    """Contents of a log's page."""
 
-    sheet_frames: int = 24  # pictures of the contact sheet
-    frames: int = 6  # frames shown large when none is asked for
-    plans: tuple[str, ...] = (
-        "student",
-        "human",
-        "vla",
-        "pdm_closed",
-    )  # drawn where an evaluation holds them
-    reach_m: float = 42.0  # of the bird's-eye view
+    sheet_frames: int = 24  # images in the contact sheet
+    frames: int = 6  # frames shown large if no frame is chosen
+    # plans that are drawn, if the evaluation has them
+    plans: tuple[str, ...] = ("student", "human", "vla", "pdm_closed")
+    reach_m: float = 42.0  # smallest range ahead in the bird's-eye view, metres
     dpi: int = 110
 
 
@@ -64,15 +60,15 @@ def show_log(
     """Write the page (`out` ends in .html) or the picture (.png) of a log, or of one frame of it,
     and return `out`.
 
-    Raises ConfigError for another ending or a log that does not exist, ArtifactError for one that
-    is in quarantine and for a frame the log does not have.
+    Raises ConfigError for another file type or a log that does not exist, ArtifactError for a log
+    in quarantine and for a frame that the log does not have.
     """
     if out.suffix.lower() not in (".html", ".png"):
         raise ConfigError(
             "a log is drawn as a page or a picture",
             where=out,
             expected=".html or .png",
-            found=out.suffix or "no ending",
+            found=out.suffix or "no file type",
             do="let --out end in .html or .png",
         )
     view = read_log(lake, log_id)
@@ -118,27 +114,25 @@ def _page(view: LogView, config: ShowConfig, frame: int | None) -> Page:
         "frames",
         "Frames",
         [scene_legend(drawn), Gallery([_frame_picture(view, item, config) for item in chosen])],
-        "Above, the front camera with a path on the ground; below, the same moment from above, driving "
-        "to the right. Dots are half seconds; the line ahead of a road user ends where it will be in one "
-        "second.",
+        f"Top: the front camera with the paths projected onto the ground. {BEV_CAPTION}",
     )
-    rest = [
+    charts = [
         _camera_section(view, config),
         _signals_section(view),
         _codes_section(view),
         Section(
             "road",
-            "The drive from above",
-            [Chart(figure_image(road_figure(view), "the drive", config.dpi), wide=True)],
+            "Path on the map",
+            [Chart(figure_image(road_figure(view), "path on the map", config.dpi), wide=True)],
         ),
     ]
-    sections = [frames, *rest] if frame is not None else [rest[0], *rest[1:], frames]
+    sections = [frames, *charts] if frame is not None else [*charts, frames]
     if missing := _missing(view):
-        sections.append(Section("missing", "Not there", [Paragraph(line) for line in missing]))
-    split, place = view.rows["split"][0].as_py(), view.rows["location"][0].as_py()
+        sections.append(Section("missing", "Missing", [Paragraph(line) for line in missing]))
+    split, location = view.rows["split"][0].as_py(), view.rows["location"][0].as_py()
     return Page(
         f"Log {view.log_id}",
-        f"{split} split, {place or 'no map'}.",
+        f"{split} split, {location or 'no map'}.",
         sections,
         tiles,
         "Made by latentvla.",
@@ -146,18 +140,18 @@ def _page(view: LogView, config: ShowConfig, frame: int | None) -> Page:
 
 
 def _missing(view: LogView) -> list[str]:
-    """What the page cannot show of this log, with the reason."""
+    """What this log does not have, with the reason."""
     tables = {
         name: read_table(view.lake.log("trajectories", view.log_id), name)
         for name in ("map", "agents")
     }
-    there = {
+    content = {
         "no map: the source has none for this log": len(tables["map"]),
         "no other road users: the source has none for this log": len(tables["agents"]),
         "no codes: the log is not relabeled": view.codes is not None,
         "no plans: the log is in no evaluation of this lake": len(view.plans),
     }
-    return [sentence for sentence, found in there.items() if not found]
+    return [sentence for sentence, present in content.items() if not present]
 
 
 def _camera_section(view: LogView, config: ShowConfig) -> Section:
@@ -166,20 +160,20 @@ def _camera_section(view: LogView, config: ShowConfig) -> Section:
         info = frame_info(view.lake.log("frames", view.log_id))
         front = info.cameras[0]
         caption = (
-            f"{front.camera.name}, {front.camera.width} x {front.camera.height}; frame numbers, and the event "
-            f"where one is active. {int(front.frozen.sum())} frozen frames."
+            f"{front.camera.name}, {front.camera.width} x {front.camera.height} pixels, with frame "
+            f"number and active events. {int(front.frozen.sum())} frozen frames."
         )
         blocks.append(
             Chart(array_image(_contact_sheet(view, config), "contact sheet"), caption, wide=True)
         )
         blocks += [Paragraph(note) for note in info.notes]
     else:
-        blocks.append(Paragraph("The frames of this log are not decoded."))
+        blocks.append(Paragraph("The frames of this log are not decoded yet."))
     return Section("camera", "Camera", blocks)
 
 
 def _contact_sheet(view: LogView, config: ShowConfig) -> np.ndarray:
-    """Images spread over the log, with frame number and active events, (H, W, 3) uint8."""
+    """Evenly spaced images of the log, with frame number and active events, (H, W, 3) uint8."""
     index = view.column("frame_index")[view.column("has_image")]
     chosen = index[
         np.unique(np.linspace(0, len(index) - 1, config.sheet_frames).round().astype(int))
@@ -187,15 +181,15 @@ def _contact_sheet(view: LogView, config: ShowConfig) -> np.ndarray:
     tags = dict(
         zip(view.column("frame_index").tolist(), view.rows["tags"].to_pylist(), strict=True)
     )
-    marked = [
+    captions = [
         f"{frame}" + (f"  {', '.join(tags[frame])}" if tags[frame] else "")
         for frame in chosen.tolist()
     ]
-    return contact_sheet(read_frames(view.lake.log("frames", view.log_id), chosen), marked)
+    return contact_sheet(read_frames(view.lake.log("frames", view.log_id), chosen), captions)
 
 
 def _log_picture(view: LogView, config: ShowConfig) -> np.ndarray:
-    """The parts of a log's page below each other as one picture (H, W, 3) uint8, frames in pairs."""
+    """The charts of a log's page below each other, then its frames in pairs, (H, W, 3) uint8."""
     frames = [
         figure_array(_frame_figure(view, frame, config), config.dpi)
         for frame in _frames_to_show(view, config.frames)
@@ -240,10 +234,8 @@ def _codes_section(view: LogView) -> Section:
         [
             Chart(
                 Markup(svg(codes_figure(view))),
-                (
-                    "The four codes of each step to the next half second, over time; white where the later frame is missing. A "
-                    "colour is a code."
-                ),
+                "The codes of the transition to the frame 0.5 s later, one colour per code; white: "
+                "the later frame is missing.",
                 wide=True,
             )
         ],
@@ -251,15 +243,15 @@ def _codes_section(view: LogView) -> Section:
 
 
 def _frames_to_show(view: LogView, count: int) -> list[int]:
-    """Frames spread over the log, moved onto events and onto frames with plans where there are
-    some.
+    """One frame from each of `count` equal parts of the log: with an event or a plan, if there is
+    one.
     """
     index = view.column("frame_index")
-    worth = np.array([2.0 * bool(tags) for tags in view.rows["tags"].to_pylist()])
+    priority = np.array([2.0 * bool(tags) for tags in view.rows["tags"].to_pylist()])
     planned = {frame for frame, _ in view.plans}
-    worth += np.array([frame in planned for frame in index.tolist()])
+    priority += np.array([frame in planned for frame in index.tolist()])
     return [
-        int(part[np.argmax(worth[np.isin(index, part)])])
+        int(part[np.argmax(priority[np.isin(index, part)])])
         for part in np.array_split(index, min(count, len(index)))
     ]
 
@@ -276,11 +268,12 @@ def _frame_picture(view: LogView, frame: int, config: ShowConfig) -> Picture:
     row = view.rows.filter(pc.field("frame_index") == frame).to_pylist()[0]
     drawn = [label(name) for name in config.plans if (frame, name) in view.plans]
     caption = (
-        f"{np.hypot(row['vx_mps'], row['vy_mps']):.1f} m/s, command {Command(row['command']).name.lower()}; "
-        f"paths: {', '.join(drawn) or 'human log'}."
+        f"{np.hypot(row['vx_mps'], row['vy_mps']):.1f} m/s, command "
+        f"{Command(row['command']).name.lower()}; paths: {', '.join(drawn) or 'human log'}."
     )
     if view.codes is not None:
-        caption += f" Codes {view.codes[view.column('frame_index') == frame][0].tolist()}."
+        codes = view.codes[view.column("frame_index") == frame][0].tolist()
+        caption += f" Codes of the next transitions: {codes}."
     return Picture(
         figure_image(_frame_figure(view, frame, config), f"frame {frame}", config.dpi),
         f"frame {frame}",

@@ -1,4 +1,4 @@
-"""What the lake holds of one log, gathered for drawing: rows, codes, plans. Not the drawing.
+"""Read the data of one log for its page: rows, codes, plans.
 
 Legend: T frames.
 """
@@ -19,7 +19,7 @@ from storage.trajectory_table import read_table
 
 @dataclass(frozen=True, slots=True)
 class LogView:
-    """The tables of one log and where its images lie."""
+    """The tables of one log."""
 
     lake: Lake
     log_id: str
@@ -45,34 +45,34 @@ class LogView:
 
 
 def read_log(lake: Lake, log_id: str) -> LogView:
-    """Tables, codes and plans of a log.
+    """Read tables, codes and plans of a log.
 
-    Raises ConfigError, with the nearest name, if it does not exist, and ArtifactError if it is
-    quarantined or none is made.
+    Raises ConfigError with the closest log name if the log does not exist, and ArtifactError if it
+    is quarantined or the lake has no trajectories.
     """
     known = lake.log_ids("trajectories")
     if log_id not in known and (record := quarantined(lake).get(log_id)) is not None:
         raise ArtifactError(
-            f"log '{log_id}' is in quarantine and has nothing to show",
+            f"log '{log_id}' is in quarantine and cannot be drawn",
             where=lake.quarantine,
             found=record.reason,
-            do="mend or leave out the log; it is read again when its bytes change",
+            do="repair or remove the raw log; it is read again when its bytes change",
         )
     if not known:
         raise ArtifactError(
             "no log of this lake has trajectories yet",
             where=lake.root,
             expected="trajectories/<log_id>",
-            do="make them: latentvla run --until trajectories",
+            do="run: latentvla run --until trajectories",
         )
     if log_id not in known:
         raise unknown_name("log", log_id, known)
     rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")
-    mine = pc.field("log_id") == log_id
+    of_log = pc.field("log_id") == log_id
     codes, relabeled = None, lake.asset("relabeled") / "relabeled.parquet"
     if relabeled.exists():
         table = pq.read_table(
-            relabeled, columns=["frame_index", "codes", "codes_valid"], filters=mine
+            relabeled, columns=["frame_index", "codes", "codes_valid"], filters=of_log
         ).sort_by("frame_index")
         if len(table) == len(rows):
             flat, valid = (
@@ -82,6 +82,6 @@ def read_log(lake: Lake, log_id: str) -> LogView:
             codes = np.where(valid, flat, -1).astype(int)
     plans, file = {}, lake.asset("evaluation") / "plans.parquet"
     if file.exists():
-        for item in pq.read_table(file, schema=PLANS, filters=mine).to_pylist():
+        for item in pq.read_table(file, schema=PLANS, filters=of_log).to_pylist():
             plans[item["frame_index"], item["planner"]] = np.reshape(item["plan_xyyaw"], (-1, 3))
     return LogView(lake, log_id, rows, log_id in lake.log_ids("frames"), codes, plans)

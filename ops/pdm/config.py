@@ -14,10 +14,10 @@ METRIC_NAMES: dict[Version, str] = {"v1": "PDMS (NAVSIM v1.1)", "v2": "EPDMS (NA
 class ScenesConfig:
     """Which scores are computed, and with how many processes."""
 
-    # v1 is always there: PDMS is the score that everything is judged by
+    # v1 is always among them: tables are sorted and compared by PDMS
     versions: tuple[Version, ...] = ("v1", "v2")
     processes: int = 2  # 1: in this process
-    # a worker takes as long to start as this many rows to score
+    # rows of work that justify one more process: starting it takes as long as scoring them
     rows_a_process: int = 500
 
     @property

@@ -1,8 +1,7 @@
-"""One pass over a batch of plans: world, 10 Hz, tracker, boxes, areas, every sub-score. Not how
-they are put together.
+"""Every sub-score of a batch of simulated plans in one compiled pass.
 
 Plans are independent of each other here, so a plan's results do not depend on the rest of its
-batch. K plans, n poses a plan, T = 41 states at 0.1 s, h samples of history.
+batch. score.py combines them into a score. K plans, T = 41 states at 0.1 s, h samples of history.
 """
 
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from ops.pdm.rules.quirks import DEVKIT, Quirks
 from ops.pdm.rules.vehicle import POSES
 from ops.pdm.traffic.traffic import Traffic
 
-KEY_FRAMES: dict[Version, int] = {"v1": 11, "v2": 9}  # v1 looks at 5 s of traffic, v2 at 4 s
+KEY_FRAMES: dict[Version, int] = {"v1": 11, "v2": 9}  # of traffic: 5 s in v1, 4 s in v2
 
 
 class Part(IntEnum):
@@ -62,32 +61,25 @@ class Simulated:
 
 @kernel
 def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_states, pause):
-    """Every sub-score of simulated states (K, T, 11): parts (K, 10), comfort (K, 6), areas (K, T,
-    5).
-    """
+    """Sub-scores of simulated states (K, T, 11): parts (K, 10), comfort (K, 6), areas (K, T, 5)."""
     count, poses, past = states.shape[0], states.shape[1], history.shape[0]
     parts, comfort = np.empty((count, _PARTS)), np.empty((count, _BOUNDS), dtype=np.bool_)
     areas = np.empty((count, poses, _AREAS), dtype=np.bool_)
-    corners, facing, work = (
-        np.empty((poses, 5, 2)),
-        np.empty((poses, 2)),
-        np.empty((3, past + poses)),
-    )
-    padded, tracks = (
-        np.empty((past + poses, states.shape[2])),
-        np.empty(len(traffic.radius), dtype=np.int64),
-    )
+    corners, facing = np.empty((poses, 5, 2)), np.empty((poses, 2))
+    work = np.empty((3, past + poses))
+    padded = np.empty((past + poses, states.shape[2]))
+    tracks = np.empty(len(traffic.radius), dtype=np.int64)
     for i in range(past):
         for c in range(states.shape[2]):
             padded[i, c] = history[i, c]
     for k in range(count):
-        own, area = states[k], areas[k]
-        fill_ego_boxes(own, corners, facing)
+        ego, area = states[k], areas[k]
+        fill_ego_boxes(ego, corners, facing)
         bounds = swept_bounds(corners)
-        ego_areas(own, corners, polygons, area)
-        near = tracks[: tracks_near(own, bounds, traffic, tracks)]
-        nc, nc_step = no_at_fault_collision(own, corners, facing, area, traffic, near)
-        ttc, ttc_step = time_to_collision(own, corners, facing, area, traffic, near, ttc_states)
+        ego_areas(ego, corners, polygons, area)
+        near = tracks[: tracks_near(ego, bounds, traffic, tracks)]
+        nc, nc_step = no_at_fault_collision(ego, corners, facing, area, traffic, near)
+        ttc, ttc_step = time_to_collision(ego, corners, facing, area, traffic, near, ttc_states)
         parts[k, Part.NC], parts[k, Part.COLLISION_STEP] = nc, nc_step
         parts[k, Part.TTC], parts[k, Part.TTC_STEP] = ttc, ttc_step
         parts[k, Part.DAC] = stays_on_road(area)
@@ -97,7 +89,7 @@ def _examine(states, history, polygons, line, traffic, filters_, is_v2, ttc_stat
         parts[k, Part.PROGRESS_M] = raw_progress(corners, line)
         for i in range(poses):
             for c in range(states.shape[2]):
-                padded[past + i, c] = own[i, c]
+                padded[past + i, c] = ego[i, c]
         comfort_bounds(padded, filters_, is_v2, work, comfort[k])
         parts[k, Part.COMFORT] = 1.0 if comfort[k].all() else 0.0
     return parts, comfort, areas
@@ -112,19 +104,17 @@ def examine(
     version: Version,
     quirks: Quirks = DEVKIT,
 ) -> Simulated:
-    """Raw results of simulated states (K, 41, 11); `history` (h, 11) goes in front of them for the
-    comfort of v2.
+    """Raw results of simulated states (K, 41, 11).
+
+    The comfort of v2 looks at `history` (h, 11) followed by the states; v1 ignores the history.
     """
     if version == "v1":
         history = history[:0]
-    filters_ = filters(
-        len(history) + states.shape[1], version == "v1" and quirks.comfort_over_whole_plan
-    )
-    seen = (
-        POSES
-        if version == "v1" or not quirks.ttc_until_traffic_ends
-        else POSES - LOOK_AHEAD_STEPS[-1]
-    )
+    whole_plan = version == "v1" and quirks.comfort_over_whole_plan
+    filters_ = filters(len(history) + states.shape[1], whole_plan)
+    ttc_states = POSES
+    if version == "v2" and quirks.ttc_until_traffic_ends:
+        ttc_states -= LOOK_AHEAD_STEPS[-1]
     parts, comfort, areas = _examine(
         states,
         history,
@@ -133,7 +123,7 @@ def examine(
         traffic,
         filters_,
         version == "v2",
-        seen,
+        ttc_states,
         quirks.intersections_pause_lane_keeping,
     )
     return Simulated(parts, comfort, states, areas)

@@ -1,4 +1,4 @@
-"""Reads a file of plans from anywhere. Not their scores: those are plans.py.
+"""Reads a file of plans.
 
 A plans file is Parquet with the columns log_id, frame_index, planner, poses (24 or 120 numbers: x,
 y, heading in the ego frame, row-major) and dt_s (0.5 or 0.1 s between poses; 0.5 without the
@@ -16,7 +16,7 @@ from ops.pdm.rules.vehicle import KEY_STEP_S
 from storage.errors import ConfigError
 
 HORIZON_S = 4.0
-# names of the column of poses; the second is the one of our own evaluation
+# names of the column of poses; the second is that of the table which the evaluation writes
 _POSES = ("poses", "plan_xyyaw")
 _KEYS = {"log_id": pa.string(), "frame_index": pa.int32(), "planner": pa.string()}
 _COLUMNS = "log_id, frame_index, planner, poses, dt_s"
@@ -24,9 +24,9 @@ _COLUMNS = "log_id, frame_index, planner, poses, dt_s"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One row of a plans file; `place` is its number, or -1 for a plan that is missing."""
+    """One row of a plans file."""
 
-    place: int
+    row: int  # in the file; -1 for a plan that is missing
     log_id: str
     frame_index: int
     planner: str
@@ -53,9 +53,9 @@ def missing_plan(log_id: str, frame_index: int, planner: str) -> Plan:
 def read_plans(plans: Path | pa.Table) -> list[Plan]:
     """The rows of a plans file or table, in its order.
 
-    Raises ConfigError for a file that is not there or no Parquet, without the columns, with columns
-    of other types, or with rows that do not say of which log, frame and planner they are. Faulty
-    poses are no error: see `Plan.fault`.
+    Raises ConfigError for a file that does not exist, is no Parquet file, lacks a column, has a
+    column of another type, or has rows without log, frame or planner. Faulty poses are no error:
+    see `Plan.fault`.
     """
     where = plans if isinstance(plans, Path) else None
     table = _table(plans)
@@ -70,14 +70,14 @@ def read_plans(plans: Path | pa.Table) -> list[Plan]:
         )
     if "dt_s" not in table.column_names:
         table = table.append_column("dt_s", pa.array(np.full(len(table), KEY_STEP_S)))
-    wanted = pa.schema([*_KEYS.items(), (column, pa.list_(pa.float64())), ("dt_s", pa.float64())])
+    schema = pa.schema([*_KEYS.items(), (column, pa.list_(pa.float64())), ("dt_s", pa.float64())])
     try:
-        table = table.select(wanted.names).cast(wanted)
+        table = table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise ConfigError(
             "the columns of this file of plans have other types",
             where=where,
-            expected=", ".join(f"{field.name}: {field.type}" for field in wanted),
+            expected=", ".join(f"{field.name}: {field.type}" for field in schema),
             found=str(error).splitlines()[0],
         ) from error
     for name in _KEYS:
@@ -87,10 +87,10 @@ def read_plans(plans: Path | pa.Table) -> list[Plan]:
                 where=where,
                 found=table[name].null_count,
             )
-    columns = [table[name].to_pylist() for name in wanted.names]
+    columns = [table[name].to_pylist() for name in schema.names]
     return [
-        Plan(place, log_id, frame, planner, _poses(numbers), np.nan if dt_s is None else dt_s)
-        for place, (log_id, frame, planner, numbers, dt_s) in enumerate(zip(*columns, strict=True))
+        Plan(row, log_id, frame, planner, _poses(numbers), np.nan if dt_s is None else dt_s)
+        for row, (log_id, frame, planner, numbers, dt_s) in enumerate(zip(*columns, strict=True))
     ]
 
 

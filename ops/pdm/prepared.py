@@ -1,5 +1,5 @@
-"""What of a scene does not depend on the plan: indexed map, traffic at 10 Hz, PDM-Closed, the
-human. Not the plan's score.
+"""The parts of a scene that no plan changes: indexed map, traffic at 10 Hz, PDM-Closed, the human
+log.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from ops.pdm.rules.quirks import DEVKIT, Quirks
 from ops.pdm.rules.tracking import references, resampled, track
 from ops.pdm.rules.vehicle import KEY_STEP_S, POSES, STATE_SIZE, STEP_S
 from ops.pdm.scene.scene import Scene, check_scene
-from ops.pdm.traffic.pdm_closed import Proposals
+from ops.pdm.traffic.pdm_closed import PdmClosedProposals
 from ops.pdm.traffic.policies import TrafficPolicy, simulated_traffic
 from ops.pdm.traffic.traffic import Traffic, logged_traffic
 from storage.trajectory_table import MapLayer
@@ -26,7 +26,7 @@ SUB_SCORES = ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort")  # column
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """PDM-Closed at one scene in one version, and the human where the version filters by it."""
+    """PDM-Closed at one scene in one version; in v2 also the human log, for the human filter."""
 
     traffic: Traffic  # logged, as the version replays it
     poses: np.ndarray  # (51, 3) world poses of PDM-Closed over 5 s
@@ -38,7 +38,7 @@ class Reference:
 
 @dataclass(slots=True, eq=False)
 class PreparedScene:
-    """A scene that plans can be scored at; what a version needs is made when it is first asked for."""
+    """A scene ready for scoring plans; the reference of a version is computed at its first use."""
 
     scene: Scene
     polygons: Polygons
@@ -46,14 +46,14 @@ class PreparedScene:
     start: np.ndarray  # (11,) state now; steering and yaw rates are 0
     history: np.ndarray  # (h, 11) human states at 0.1 s before now
     quirks: Quirks = DEVKIT
-    _proposals: Proposals | None = None
+    _proposals: PdmClosedProposals | None = None
     _references: dict[Version, Reference] = field(default_factory=dict)
 
     @property
-    def proposals(self) -> Proposals:
+    def proposals(self) -> PdmClosedProposals:
         """The proposals of PDM-Closed, the same in both versions."""
         if self._proposals is None:
-            self._proposals = Proposals(self.scene, self.quirks)
+            self._proposals = PdmClosedProposals(self.scene, self.quirks)
         return self._proposals
 
     def reference(self, version: Version) -> Reference:
@@ -82,7 +82,7 @@ def prepare(scene: Scene, quirks: Quirks = DEVKIT) -> PreparedScene:
     """Index the map and the centreline of a scene. Raises SourceError, naming log and frame, if it
     cannot be scored.
 
-    With `quirks` other than the devkit's the score is neither PDMS nor EPDMS.
+    With other `quirks` than the devkit's, the scores are neither PDMS nor EPDMS.
     """
     check_scene(scene)
     start = np.zeros(STATE_SIZE)
@@ -125,7 +125,7 @@ def total_score(subs: np.ndarray, version: Version, ec: np.ndarray | None = None
 
 
 def progress_score(parts: np.ndarray, best_m: np.ndarray, version: Version) -> np.ndarray:
-    """(K,) EP against the best masked progress (K,) of the batch that the rule looks at."""
+    """(K,) EP against the best masked progress (K,) in m: the higher one of plan and PDM-Closed."""
     raw = parts[:, Part.PROGRESS_M]
     return (
         progress_v1(raw, product_of(parts, version), best_m)
@@ -140,7 +140,7 @@ def masked_progress(result: Simulated, version: Version) -> np.ndarray:
 
 
 def human_sub_scores(prepared: PreparedScene, policy: TrafficPolicy, logged: Traffic) -> np.ndarray:
-    """(8,) sub-scores of the human log in v2, scored alone, so its progress is measured against
+    """(8,) sub-scores of the human log in v2. It is scored alone: its progress is measured against
     itself.
     """
     states = prepared.states_of(prepared.scene.human[None], KEY_STEP_S)
@@ -148,7 +148,7 @@ def human_sub_scores(prepared: PreparedScene, policy: TrafficPolicy, logged: Tra
     if policy != "log_replay":
         traffic = simulated_traffic(prepared.scene, policy, states[0], prepared.quirks)
     result = prepared.look_at(states, traffic, "v2", with_history=False)
-    result.parts[:, Part.COMFORT] = 1.0  # without a history v2 does not look at comfort at all
+    result.parts[:, Part.COMFORT] = 1.0  # v2 does not score comfort without a history
     return sub_scores(
         result.parts, progress_score(result.parts, masked_progress(result, "v2"), "v2")
     )[0]
@@ -168,9 +168,11 @@ def _make_reference(prepared: PreparedScene, version: Version) -> Reference:
     quirks = prepared.quirks
     key_frames = KEY_FRAMES[version if quirks.ttc_until_traffic_ends else "v1"]
     traffic = logged_traffic(scene, key_frames, drop_overlapping=is_v2, lights=is_v2, quirks=quirks)
-    own = prepared.look_at(prepared.track(resampled(poses[None], scene.time_us)), traffic, version)
+    tracked = prepared.track(resampled(poses[None], scene.time_us))
+    simulated = prepared.look_at(tracked, traffic, version)
+    masked_m = float(masked_progress(simulated, version)[0])
     human = human_sub_scores(prepared, "log_replay", traffic) if is_v2 else np.ones(len(SUB_SCORES))
-    return Reference(traffic, poses, scores, own, float(masked_progress(own, version)[0]), human)
+    return Reference(traffic, poses, scores, simulated, masked_m, human)
 
 
 def _polygon_kinds(scene: Scene) -> np.ndarray:
@@ -188,11 +190,11 @@ def _polygon_kinds(scene: Scene) -> np.ndarray:
 
 
 def _history(scene: Scene, quirks: Quirks) -> np.ndarray:
-    """(h, 11) human states at 0.1 s before now: 14 samples if the logged span is at most 1.5 s, 15
-    if it is longer.
+    """(h, 11) human states at 0.1 s before now: h = 14 if the logged span is at most 1.5 s, 15 if
+    it is longer.
 
-    The devkit samples [start, now) and drops the last one, so with 14 a gap of 0.2 s remains before
-    now. Rates are 0.
+    The devkit samples [start, now) and drops the last sample, so with 14 samples a gap of 0.2 s
+    remains before now. Steering and yaw rates are 0.
     """
     time = scene.past_time_us
     query = np.arange(time[0], time[-1], round(STEP_S * 1e6))

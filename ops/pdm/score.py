@@ -1,11 +1,9 @@
-"""Scores of plans at one scene, in both versions. Not the rules themselves: each has its module
-beside this one.
+"""Scores of plans at one scene: PDMS (v1, NAVSIM v1.1) or EPDMS (v2, NAVSIM v2.2).
 
-PDMS (v1, NAVSIM v1.1) and EPDMS (v2, NAVSIM v2.2) are two different metrics; `version` names the
-one that is meant. K plans, n poses a plan.
+The two are different metrics, so every call names its version. The rules are in ops/pdm/rules/.
+K plans, n poses a plan.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,25 +14,19 @@ from ops.pdm.prepared import (
     PreparedScene,
     human_sub_scores,
     masked_progress,
-    prepare,
     progress_score,
     sub_scores,
     total_score,
 )
 from ops.pdm.rules.aggregate import human_filter
-from ops.pdm.rules.quirks import Quirks
 from ops.pdm.rules.vehicle import KEY_STEP_S, POSES, STEP_S, to_ego
-from ops.pdm.scene.scene import Scene
 from ops.pdm.traffic.policies import POLICIES, TrafficPolicy, simulated_traffic
-from ops.pool import worker_pool
 from storage.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class PdmScores:
-    """What K plans got at one scene. Sub-scores are in [0, 1], higher is better; `score` is the
-    version's own.
-    """
+    """Scores of K plans at one scene; sub-scores are in [0, 1], higher is better."""
 
     version: Version
     nc: np.ndarray  # (K,) no at-fault collision: 1, 0.5 (static object), 0
@@ -45,7 +37,7 @@ class PdmScores:
     ttc: np.ndarray  # (K,) time to collision within bound
     lk: np.ndarray  # (K,) lane keeping of v2; 1 in v1
     comfort: np.ndarray  # (K,) C of v1, HC of v2
-    # (K,) PDMS, or EPDMS with the weight of the two-frame comfort left out
+    # (K,) PDMS, or EPDMS without the two-frame comfort and its weight
     score: np.ndarray
     progress_m: np.ndarray  # (K,) raw progress along the centreline
     collision_time_s: np.ndarray  # (K,) first at-fault collision, inf if none
@@ -83,10 +75,10 @@ def score(
     """Score plans (K, n, 3): x, y, heading in the ego frame, `dt_s` apart, the first one `dt_s`
     from now.
 
-    A plan shorter than 4 s stands still at its end. `human_penalty_filter` (v2 only) sets
+    After its end a plan shorter than 4 s stands still. `human_penalty_filter` (v2 only) sets
     sub-scores to 1 where the human log itself gets 0, as the devkit's configuration does. `traffic`
     (v2 only) is how other vehicles move: as logged, at constant velocity, or reacting to the plan
-    (`idm`, which simulates the traffic anew for every plan). Raises ConfigError for an unknown
+    (`idm`, which simulates the traffic for every plan). Raises ConfigError for an unknown
     version or traffic, a wrong shape, a plan without poses, a spacing that is not positive, or
     poses that are not finite.
     """
@@ -97,7 +89,7 @@ def score(
             "there is no such traffic",
             expected=" or ".join(known),
             found=traffic,
-            do="v1 replays the log; v2 knows the others too",
+            do="v1 replays the log; v2 also takes constant_velocity and idm",
         )
     reference, states = prepared.reference(version), prepared.states_of(plans, dt_s)
     if traffic == "log_replay":
@@ -135,60 +127,31 @@ def score(
 def _in_simulated_traffic(
     prepared: PreparedScene, states: np.ndarray, policy: TrafficPolicy
 ) -> tuple[Simulated, np.ndarray]:
-    """Raw results of states (K, 41, 11), each in the traffic it meets, and PDM-Closed's masked
-    progress (K,) there.
+    """Raw results of states (K, 41, 11), each in the traffic that reacts to it, and the masked
+    progress (K,) of PDM-Closed in that traffic.
 
-    The devkit scores PDM-Closed in the traffic that reacted to the plan, so a plan that upsets the
-    traffic can also lower what it is measured against.
+    The devkit scores PDM-Closed in the traffic that reacted to the plan, so a plan that obstructs
+    the traffic can also lower the progress it is measured against.
     """
     closed = prepared.reference("v2").simulated.states
-    both, masked = [], np.empty(len(states))
-    for k, own in enumerate(states):
-        traffic = simulated_traffic(prepared.scene, policy, own, prepared.quirks)
-        pair = prepared.look_at(np.concatenate([closed, own[None]]), traffic, "v2")
+    pairs, masked = [], np.empty(len(states))
+    for k, ego in enumerate(states):
+        traffic = simulated_traffic(prepared.scene, policy, ego, prepared.quirks)
+        pair = prepared.look_at(np.concatenate([closed, ego[None]]), traffic, "v2")
         masked[k] = masked_progress(pair, "v2")[0]
-        both.append(pair)
+        pairs.append(pair)
     empty = prepared.look_at(states[:0], prepared.reference("v2").traffic, "v2")
     parts, comfort, areas = (
-        np.concatenate([getattr(empty, name), *(getattr(pair, name)[1:] for pair in both)])
+        np.concatenate([getattr(empty, name), *(getattr(pair, name)[1:] for pair in pairs)])
         for name in ("parts", "comfort", "areas")
     )
     return Simulated(parts, comfort, states, areas), masked
-
-
-def score_many(
-    prepared: Sequence[PreparedScene],
-    plans: Sequence[np.ndarray],
-    *,
-    version: Version = "v1",
-    dt_s: float = KEY_STEP_S,
-    processes: int = 1,
-) -> list[PdmScores]:
-    """`score` for many scenes, each with its own plans (K_i, n, 3); with `processes` > 1 the scenes
-    are shared out.
-    """
-    if processes <= 1:
-        return [
-            score(scene, own, version=version, dt_s=dt_s)
-            for scene, own in zip(prepared, plans, strict=True)
-        ]
-    jobs = [
-        (scene.scene, scene.quirks, own, version, dt_s)
-        for scene, own in zip(prepared, plans, strict=True)
-    ]
-    with worker_pool(processes) as pool:
-        return list(pool.map(_score_job, jobs, chunksize=max(1, len(jobs) // (4 * processes))))
 
 
 def pdm_closed_plan(prepared: PreparedScene, *, version: Version = "v1") -> np.ndarray:
     """(8, 3) ego-frame poses of PDM-Closed at 0.5 s steps."""
     stride = round(KEY_STEP_S / STEP_S)
     return to_ego(prepared.reference(version).poses[stride:POSES:stride], prepared.scene.ego)
-
-
-def _score_job(job: tuple[Scene, Quirks, np.ndarray, Version, float]) -> PdmScores:
-    scene, quirks, plans, version, dt_s = job
-    return score(prepare(scene, quirks), plans, version=version, dt_s=dt_s)
 
 
 def _checked(plans: np.ndarray, version: str, dt_s: float) -> np.ndarray:
@@ -207,11 +170,11 @@ def _checked(plans: np.ndarray, version: str, dt_s: float) -> np.ndarray:
         raise ConfigError(
             "the spacing of a plan must be positive", expected="seconds between poses", found=dt_s
         )
-    bad = np.flatnonzero(~np.isfinite(plans).all(axis=(1, 2)))
-    if len(bad):
+    not_finite = np.flatnonzero(~np.isfinite(plans).all(axis=(1, 2)))
+    if len(not_finite):
         raise ConfigError(
             "a plan holds NaN or infinity",
-            where=f"plans {bad[:5].tolist()} of {len(plans)}",
-            do="drop or mend those plans; they are not scored as zero",
+            where=f"plans {not_finite[:5].tolist()} of {len(plans)}",
+            do="drop or correct those plans; they are not scored as zero",
         )
     return plans

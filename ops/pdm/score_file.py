@@ -1,8 +1,7 @@
-"""Scores a file of plans from anywhere against the scenes of a lake: one row a plan and metric
-version. Not a planner.
+"""Scores a file of plans at the scenes of a lake: one row a plan and metric version.
 
-A plan that cannot be scored keeps its row with the reason, so a mean always says how many plans it
-stands on and how many it should. The layout of a plans file is plan_file.py's.
+A plan that cannot be scored keeps its row with the reason, so a mean always comes with the number
+of plans scored and the number expected. plan_file.py reads the file.
 """
 
 from collections.abc import Sequence
@@ -15,12 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from ops.pdm.config import METRIC_NAMES, VERSIONS, Version
+from ops.pdm.log_scorer import NO_SCENE, BatchScores, LogScorer, OpenLog, PlanBatch
 from ops.pdm.plan_file import Plan, missing_plan, read_plans
-from ops.pdm.prepared import PreparedScene, prepare, total_score
-from ops.pdm.rules.comfort import EXTENDED_MAX_GAP_S, extended_comfort
-from ops.pdm.scene.cache import cached_scenes
+from ops.pdm.prepared import PreparedScene, prepare
 from ops.pdm.scene.scene import Scene
-from ops.pdm.score import PdmScores, score
 from ops.pool import worker_pool
 from storage.errors import ConfigError, LatentVLAError, SourceError, unknown_name
 from storage.lake import Lake
@@ -37,12 +34,12 @@ RESULTS = pa.schema(
         pa.field("split", pa.string(), False),
         # METRIC_NAMES: which score this row is
         pa.field("metric_version", pa.string(), False),
-        # why not, else ""
         pa.field("scored", pa.bool_(), False),
+        # why it was not scored, else ""
         pa.field("reason", pa.string(), False),
         pa.field("n_scored", pa.int32(), False),  # of this planner, version and split
         pa.field("n_expected", pa.int32(), False),
-        # null: not scored, not in this version, did not happen
+        # null: not scored, not in this version, or (times) it did not happen
         *(pa.field(name, pa.float64()) for name in _VALUES),
     ]
 )
@@ -72,7 +69,7 @@ class Result:
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """What a mean is taken over."""
+        """Planner, metric version and split: what a mean is taken over."""
         return self.plan.planner, METRIC_NAMES[self.version], self.split
 
     def columns(self, n_scored: int, n_expected: int) -> dict[str, object]:
@@ -103,9 +100,9 @@ def score_plans(
     """Score every plan of a file or table: a table of RESULTS, one row a plan and version, in the
     order of the plans.
 
-    `expect_split` (train, val, test) adds a row with the reason for every scene of that split that
-    a planner of the file has no plan for. EPDMS rows include the two-frame comfort where the
-    planner has a plan for the frame before. Raises ConfigError for what is no file of plans, or an
+    `expect_split` (train, val, test) adds an unscored row for every scene of that split for which a
+    planner of the file has no plan. EPDMS rows include the two-frame comfort where the planner has
+    a plan for the frame before. Raises ConfigError if `plans` is no file of plans, or for an
     unknown version or split.
     """
     unknown = [version for version in versions if version not in VERSIONS]
@@ -116,7 +113,7 @@ def score_plans(
     if expect_split and expect_split not in SPLITS:
         raise unknown_name("split", expect_split, SPLITS)
     rows = sorted(read_plans(plans), key=lambda plan: (plan.log_id, plan.frame_index))
-    by_log = {log_id: list(own) for log_id, own in groupby(rows, key=lambda plan: plan.log_id)}
+    by_log = {log_id: list(group) for log_id, group in groupby(rows, key=lambda plan: plan.log_id)}
     if expect_split:
         by_log |= {log_id: [] for log_id in lake.log_ids("trajectories") if log_id not in by_log}
     planners = tuple(dict.fromkeys(plan.planner for plan in rows))
@@ -131,42 +128,40 @@ def score_plans(
         with worker_pool(processes) as pool:
             parts = list(pool.map(job, by_log, by_log.values()))
     else:
-        parts = [job(log_id, own) for log_id, own in by_log.items()]
-    found = [result for part in parts for result in part]
-    # those of missing plans, -1, come last
-    found.sort(key=lambda result: result.plan.place % (len(rows) + 1))
-    return results_table(found)
+        parts = [job(log_id, log_plans) for log_id, log_plans in by_log.items()]
+    results = [result for part in parts for result in part]
+    # in the order of the file; missing plans, whose row is -1, come last
+    results.sort(key=lambda result: result.plan.row % (len(rows) + 1))
+    return results_table(results)
 
 
-def results_table(found: Sequence[Result]) -> pa.Table:
-    """Results as a table of RESULTS, with how many of each planner, version and split were scored
-    and expected.
+def results_table(results: Sequence[Result]) -> pa.Table:
+    """Results as a table of RESULTS, with the numbers of plans scored and expected of each planner,
+    version and split.
     """
     counts: dict[tuple[str, str, str], list[int]] = {}
-    for result in found:
+    for result in results:
         count = counts.setdefault(result.group, [0, 0])
         count[0] += not result.reason
         count[1] += 1
     return pa.Table.from_pylist(
-        [result.columns(*counts[result.group]) for result in found], schema=RESULTS
+        [result.columns(*counts[result.group]) for result in results], schema=RESULTS
     )
 
 
 def means_of(results: pa.Table) -> list[PlanMean]:
-    """Means of each planner, version and split, with how many plans they stand on and how many were
-    expected.
-    """
+    """Means of each planner, version and split, with the numbers of plans scored and expected."""
     groups: dict[tuple[str, str, str], list[dict]] = {}
     for row in results.to_pylist():
         groups.setdefault((row["planner"], row["metric_version"], row["split"]), []).append(row)
-    found = []
+    plan_means = []
     for (planner, version, split), rows in groups.items():
         values = {name: [row[name] for row in rows if row[name] is not None] for name in PARTS}
         means = {name: float(np.mean(value)) for name, value in values.items() if value}
-        found.append(
+        plan_means.append(
             PlanMean(planner, version, split, rows[0]["n_scored"], rows[0]["n_expected"], means)
         )
-    return found
+    return plan_means
 
 
 def _score_log(
@@ -178,105 +173,77 @@ def _score_log(
     expect_split: str,
     planners: tuple[str, ...],
 ) -> list[Result]:
-    """Results of one log's plans, in time order, and of the plans that are missing."""
+    """Results of the plans of one log, in time order, and of the missing plans."""
     scenes: dict[int, Scene | SourceError] = {}
-    split, reason = (
-        "",
-        "the log has no scene at this frame: that takes 1.5 s before it and 5 s after",
-    )
+    split, reason = "", NO_SCENE
     try:
-        scenes = cached_scenes(lake, log_id)
+        scenes = OpenLog(lake, log_id).scenes
         split = _split(scenes, lake, log_id)
     except LatentVLAError as error:
         reason = error.what
-    log = _LogScorer(split, versions)
-    for frame, own in groupby(plans, key=lambda plan: plan.frame_index):
-        scene = scenes.get(frame)
+    scorer, results = LogScorer(versions), list[Result]()
+    for frame, group in groupby(plans, key=lambda plan: plan.frame_index):
+        scene, frame_plans = scenes.get(frame), list(group)
         if isinstance(scene, Scene):
-            log.score(prepare(scene), list(own))
+            results += _score_frame(scorer, prepare(scene), frame_plans, split)
         else:
-            log.refuse(list(own), reason if scene is None else scene.what)
+            why = reason if scene is None else scene.what
+            results += _unscored(frame_plans, versions, split, why)
     if expect_split and split == expect_split:
-        have = {(plan.frame_index, plan.planner) for plan in plans}
+        given = {(plan.frame_index, plan.planner) for plan in plans}
         missing = [
             missing_plan(log_id, frame, planner)
             for frame in scenes
             for planner in planners
-            if (frame, planner) not in have
+            if (frame, planner) not in given
         ]
-        log.refuse(missing, "the file has no plan for this scene")
-    return log.results
+        results += _unscored(missing, versions, split, "the file has no plan for this scene")
+    return results
+
+
+def _score_frame(
+    scorer: LogScorer, prepared: PreparedScene, plans: list[Plan], split: str
+) -> list[Result]:
+    """Results of the plans of one frame; plans of the same spacing are scored in one batch."""
+    results: list[Result] = []
+    groups: dict[tuple[int, float], list[Plan]] = {}
+    for plan in plans:
+        if plan.fault:
+            results += _unscored([plan], scorer.versions, split, plan.fault)
+        else:
+            groups.setdefault((len(plan.poses), plan.dt_s), []).append(plan)
+    batches = [
+        PlanBatch([plan.planner for plan in group], np.stack([plan.poses for plan in group]), dt_s)
+        for (_, dt_s), group in groups.items()
+    ]
+    scored = scorer.score(prepared, batches)
+    for group, by_version in zip(groups.values(), scored, strict=True):
+        for version, batch in by_version.items():
+            for k, plan in enumerate(group):
+                results.append(Result(plan, version, split, "", _values(batch, k)))
+    return results
+
+
+def _values(batch: BatchScores, k: int) -> dict[str, float]:
+    """The columns of RESULTS that hold the scores of plan k; NaN where the version has none."""
+    values = {name: float(getattr(batch.scores, name)[k]) for name in _VALUES if name != "ec"}
+    if batch.scores.version == "v1":
+        return values | {"tlc": np.nan, "lk": np.nan}
+    return values | {"ec": float(batch.ec[k]), "score": float(batch.total[k])}
+
+
+def _unscored(
+    plans: list[Plan], versions: tuple[Version, ...], split: str, reason: str
+) -> list[Result]:
+    """Results of plans that cannot be scored."""
+    return [Result(plan, version, split, reason) for plan in plans for version in versions]
 
 
 def _split(scenes: dict[int, Scene | SourceError], lake: Lake, log_id: str) -> str:
-    """Split of a log, also of one whose frames all lack something, so that they are missed in the
+    """Split of a log, also of a log without a single scene, so that its missing plans count in the
     right mean.
     """
     known = next((scene.split for scene in scenes.values() if isinstance(scene, Scene)), "")
     return known or next(
         iter(read_table(lake.log("trajectories", log_id), "trajectories")["split"].to_pylist()), ""
     )
-
-
-@dataclass(slots=True)
-class _LogScorer:
-    """Scores the plans of one log in time order, and remembers each planner's last states for the
-    two-frame comfort.
-    """
-
-    split: str
-    versions: tuple[Version, ...]
-    results: list[Result] = field(default_factory=list)
-    # planner -> time_us, states (41, 11)
-    _before: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
-
-    def refuse(self, plans: list[Plan], reason: str) -> None:
-        """Note why plans cannot be scored."""
-        self.results += [
-            Result(plan, version, self.split, reason) for plan in plans for version in self.versions
-        ]
-
-    def score(self, prepared: PreparedScene, plans: list[Plan]) -> None:
-        """Score the plans of one frame, those of the same spacing in one batch."""
-        for plan in plans:
-            if plan.fault:
-                self.refuse([plan], plan.fault)
-        alike: dict[tuple[int, float], list[Plan]] = {}
-        for plan in plans:
-            if not plan.fault:
-                alike.setdefault((len(plan.poses), plan.dt_s), []).append(plan)
-        now: dict[str, tuple[int, np.ndarray]] = {}
-        for (_, dt_s), own in alike.items():
-            poses = np.stack([plan.poses for plan in own])
-            for version in self.versions:
-                found = score(prepared, poses, version=version, dt_s=dt_s)
-                self.results += [
-                    Result(plan, version, self.split, "", self._values(prepared, plan, found, k))
-                    for k, plan in enumerate(own)
-                ]
-                now |= {
-                    plan.planner: (prepared.scene.time_us, found.states[k])
-                    for k, plan in enumerate(own)
-                }
-        self._before |= now
-
-    def _values(
-        self, prepared: PreparedScene, plan: Plan, found: PdmScores, k: int
-    ) -> dict[str, float]:
-        """Values of row k of what was found."""
-        values = {name: float(getattr(found, name)[k]) for name in _VALUES if name != "ec"}
-        if found.version == "v1":
-            return values | {"tlc": np.nan, "lk": np.nan}  # not in this version
-        ec = np.nan
-        if plan.planner in self._before:
-            time_before_us, states = self._before[plan.planner]
-            gap_s = (prepared.scene.time_us - time_before_us) * 1e-6
-            ec = (
-                extended_comfort(found.states[k], states, gap_s)[0]
-                if 0 < gap_s < EXTENDED_MAX_GAP_S
-                else np.nan
-            )
-        return values | {
-            "ec": ec,
-            "score": float(total_score(found.sub_scores[k : k + 1], "v2", np.array([ec]))[0]),
-        }

@@ -1,1 +1,1 @@
-"""Train planners, open them, and plan with them."""
+"""Planners: training, checkpoints, plans, baselines and latency."""

@@ -1,6 +1,6 @@
-"""Plans that follow from the present motion alone, and the recorded one. Nothing here is learnt.
+"""Baseline plans: rules on the present motion, and the recorded future.
 
-Legend: N rows; a plan is (8, 3): x, y, heading in the ego frame at 0.5 s steps.
+Legend: N rows; a plan is (8, 3): x, y, heading in m, m, rad in the ego frame at 0.5 s steps.
 """
 
 import numpy as np
@@ -10,22 +10,22 @@ from storage.errors import ConfigError
 from storage.trajectory_table import FUTURE_STEPS, STEP_S
 
 _TIMES_S = np.arange(1, FUTURE_STEPS + 1) * STEP_S
-_STRAIGHT_RADPS = 1e-4  # below this yaw rate the arc is drawn as a line
+_STRAIGHT_RADPS = 1e-4  # below this yaw rate the arc is computed as a line
 
 
 def stopped(rows: FrameSet) -> np.ndarray:
-    """(N, 8, 3): stays where it is."""
+    """Plans (N, 8, 3) that stay in place."""
     return np.zeros((len(rows), FUTURE_STEPS, 3))
 
 
 def constant_velocity(rows: FrameSet) -> np.ndarray:
-    """(N, 8, 3): keeps speed and heading."""
+    """Plans (N, 8, 3) at constant speed and heading."""
     return _arc(np.hypot(*rows.velocity.T.astype(np.float64)), np.zeros(len(rows)))
 
 
 def constant_turn_rate(rows: FrameSet) -> np.ndarray:
-    """(N, 8, 3): keeps speed and the yaw rate of the last 0.5 s, taken from the past alone;
-    straight without a past.
+    """Plans (N, 8, 3) at constant speed and the yaw rate of the last 0.5 s, from the recorded
+    history; straight without a history.
     """
     yaw_radps = np.where(
         rows.history_valid[:, -1], -rows.history[:, -1, 2].astype(np.float64) / STEP_S, 0.0
@@ -34,23 +34,23 @@ def constant_turn_rate(rows: FrameSet) -> np.ndarray:
 
 
 def human(rows: FrameSet) -> np.ndarray:
-    """(N, 8, 3): what was driven. Raises ConfigError for rows whose recorded future is not whole."""
+    """The recorded futures (N, 8, 3). Raises ConfigError for a row whose future is incomplete."""
     if not rows.future_valid.all():
         row = int(np.flatnonzero(~rows.future_valid.all(axis=1))[0])
         raise ConfigError(
-            "the recorded future of a row is not whole",
+            "the recorded future of a row is incomplete",
             expected="4 s of future",
             where=f"{rows.log_id[row]} {rows.frame_index[row]}",
-            do="ask for the human's plan only on scenes",
+            do="plan only for rows where future_valid is true for all steps",
         )
     return rows.future.astype(np.float64)
 
 
 def _arc(speed_mps: np.ndarray, yaw_radps: np.ndarray) -> np.ndarray:
-    """Circular arcs of constant speed and yaw rate; (N,) each."""
+    """Circular arcs (N, 8, 3) of constant speed (N,) and yaw rate (N,)."""
     heading = yaw_radps[:, None] * _TIMES_S
-    safe = np.where(np.abs(yaw_radps) < _STRAIGHT_RADPS, 1.0, yaw_radps)[:, None]
+    divisor = np.where(np.abs(yaw_radps) < _STRAIGHT_RADPS, 1.0, yaw_radps)[:, None]
     turning = (np.abs(yaw_radps) >= _STRAIGHT_RADPS)[:, None]
-    x = np.where(turning, np.sin(heading) / safe, _TIMES_S) * speed_mps[:, None]
-    y = np.where(turning, (1 - np.cos(heading)) / safe, 0.0) * speed_mps[:, None]
+    x = np.where(turning, np.sin(heading) / divisor, _TIMES_S) * speed_mps[:, None]
+    y = np.where(turning, (1 - np.cos(heading)) / divisor, 0.0) * speed_mps[:, None]
     return np.stack([x, y, heading], axis=-1)

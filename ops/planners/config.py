@@ -1,4 +1,7 @@
-"""The recipe that all planners share. Needs no torch."""
+"""The training recipe that all planners share.
+
+Imports no torch.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,39 +11,39 @@ from ops.training.config import FitConfig
 
 @dataclass(frozen=True, slots=True)
 class RowChoice:
-    """Which rows of a split the planners learn from."""
+    """Rows of the train split on which the planners are trained."""
 
-    stride: int = 1  # every how many plannable rows
-    mirror: bool = False  # each row's mirror image too; the VLM then reads both
+    stride: int = 1  # every stride-th plannable row is used
+    mirror: bool = False  # add each row's mirror image, on which the VLM is run too
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalScoringConfig:
-    """Which plans are scored, and what the judgement weighs."""
+    """Proposals that are scored for each row, and the weights of their scores."""
 
-    num_retrieved: int = 10  # a row: futures of rows at a like speed
-    # a row: its own future, turned by about 3 degrees and stretched by about 15 %
+    num_retrieved: int = 10  # per row: recorded futures of rows at a similar speed
+    # per row: its own future rotated (std 0.05 rad at the last pose) and stretched (std 15 %)
     num_perturbed: int = 5
-    # how far from a row, in the order of speeds, the others are drawn
+    # largest distance of a retrieved row, as a number of rows in the order of speeds
     neighbor_window: int = 150
     loss_weight: float = 1.0  # of the sub-scores' cross-entropy in a planner's loss
-    # of the log score against the log probability of the mode when a plan is chosen
+    # of the predicted log score relative to the mode's log probability when a plan is chosen
     weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ImitationConfig:
-    """What the student's loss adds to the planning loss."""
+    """Weights of the imitation terms in the student's loss."""
 
-    # of KL(teacher || student) over the codes; 0 in the student without a teacher
+    # of KL(teacher || student) of the code distributions; 0 in the student without a teacher
     code_weight: float = 0.5
-    memory_weight: float = 0.5  # of 1 - cosine to the teacher's pooled features; 0 likewise
-    temperature: float = 2.0  # of both distributions
+    memory_weight: float = 0.5  # of 1 - cosine similarity of the memory tokens; 0 likewise
+    temperature: float = 2.0  # of both code distributions
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerRecipe:
-    """What every planner shares, with the VLM, as the student, or alone."""
+    """Configuration that the VLA's planner, the planner alone and the student share."""
 
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=500, batch=32))

@@ -1,10 +1,9 @@
-"""How long one plan takes: every planner in one run on one machine, one row at a time, one thread.
-Not how good it is.
+"""Latency of one plan: all planners in one run on one machine, one row at a time.
 
-The planners take turns, so a busy moment of the machine hits all of them; a turn is a few rows one
-after the other, as a planner in a car has its core to itself: right after another network it would
-first have to fetch its weights and its code back into the caches. What is timed is the whole call,
-from the camera's pixels and the ego status to the plan.
+The planners take turns, so other load on the machine affects all of them. A turn is several rows in
+succession, because a planner in a car has its core to itself; directly after another network it
+would first have to load its weights and code into the caches again. The timed call includes
+everything from the camera's pixels and the ego status to the plan.
 """
 
 import time
@@ -27,25 +26,27 @@ def measure_latency(
     turn: int = 10,
     threads: int = 1,
 ) -> pa.Table:
-    """A table of LATENCY: p50 and p95 in ms of one plan, over `calls` rows spread over `rows`.
+    """A table of schema LATENCY: p50 and p95 in ms of one plan over `calls` rows, evenly spaced in
+    `rows`.
 
-    A planner's turn is `turn` of these rows, and before them the first one uncounted.
+    A planner's turn is `turn` of these rows, after one untimed call. `threads` is torch's number of
+    threads during the measurement.
     """
-    before = torch.get_num_threads()
+    previous_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     chosen = np.linspace(0, len(rows) - 1, calls).astype(int)
     spent_ms: dict[str, list[float]] = {name: [] for name in planners}
     try:
         for first in range(0, calls, turn):
-            ones = [rows.take(np.array([row])) for row in chosen[first : first + turn]]
+            single_rows = [rows.take(np.array([number])) for number in chosen[first : first + turn]]
             for name, planner in planners.items():
-                planner.plan(ones[0])
-                for one in ones:
+                planner.plan(single_rows[0])
+                for row in single_rows:
                     start = time.perf_counter()
-                    planner.plan(one)
+                    planner.plan(row)
                     spent_ms[name].append(1e3 * (time.perf_counter() - start))
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous_threads)
     return pa.Table.from_pylist(
         [
             {

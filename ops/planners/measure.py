@@ -1,8 +1,6 @@
-"""Displacement errors and PDM score of trained planners on a few held-out rows, for the report of a
-training asset.
+"""Displacement errors and PDM score of trained planners on held-out rows, for a training report.
 
-Not the evaluation: that scores every planner on every scene of the test split.
-Legend: N rows, P planners.
+ops/evaluation scores every planner on every test scene. Legend: N rows, P planners.
 """
 
 from collections.abc import Mapping
@@ -10,20 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ops.pdm.score_rows import TRAINING_COLUMNS
 from ops.planners.scored_proposals import ScorePlans
 from storage.dataset import FrameSet
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerFigures:
-    """One planner on the measured rows."""
+    """Figures of one planner on the measured rows."""
 
     planner: str
-    ade_m: float  # mean distance to the recorded poses over 4 s
-    fde_m: float  # distance at 4 s
-    lateral_m: float  # mean distance across the recorded heading, over 4 s
-    pdms: float | None  # mean PDMS of v1, 0 ... 100; None without a map
-    parameters: int  # learned numbers, 0 for a rule
+    ade_m: float  # average displacement error: mean distance to the recorded positions over 4 s
+    fde_m: float  # final displacement error: distance at 4 s
+    lateral_m: float  # mean distance perpendicular to the recorded heading over 4 s
+    pdms: float | None  # mean PDMS (v1), 0 ... 100; None without a map
+    parameters: int  # number of parameters, 0 for a rule
 
 
 def measure_planners(
@@ -32,7 +31,10 @@ def measure_planners(
     parameters: Mapping[str, int],
     score_plans: ScorePlans | None,
 ) -> tuple[PlannerFigures, ...]:
-    """Figures of each planner's plans (N, 8, 3) on rows with a whole recorded future."""
+    """Figures of each planner's plans (N, 8, 3) on rows with a complete recorded future.
+
+    `plans` and `parameters` have the planners' names as keys; `score_plans` is None without a map.
+    """
     names = list(plans)
     plans_NP83 = np.stack([plans[name] for name in names], axis=1)
     error_NP82 = plans_NP83[..., :2] - rows.future[:, None, :, :2]
@@ -41,21 +43,16 @@ def measure_planners(
     lateral = np.abs(error_NP82[..., 1] * np.cos(heading) - error_NP82[..., 0] * np.sin(heading))
     pdms: list[float | None] = [None] * len(names)
     if score_plans is not None:
-        nc, dac, ttc, ep, comfort = np.moveaxis(
-            np.asarray(score_plans(rows, plans_NP83))[..., :5], -1, 0
-        )
-        pdms = [
-            float(value)
-            for value in 100 * np.nanmean(nc * dac * (5 * ttc + 5 * ep + 2 * comfort) / 12, axis=0)
-        ]
+        scores_NP = np.asarray(score_plans(rows, plans_NP83))[..., TRAINING_COLUMNS.index("score")]
+        pdms = [float(value) for value in 100 * np.nanmean(scores_NP, axis=0)]
     return tuple(
         PlannerFigures(
             name,
-            float(distance[:, at].mean()),
-            float(distance[:, at, -1].mean()),
-            float(lateral[:, at].mean()),
-            pdms[at],
+            float(distance[:, index].mean()),
+            float(distance[:, index, -1].mean()),
+            float(lateral[:, index].mean()),
+            pdms[index],
             parameters.get(name, 0),
         )
-        for at, name in enumerate(names)
+        for index, name in enumerate(names)
     )

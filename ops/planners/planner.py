@@ -1,8 +1,9 @@
-"""Every planner of a lake by name, and its plans for rows. Not their training, nor the human's or
-PDM-Closed's plans.
+"""The interface of a planner, and the planners that need neither the VLM nor the student.
 
-Rules, the blind baseline, the planner alone, the VLA, and the two students answer the same call, so
-that whatever judges them judges all alike.
+Rules, the ego-status MLP, the planner alone, the VLA (ops/vla/planner.py) and the students
+(ops/student/predict.py) share this interface, so that they are evaluated alike.
+
+Legend: N rows; a plan is (8, 3): x, y, heading in m, m, rad in the ego frame at 0.5 s steps.
 """
 
 from collections.abc import Callable
@@ -18,21 +19,21 @@ from storage.dataset import FrameSet
 
 
 class Planner(Protocol):
-    """Anything that plans for rows."""
+    """Anything that plans for rows of a dataset."""
 
     @property
     def parameters(self) -> int:
-        """Learned numbers, 0 for a rule."""
+        """Number of parameters, 0 for a rule."""
         ...
 
     def plan(self, rows: FrameSet) -> np.ndarray:
-        """(N, 8, 3) poses x, y, heading in the ego frame of each row at 0.5 s steps."""
+        """Plans (N, 8, 3), each in the ego frame of its row."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RulePlanner:
-    """A plan that follows from the present motion alone."""
+    """A rule on the present motion, see ops/planners/baselines.py."""
 
     rule: Callable[[FrameSet], np.ndarray]
     parameters: int = 0
@@ -43,7 +44,7 @@ class RulePlanner:
 
 @dataclass(frozen=True, slots=True)
 class BlindPlanner:
-    """The ego-status MLP."""
+    """The ego-status MLP, which gets no image."""
 
     model: Any
     parameters: int
@@ -54,7 +55,7 @@ class BlindPlanner:
 
 @dataclass(frozen=True, slots=True)
 class AlonePlanner:
-    """The planner with no VLM and no imitation of one."""
+    """The host planner without a VLM and without imitation of one."""
 
     model: Any
     parameters: int

@@ -1,8 +1,7 @@
-"""The recipe that all planners share, and the arrays that they learn from. Not the choice of
-planners: that is finetune's and distill's.
-"""
+"""Read the recipe of a finished `vla`; make the arrays and the training jobs of planners."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from models.planners.config import FusionConfig, PlannerConfig
 from ops.planners.checkpoint import load_planner
 from ops.planners.config import ImitationConfig, PlannerRecipe, ProposalScoringConfig, RowChoice
-from ops.planners.fit_planner import planner_loop
+from ops.planners.fit_planner import PlannerTraining, planner_loop
 from ops.planners.scored_proposals import ScoredProposals
 from ops.planners.training_arrays import TrainingArrays
 from ops.training.config import FitConfig
@@ -21,10 +20,10 @@ from storage.errors import ArtifactError, ConfigError
 
 
 def read_recipe(vla: Path) -> tuple[PlannerRecipe, tuple[int, int]]:
-    """The recipe a finished `vla` was made by, its output constants included, and the image size
-    that the VLM sees.
+    """The recipe with which a finished `vla` was trained, and the VLM's image size (H, W).
 
-    Raises ArtifactError if there is no finished `vla`.
+    The planner's configuration includes the constants taken from the training data. Raises
+    ArtifactError if the folder holds no finished `vla`.
     """
     file = vla / "config.json"
     if not file.exists():
@@ -49,10 +48,10 @@ def read_recipe(vla: Path) -> tuple[PlannerRecipe, tuple[int, int]]:
 def planner_arrays(
     frames: FrameSet, planner: PlannerConfig, scored: ScoredProposals | None = None
 ) -> TrainingArrays:
-    """What every planner learns from, at its own image size.
+    """The arrays that every planner is trained on, with images at the planner's size.
 
-    Raises ConfigError if that size shows another part of the images than `frames` hold: their
-    calibration would be wrong.
+    Raises ConfigError if that size has another aspect ratio than the images of `frames`: they would
+    be cropped, and their calibration would be wrong.
     """
     height, width = planner.image_hw
     if len(frames) and height * frames.images.shape[2] != width * frames.images.shape[1]:
@@ -74,8 +73,8 @@ def planner_arrays(
 
 
 def fused_parts(planner: PlannerConfig, fusion: FusionConfig, vlm_width: int) -> dict[str, Any]:
-    """The parts of a fused planner, as build_planner has them: `planner` with the memory of a VLM
-    of this width.
+    """Configurations of a fused planner, by name: `planner` with cross-attention to a VLM of this
+    width.
     """
     return {
         "planner": replace(planner, second_memory=True),
@@ -86,28 +85,26 @@ def fused_parts(planner: PlannerConfig, fusion: FusionConfig, vlm_width: int) ->
 def planner_job(
     part: str,
     kind: str,
-    parts: dict[str, Any],
+    parts: Mapping[str, Any],
     out: Path,
     recipe: PlannerRecipe,
     training: TrainingRuns,
     fit: FitConfig | None = None,
     imitation: ImitationConfig | None = None,
 ) -> TrainingJob:
-    """The training of planner `part` on the arrays in `training.arrays("planner")`; it writes the
-    planner to `out`.
+    """The training job `part` of a planner on the arrays in `training.arrays("planner")`; it writes
+    the checkpoint to `out`.
 
-    `kind` and `parts` are those of build_planner; `fit` is the recipe's unless it is given.
+    `kind`, `parts` and `imitation` are those of PlannerTraining; `fit` defaults to the recipe's.
     """
-    return TrainingJob(
-        part,
-        planner_loop,
-        {
-            "kind": kind,
-            "parts": parts,
-            "arrays": str(training.arrays("planner")),
-            "out": str(out),
-            "fit": fit or recipe.fit,
-            "imitation": imitation,
-            "proposal_scoring": recipe.proposal_scoring,
-        },
+    config = PlannerTraining(
+        kind,
+        parts,
+        training.arrays("planner"),
+        out,
+        fit or recipe.fit,
+        recipe.proposal_scoring,
+        training.seed,
+        imitation,
     )
+    return TrainingJob(part, planner_loop, config)

@@ -1,8 +1,9 @@
-"""The arrays that a training loop reads, kept as .npy files that workers map. Not a format of the
-lake.
+"""The arrays that a training loop reads, stored as .npy files that workers memory-map.
 
-They lie under the run folder and are removed with it. Legend: N rows, V visual tokens, S = 12
-slots, K = 16 codes, C VLM width, M memory tokens, D planner width, J judged plans, R sub-scores.
+They are temporary files of a training run and are removed with it.
+
+Legend: N rows, V visual tokens, S code slots, K codes, C VLM width, M memory tokens, D planner
+width, J scored proposals of a row, R sub-scores.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -16,7 +17,7 @@ from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 from storage.trajectory_table import Command
 
-# x, y, heading seen in a mirror
+# factors that mirror x, y, heading, left to right
 MIRROR = np.array([1.0, -1.0, -1.0], dtype=np.float32)
 _MIRROR_STATUS = np.array([1, -1, 1, -1], dtype=np.float32)  # vx, vy, ax, ay
 _MIRROR_COMMAND = np.array([Command.RIGHT, Command.STRAIGHT, Command.LEFT, Command.UNKNOWN])
@@ -24,36 +25,34 @@ _MIRROR_COMMAND = np.array([Command.RIGHT, Command.STRAIGHT, Command.LEFT, Comma
 
 @dataclass(frozen=True, slots=True)
 class TrainingArrays:
-    """One row a frame; what a loop does not need is None."""
+    """One row per frame; arrays that a loop does not use are None."""
 
     status: np.ndarray  # (N, 8) float32, FrameSet.status
     future: np.ndarray  # (N, 8, 3) float32
     images: np.ndarray | None = None  # (N, H, W, 3) uint8
     camera: np.ndarray | None = None  # (N, 19) float32, FrameSet.camera
-    # (N, J, 8, 3) float32, plans of which the PDM score is known
-    scored: np.ndarray | None = None
-    # (N, J, R) float32 their sub-scores, NaN where they cannot be scored
+    proposals: np.ndarray | None = None  # (N, J, 8, 3) float32, scored proposals
+    # (N, J, R) float32, their PDM sub-scores; NaN where the row is not a scene
     subscores: np.ndarray | None = None
-    codes: np.ndarray | None = None  # (N, 12) int64
-    codes_valid: np.ndarray | None = None  # (N, 12) bool
-    # (N, V, C) float16, the VLM's hidden states at the image
-    visual: np.ndarray | None = None
-    action: np.ndarray | None = None  # (N, S, C) float16, those that predict the codes
-    code_logits: np.ndarray | None = None  # (N, S, K) float16, the VLM's code distribution
-    memory: np.ndarray | None = None  # (N, M, D) float32, the teacher's pooled features
+    codes: np.ndarray | None = None  # (N, S) int64
+    codes_valid: np.ndarray | None = None  # (N, S) bool
+    visual: np.ndarray | None = None  # (N, V, C) float16, the VLM's hidden states at the image
+    action: np.ndarray | None = None  # (N, S, C) float16, its hidden states that predict the codes
+    code_logits: np.ndarray | None = None  # (N, S, K) float16, the VLM's logits of the codes
+    memory: np.ndarray | None = None  # (N, M, D) float16, the teacher's memory tokens
 
     def __len__(self) -> int:
         return len(self.status)
 
     def take(self, rows: np.ndarray) -> "TrainingArrays":
-        """The given rows."""
+        """The arrays restricted to the given row numbers."""
         arrays = {item.name: getattr(self, item.name) for item in fields(self)}
         return TrainingArrays(
             **{name: array[rows] for name, array in arrays.items() if array is not None}
         )
 
     def save(self, folder: Path) -> None:
-        """Write each array that is there."""
+        """Write each array that is not None to `<name>.npy`."""
         folder.mkdir(parents=True, exist_ok=True)
         for item in fields(self):
             array = getattr(self, item.name)
@@ -62,7 +61,7 @@ class TrainingArrays:
 
     @classmethod
     def open(cls, folder: Path) -> "TrainingArrays":
-        """Map the arrays of a folder without reading them."""
+        """Memory-map the arrays of a folder."""
         files = {item.name: folder / f"{item.name}.npy" for item in fields(cls)}
         return cls(
             **{name: np.load(file, mmap_mode="r") for name, file in files.items() if file.exists()}
@@ -70,40 +69,43 @@ class TrainingArrays:
 
 
 def plannable_rows(frames: FrameSet) -> np.ndarray:
-    """Row numbers with an image and a whole recorded future: what a planner can be trained and
-    scored on.
+    """Numbers of the rows with an image and a complete recorded future: a planner can be trained
+    and scored on these.
     """
     return np.flatnonzero(frames.has_image & frames.future_valid.all(axis=1))
 
 
 def planner_frames(frames: FrameSet, choice: RowChoice) -> tuple[FrameSet, np.ndarray]:
-    """The rows that planners learn from, in the split's order and then mirrored; and which of them
-    are mirrored.
+    """The rows on which planners are trained, in the split's order, then their mirror images; and a
+    mask (N,) of the mirror images.
 
     Raises ArtifactError if there is no such row.
     """
-    own = frames.take(plannable_rows(frames)[:: choice.stride])
-    if not len(own):
+    originals = frames.take(plannable_rows(frames)[:: choice.stride])
+    if not len(originals):
         raise ArtifactError(
-            "there is nothing to plan from",
+            "there are no rows to train a planner on",
             expected="rows with an image and 4 s of recorded future",
             found=f"none among {len(frames)} rows",
             do="ingest longer logs, or check has_image",
         )
     if not choice.mirror:
-        return own, np.zeros(len(own), dtype=bool)
-    other = mirrored(own)
+        return originals, np.zeros(len(originals), dtype=bool)
+    mirror_images = mirrored(originals)
     both = FrameSet(
-        *(np.concatenate([getattr(own, name), getattr(other, name)]) for name in FrameSet.__slots__)
+        *(
+            np.concatenate([getattr(originals, name), getattr(mirror_images, name)])
+            for name in FrameSet.__slots__
+        )
     )
-    return both, np.arange(len(both)) >= len(own)
+    return both, np.arange(len(both)) >= len(originals)
 
 
 def mirrored(frames: FrameSet) -> FrameSet:
-    """The same rows seen in a mirror: left is right in image, motion, path and command.
+    """The mirror images of rows: left and right change places in image, camera, motion, history,
+    future and command.
 
-    Codes and poses in the world have no mirror image here: codes are marked invalid, `pose_world`
-    stays as it is.
+    The codes of a mirror image are not known and are marked invalid; `pose_world` is unchanged.
     """
     return replace(
         frames,
@@ -119,6 +121,6 @@ def mirrored(frames: FrameSet) -> FrameSet:
     )
 
 
-def spread(rows: np.ndarray, count: int) -> np.ndarray:
-    """Up to `count` of the rows, spread evenly."""
+def evenly_spaced(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the row numbers, evenly spaced."""
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]

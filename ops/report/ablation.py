@@ -1,5 +1,6 @@
-"""The report's section on what each part of the method is worth over several seeds. Not the
-ablation, which is no asset of the pipeline: `latentvla ablate` makes it when asked.
+"""The report's ablation section: each part of the method over several seeds.
+
+The ablation is not an asset of the pipeline; `latentvla ablate` makes it.
 """
 
 from typing import Any
@@ -7,85 +8,82 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ops.ablation.table import MEASURES, SUBSETS
-from ops.drawing.charts import planner_colour
-from ops.drawing.names import OURS, label
 from ops.drawing.page import Cell, Row, Section, Table
-from ops.report.scores import signed, verdict
+from ops.report.cells import pair_cell, planner_row, signed, verdict_cell
 from storage.artifact import read_lineage
 from storage.lake import Lake
 
-_MAKE = "make it: latentvla ablate --seeds 5"
+_COLUMNS = [(subset, measure) for subset in SUBSETS for measure in MEASURES]
+_HEAD = [f"{MEASURES[measure].replace(',', '')}, {SUBSETS[subset]}" for subset, measure in _COLUMNS]
+_RUN = "run: latentvla ablate --seeds 5"
 
 
 def ablation_section(lake: Lake) -> Section | str:
-    """The ablation's two tables; or why they are not shown: never made, or made from other rows
-    than those of the pipeline.
+    """The ablation's two tables; or the reason why they are missing: never made, or made from other
+    rows than those of the pipeline.
     """
     folder = lake.root / "ablation"
     if not (folder / "differences.parquet").exists():
-        return f"What each part is worth over several seeds: not measured yet; {_MAKE}"
-    learned_from = {
+        return f"Ablation over several seeds: not measured yet; {_RUN}"
+    trained_on = {
         read_lineage(run).parents.get("relabeled") for run in (folder / "vla").glob("[0-9]*")
     }
-    if learned_from != {read_lineage(lake.asset("relabeled")).version}:
-        return f"What each part is worth over several seeds: measured on other rows than those of this pipeline; {_MAKE}"
+    if trained_on != {read_lineage(lake.asset("relabeled")).version}:
+        return (
+            "Ablation over several seeds: measured on other rows than those of this pipeline; "
+            f"{_RUN}"
+        )
     planners, differences = (
         pq.read_table(folder / f"{name}.parquet").to_pylist()
         for name in ("planners", "differences")
     )
-    columns = [(subset, measure) for subset in SUBSETS for measure in MEASURES]
-    head = [
-        f"{MEASURES[measure].replace(',', '')}, {SUBSETS[subset]}" for subset, measure in columns
-    ]
-    means = {(row["planner"], row["subset"], row["measure"]): row for row in planners}
-    apart = {
-        (row["planner"], row["control"], row["subset"], row["measure"]): row for row in differences
-    }
-    rows = [
-        Row(
-            [
-                Cell(label(name), dot=planner_colour(name)),
-                *(_mean(means.get((name, *column))) for column in columns),
-            ],
-            ours=name in OURS,
-        )
-        for name in dict.fromkeys(row["planner"] for row in planners)
-    ]
-    pairs = dict.fromkeys((row["planner"], row["control"]) for row in differences)
-    worth = [
-        Row(
-            [
-                Cell(f"{label(planner)} − {label(control)}", dot=planner_colour(planner)),
-                verdict(
-                    *(apart[planner, control, "all", "pdms"][bound] for bound in ("low", "high"))
-                ),
-                *(_difference(apart.get((planner, control, *column))) for column in columns[:-1]),
-            ]
-        )
-        for planner, control in pairs
-    ]
     seeds, scenes, logs = (
         max(row[name] for row in planners) for name in ("seeds", "n_scored", "logs")
     )
-    times = "once" if seeds == 1 else f"{seeds} times from different first weights"
+    times = "once" if seeds == 1 else f"{seeds} times, with {seeds} seeds"
     return Section(
         "ablation",
-        "What each part is worth",
+        "Ablation over seeds",
+        [_differences_table(differences), _planners_table(planners)],
+        f"Everything trained {times}, and scored on {scenes} scenes of {logs} logs. A planner and "
+        "its control share rows, seeds and recipe; only the named part differs.",
+    )
+
+
+def _differences_table(differences: list[dict[str, Any]]) -> Table:
+    cells = {
+        (row["planner"], row["control"], row["subset"], row["measure"]): row for row in differences
+    }
+    rows = []
+    for pair in dict.fromkeys((row["planner"], row["control"]) for row in differences):
+        pdms = cells[*pair, "all", "pdms"]
+        rows.append(
+            Row(
+                [
+                    pair_cell(*pair),
+                    verdict_cell(pdms["low"], pdms["high"]),
+                    *(_difference(cells.get((*pair, *column))) for column in _COLUMNS[:-1]),
+                ]
+            )
+        )
+    return Table(
+        ["planner − control", "verdict", *_HEAD[:-1]],
+        rows,
+        "Same scenes, same seed. In brackets the 95 % interval, paired by scene and bootstrapped "
+        "over logs: it covers the sampling of logs. ± is the standard deviation over seeds. "
+        "'Better' and 'worse': the interval of the PDMS excludes zero.",
+    )
+
+
+def _planners_table(planners: list[dict[str, Any]]) -> Table:
+    means = {(row["planner"], row["subset"], row["measure"]): row for row in planners}
+    return Table(
+        ["planner", *_HEAD],
         [
-            Table(
-                ["planner − control", "verdict", *head[:-1]],
-                worth,
-                "Same scenes, same seed. In brackets the 95 % interval, paired by scene and drawn over logs; ± is the standard "
-                "deviation of the seeds. 'Better' and 'worse' mean that the interval of the PDMS leaves zero out.",
-            ),
-            Table(
-                ["planner", *head],
-                rows,
-                "Mean over scenes and seeds, ± the standard deviation of the seeds' means.",
-            ),
+            planner_row(name, [_mean(means.get((name, *column))) for column in _COLUMNS])
+            for name in dict.fromkeys(row["planner"] for row in planners)
         ],
-        f"Everything trained {times}, and scored on {scenes} scenes of {logs} logs. A "
-        "planner and its control share rows, seeds and recipe; only the part that is named differs.",
+        "Mean over scenes and seeds, ± the standard deviation of the seeds' means.",
     )
 
 
@@ -93,21 +91,22 @@ def _mean(row: dict[str, Any] | None) -> Cell:
     if row is None:
         return Cell("–")
     scale, digits = _scale(row)
-    return Cell(f"{scale * row['mean']:.{digits}f}", _spread(row))
+    return Cell(f"{scale * row['mean']:.{digits}f}", _std(row))
 
 
 def _difference(row: dict[str, Any] | None) -> Cell:
     if row is None:
         return Cell("–")
     scale, digits = _scale(row)
-    bounds = f"[{signed(scale * row['low'], digits)}, {signed(scale * row['high'], digits)}]"
-    return Cell(signed(scale * row["mean"], digits), f"{bounds} {_spread(row)}".strip())
+    low, high = (signed(scale * row[bound], digits) for bound in ("low", "high"))
+    return Cell(signed(scale * row["mean"], digits), f"[{low}, {high}] {_std(row)}".strip())
 
 
-def _spread(row: dict[str, Any]) -> str:
+def _std(row: dict[str, Any]) -> str:
     scale, digits = _scale(row)
     return "" if row["std"] is None else f"± {scale * row['std']:.{digits}f}"
 
 
 def _scale(row: dict[str, Any]) -> tuple[int, int]:
+    """Factor and digits: PDMS in %, ADE in metres."""
     return (100, 1) if row["measure"] == "pdms" else (1, 2)

@@ -1,10 +1,8 @@
-"""What a page would load from outside itself: the proof that it opens offline. Draws and changes
-nothing.
-"""
+"""Find what an HTML page would load from outside its file, to check that it opens offline."""
 
 import re
 
-# An address in an attribute that loads or leads somewhere; data: and #anchors stay inside the page.
+# a URL in an attribute that loads or links something; data: and #anchors stay inside the page
 _ATTRIBUTE = re.compile(
     r"""(?<![\w-])(?:src|href|srcset|poster|data|action|background)\s*=\s*
                             (?:"(?!data:|\#)([^"]+)"|'(?!data:|\#)([^']+)'|(?!data:|\#)([^\s"'>]+))""",
@@ -19,19 +17,17 @@ _CALL = re.compile(
     r"^\s*import\s[^;\n]+",
     re.M,
 )
-# in SVG: names, not addresses to fetch
+# XML namespaces in SVG, which a browser does not load
 _NOT_LOADED = re.compile(r"<metadata>.*?</metadata>", re.S)
 
 
 def outside_of(page: str) -> list[str]:
-    """Every address and every call in an HTML page that asks for something outside the file,
-    sorted.
-    """
+    """Every URL and every network call of an HTML page that leads outside the file, sorted."""
     scripts = [text for _, text, _ in _SCRIPT.findall(page)]
     markup = _SCRIPT.sub(r"\1\3", _NOT_LOADED.sub("", page))
-    found = {
+    urls = {
         next(filter(None, groups))
         for pattern in (_ATTRIBUTE, _STYLE)
         for groups in pattern.findall(markup)
     }
-    return sorted(found | {call.strip() for text in scripts for call in _CALL.findall(text)})
+    return sorted(urls | {call.strip() for text in scripts for call in _CALL.findall(text)})

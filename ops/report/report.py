@@ -1,8 +1,7 @@
-"""Put the report together: what the evaluation found, what the planners see and do, how it was
-made. Not the drawing of single charts (draw_charts.py) and scenes (draw_scene.py).
+"""Write the report: scores, scenes, latent actions, training curves and lineage as one HTML page.
 
-It reads finished artefacts only. A section whose input is missing is left out, and the page says
-which and why.
+It reads finished artefacts only. A section whose input is missing is left out, and the page lists
+it with the reason.
 """
 
 from dataclasses import dataclass
@@ -10,19 +9,18 @@ from pathlib import Path
 
 from ops.drawing.page import Page, Paragraph, Section, render_page
 from ops.report.ablation import ablation_section
+from ops.report.codes import codes_section
+from ops.report.comparisons import (
+    differences_section,
+    image_ablation_section,
+    latency_section,
+)
 from ops.report.config import ReportConfig
+from ops.report.lineage import lineage_section
 from ops.report.results import EvaluationResults, read_results
 from ops.report.scenes import scene_sections
-from ops.report.scores import (
-    latency_section,
-    rare_section,
-    score_section,
-    sight_section,
-    tiles,
-    unscored_section,
-    verdict_section,
-)
-from ops.report.training import codes_section, curves_section, lineage_section
+from ops.report.scores import rare_section, score_section, tiles, unscored_section
+from ops.report.training import curves_section
 from ops.report.zero_shot import zero_shot_section
 from storage.artifact import LINEAGE_FILE, read_lineage
 from storage.lake import Lake
@@ -30,47 +28,49 @@ from storage.lake import Lake
 
 @dataclass(frozen=True, slots=True)
 class ReportSummary:
-    """What the report holds."""
+    """The report file and its contents."""
 
     file: Path
     size_bytes: int
-    pictures: int  # scenes shown
-    left_out: tuple[str, ...]  # sections without input, each with its reason
+    pictures: int  # scenes that are shown
+    left_out: tuple[str, ...]  # why each missing section is missing
 
 
 def draw(lake: Lake, out: Path, config: ReportConfig) -> ReportSummary:
     """Write `out/report.html`, one file that opens offline. Raises ArtifactError if there is no
     evaluation.
     """
-    found = read_results(lake.asset("evaluation"))
-    scenes, pictures = scene_sections(lake, found, config.scenes)
-    made: list[Section | str | None] = [
-        score_section(found),
-        verdict_section(found),
+    results = read_results(lake.asset("evaluation"))
+    scenes, pictures = scene_sections(lake, results, config.scenes)
+    content: list[Section | str | None] = [
+        score_section(results),
+        differences_section(results),
         ablation_section(lake),
-        rare_section(found),
-        sight_section(found),
-        zero_shot_section(found),
-        latency_section(found),
+        rare_section(results),
+        image_ablation_section(results),
+        zero_shot_section(results),
+        latency_section(results),
         *scenes,
         codes_section(lake),
         curves_section(lake),
         lineage_section(lake),
-        unscored_section(found),
+        unscored_section(results),
     ]
-    sections = [item for item in made if isinstance(item, Section)]
-    left_out = tuple(item for item in made if isinstance(item, str))
+    sections = [item for item in content if isinstance(item, Section)]
+    left_out = tuple(item for item in content if isinstance(item, str))
     if left_out:
-        sections.append(Section("left-out", "Left out", [Paragraph(line) for line in left_out]))
+        sections.append(
+            Section("left-out", "Missing sections", [Paragraph(line) for line in left_out])
+        )
     out.mkdir(parents=True, exist_ok=True)
     file = out / "report.html"
     file.write_text(
         render_page(
             Page(
                 title=config.title,
-                subtitle=_subtitle(found),
+                subtitle=_subtitle(results),
                 sections=sections,
-                tiles=tiles(found),
+                tiles=tiles(results),
                 footer=_footer(lake),
             )
         )
@@ -78,20 +78,21 @@ def draw(lake: Lake, out: Path, config: ReportConfig) -> ReportSummary:
     return ReportSummary(file, file.stat().st_size, pictures, left_out)
 
 
-def _subtitle(found: EvaluationResults) -> str:
+def _subtitle(results: EvaluationResults) -> str:
     return (
-        f"{found.metric_version}, {found.split} split: {found.n_scored} of {found.n_expected} scenes scored, from "
-        f"{found.n_logs} logs that no training asset has seen. {len(found.planners)} planners, each on the same "
-        "scenes."
+        f"{results.metric_version}, {results.split} split: {results.n_scored} of "
+        f"{results.n_expected} scenes scored, from {results.n_logs} logs that are in no training "
+        f"data. {len(results.planners)} planners, all on the same scenes."
     )
 
 
 def _footer(lake: Lake) -> str:
     folder = lake.asset("evaluation")
     if not (folder / LINEAGE_FILE).exists():
-        return "Made by latentvla. One file, no network."
+        return "Made by latentvla. One file that opens offline."
     lineage = read_lineage(folder)
     return (
         f"Evaluation {lineage.version}, made {lineage.created_utc} on "
-        f"{lineage.machine.get('platform', 'an unnamed machine')}. Made by latentvla. One file, no network."
+        f"{lineage.machine.get('platform', 'an unknown machine')}. Made by latentvla. One file "
+        "that opens offline."
     )

@@ -1,8 +1,4 @@
-"""Which scenes the report shows, and their pictures: the student's best and worst. Not the drawing
-of one scene.
-
-Of each log at most one scene is shown, so that one hard junction does not fill the page.
-"""
+"""The report's scenes: the student's worst and best, at most one per log in each list."""
 
 from collections.abc import Mapping
 
@@ -10,7 +6,7 @@ import numpy as np
 
 from ops.drawing.names import label
 from ops.drawing.page import Badge, Block, Gallery, Paragraph, Picture, Section, figure_image
-from ops.drawing.scene import scene_figure, scene_legend
+from ops.drawing.scene import BEV_CAPTION, scene_figure, scene_legend
 from ops.drawing.scene_view import SceneView, read_scene_view
 from ops.evaluation.summarize import ScoreCube, score_cube
 from ops.report.config import SceneChoice
@@ -24,36 +20,37 @@ _FAILURES = (
     ("comfort", "uncomfortable"),
     ("ddc", "against the driving direction"),
 )
-# PDMS above which a scene is shown as a good one, below which its badge warns
-WELL, BADLY = 0.8, 0.5
+# PDMS above which a scene counts as good, and below which as bad
+GOOD, BAD = 0.8, 0.5
 
 
 def scene_sections(
-    lake: Lake, found: EvaluationResults, choice: SceneChoice
+    lake: Lake, results: EvaluationResults, choice: SceneChoice
 ) -> tuple[list[Section | str], int]:
-    """The sections 'worst' and 'best' and how many scenes they show; a sentence where nothing can
-    be shown.
+    """The sections 'worst' and 'best' and the number of scenes in them; a sentence with the reason
+    if no scene has a score.
     """
-    judged = (
-        choice.judged
-        if choice.judged in found.planners
-        else next((name for name in found.planners if name not in choice.paths), found.planners[0])
+    planner = (
+        choice.planner
+        if choice.planner in results.planners
+        else next(
+            (name for name in results.planners if name not in choice.paths), results.planners[0]
+        )
     )
-    cube = score_cube(found.scores)
-    worst, best = choose_scenes(cube, judged, choice.worst, choice.best)
+    cube = score_cube(results.scores)
+    worst, best = choose_scenes(cube, planner, choice.worst, choice.best)
     if not len(worst):
-        return [f"Scenes: no scene of {label(judged)} has a score"], 0
-    plans = _plans_of(found)
-    drawn = [judged, *(name for name in choice.paths if name in cube.planners and name != judged)]
+        return [f"Scenes: no scene of {label(planner)} has a score"], 0
+    plans = _plans(results)
+    drawn = [planner, *(name for name in choice.paths if name in cube.planners and name != planner)]
     lead = (
-        f"Above, the front camera with the plan of the {label(judged)} on the ground; below, the scene from above, "
-        "driving to the right. Dots are half seconds; the line ahead of a road user ends where it will be in one "
-        "second."
+        f"Top: the front camera with the plan of the {label(planner)} projected onto the ground. "
+        f"{BEV_CAPTION}"
     )
     sections: list[Section | str] = []
     for anchor, title, rows in (
-        ("worst", f"Where the {label(judged)} does worst", worst),
-        ("best", f"Where the {label(judged)} does best", best),
+        ("worst", f"Worst scenes of the {label(planner)}", worst),
+        ("best", f"Best scenes of the {label(planner)}", best),
     ):
         pictures = [
             scene_picture(
@@ -61,42 +58,42 @@ def scene_sections(
                 {name: plans[cube.log_id[row], cube.frame_index[row], name] for name in drawn},
                 cube,
                 int(row),
-                judged,
+                planner,
                 choice,
             )
             for row in rows
         ]
         blocks: list[Block] = [scene_legend(drawn), Gallery(pictures)]
         if not pictures:
-            blocks = [Paragraph(f"No scene has a PDMS above {100 * WELL:.0f}.")]
+            blocks = [Paragraph(f"No scene has a PDMS above {100 * GOOD:.0f}.")]
         sections.append(Section(anchor, title, blocks, lead if anchor == "worst" else ""))
     return sections, len(worst) + len(best)
 
 
 def choose_scenes(
-    cube: ScoreCube, judged: str, worst: int, best: int
+    cube: ScoreCube, planner: str, worst: int, best: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scenes (row numbers of the cube) with the lowest and the highest score of a planner, at most
-    one a log in each list.
+    """Scenes (row numbers of the cube) with the lowest and the highest PDMS of a planner, at most
+    one per log in each list.
 
-    Equal scores are common: among the worst the larger displacement error goes first, among the
-    best a rare event and then the larger gain over the mean of the other planners, since a good
-    score on an empty road shows nothing.
+    Ties are common: the worst are then ordered by displacement error, the best by rare events
+    first and then by the gain over the mean of the other planners, because a good score on an
+    empty road is uninformative.
     """
     score, known = cube.measure("pdms")
     ade, _ = cube.measure("ade_m")
-    at = cube.planners.index(judged)
+    at = cube.planners.index(planner)
     others = np.where(known, score, 0.0).sum(axis=1) - score[:, at]
     gain = score[:, at] - others / np.maximum(known.sum(axis=1) - 1, 1)
     rows = np.flatnonzero(known[:, at])
-    done = rows[score[rows, at] > WELL]
-    low = rows[np.lexsort((-ade[rows, at], np.round(score[rows, at], 3)))]
-    high = done[
+    good = rows[score[rows, at] > GOOD]
+    lowest = rows[np.lexsort((-ade[rows, at], np.round(score[rows, at], 3)))]
+    highest = good[
         np.lexsort(
-            (-gain[done], -cube.subsets["rare"][done].astype(int), -np.round(score[done, at], 1))
+            (-gain[good], -cube.subsets["rare"][good].astype(int), -np.round(score[good, at], 1))
         )
     ]
-    return _one_a_log(low, cube.log_id)[:worst], _one_a_log(high, cube.log_id)[:best]
+    return _first_per_log(lowest, cube.log_id)[:worst], _first_per_log(highest, cube.log_id)[:best]
 
 
 def scene_picture(
@@ -104,17 +101,17 @@ def scene_picture(
     paths: Mapping[str, np.ndarray],
     cube: ScoreCube,
     row: int,
-    judged: str,
+    planner: str,
     choice: SceneChoice,
 ) -> Picture:
-    """The picture of one scene with what was judged in it."""
+    """The picture of one scene with the scores and failures of the planner."""
     figure = scene_figure(view, paths, reach_m=choice.reach_m)
-    at = cube.planners.index(judged)
+    at = cube.planners.index(planner)
     value = {
         name: cube.measure(name)[0][row, at]
         for name in ("pdms", "nc", "dac", "ddc", "ttc", "ep", "comfort", "ade_m")
     }
-    tone = "good" if value["pdms"] > WELL else "bad" if value["pdms"] < BADLY else ""
+    tone = "good" if value["pdms"] > GOOD else "bad" if value["pdms"] < BAD else ""
     badges = [Badge(f"PDMS {100 * value['pdms']:.0f}", tone)]
     badges += [Badge(text, "bad") for name, text in _FAILURES if value[name] < 1.0]
     if value["ep"] < 0.6 and value["nc"] * value["dac"] > 0:
@@ -123,14 +120,14 @@ def scene_picture(
         Badge(tag.replace("_", " "), "event")
         for tag in cube.table["tags"][row * len(cube.planners)].as_py()
     ]
-    rest = ", ".join(
+    others = ", ".join(
         f"{label(name)} {100 * cube.measure('pdms')[0][row, cube.planners.index(name)]:.0f}"
         for name in paths
-        if name != judged
+        if name != planner
     )
     caption = (
-        f"{view.speed_mps:.1f} m/s, command {view.command.name.lower()}; {label(judged)} {value['ade_m']:.2f} m "
-        f"from the human on average. PDMS of the others here: {rest}."
+        f"{view.speed_mps:.1f} m/s, command {view.command.name.lower()}; ADE of the "
+        f"{label(planner)} {value['ade_m']:.2f} m. PDMS of the other planners: {others}."
     )
     return Picture(
         figure_image(figure, f"log {view.log_id}, frame {view.frame_index}", choice.dpi),
@@ -140,23 +137,24 @@ def scene_picture(
     )
 
 
-def _plans_of(found: EvaluationResults) -> dict[tuple[str, int, str], np.ndarray]:
-    flat = (
-        found.plans["plan_xyyaw"]
+def _plans(results: EvaluationResults) -> dict[tuple[str, int, str], np.ndarray]:
+    """(log, frame, planner) -> plan (8, 3)."""
+    poses_R83 = (
+        results.plans["plan_xyyaw"]
         .combine_chunks()
         .flatten()
         .to_numpy()
-        .reshape(len(found.plans), -1, 3)
+        .reshape(len(results.plans), -1, 3)
     )
     keys = zip(
-        found.plans["log_id"].to_pylist(),
-        found.plans["frame_index"].to_pylist(),
-        found.plans["planner"].to_pylist(),
+        results.plans["log_id"].to_pylist(),
+        results.plans["frame_index"].to_pylist(),
+        results.plans["planner"].to_pylist(),
         strict=True,
     )
-    return dict(zip(keys, flat, strict=True))
+    return dict(zip(keys, poses_R83, strict=True))
 
 
-def _one_a_log(rows: np.ndarray, log_id: np.ndarray) -> np.ndarray:
+def _first_per_log(rows: np.ndarray, log_id: np.ndarray) -> np.ndarray:
     first = np.unique(log_id[rows].astype(str), return_index=True)[1]
     return rows[np.sort(first)]

@@ -1,23 +1,22 @@
-"""Make the `student` artefact: the planner that imitates the VLM instead of asking it, and its
-control.
+"""Make the `student` artefact: distil the VLA into a planner that runs without the VLM, and train a
+control without a teacher.
 
-Not the teacher, which stays as it is. The student learns from the recorded futures like every
-planner, and beside that from what the VLA said about the same rows: its code distributions (KL at a
-temperature) and its pooled features. The control is the same network with the same rows, recipe and
-seed and no word from the teacher.
+The student is trained on the recorded futures like every planner, and on the teacher's targets for
+the same rows: the VLM's code distributions (KL divergence at a temperature) and the fusion module's
+memory tokens. The control is the same network, trained on the same rows with the same recipe and
+seed.
 
-    out/config.json, out/model.safetensors      the student in the Hugging Face layout
-    out/student.onnx, out/student_int8.onnx     the student as it is deployed; both are told where the ground lies in their
-    out/calibration.onnx                        images, which this one works out once for a camera
-    out/no_teacher/                             the control
-    out/history/                                one JSON-lines file of metrics a training run
+    out/config.json, out/model.safetensors     the student in the Hugging Face layout
+    out/student.onnx, out/student_int8.onnx    the deployed student
+    out/calibration.onnx                       image locations of the ground, its input, per camera
+    out/no_teacher/                            the control without a teacher
+    out/history/                               metrics of each training run, JSON lines
     out/report.json
 """
 
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,13 +25,20 @@ from models.planners.config import ImitatorConfig
 from models.planners.student import StudentNet, StudentOutput
 from ops.planners import baselines
 from ops.planners.checkpoint import count_parameters, load_planner
+from ops.planners.config import PlannerRecipe
 from ops.planners.fit_planner import without_teacher
 from ops.planners.latency import measure_latency
 from ops.planners.measure import PlannerFigures, measure_planners
+from ops.planners.planner import Planner
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import planner_arrays, planner_job, read_recipe
 from ops.planners.scored_proposals import ScorePlans
-from ops.planners.training_arrays import TrainingArrays, plannable_rows, planner_frames, spread
+from ops.planners.training_arrays import (
+    TrainingArrays,
+    evenly_spaced,
+    plannable_rows,
+    planner_frames,
+)
 from ops.student.config import StudentConfig
 from ops.student.export import ExportReport, export
 from ops.student.predict import Student, StudentPlanner
@@ -50,23 +56,21 @@ PARTS = ("student", "no_teacher", "planner")
 
 @dataclass(frozen=True, slots=True)
 class StudentReport:
-    """What the student learned; figures on the val split."""
+    """Figures of the `student` artefact, measured on the val split."""
 
     train_rows: int
     val_rows: int
-    # VLA, student (also in 8 bits), control, constant velocity for scale
+    # constant velocity, the VLA, the student (also in 8 bits) and the control
     planners: tuple[PlannerFigures, ...]
-    # share of slots where student and VLM say the same code
-    code_agreement: float
-    code_kl_nats: float  # KL(VLM || student) a slot at temperature 1
-    # mean cosine of the student's and the fusion's pooled features
-    memory_cosine: float
-    codes: CodeAccuracy  # the student's own codes against the recorded ones
+    code_agreement: float  # share of slots with the same top-1 code of student and VLM
+    code_kl_nats: float  # KL(VLM || student) per slot at temperature 1
+    memory_cosine: float  # mean cosine similarity of the student's and the teacher's memory tokens
+    codes: CodeAccuracy  # of the student's predicted codes
     scored_by: str  # "pdm_score" or "displacement"
     export: ExportReport
-    # planner, p50, p95 of one plan, in one run on one thread
+    # planner, p50 and p95 of one plan, measured in one run on one thread
     latency_ms: tuple[tuple[str, float, float], ...]
-    speed_up: float  # VLA's p50 over the student's
+    speed_up: float  # p50 of the VLA / p50 of the student
     seconds: tuple[tuple[str, float], ...]  # wall time of each part
 
 
@@ -83,61 +87,44 @@ def distill(
     name: str,
     seed: int,
 ) -> StudentReport:
-    """Fill `out` with the student and its control, from the finished `vla` and the splits it was
-    made from.
+    """Fill `out` with the student and its control, from the finished `vla` and its splits.
 
-    The arguments are those of ops.finetune.finetune. Raises ArtifactError if `vla` is missing or
-    unfinished.
+    The other arguments are those of ops.vla.finetune.finetune. Raises ArtifactError if `vla` is
+    missing or unfinished.
     """
     torch.set_num_threads(compute.threads)
     training, clock = TrainingRuns(compute, runs, name, seed), Clock()
     recipe, _ = read_recipe(vla)
     recipe = replace(recipe, fit=replace(recipe.fit, steps=config.steps or recipe.fit.steps))
-    teacher_planner = open_vla(vla)
+    teacher = open_vla(vla)
     frames, flipped = planner_frames(
         train, replace(recipe.rows, mirror=recipe.rows.mirror or config.mirror)
     )
-    teacher = teacher_of(vla, teacher_planner, frames, flipped, compute)
+    targets = teacher_targets(vla, teacher, frames, flipped, compute)
     scored = scored_proposals_for(
         vla, train, frames, flipped, score_plans, recipe.proposal_scoring, seed
     )
     arrays = replace(
         planner_arrays(frames, recipe.planner, scored),
-        code_logits=teacher.code_logits,
-        memory=teacher.memory,
+        code_logits=targets.code_logits,
+        memory=targets.memory,
     )
     arrays.save(training.arrays("planner"))
-    clock.lap("teacher")
+    clock.lap("teacher's targets, scored proposals")
 
-    parts = {
-        "planner": recipe.planner,
-        "imitator": ImitatorConfig(memory_tokens=teacher.memory.shape[1]),
-    }
-    folders = {"student": out, "no_teacher": out / "no_teacher"}
-    imitations = {"student": config.imitation, "no_teacher": without_teacher(config.imitation)}
-    training.launch_all(
-        [
-            planner_job(
-                part, "student", parts, folders[part], recipe, training, imitation=imitations[part]
-            )
-            for part in folders
-        ]
-    )
-    clock.lap("student and no_teacher")
-    made: dict[str, StudentNet] = {
-        part: load_planner(folder, "student") for part, folder in folders.items()
-    }
-    checked = spread(np.arange(len(arrays)), config.check_rows)
-    exported = export(made["student"], arrays.take(checked), out, int8=config.int8)
+    students = _train_students(out, config, recipe, targets, training)
+    clock.lap("student, no_teacher")
+    check_rows = evenly_spaced(np.arange(len(arrays)), config.check_rows)
+    exported = export(students["student"], arrays.take(check_rows), out, int8=config.int8)
     clock.lap("export")
 
-    measured = val.take(spread(plannable_rows(val), config.val_rows))
+    measured = val.take(evenly_spaced(plannable_rows(val), config.val_rows))
     report = _report(
         measured,
         train,
-        teacher_planner,
+        teacher,
         out,
-        made,
+        students,
         exported,
         config,
         score_plans,
@@ -151,20 +138,48 @@ def distill(
     return report
 
 
-def teacher_of(
+def teacher_targets(
     vla: Path, planner: VlaPlanner, frames: FrameSet, flipped: np.ndarray, compute: ComputeConfig
 ) -> TeacherTargets:
-    """What the VLA says about these rows; what its artefact does not hold of them is read anew."""
-    kept = TeacherTargets.open(vla / "teacher")
-    known = len(kept.log_id) if kept.match_first_rows_of(frames, flipped) else 0
-    if known == len(frames):
-        return kept
-    asked = frames.take(np.arange(known, len(frames)))
+    """The teacher's targets for these rows: those stored in the `vla` artefact, and newly predicted
+    ones for the rows that it does not hold.
+    """
+    stored = TeacherTargets.open(vla / "teacher")
+    num_stored = len(stored.log_id) if stored.match_first_rows_of(frames, flipped) else 0
+    if num_stored == len(frames):
+        return stored
+    rest = frames.take(np.arange(num_stored, len(frames)))
     vlm_outputs = run_vlm_in_processes(
-        vla / "vlm", fit_images(asked.images, planner.image_hw), asked.status, compute
+        vla / "vlm", fit_images(rest.images, planner.image_hw), rest.status, compute
     )
-    said = TeacherTargets.predict(planner.model, vlm_outputs, asked, flipped[known:])
-    return kept.concatenated(said) if known else said
+    predicted = TeacherTargets.predict(planner.model, vlm_outputs, rest, flipped[num_stored:])
+    return stored.concatenated(predicted) if num_stored else predicted
+
+
+def _train_students(
+    out: Path,
+    config: StudentConfig,
+    recipe: PlannerRecipe,
+    targets: TeacherTargets,
+    training: TrainingRuns,
+) -> dict[str, StudentNet]:
+    """Train the student and the control without a teacher; their networks by part."""
+    slots, codes = targets.code_logits.shape[1:]
+    parts = {
+        "planner": recipe.planner,
+        "imitator": ImitatorConfig(targets.memory.shape[1], slots, codes),
+    }
+    folders = {"student": out, "no_teacher": out / "no_teacher"}
+    imitations = {"student": config.imitation, "no_teacher": without_teacher(config.imitation)}
+    training.launch_all(
+        [
+            planner_job(
+                part, "student", parts, folders[part], recipe, training, imitation=imitations[part]
+            )
+            for part in folders
+        ]
+    )
+    return {part: load_planner(folder, "student") for part, folder in folders.items()}
 
 
 def _report(
@@ -172,44 +187,44 @@ def _report(
     train: FrameSet,
     teacher: VlaPlanner,
     out: Path,
-    made: dict[str, StudentNet],
+    students: dict[str, StudentNet],
     exported: ExportReport,
     config: StudentConfig,
     score_plans: ScorePlans | None,
     train_rows: int,
     scored_by: str,
 ) -> StudentReport:
-    said = run_vlm(teacher.vlm, fit_images(rows.images, teacher.image_hw), rows.status)
+    vlm_outputs = run_vlm(teacher.vlm, fit_images(rows.images, teacher.image_hw), rows.status)
     memory = TeacherTargets.predict(
-        teacher.model, said, rows, np.zeros(len(rows), bool)
+        teacher.model, vlm_outputs, rows, np.zeros(len(rows), bool)
     ).memory.astype(np.float32)
     arrays = replace(
-        planner_arrays(rows, made["student"].planner.config), visual=said.visual, action=said.action
+        planner_arrays(rows, students["student"].planner.config),
+        visual=vlm_outputs.visual,
+        action=vlm_outputs.action,
     )
-    student = _say(made["student"], arrays)
+    student = _outputs(students["student"], arrays)
     logits = student.code_logits_BSK.numpy()
     log_teacher, log_student = (
         values - np.logaddexp.reduce(values, axis=-1, keepdims=True)
-        for values in (said.code_logits.astype(np.float64), logits.astype(np.float64))
+        for values in (vlm_outputs.code_logits.astype(np.float64), logits.astype(np.float64))
     )
     plans = {
         "constant_velocity": baselines.constant_velocity(rows),
         "vla": plan_rows(teacher.model, arrays),
-        "student": plan_rows(made["student"], arrays),
-        "student_no_teacher": plan_rows(made["no_teacher"], arrays),
+        "student": plan_rows(students["student"], arrays),
+        "student_no_teacher": plan_rows(students["no_teacher"], arrays),
     }
     parameters = {
         "vla": teacher.parameters,
-        "student": count_parameters(made["student"]),
-        "student_no_teacher": count_parameters(made["no_teacher"]),
+        "student": count_parameters(students["student"]),
+        "student_no_teacher": count_parameters(students["no_teacher"]),
     }
-    timed: dict[str, Any] = {"vla": teacher, "student": _deployed(out, "onnx")}
+    timed: dict[str, Planner] = {"vla": teacher, "student": _deployed(out, "onnx")}
     if config.int8:
         timed["student_int8"] = _deployed(out, "int8")
-        plans["student_int8"], parameters["student_int8"] = (
-            timed["student_int8"].plan(rows),
-            parameters["student"],
-        )
+        plans["student_int8"] = timed["student_int8"].plan(rows)
+        parameters["student_int8"] = parameters["student"]
     latency = {
         row["planner"]: row
         for row in measure_latency(timed, rows, calls=config.latency_calls).to_pylist()
@@ -218,7 +233,7 @@ def _report(
         train_rows,
         len(rows),
         measure_planners(rows, plans, parameters, score_plans),
-        code_agreement=float((logits.argmax(-1) == said.codes).mean()),
+        code_agreement=float((logits.argmax(-1) == vlm_outputs.codes).mean()),
         code_kl_nats=float((np.exp(log_teacher) * (log_teacher - log_student)).sum(-1).mean()),
         memory_cosine=float(
             torch.nn.functional.cosine_similarity(
@@ -242,6 +257,6 @@ def _deployed(folder: Path, runtime: str) -> StudentPlanner:
 
 
 @torch.no_grad()
-def _say(student: StudentNet, arrays: TrainingArrays) -> StudentOutput:
+def _outputs(student: StudentNet, arrays: TrainingArrays) -> StudentOutput:
     assert arrays.images is not None and arrays.camera is not None
     return student(*map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status)))

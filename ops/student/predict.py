@@ -1,10 +1,11 @@
-"""Plan with a finished student: from images, ego status and command to 8 poses. No teacher, no
-training code.
+"""Plan with a finished student: from images, ego status and command to plans of 8 poses.
 
     student = Student.from_pretrained("lake/synthetic/student")
     plan = student.plan(images, ego_status, command)
 
-Needs numpy, opencv and onnxruntime; torch only where the ONNX file is not wanted.
+Needs numpy, opencv and onnxruntime; torch only for the runtime "torch".
+
+Legend: N rows; a plan is (8, 3): x, y, heading in m, m, rad in the ego frame at 0.5 s steps.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ _COMMANDS = [item.name.lower() for item in Command]
 
 
 class Runtime(Protocol):
-    """What computes plans from images, camera numbers and status."""
+    """Computes plans (N, 8, 3) from images at the student's size, camera numbers and status."""
 
     def __call__(
         self, images: np.ndarray, camera: np.ndarray, status: np.ndarray
@@ -35,23 +36,23 @@ class Runtime(Protocol):
 
 
 class Student:
-    """A student that plans."""
+    """A finished student."""
 
     def __init__(
         self, runtime: Runtime, image_hw: tuple[int, int], camera: np.ndarray, parameters: int
     ) -> None:
         self._runtime, self.image_hw, self.parameters = runtime, image_hw, parameters
-        self._camera = camera  # (19,) of the training logs
+        self._camera = camera  # (19,), of the training logs
 
     @classmethod
     def from_pretrained(
         cls, folder: Path | str, *, runtime: str = "onnx", threads: int = 1
     ) -> "Student":
-        """The student of a finished artefact. `runtime` is onnx, int8 or torch; `threads` are those
-        of one plan.
+        """The student of a finished artefact.
 
-        Raises ConfigError for an unknown runtime and ArtifactError if the folder does not hold it,
-        or holds another kind of network or another version of the format.
+        `runtime` is onnx, int8 or torch; `threads` is the number of CPU threads of onnx and int8.
+        Raises ConfigError for an unknown runtime, and ArtifactError if the folder lacks its file or
+        holds another kind of network or another format version.
         """
         folder = Path(folder)
         if runtime not in RUNTIMES:
@@ -59,7 +60,7 @@ class Student:
         file = folder / RUNTIMES[runtime]
         if not file.exists():
             raise ArtifactError(
-                "there is no such student here",
+                "there is no student for this runtime",
                 where=folder,
                 expected=file.name,
                 do="make it (latentvla run --until student), or choose another runtime",
@@ -80,34 +81,34 @@ class Student:
         command: Sequence[str | int] | np.ndarray,
         camera: Camera | np.ndarray | None = None,
     ) -> np.ndarray:
-        """Plans (N, 8, 3): x, y in m and heading in rad in the ego frame, at 0.5 s steps.
+        """Plans (N, 8, 3).
 
-        `images` (N, H, W, 3) uint8 RGB of the front camera, any size of its aspect ratio; rows at
-        the top are cut off where it is taller. `ego_status` (N, 4): vx, vy in m/s, ax, ay in m/s2,
-        ego frame. `command` (N,): left, straight, right, unknown, or their numbers. `camera` is the
-        calibration of these images, or storage.dataset.camera_numbers of them as the student crops
-        them (N, 19); without it the student takes them for images of the camera that it learned
-        from. Raises ConfigError for inputs of another shape or meaning.
+        `images` (N, H, W, 3) uint8 RGB of the front camera, not smaller than the student's; another
+        aspect ratio is cropped by storage.camera.crop_box. `ego_status` (N, 4): vx, vy in m/s,
+        ax, ay in m/s2, in the ego frame. `command` (N,): left, straight, right, unknown, or their
+        numbers. `camera` is the calibration of these images, or storage.camera.camera_numbers
+        (N, 19) of the images as the student crops them; the default is the camera of the training
+        logs. Raises ConfigError for inputs of another shape, type or value.
         """
         images, ego_status = np.asarray(images), np.asarray(ego_status, dtype=np.float32)
         count = len(images)
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ConfigError(
-                "these are no images",
+                "images have the wrong shape or type",
                 expected="(N, H, W, 3) uint8",
                 found=f"{images.shape} {images.dtype}",
             )
         if ego_status.shape != (count, 4) or not np.isfinite(ego_status).all():
             raise ConfigError(
-                "this is no ego status",
+                "ego_status has the wrong shape or is not finite",
                 expected=f"({count}, 4) finite: vx, vy, ax, ay",
                 found=ego_status.shape,
             )
         if len(command) != count:
             raise ConfigError(
-                "there is not one command an image", expected=count, found=len(command)
+                "command needs one value per image", expected=count, found=len(command)
             )
-        if not count:  # no runtime is asked to reshape nothing
+        if not count:  # the runtimes cannot reshape an empty batch
             return np.zeros((0, FUTURE_STEPS, 3))
         status = np.zeros((count, 4 + len(Command)), np.float32)
         status[:, :4] = ego_status
@@ -124,18 +125,18 @@ class Student:
         if isinstance(camera, Camera):
             if (camera.height, camera.width) != images.shape[1:3]:
                 raise ConfigError(
-                    "this is the calibration of other images",
+                    "camera and images have different sizes",
                     expected=images.shape[1:3],
                     found=(camera.height, camera.width),
-                    do="give the calibration at the images' size",
+                    do="pass the calibration at the images' size",
                 )
             return np.broadcast_to(camera_numbers(resized_camera(camera, self.image_hw)), shape)
         if camera.shape != shape:
             raise ConfigError(
-                "this is no calibration",
+                "camera has the wrong shape",
                 expected=shape,
                 found=camera.shape,
-                do="give a Camera, or camera_numbers of one for each image",
+                do="pass a Camera, or one row of camera_numbers per image",
             )
         return np.asarray(camera, np.float32)
 
@@ -148,26 +149,20 @@ def predict_file(
     acceleration_mps2: float = 0.0,
     command: str = "unknown",
 ) -> np.ndarray:
-    """Plan (8, 3) of the student in `folder` for one image file. Raises ConfigError if the image
-    cannot be read.
+    """The plan (8, 3) of the student in `folder` for one image file of the front camera.
+
+    Raises ConfigError if the file cannot be read as an image.
     """
-    pixels = (
-        cv2.imread(str(image), cv2.IMREAD_COLOR) if image.is_file() else None
-    )  # it warns of a missing file by itself
+    # cv2.imread would print a warning for a missing file
+    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR) if image.is_file() else None
     if pixels is None:
-        found = (
-            "bytes that are no image"
-            if image.is_file()
-            else "a folder"
-            if image.exists()
-            else "nothing"
-        )
+        contents = "a file of another format" if image.is_file() else "a folder"
         raise ConfigError(
-            "this image cannot be read",
+            "the image cannot be read",
             where=image,
             expected="a JPEG or PNG of the front camera",
-            found=found,
-            do="name an image file, one of a log's sensor_blobs for example",
+            found=contents if image.exists() else "no file",
+            do="pass the path of an image file, one of a log's sensor_blobs for example",
         )
     student = Student.from_pretrained(folder)
     return student.plan(
@@ -176,7 +171,7 @@ def predict_file(
 
 
 def command_number(command: str | int) -> int:
-    """Number of a command given by name or number. Raises ConfigError for one that does not exist."""
+    """Number of a command given by name or number. Raises ConfigError for an unknown command."""
     if isinstance(command, str):
         if command.lower() not in _COMMANDS:
             raise unknown_name("command", command, _COMMANDS)
@@ -187,8 +182,9 @@ def command_number(command: str | int) -> int:
 
 
 def open_session(file: Path, threads: int = 1, rows: int | None = None) -> Any:
-    """An ONNX Runtime session on the CPU; with `rows`, for that many rows alone: it then knows all
-    shapes beforehand.
+    """An ONNX Runtime session on the CPU.
+
+    With `rows`, the session takes exactly that many rows; its shapes are fixed, which is faster.
     """
     import onnxruntime
 
@@ -201,42 +197,37 @@ def open_session(file: Path, threads: int = 1, rows: int | None = None) -> Any:
 
 
 class OnnxRuntime:
-    """An exported student. Who drives plans for one row again and again: that has sessions of its
-    own, and what follows from the calibration is worked out when it changes.
+    """An exported student.
+
+    A car plans one row at a time with the same camera: single rows use sessions of fixed shape, and
+    the calibration graph runs only when the camera changes.
     """
 
     def __init__(self, file: Path, threads: int) -> None:
-        self._files, self._threads = (
-            {"calibration": file.parent / CALIBRATION, "plan": file},
-            threads,
-        )
+        self._files = {"calibration": file.parent / CALIBRATION, "plan": file}
+        self._threads = threads
         self._sessions: dict[tuple[str, bool], Any] = {}
-        self._camera = b""
-        self._places: list[np.ndarray] = []
+        self._camera = b""  # of the last single row
+        self._locations: list[np.ndarray] = []  # its image locations and visibility
 
     def __call__(self, images: np.ndarray, camera: np.ndarray, status: np.ndarray) -> np.ndarray:
-        places, seen = self._ground(np.ascontiguousarray(camera))
-        return self._run(
-            "plan",
-            len(images),
-            {"images": images, "places": places, "seen": seen, "status": status},
-        )[0]
+        locations, visible = self._image_locations(np.ascontiguousarray(camera))
+        inputs = {"images": images, "places": locations, "seen": visible, "status": status}
+        return self._run("plan", len(images), inputs)[0]
 
-    def _ground(self, camera: np.ndarray) -> list[np.ndarray]:
+    def _image_locations(self, camera: np.ndarray) -> list[np.ndarray]:
         if len(camera) > 1:
             return self._run("calibration", len(camera), {"camera": camera})
         if camera.tobytes() != self._camera:
-            self._camera, self._places = (
-                camera.tobytes(),
-                self._run("calibration", 1, {"camera": camera}),
-            )
-        return self._places
+            self._locations = self._run("calibration", 1, {"camera": camera})
+            self._camera = camera.tobytes()
+        return self._locations
 
-    def _run(self, what: str, rows: int, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        key = (what, rows == 1)
+    def _run(self, graph: str, rows: int, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        key = (graph, rows == 1)
         if key not in self._sessions:
             self._sessions[key] = open_session(
-                self._files[what], self._threads, 1 if rows == 1 else None
+                self._files[graph], self._threads, 1 if rows == 1 else None
             )
         return self._sessions[key].run(None, inputs)
 
@@ -260,7 +251,7 @@ def _torch_runtime(folder: Path) -> Runtime:
 
 @dataclass(frozen=True, slots=True)
 class StudentPlanner:
-    """A student as it is deployed, with or without its teacher in training."""
+    """A finished student behind the interface of ops/planners/planner.py."""
 
     student: Student
     parameters: int

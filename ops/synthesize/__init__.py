@@ -1,1 +1,1 @@
-"""The synthetic driving world: a procedural town, its traffic, an expert ego and a rendered camera."""
+"""The synthetic driving world: a procedural town, traffic, an expert ego, rendered cameras."""

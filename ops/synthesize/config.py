@@ -1,33 +1,33 @@
-"""How much of the synthetic world is driven, and how it is seen."""
+"""Size of the synthetic world: logs, cameras and rare events of both towns."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
-    """How much of the world is driven, and how it is seen."""
+    """The logs of town A and their cameras."""
 
     town: str = "A"  # the OpenScene town
-    seed: int = 13  # the town and every log follow from it
+    seed: int = 13  # of the town and of every log
     train_logs: int = 140
     val_logs: int = 16
-    # half of them in the part of the town that training never enters
+    # half of them in the part of the town that no other split enters
     test_logs: int = 32
     seconds: float = 20.0  # length of a log
     hz: float = 2.0  # frames a second; 10 must be a multiple of it
-    # that are drawn, the front camera first; CAM_L0 looks left, CAM_R0 right
+    # rendered cameras, the front camera first; CAM_L0 faces left, CAM_R0 right
     cameras: tuple[str, ...] = ("CAM_F0",)
-    image_width: int = 224  # pixels, each camera
+    image_width: int = 224  # pixels, of every camera
     image_height: int = 126
-    event_rate: float = 0.6  # share of logs with a rare event; 0 for logs shorter than 11 s
+    event_rate: float = 0.6  # share of logs with a rare event; must be 0 for logs shorter than 11 s
 
 
 @dataclass(frozen=True, slots=True)
 class TownBConfig:
-    """How much of town B is driven, and how it is seen."""
+    """The scenes of town B and their camera."""
 
-    seed: int = 23  # the town and every scene follow from it
-    blocks: int = 3  # of the street grid, each way
+    seed: int = 23  # of the town and of every scene
+    blocks: int = 3  # of the street grid, in each direction
     scenes: int = 8
     seconds: float = 20.0  # length of a scene
     event_rate: float = 0.5  # share of scenes with a rare event

@@ -1,9 +1,7 @@
-"""Town B, the other synthetic town: which scenes it has and how its data set is made. Not town A,
-and never trained on.
+"""Town B of the synthetic world, for zero-shot evaluation: writes its scenes in nuScenes' format.
 
-It differs from town A in colours, in the camera's height and focal length, in the size of its
-images and in the plan of its streets, and it is written in nuScenes' format. Everything follows
-from the configuration, byte for byte.
+It differs from town A in colours, camera height, focal length, image size and street layout, and is
+never trained on. The configuration determines every byte.
 """
 
 from collections.abc import Iterator
@@ -17,13 +15,14 @@ from ops.synthesize.film.camera import Camera
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.props import parked_cars
 from ops.synthesize.film.render_log import render_log, weather
-from ops.synthesize.town.town import TownConfig, build_town
+from ops.synthesize.town.build_town import build_town
+from ops.synthesize.town.town import TownConfig
 from ops.synthesize.traffic.expert import DriveConfig, drive
 from ops.synthesize.writers.nuscenes import Scene, write_data_set
 from storage.errors import ConfigError
 
 HZ = 2.0  # samples a second, as in nuScenes
-FIRST_SCENE = 9001  # the published scenes end at 1110
+FIRST_SCENE = 9001  # numbers of nuScenes' published scenes end at 1110
 PALETTE = Palette(
     asphalt=(112, 106, 100),
     junction=(106, 100, 95),
@@ -34,24 +33,22 @@ PALETTE = Palette(
     paint=(240, 240, 236),
     middle=(236, 236, 230),
 )
-_FIRST_DAY_US = 1_654_041_600_000_000  # scenes begin at this time, one every 15 minutes
+_FIRST_DAY_US = 1_654_041_600_000_000  # scenes start from this time on, one every 15 minutes
 
 
 def scene_names(config: TownBConfig) -> list[str]:
-    """Names of all scenes, in order. Raises ConfigError for a town that cannot be recorded."""
+    """Names of all scenes, in order. Raises ConfigError for a configuration without drives."""
     if config.scenes < 1 or config.seconds * HZ < 2 or config.blocks < 2:
         raise ConfigError(
-            "town B cannot be recorded like that",
+            "town B cannot be recorded with this configuration",
             expected="at least two blocks, one scene, and two samples in each",
             found=f"blocks={config.blocks}, scenes={config.scenes}, seconds={config.seconds}",
         )
     return [f"scene-{FIRST_SCENE + number}" for number in range(config.scenes)]
 
 
-def town_plan(config: TownBConfig) -> TownConfig:
-    """The plan of the streets: fewer and longer than in town A, with more bend and less of a turn
-    at their ends.
-    """
+def town_config_b(config: TownBConfig) -> TownConfig:
+    """The street layout: longer blocks than in town A, and arms closer to the grid's axes."""
     return TownConfig(
         seed=config.seed,
         columns=config.blocks + 1,
@@ -71,8 +68,9 @@ def town_plan(config: TownBConfig) -> TownConfig:
 
 
 def synthesize_town_b(raw: Path, config: TownBConfig) -> None:
-    """Write the data set to `raw`, which appears when it is complete. Raises ConfigError for a town
-    that cannot be recorded.
+    """Write the data set to `raw`, which appears when it is complete.
+
+    Raises ConfigError for a configuration without drives.
     """
     names = scene_names(config)
     cv2.setNumThreads(1)
@@ -85,17 +83,19 @@ def synthesize_town_b(raw: Path, config: TownBConfig) -> None:
         pitch_rad=config.pitch_rad,
     )
     write_data_set(
-        raw, build_town(town_plan(config)), PALETTE, camera, _scenes(config, names, camera)
+        raw, build_town(town_config_b(config)), PALETTE, camera, _scenes(config, names, camera)
     )
 
 
 def _scenes(config: TownBConfig, names: list[str], camera: Camera) -> Iterator[Scene]:
-    plan = town_plan(config)
-    town, parked = build_town(plan), parked_cars(plan, PALETTE)
-    wish = DriveConfig(frames=round(config.seconds * HZ), hz=HZ, event_rate=config.event_rate)
+    town_config = town_config_b(config)
+    town, parked = build_town(town_config), parked_cars(town_config, PALETTE)
+    drive_config = DriveConfig(
+        frames=round(config.seconds * HZ), hz=HZ, event_rate=config.event_rate
+    )
     for number, name in enumerate(names):
         rng = np.random.default_rng([config.seed, 404, number])
-        recording = drive(town, parked, wish, rng)
+        recording = drive(town, parked, drive_config, rng)
         start_us = _FIRST_DAY_US + 900_000_000 * number
         time_us = (
             start_us

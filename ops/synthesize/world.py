@@ -1,7 +1,7 @@
-"""The synthetic world's logs: which there are, and how one is made. The public face of this package.
+"""The logs of the synthetic world: their ids and splits, and writing one of them.
 
-Every log follows from (configuration, log_id) alone, byte for byte, so logs can be made in any
-order, alone, and in parallel.
+The configuration and the log_id determine every byte of a log, so logs can be made alone, in any
+order and in parallel.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.props import parked_cars
 from ops.synthesize.film.render import Light
 from ops.synthesize.film.render_log import render_log, weather
-from ops.synthesize.town.town import Town, TownConfig, build_town
+from ops.synthesize.town.build_town import build_town
+from ops.synthesize.town.town import Town, TownConfig
 from ops.synthesize.traffic.expert import SHORTEST_EVENT_S, DriveConfig, drive
 from ops.synthesize.traffic.recording import Recording
 from ops.synthesize.writers.nuplan import write_map
@@ -26,16 +27,16 @@ from storage.errors import ConfigError, unknown_name
 
 SPLITS = ("train", "val", "test")
 PALETTE = Palette()
-_FIRST_DAY_US = 1_622_505_600_000_000  # logs begin at this time, one every 15 minutes
+_FIRST_DAY_US = 1_622_505_600_000_000  # logs start from this time on, one every 15 minutes
 
 
 def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
-    """(log_id, split) of every log, in order. Raises ConfigError for a world that cannot be."""
+    """(log_id, split) of every log, in order. Raises ConfigError for an invalid configuration."""
     if config.town != "A":
         raise unknown_name("town", config.town, ["A"])
     if config.seconds * config.hz < 2 or 10.0 % config.hz:
         raise ConfigError(
-            "the world cannot be recorded like that",
+            "the world cannot be recorded with this configuration",
             expected="at least two frames, and 10 a multiple of hz",
             found=f"seconds={config.seconds}, hz={config.hz}",
         )
@@ -44,17 +45,17 @@ def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
             "the logs are too short for rare events",
             expected=f"seconds of at least {SHORTEST_EVENT_S:g}",
             found=f"seconds={config.seconds:g}, event_rate={config.event_rate:g}",
-            do="ask for longer logs, or for none with an event: event_rate=0",
+            do="choose longer logs, or no rare events: event_rate=0",
         )
     for name in config.cameras:
         if name not in CAMERAS:
             raise unknown_name("camera", name, CAMERAS)
     if config.cameras[:1] != CAMERAS[:1] or len(set(config.cameras)) < len(config.cameras):
         raise ConfigError(
-            "the world needs its front camera first, and every camera once",
+            "the cameras must be listed with the front camera first, and every camera once",
             found=config.cameras,
             expected=f"{CAMERAS[0]}, then others",
-            do=f"give cameras=('{CAMERAS[0]}', 'CAM_L0', 'CAM_R0'), say",
+            do=f"choose for example cameras=('{CAMERAS[0]}', 'CAM_L0', 'CAM_R0')",
         )
     counts = (config.train_logs, config.val_logs, config.test_logs)
     return [
@@ -66,18 +67,18 @@ def world_log_ids(config: WorldConfig) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class DrivenLog:
-    """One log before it is filmed."""
+    """One log before it is rendered."""
 
     town: Town
     recording: Recording
     cameras: list[Camera]  # the front camera first
     light: Light
-    jitter_us: np.ndarray  # (T,) of the frames' times
-    rng: np.random.Generator  # as the film takes it
+    jitter_us: np.ndarray  # (T,) added to the frames' times
+    rng: np.random.Generator  # in the state in which rendering starts
 
 
 def drive_log(config: WorldConfig, log_id: str) -> DrivenLog:
-    """Drive one log. Raises ConfigError for a log_id that the configuration does not hold."""
+    """Drive one log. Raises ConfigError for a log_id that is not in the configuration."""
     splits = dict(world_log_ids(config))
     if log_id not in splits:
         raise unknown_name("log", log_id, splits)
@@ -86,13 +87,13 @@ def drive_log(config: WorldConfig, log_id: str) -> DrivenLog:
     rng = np.random.default_rng(
         [config.seed, int(hashlib.sha256(log_id.encode()).hexdigest()[:12], 16)]
     )
-    wish = DriveConfig(
+    drive_config = DriveConfig(
         frames=round(config.seconds * config.hz),
         hz=config.hz,
         event_rate=config.event_rate,
         east=splits[log_id] == "test" and _number(log_id) % 2 == 1,
     )
-    recording = drive(town, parked_cars(town_config, PALETTE), wish, rng)
+    recording = drive(town, parked_cars(town_config, PALETTE), drive_config, rng)
     cameras = [
         Camera(name, config.image_width, config.image_height, yaw_rad=float(np.deg2rad(yaw_deg)))
         for name, yaw_deg in zip(CAMERAS, CAMERA_YAWS_DEG, strict=True)
@@ -103,9 +104,9 @@ def drive_log(config: WorldConfig, log_id: str) -> DrivenLog:
 
 
 def synthesize_log(raw: Path, config: WorldConfig, log_id: str) -> None:
-    """Make one log below `raw` in OpenScene's layout, and the town's map if it is not there yet.
+    """Write one log below `raw` in OpenScene's layout, and the town's map if it is missing.
 
-    Raises ConfigError for a log_id that the configuration does not hold.
+    Raises ConfigError for a log_id that is not in the configuration.
     """
     cv2.setNumThreads(1)
     log, split = drive_log(config, log_id), log_id.split("-")[1]

@@ -1,1 +1,1 @@
-"""Train a network: the door to Ray Train, the optimisation loop, and the runs of one artefact."""
+"""Training: Ray Train, the optimisation loop, and the training runs of one artefact."""

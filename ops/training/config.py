@@ -1,37 +1,34 @@
-"""Where and how a network is trained. Needs no torch."""
+"""Compute and optimisation settings of a training.
+
+Imports no torch.
+"""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
 class ComputeConfig:
-    """Where training runs."""
+    """Processes, devices and threads of a training."""
 
     num_workers: int = 0  # 0: in this process; N: that many Ray Train workers
-    use_gpu: bool = False  # one GPU a worker
-    # None: a private Ray cluster; "auto" or host:port: an existing one
-    address: str | None = None
+    use_gpu: bool = False  # one GPU per worker
+    address: str | None = None  # None: a private Ray cluster; "auto" or host:port: an existing one
     max_failures: int = 1  # restarts of the worker group after a crash
-    # torch threads of each process: networks this small gain nothing from more
-    threads: int = 1
-    # trainings in this machine's own processes that run side by side; 1: in turn
+    threads: int = 1  # torch threads per process; small networks are no faster with more
+    # trainings that run in parallel without workers, a process each; 1: one after the other
     at_once: int = 2
 
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """How a network is trained."""
+    """Optimisation of a network."""
 
-    steps: int = 400  # optimiser steps
-    batch: int = 32  # rows a step, all workers together
-    learning_rate: float = 1e-3  # peak; linear warm-up, then cosine to 2 % of it
-    weight_decay: float = 0.05  # decoupled; on matrices only
+    steps: int = 400  # optimizer steps
+    batch: int = 32  # rows per step, over all workers
+    learning_rate: float = 1e-3  # peak; linear warm-up, then cosine decay to 2 % of it
+    weight_decay: float = 0.05  # decoupled; not on biases and other vectors
     warmup: float = 0.1  # fraction of the steps
-    clip: float = 1.0  # norm of the gradient
-    autocast: str = ""  # "bfloat16": mixed precision; "": the parameters' own type
-    report_every: int = 10  # steps between two rows of the history
-    checkpoint_every: int = 200  # steps between two checkpoints; one more is written at the end
+    clip: float = 1.0  # largest norm of the gradient
+    autocast: str = ""  # "bfloat16": mixed precision; "": the parameters' dtype
+    report_every: int = 10  # steps between two rows of the history file
+    checkpoint_every: int = 200  # steps between two checkpoints; the last step has one too

@@ -1,9 +1,8 @@
-"""Minimise a loss by AdamW over rows of arrays: resumable, the same here and on workers. Neither
-model nor data.
+"""The optimisation loop of every network: AdamW, resumable, in one process or on Ray workers.
 
-Everything random of a step comes from (seed, step, rank), so a resumed run needs no generator
-state: it draws the batches and dropout masks of the uninterrupted run and, on one machine, ends in
-the same weights bit for bit.
+The random numbers of a step depend only on (seed, step, rank), so a resumed run needs no generator
+state: it draws the same batches and dropout masks as an uninterrupted run and, on one machine, ends
+with the same weights, bit for bit.
 """
 
 import logging
@@ -22,16 +21,17 @@ from storage.errors import ConfigError
 _LOG = logging.getLogger(__name__)
 
 LossOf = Callable[[nn.Module, np.ndarray], tuple[torch.Tensor, dict[str, float]]]
+"""(model, row numbers of a batch) -> the loss, (), and further columns of the training history."""
 
 
 def fit(
     session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: FitConfig, seed: int
 ) -> None:
-    """Train `model` in place. `loss_of(model, row_numbers)` gives the loss of one batch and what
-    else to record.
+    """Train `model` in place.
 
-    `rows` is the number of training rows; every epoch visits each once in a new order. A killed run
-    that is started again under the same name goes on after its last checkpoint.
+    `rows` is the number of training rows; each epoch uses every row once, in a new order. A killed
+    run that is started again under the same name resumes after its last checkpoint. Raises
+    ConfigError if the gradient is not finite.
     """
     model.to(session.device).train()
     optimizer = torch.optim.AdamW(
@@ -48,7 +48,7 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
     wrapped, progress = session.prepare(model), _Progress(start, config.steps, session.rank == 0)
     for step in range(start, config.steps):
-        torch.manual_seed(_mix(seed, step, session.rank))
+        torch.manual_seed(_derive_seed(seed, step, session.rank))
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(step, config)
         batch = batch_rows(seed, step, rows, config.batch)[session.rank :: session.world_size]
@@ -65,28 +65,28 @@ def fit(
                 where=f"step {step + 1} of {config.steps}",
                 expected="a finite gradient",
                 found=f"loss {float(loss.detach()):.4g}",
-                do="lower learning_rate, or look for NaN among the rows",
+                do="lower learning_rate, or look for NaN in the training rows",
             )
         optimizer.step()
-        done, last = step + 1, step + 1 == config.steps
-        keep = last or done % config.checkpoint_every == 0
-        if keep or done % config.report_every == 0:
+        done = step + 1
+        save = done == config.steps or done % config.checkpoint_every == 0
+        if save or done % config.report_every == 0:
             session.report(
                 done,
                 {"loss": float(loss.detach()), "gradient_norm": norm, **metrics},
                 {"model": trained_state(model), "optimizer": optimizer.state_dict()}
-                if keep
+                if save
                 else None,
             )
-        progress.tell(done, float(loss.detach()))
+        progress.log(done, float(loss.detach()))
     model.eval()
 
 
 def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What training changes of a network: its buffers, and the parameters that are not frozen.
+    """The tensors that training changes: buffers, and parameters that are not frozen.
 
-    A frozen parameter is what it was when the run began, which begins by building the same network
-    again: of a 3B model with adapters that leaves 0.5 GB to write instead of 8.
+    A resumed run builds the same network again, with the same frozen parameters. A checkpoint of a
+    3B model with adapters then has 0.5 GB instead of 8 GB.
     """
     frozen = {
         name
@@ -97,19 +97,17 @@ def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_trained_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Put what trained_state gave into a network built alike. Raises RuntimeError if its trained
-    part is another.
-    """
+    """Load the tensors of trained_state(). Raises RuntimeError if their names differ."""
     expected = trained_state(model).keys()
     if state.keys() != expected:
         raise RuntimeError(
-            f"the checkpoint is of another training: {sorted(state.keys() ^ expected)[:5]}"
+            f"the checkpoint belongs to another training: {sorted(state.keys() ^ expected)[:5]}"
         )
     model.load_state_dict(state, strict=False)
 
 
 def batch_rows(seed: int, step: int, rows: int, batch: int) -> np.ndarray:
-    """Row numbers of one step: the permutations of all epochs laid end to end, cut into batches."""
+    """Row numbers of one step, (batch,): a slice of the concatenated permutations of all epochs."""
     first = step * batch
     epochs = range(first // rows, (first + batch - 1) // rows + 1)
     order = np.concatenate(
@@ -120,26 +118,26 @@ def batch_rows(seed: int, step: int, rows: int, batch: int) -> np.ndarray:
 
 
 def learning_rate_factor(step: int, config: FitConfig) -> float:
-    """Share of the peak learning rate: linear warm-up, then cosine down to 0.02."""
-    warm = max(1, round(config.warmup * config.steps))
-    if step < warm:
-        return (step + 1) / warm
-    progress = (step - warm) / max(1, config.steps - warm)
+    """Factor of the peak learning rate: linear warm-up, then cosine decay to 0.02."""
+    warmup_steps = max(1, round(config.warmup * config.steps))
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, config.steps - warmup_steps)
     return 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
 
 
 class _Progress:
-    """A log line every ten seconds: how far, how fast, how long still."""
+    """Logs step, loss, rate and remaining time every ten seconds."""
 
-    def __init__(self, start: int, steps: int, speak: bool) -> None:
-        self._start, self._steps, self._speak = start, steps, speak
-        self._began = self._told = time.monotonic()
+    def __init__(self, start: int, steps: int, enabled: bool) -> None:
+        self._start, self._steps, self._enabled = start, steps, enabled
+        self._start_s = self._last_log_s = time.monotonic()
 
-    def tell(self, done: int, loss: float) -> None:
+    def log(self, done: int, loss: float) -> None:
         now = time.monotonic()
-        if self._speak and now - self._told >= 10:
-            self._told = now
-            rate = (done - self._start) / (now - self._began)
+        if self._enabled and now - self._last_log_s >= 10:
+            self._last_log_s = now
+            rate = (done - self._start) / (now - self._start_s)
             _LOG.info(
                 "step %d of %d, loss %.4g, %.1f steps/s, %.0f s to go",
                 done,
@@ -151,6 +149,7 @@ class _Progress:
 
 
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Parameter groups: weight decay for tensors of two or more dimensions, none for the others."""
     trained: Iterable[nn.Parameter] = [
         parameter for parameter in model.parameters() if parameter.requires_grad
     ]
@@ -166,5 +165,6 @@ def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-def _mix(*numbers: int) -> int:
+def _derive_seed(*numbers: int) -> int:
+    """A seed of 63 bits from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

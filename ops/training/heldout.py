@@ -1,6 +1,4 @@
-"""Which rows a training asset learns from and which it is judged by while it learns. The test split
-is neither.
-"""
+"""Training rows and held-out rows of a training asset; never from the test split."""
 
 from collections.abc import Sequence
 
@@ -10,25 +8,25 @@ from storage.dataset import FrameSet, read_dataset
 from storage.errors import ConfigError
 from storage.lake import Lake
 
-HELD_OUT_SHARE = 0.2  # last part of each log in time that is held out where no log is
+HELD_OUT_SHARE = 0.2  # of each training log's duration, held out if there is no val log
 
 
 def train_and_heldout(
     lake: Lake, log_ids: Sequence[str], size_hw: tuple[int, int] | None, *, relabeled: bool = False
 ) -> tuple[FrameSet, FrameSet]:
-    """Rows of the `train` and the `val` logs among `log_ids`.
+    """Rows of the `train` and of the `val` logs among `log_ids`, with images of `size_hw`.
 
-    Without any `val` log, as in a folder with one recorded drive, the last fifth of each training
-    log is held out. Raises ConfigError if there is nothing to learn from.
+    If there is no `val` log, for example with a single recorded drive, the last HELD_OUT_SHARE of
+    each training log is held out. Raises ConfigError if there is no training row.
     """
     train = read_dataset(lake, "train", size_hw=size_hw, relabeled=relabeled, log_ids=log_ids)
     heldout = read_dataset(lake, "val", size_hw=size_hw, relabeled=relabeled, log_ids=log_ids)
     if not len(train):
         raise ConfigError(
-            "there is no row to learn from",
+            "there are no training rows",
             where=lake.root,
             expected="logs of split 'train'",
-            found=f"{len(log_ids)} logs, none of them",
+            found=f"{len(log_ids)} logs, none of this split",
             do="add training logs to the raw folder",
         )
     if len(heldout):
@@ -38,10 +36,10 @@ def train_and_heldout(
 
 
 def is_late(rows: FrameSet, share: float) -> np.ndarray:
-    """(N,) bool: the row lies in the last `share` of its log in time."""
+    """Mask (N,) of the rows in the last `share` of their log's duration."""
     late = np.zeros(len(rows), dtype=bool)
-    for log in np.unique(rows.log_id):
-        mine = np.flatnonzero(rows.log_id == log)
-        time_us = rows.timestamp_us[mine]
-        late[mine] = time_us > time_us[-1] - share * (time_us[-1] - time_us[0])
+    for log_id in np.unique(rows.log_id):
+        log_rows = np.flatnonzero(rows.log_id == log_id)
+        time_us = rows.timestamp_us[log_rows]
+        late[log_rows] = time_us > time_us[-1] - share * (time_us[-1] - time_us[0])
     return late

@@ -1,9 +1,9 @@
-"""The one door to Ray Train: launch a training loop, in this process or on workers, and the session
-inside the loop.
+"""The only module that imports Ray: launches training loops and gives them a session.
 
-A loop is a top-level function `loop(config: dict) -> dict`. With `num_workers=0` it runs in this
-process at no cost; with N workers the same loop runs under a TorchTrainer. The run's name carries
-the hash of everything that decides its result, because the same name resumes.
+A loop is a top-level function `loop(config, session) -> dict`; its config is a frozen dataclass.
+With `num_workers=0` it runs in this process, without a Ray cluster; with N workers the same loop
+runs on N Ray Train workers. A run's name must contain a hash of everything that determines its
+result, because a run of the same name is resumed.
 """
 
 import json
@@ -13,12 +13,16 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from ops.training.config import ComputeConfig
+
 if TYPE_CHECKING:
     from torch import nn
-from ops.training.config import ComputeConfig
+
+Loop = Callable[[Any, "Session"], dict[str, Any]]  # (config, session) -> result
 
 CHECKPOINT_FILE = "state.pt"
 HISTORY_FILE = "history.jsonl"
@@ -26,23 +30,29 @@ _RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the controller polls every 2 s by default
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every line of a worker shows twice
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # else relative paths break in workers
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # otherwise each line of a worker is printed twice
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # otherwise relative paths fail in workers
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A training run, as it is sent to a worker."""
+
+    loop: Loop
+    config: Any
+    folder: Path
+    threads: int
+    local: bool  # runs in the process that launched it
+
+
 def launch(
-    loop: Callable[[dict[str, Any]], dict[str, Any]],
-    config: dict[str, Any],
-    *,
-    name: str,
-    runs: Path,
-    compute: ComputeConfig,
+    loop: Loop, config: Any, *, name: str, runs: Path, compute: ComputeConfig
 ) -> dict[str, Any]:
-    """Run `loop(config)` and return what rank 0 returned. A run that was killed goes on from its
-    last checkpoint.
+    """Run `loop(config, session)` and return the result of rank 0. A killed run of the same name
+    resumes from its last checkpoint in `runs`.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
     import ray
@@ -50,7 +60,7 @@ def launch(
     from ray.train.torch import TorchTrainer
 
     if compute.num_workers == 0:
-        # it announces local mode before every run
+        # Ray logs a notice of the local mode before every run
         logging.getLogger("ray.train").setLevel(logging.WARNING)
     runs = runs.absolute()
     runs.mkdir(parents=True, exist_ok=True)
@@ -64,14 +74,10 @@ def launch(
             )
         else:
             ray.init(address=compute.address)
+    run = _Run(loop, config, runs / name, compute.threads, compute.num_workers == 0)
     trainer = TorchTrainer(
-        cast(Any, loop),  # Ray's annotation knows no loop that returns something
-        train_loop_config=config
-        | {
-            "_run": str(runs / name),
-            "_threads": compute.threads,
-            "_local": compute.num_workers == 0,
-        },
+        cast(Any, _run_loop),  # Ray annotates the loop as returning None
+        train_loop_config={"run": run},
         scaling_config=ScalingConfig(num_workers=compute.num_workers, use_gpu=compute.use_gpu),
         run_config=RunConfig(
             name=name,
@@ -85,47 +91,50 @@ def launch(
     return returned[0] if isinstance(returned, list) else returned
 
 
-def forget(name: str, runs: Path) -> None:
-    """Remove the checkpoints of a run whose artefact is finished."""
+def _run_loop(entry: dict[str, _Run]) -> dict[str, Any]:
+    """Entry point of a worker."""
+    run = entry["run"]
+    return run.loop(run.config, Session(run.folder, run.threads, run.local))
+
+
+def remove_run(name: str, runs: Path) -> None:
+    """Remove the folder of a run whose artefact is finished."""
     shutil.rmtree(runs / name, ignore_errors=True)
 
 
 def read_history(name: str, runs: Path) -> list[dict[str, Any]]:
-    """Metric rows that the run reported so far, oldest first."""
+    """The rows of metrics that a run has reported so far, oldest first."""
     file = runs / name / HISTORY_FILE
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 class Session:
-    """What a loop needs from its surroundings: rank, device, resume, checkpoints, metrics. The same
-    in every mode.
-    """
+    """Rank, device, checkpoints and metrics of a running loop, with and without Ray workers."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, threads: int, local: bool) -> None:
         import torch
         from ray import train
 
-        self._folder = Path(config["_run"])
-        self._local = config["_local"]
+        self.folder, self._local = folder, local
         context = train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        torch.set_num_threads(config["_threads"])
+        torch.set_num_threads(threads)
         self.device = (
             torch.device("cuda", torch.cuda.current_device())
             if torch.cuda.is_available()
             else torch.device("cpu")
         )
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._started = time.monotonic()
 
     def resume(self) -> dict[str, Any] | None:
-        """The state last saved under this run's name, or None on a fresh start. Later history rows
-        are dropped.
+        """The last checkpoint of this run, or None for a new run. Rows of the history after the
+        checkpoint's step are removed.
         """
         import torch
         from ray import train
 
-        file: Path | None = self._folder / CHECKPOINT_FILE
+        file: Path | None = self.folder / CHECKPOINT_FILE
         if not self._local:
             checkpoint = train.get_checkpoint()
             file = Path(checkpoint.path) / CHECKPOINT_FILE if checkpoint else None
@@ -137,17 +146,15 @@ class Session:
         if self.rank == 0:
             rows = [
                 row
-                for row in read_history(self._folder.name, self._folder.parent)
+                for row in read_history(self.folder.name, self.folder.parent)
                 if state and row["step"] <= state["step"]
             ]
-            (self._folder / HISTORY_FILE).write_text(
-                "".join(json.dumps(row) + "\n" for row in rows)
-            )
+            (self.folder / HISTORY_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
         return state
 
     def prepare(self, model: "nn.Module") -> "nn.Module":
-        """The model on this process's device; with several workers, wrapped so that they average
-        their gradients.
+        """The model on this process's device; with several workers, wrapped in
+        DistributedDataParallel.
         """
         from ray.train.torch import prepare_model
 
@@ -156,14 +163,14 @@ class Session:
     def report(
         self, step: int, metrics: dict[str, float], state: dict[str, Any] | None = None
     ) -> None:
-        """Record metrics of one step; with `state`, save it as the checkpoint that resume() finds.
-        Called by every rank.
+        """Add the metrics of a step to the history; with `state`, save it as the checkpoint for
+        resume(). Every rank must call it.
         """
         import torch
         from ray import train
 
         if self.rank == 0:
-            with (self._folder / HISTORY_FILE).open("a") as file:
+            with (self.folder / HISTORY_FILE).open("a") as file:
                 file.write(
                     json.dumps(
                         {
@@ -176,9 +183,9 @@ class Session:
                 )
         if self._local:
             if state is not None:
-                aside = self._folder / f"{CHECKPOINT_FILE}.part"
-                torch.save({"step": step, **state}, aside)
-                os.replace(aside, self._folder / CHECKPOINT_FILE)
+                partial = self.folder / f"{CHECKPOINT_FILE}.part"
+                torch.save({"step": step, **state}, partial)
+                os.replace(partial, self.folder / CHECKPOINT_FILE)
             return
         if state is None:
             return

@@ -1,9 +1,9 @@
-"""The training runs of one artefact: where they keep their checkpoints, and how they are launched."""
+"""The training runs of one artefact: their folders, and how they are launched."""
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,53 +11,46 @@ from typing import Any
 
 from ops.pool import worker_pool
 from ops.training.config import ComputeConfig
-from ops.training.launch import forget, launch, read_history
-
-Loop = Callable[[dict[str, Any]], dict[str, Any]]
+from ops.training.launch import Loop, launch, read_history, remove_run
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """One training loop among those of an artefact."""
+    """One training of an artefact: its name, loop and configuration."""
 
-    part: str
+    part: str  # name, unique within the artefact
     loop: Loop
-    config: dict[str, Any]
+    config: Any  # frozen dataclass, first argument of the loop
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRuns:
-    """Where the training runs of one artefact keep their checkpoints, and what seeds them."""
+    """Compute, folder, name and seed of an artefact's training runs."""
 
     compute: ComputeConfig
-    runs: Path  # folder of unfinished runs
-    name: str  # carries the hash of all that decides the result; each run adds its part's name
+    runs: Path  # folder of the unfinished runs
+    name: str  # contains a hash of everything that determines the result; runs append their part
     seed: int
 
-    def launch(self, part: str, loop: Loop, config: dict[str, Any]) -> dict[str, Any]:
-        """Run one training loop; the same place and part go on after a kill."""
-        return launch(
-            loop,
-            config | {"seed": self.seed},
-            name=f"{self.name}-{part}",
-            runs=self.runs,
-            compute=self.compute,
-        )
+    def launch(self, job: TrainingJob) -> dict[str, Any]:
+        """Run one training loop and return its result; a killed run of the same name resumes."""
+        name = f"{self.name}-{job.part}"
+        return launch(job.loop, job.config, name=name, runs=self.runs, compute=self.compute)
 
     def launch_all(self, jobs: Sequence[TrainingJob]) -> None:
-        """Run loops that do not need each other: side by side where this machine trains them, in
-        turn on Ray's workers.
+        """Run independent training loops: in up to `compute.at_once` processes, or one after the
+        other on Ray workers.
 
-        The weights are the same either way: every loop has its own seeds, and `compute.threads`
+        The weights are the same either way: each loop has its own seeds and `compute.threads`
         threads.
         """
-        together = 1 if self.compute.num_workers else min(self.compute.at_once, len(jobs))
-        if together == 1:
+        processes = 1 if self.compute.num_workers else min(self.compute.at_once, len(jobs))
+        if processes == 1:
             for job in jobs:
-                self.launch(job.part, job.loop, job.config)
+                self.launch(job)
             return
-        with worker_pool(together) as pool:
-            pending = [pool.submit(self.launch, job.part, job.loop, job.config) for job in jobs]
+        with worker_pool(processes) as pool:
+            pending = [pool.submit(self.launch, job) for job in jobs]
             try:
                 for future in as_completed(pending):
                     future.result()
@@ -65,13 +58,11 @@ class TrainingRuns:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def arrays(self, part: str) -> Path:
-        """Folder for the arrays that a loop maps."""
+        """Folder of the arrays of a training loop."""
         return self.runs / f"{self.name}-{part}-arrays"
 
     def finish(self, parts: Sequence[str], histories: Path) -> None:
-        """Keep the metric rows of the runs as `<part>.jsonl` and remove their checkpoints and
-        arrays.
-        """
+        """Write the metrics of runs to `histories/<part>.jsonl`; remove checkpoints and arrays."""
         histories.mkdir(parents=True, exist_ok=True)
         for part in parts:
             rows = read_history(f"{self.name}-{part}", self.runs)
@@ -79,19 +70,19 @@ class TrainingRuns:
                 (histories / f"{part}.jsonl").write_text(
                     "".join(json.dumps(row) + "\n" for row in rows)
                 )
-            forget(f"{self.name}-{part}", self.runs)
+            remove_run(f"{self.name}-{part}", self.runs)
             shutil.rmtree(self.arrays(part), ignore_errors=True)
 
 
 class Clock:
-    """Wall time of the parts of a asset, one after the other."""
+    """Wall time of the consecutive parts of an asset."""
 
     def __init__(self) -> None:
-        self.laps: tuple[tuple[str, float], ...] = ()
+        self.laps: tuple[tuple[str, float], ...] = ()  # part, seconds
         self._last = time.monotonic()
 
     def lap(self, part: str) -> None:
-        """Note the time since the last lap as that of `part`."""
+        """Record the time since the last lap under the name of `part`."""
         now = time.monotonic()
         self.laps = (*self.laps, (part, round(now - self._last, 2)))
         self._last = now

@@ -1,1 +1,1 @@
-"""Fine-tune the VLM on latent actions and fuse it with a planner."""
+"""The VLA: the VLM fine-tuned on latent actions, and the planner that reads its hidden states."""

@@ -1,6 +1,6 @@
-"""How well code distributions agree with the codes that were recorded. Not how they are made.
+"""Accuracy and calibration of predicted code distributions against the relabeled codes.
 
-Legend: N rows, S = 12 slots, K = 16 codes.
+Legend: N rows, S code slots, K codes.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,14 @@ from storage.errors import ArtifactError
 
 @dataclass(frozen=True, slots=True)
 class CodeAccuracy:
-    """Agreement with the recorded codes, for each of the 12 slots where it is a tuple."""
+    """Agreement with the relabeled codes; a tuple has one value per slot."""
 
-    rows: int  # rows with at least one recorded code
-    # share of recorded codes that were said, all slots together
-    accuracy: float
-    # the same for always saying the slot's most frequent training code
-    majority_accuracy: float
+    rows: int  # rows with at least one valid code
+    accuracy: float  # top-1 accuracy, all slots pooled
+    majority_accuracy: float  # of predicting each slot's most frequent training code
     ratio: float  # accuracy / majority_accuracy
-    cross_entropy_nats: float  # mean negative log-likelihood of the recorded code
-    # of the training codes, mean over slots: what knowing nothing costs
+    cross_entropy_nats: float  # mean negative log-likelihood of the true code
+    # entropy of the training codes, mean over slots: the cross-entropy of the marginal distribution
     marginal_entropy_nats: float
     calibration_error: float  # expected calibration error, 10 bins of confidence
     accuracy_by_slot: tuple[float, ...]
@@ -36,27 +34,27 @@ def code_accuracy(
     train_codes: np.ndarray,
     train_valid: np.ndarray,
 ) -> CodeAccuracy:
-    """Compare logits (N, S, K) with codes (N, S) where `valid`; the training codes tell what the
-    majority would say.
+    """Compare logits (N, S, K) with codes (N, S) where `valid` (N, S).
 
-    Raises ArtifactError if a slot has no recorded code at all.
+    The training codes give each slot's majority code. Raises ArtifactError if a slot has no valid
+    code.
     """
     if not (valid.any(axis=0).all() and train_valid.any(axis=0).all()):
         raise ArtifactError(
-            "there are slots without a single code",
-            expected="codes for each of the 12 slots",
+            "a code slot has no valid code",
+            expected=f"valid codes in each of the {codes.shape[1]} slots",
             found=f"{int(valid.sum())} codes in {len(valid)} rows",
-            do="relabel the logs again",
+            do="make the codes again: latentvla run --until relabeled",
         )
     logits = logits.astype(np.float64)
     log_probability = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-    said, confidence = logits.argmax(axis=-1), np.exp(log_probability.max(axis=-1))
-    hit = said == codes
+    predicted, confidence = logits.argmax(axis=-1), np.exp(log_probability.max(axis=-1))
+    hit = predicted == codes
     nll = -np.take_along_axis(log_probability, codes[..., None], axis=-1)[..., 0]
     counts = np.stack(
         [
-            np.bincount(slot[ok], minlength=logits.shape[-1])
-            for slot, ok in zip(train_codes.T, train_valid.T, strict=True)
+            np.bincount(slot[valid_rows], minlength=logits.shape[-1])
+            for slot, valid_rows in zip(train_codes.T, train_valid.T, strict=True)
         ]
     )
     frequency = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -85,10 +83,10 @@ def code_accuracy(
 
 
 def calibration_error(confidence: np.ndarray, hit: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error (Guo et al. 2017): |accuracy - confidence| over confidence bins,
-    by rows.
+    """Expected calibration error (Guo et al. 2017): |accuracy - confidence| of each confidence bin,
+    weighted by its number of rows.
     """
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    rows = np.bincount(which, minlength=bins)
-    gap = np.abs(np.bincount(which, hit, bins) - np.bincount(which, confidence, bins))
+    bin_index = np.minimum((confidence * bins).astype(int), bins - 1)
+    rows = np.bincount(bin_index, minlength=bins)
+    gap = np.abs(np.bincount(bin_index, hit, bins) - np.bincount(bin_index, confidence, bins))
     return float(gap.sum() / max(rows.sum(), 1))

@@ -1,4 +1,7 @@
-"""The recipe of the `vla` artefact. Needs no torch."""
+"""The recipe of the `vla` artefact.
+
+Imports no torch.
+"""
 
 from dataclasses import dataclass, field
 
@@ -10,9 +13,9 @@ from ops.training.config import FitConfig
 
 @dataclass(frozen=True, slots=True)
 class VlaConfig:
-    """The whole recipe of the `vla` artefact; the student repeats its planner part."""
+    """The recipe of the `vla` artefact; the student reuses `recipe`."""
 
-    # pixels the VLM sees; the planner gets them shrunk to its own size
+    # height and width of the VLM's images in pixels; the planner's are resized from them
     image_hw: tuple[int, int] = (112, 224)
     vlm: VlmConfig = field(default_factory=VlmConfig)
     vlm_fit: FitConfig = field(
@@ -24,5 +27,4 @@ class VlaConfig:
     ego_fit: FitConfig = field(
         default_factory=lambda: FitConfig(steps=2000, batch=128, report_every=50)
     )
-    # rows of the val split that the report measures, spread evenly
-    val_rows: int = 300
+    val_rows: int = 300  # rows of the val split measured for the report, evenly spaced

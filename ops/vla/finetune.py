@@ -1,16 +1,15 @@
-"""Make the `vla` artefact: the VLM learns the codes, is frozen, and its hidden states enter a
-planner. Not the student.
+"""Make the `vla` artefact: the VLM, fine-tuned on the codes, and a planner that reads the hidden
+states of the frozen VLM.
 
-Beside the VLA's planner stand its controls, trained on the same rows with the same seed and recipe:
-the planner alone and the blind ego-status MLP. Everything here is learnt from the train split; the
-val split is only measured.
+Two baselines are trained on the same rows with the same seed: the planner alone and the ego-status
+MLP. All training uses the train split; the val split is only for the report.
 
     out/vlm/              Qwen2.5-VL in the Hugging Face layout, with tokenizer and image processor
-    out/planner/          the planner with the VLM's memory (config.json, model.safetensors)
-    out/planner_alone/    the same planner without it
-    out/ego_status_mlp/   the blind baseline
-    out/teacher/          what the VLA says about its training rows, and their judged plans, for the student
-    out/history/          one JSON-lines file of metrics a training run
+    out/planner/          the planner that reads the VLM (config.json, model.safetensors)
+    out/planner_alone/    the same planner without the VLM
+    out/ego_status_mlp/   the ego-status MLP
+    out/teacher/          the teacher's targets for the student, and the scored proposals
+    out/history/          metrics of each training run, JSON lines
     out/config.json, out/report.json
 """
 
@@ -31,13 +30,18 @@ from ops.planners.measure import PlannerFigures, measure_planners
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import fused_parts, planner_arrays, planner_job
 from ops.planners.scored_proposals import ScorePlans, score_proposals
-from ops.planners.training_arrays import TrainingArrays, plannable_rows, planner_frames, spread
+from ops.planners.training_arrays import (
+    TrainingArrays,
+    evenly_spaced,
+    plannable_rows,
+    planner_frames,
+)
 from ops.training.config import ComputeConfig, FitConfig
 from ops.training.runs import Clock, TrainingJob, TrainingRuns
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
 from ops.vla.config import VlaConfig
 from ops.vla.teacher import TeacherTargets
-from ops.vla.vlm import open_vlm, run_vlm, run_vlm_in_processes, vlm_loop
+from ops.vla.vlm import VlmTraining, open_vlm, run_vlm, run_vlm_in_processes, vlm_loop
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
@@ -46,15 +50,14 @@ PARTS = ("vlm", "ego_status_mlp", "planner_alone", "planner")
 
 @dataclass(frozen=True, slots=True)
 class VlaReport:
-    """What was learnt; figures on the val split."""
+    """Figures of the `vla` artefact, measured on the val split."""
 
-    vlm_rows: int  # rows the VLM learned from
-    train_rows: int  # rows the planners learned from
+    vlm_rows: int  # training rows of the VLM
+    train_rows: int  # training rows of the planners
     val_rows: int
-    # of the VLM's own decoding against the recorded codes
-    codes: CodeAccuracy
-    planners: tuple[PlannerFigures, ...]  # the rules, the controls, and the VLA
-    # "pdm_score", or "displacement" where no map gives sub-scores
+    codes: CodeAccuracy  # of the VLM's greedy decoding
+    planners: tuple[PlannerFigures, ...]  # the human, the rules, the baselines and the VLA
+    # "pdm_score", or "displacement" without a map
     scored_by: str
     vlm_parameters: int
     seconds: tuple[tuple[str, float], ...]  # wall time of each part
@@ -66,19 +69,21 @@ def finetune(
     out: Path,
     config: VlaConfig,
     *,
+    num_codes: int,
     score_plans: ScorePlans | None,
     compute: ComputeConfig,
     runs: Path,
     name: str,
     seed: int,
 ) -> VlaReport:
-    """Fill `out` with the VLA and its controls.
+    """Fill `out` with the VLA and its baselines.
 
-    `train` and `val` are all relabeled rows of their splits, with images at `config.image_hw`.
-    `name` names the training runs and must carry the hash of all that decides the result: a killed
-    run of the same name goes on. `score_plans` gives the PDM sub-scores of proposals; None where
-    there is no map: plans are then judged by how near they would come to the human's. Raises
-    ArtifactError if the rows carry no codes or no whole futures.
+    `train` and `val` are all relabeled rows of their splits, with images at `config.image_hw`;
+    `num_codes` is the size of their codebook. `name` names the training runs; it must contain a
+    hash of everything that determines the result, because a killed run of the same name is resumed.
+    `score_plans` gives the PDM sub-scores of proposals; it is None without a map: the score heads
+    are then not trained, and the report has displacement errors alone. Raises ArtifactError if no
+    row has codes or a complete future.
     """
     torch.set_num_threads(compute.threads)
     training, clock = TrainingRuns(compute, runs, name, seed), Clock()
@@ -88,32 +93,32 @@ def finetune(
     )
     arrays = planner_arrays(frames, config.recipe.planner, scored)
     arrays.save(training.arrays("planner"))
-    clock.lap("judged plans")
-    vlm_rows, vlm_job = _vlm_job(train, out, config, training)
+    clock.lap("scored proposals")
+    vlm_rows, vlm_job = _vlm_job(train, out, config, num_codes, training)
     ego, alone = _ego_and_alone(config, frames)
     training.launch_all([vlm_job, alone.job(out, training), ego.job(out, training)])
-    clock.lap("vlm, planner_alone and ego_status_mlp")
+    clock.lap("vlm, planner_alone, ego_status_mlp")
 
     vlm_outputs = run_vlm_in_processes(out / "vlm", frames.images, frames.status, training.compute)
     arrays = replace(arrays, visual=vlm_outputs.visual, action=vlm_outputs.action)
     arrays.save(training.arrays("planner"))
-    clock.lap("run_vlm")
+    clock.lap("vlm outputs")
     fused = _fused(config, alone, vlm_outputs.visual.shape[-1])
     training.launch_all([fused.job(out, training)])
     clock.lap("planner")
 
-    made = {
+    models = {
         planner.part: load_planner(out / planner.part, planner.kind)
         for planner in (ego, alone, fused)
     }
-    TeacherTargets.predict(made["planner"], vlm_outputs, frames, flipped).save(out / "teacher")
+    TeacherTargets.predict(models["planner"], vlm_outputs, frames, flipped).save(out / "teacher")
     if scored is not None:
         scored.save(out / "teacher")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
 
     vlm = open_vlm(out / "vlm")
-    measured = val.take(spread(plannable_rows(val), config.val_rows))
-    codes, planners = _measure(measured, train, vlm, made, config, score_plans)
+    measured = val.take(evenly_spaced(plannable_rows(val), config.val_rows))
+    codes, planners = _measure(measured, train, vlm, models, config, score_plans)
     clock.lap("measure")
     report = VlaReport(
         vlm_rows,
@@ -132,9 +137,7 @@ def finetune(
 
 @dataclass(frozen=True, slots=True)
 class _Planner:
-    """One of the three planners: its name, kind and parts as build_planner has them, and how it is
-    trained.
-    """
+    """One of the three planners: its name, kind, configurations and recipe."""
 
     part: str
     kind: str
@@ -143,23 +146,23 @@ class _Planner:
     fit: FitConfig | None = None  # None: the recipe's
 
     def job(self, out: Path, training: TrainingRuns) -> TrainingJob:
-        """Its training, into a folder of its name in `out`."""
+        """Its training job, which writes to a folder of its name in `out`."""
         return planner_job(
             self.part, self.kind, self.parts, out / self.part, self.recipe, training, self.fit
         )
 
 
 def _vlm_job(
-    train: FrameSet, out: Path, config: VlaConfig, training: TrainingRuns
+    train: FrameSet, out: Path, config: VlaConfig, num_codes: int, training: TrainingRuns
 ) -> tuple[int, TrainingJob]:
-    """How many rows the VLM learns from, and its training."""
+    """Number of training rows of the VLM, and its training job."""
     rows = np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
     if not len(rows):
         raise ArtifactError(
-            "there is nothing for the VLM to learn",
+            "there are no rows to train the VLM on",
             expected="rows with codes and an image",
             found=f"none among {len(train)} rows",
-            do="make them: latentvla run --until relabeled",
+            do="make the codes: latentvla run --until relabeled",
         )
     TrainingArrays(
         train.status[rows],
@@ -168,21 +171,14 @@ def _vlm_job(
         codes=train.codes[rows],
         codes_valid=train.codes_valid[rows],
     ).save(training.arrays("vlm"))
-    return len(rows), TrainingJob(
-        "vlm",
-        vlm_loop,
-        {
-            "arrays": str(training.arrays("vlm")),
-            "out": str(out / "vlm"),
-            "vlm": config.vlm,
-            "fit": config.vlm_fit,
-        },
-    )
+    vlm = replace(config.vlm, codes=num_codes, slots=train.codes.shape[1])
+    job = VlmTraining(training.arrays("vlm"), out / "vlm", vlm, config.vlm_fit, training.seed)
+    return len(rows), TrainingJob("vlm", vlm_loop, job)
 
 
 def _ego_and_alone(config: VlaConfig, frames: FrameSet) -> tuple[_Planner, _Planner]:
-    """The blind baseline and the planner alone; the scale of their outputs, and the camera that is
-    taken where a row has none, come from the training rows.
+    """The ego-status MLP and the planner alone. The scale of their outputs, and the camera for rows
+    without a calibration, come from the training rows.
     """
     scale = offset_scale(torch.from_numpy(frames.status), torch.from_numpy(frames.future))
     camera = tuple(np.median(frames.camera, axis=0).tolist())
@@ -195,7 +191,7 @@ def _ego_and_alone(config: VlaConfig, frames: FrameSet) -> tuple[_Planner, _Plan
 
 
 def _fused(config: VlaConfig, alone: _Planner, vlm_width: int) -> _Planner:
-    """The same planner with the VLM's memory."""
+    """The planner alone plus cross-attention to the VLM's pooled hidden states."""
     return _Planner(
         "planner",
         "fused_planner",
@@ -208,7 +204,7 @@ def _measure(
     rows: FrameSet,
     train: FrameSet,
     vlm: ActionVlm,
-    made: dict[str, Any],
+    models: dict[str, Any],
     config: VlaConfig,
     score_plans: ScorePlans | None,
 ) -> tuple[CodeAccuracy, tuple[PlannerFigures, ...]]:
@@ -228,8 +224,8 @@ def _measure(
         )
     }
     names = {"planner": "vla"}
-    plans |= {names.get(part, part): plan_rows(model, arrays) for part, model in made.items()}
-    parameters = {names.get(part, part): count_parameters(model) for part, model in made.items()}
+    plans |= {names.get(part, part): plan_rows(model, arrays) for part, model in models.items()}
+    parameters = {names.get(part, part): count_parameters(model) for part, model in models.items()}
     parameters["vla"] += count_parameters(vlm)
     codes = code_accuracy(
         vlm_outputs.code_logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid

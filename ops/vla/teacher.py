@@ -1,8 +1,9 @@
-"""What the finished VLA says about its training rows: code distributions and pooled features, for
-the student.
+"""The teacher's targets for the student: code distributions of the VLM and memory tokens of the
+fusion module on the planners' training rows.
 
-Not the true codes: everything comes from the VLM's own decoding. Legend: N rows, S = 12 slots, K =
-16 codes, M memory tokens, D planner width.
+They come from the VLM's greedy decoding, without teacher forcing.
+
+Legend: N rows, S code slots, K codes, M memory tokens, D planner width.
 """
 
 from dataclasses import dataclass, fields
@@ -21,20 +22,20 @@ from storage.errors import ArtifactError
 
 @dataclass(frozen=True, slots=True)
 class TeacherTargets:
-    """One row a training row of the planners, in their order."""
+    """The teacher's targets, one row per training row of the planners, in their order."""
 
     log_id: np.ndarray  # (N,) str
     frame_index: np.ndarray  # (N,) int32
     mirrored: np.ndarray  # (N,) bool
     code_logits: np.ndarray  # (N, S, K) float16
-    memory: np.ndarray  # (N, M, D) float16, what the fusion module gives to the planner
+    memory: np.ndarray  # (N, M, D) float16, memory tokens of the fusion module
 
     @classmethod
     @torch.no_grad()
     def predict(
         cls, model: FusedPlannerNet, vlm_outputs: VlmOutputs, frames: FrameSet, mirrored: np.ndarray
     ) -> "TeacherTargets":
-        """Pool the VLM's hidden states of `frames` by the trained fusion module."""
+        """Pool the VLM's hidden states of `frames` with the trained fusion module of `model`."""
         streams = (
             torch.from_numpy(vlm_outputs.visual).split(512),
             torch.from_numpy(vlm_outputs.action).split(512),
@@ -60,11 +61,11 @@ class TeacherTargets:
 
     @classmethod
     def open(cls, folder: Path) -> "TeacherTargets":
-        """Read `teacher.npz`. Raises ArtifactError if it is not there."""
+        """Read `teacher.npz`. Raises ArtifactError if it is missing."""
         file = folder / "teacher.npz"
         if not file.exists():
             raise ArtifactError(
-                "the VLA left no word for its student",
+                "the teacher's targets are missing",
                 where=folder,
                 expected=file.name,
                 do="make the vla again: latentvla run --until vla",
@@ -72,12 +73,8 @@ class TeacherTargets:
         with np.load(file, allow_pickle=False) as stored:
             return cls(**{item.name: stored[item.name] for item in fields(cls)})
 
-    def covers(self, frames: FrameSet, mirrored: np.ndarray) -> bool:
-        """True if these are the teacher's words on exactly these rows."""
-        return len(self.log_id) == len(frames) and self.match_first_rows_of(frames, mirrored)
-
     def match_first_rows_of(self, frames: FrameSet, mirrored: np.ndarray) -> bool:
-        """True if these are the teacher's words on the first of these rows."""
+        """True if these targets belong to the first rows of `frames`, in the same order."""
         count = len(self.log_id)
         return (
             bool(np.array_equal(self.log_id, frames.log_id[:count].astype(str)))
@@ -86,7 +83,7 @@ class TeacherTargets:
         )
 
     def concatenated(self, other: "TeacherTargets") -> "TeacherTargets":
-        """Its rows and then the other's."""
+        """The targets of these rows, then those of `other`."""
         return TeacherTargets(
             *(
                 np.concatenate([getattr(self, item.name), getattr(other, item.name)])
@@ -104,14 +101,16 @@ def scored_proposals_for(
     config: ProposalScoringConfig,
     seed: int,
 ) -> ScoredProposals | None:
-    """The judged plans of the planners' rows `frames`: those of the finished `vla` if it was made
-    from the same rows or from the same rows without their mirror images, else scored anew, as
-    ops.judge.judge does.
+    """The scored proposals of the planners' rows `frames`.
+
+    Those stored in the finished `vla` are reused if they belong to the same rows, or to the same
+    rows without their mirror images; otherwise new ones are drawn and scored.
     """
-    kept, own = TeacherTargets.open(vla / "teacher"), int((~mirrored).sum())
-    known = len(kept.log_id)
-    if known not in (own, len(frames)) or not kept.match_first_rows_of(frames, mirrored):
+    stored, num_originals = TeacherTargets.open(vla / "teacher"), int((~mirrored).sum())
+    num_stored = len(stored.log_id)
+    same_rows = num_stored in (num_originals, len(frames))
+    if not same_rows or not stored.match_first_rows_of(frames, mirrored):
         return score_proposals(train, frames, mirrored, score_plans, config, seed)
     scored = ScoredProposals.open(vla / "teacher")
-    require_rows(scored, known, vla / "teacher")
-    return scored if scored is None or known == len(frames) else scored.with_mirror_images()
+    require_rows(scored, num_stored, vla / "teacher")
+    return scored if scored is None or num_stored == len(frames) else scored.with_mirror_images()

@@ -1,47 +1,94 @@
-"""What `latentvla ablate` does: take the recipe of a pipeline apart over several seeds, and tell
-what each part is worth.
+"""`latentvla ablate`: train the method and variants of it over several seeds and compare them.
 
-Not the training and scoring (ops/ablation/ablate.py). Pipeline and ablation share a lake,
-but the ablation is no asset of the pipeline: nothing depends on it.
+The ablation lies in the pipeline's lake but is no asset: nothing depends on it. The training and
+the scoring are in ops/ablation/ablate.py.
 """
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.artifact import code_version_of, is_current, require_checks, write_artifact
+from pipelines.commands.target import add_target_arguments, pipeline_of
+from storage.artifact import is_current, require_checks, write_artifact
 from storage.errors import ArtifactError, ConfigError
 from storage.lake import PER_LOG_ASSETS
 
 if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline
-    from ops.ablation.ablate import AblationConfig, Step
+    from ops.ablation.ablate import AblationConfig, AblationData
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="number of seeds, counted up from the run's own; default: 5",
+    )
+    parser.add_argument(
+        "--variants",
+        default="",
+        metavar="NAMES",
+        help="variants separated by commas, such as average_pool; default: all",
+    )
+    add_target_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train the method, and the method without each of its parts, over several seeds, and print the
+    differences.
+    """
+    print(ablate_pipeline(pipeline_of(options), options.seeds, options.variants))
+    return 0
 
 
 def ablate_pipeline(
-    pipeline: "Pipeline", seeds: int, variants: str, tell: Callable[[str], None] = print
+    pipeline: "Pipeline", seeds: int, variants: str, log: Callable[[str], None] = print
 ) -> str:
-    """Make what is missing of the ablation of `pipeline` with `seeds` seeds, from the run's own
-    seed on, write its tables to `<lake>/ablation` and return them as text.
+    """Make what is missing of the ablation of `pipeline`, write its tables to `<lake>/ablation`,
+    and return them as text.
 
-    `variants` are names with commas between, "" for all. Raises ConfigError for a name that does
-    not exist or logs without a map, ArtifactError if codebook or relabeled are not current or
-    failed a check.
+    `seeds` is the number of seeds, counted up from the run's own; `variants` are names separated by
+    commas, "" for all. Raises ConfigError for a name that does not exist or logs without a map,
+    ArtifactError if codebook or relabeled are not current or failed a check.
     """
-    from assets.chain.asset_specs import asset_lineage, require_capabilities
-    from ops.ablation.ablate import (
-        AblationConfig,
-        ablation_tables,
-        choose_variants,
-        make_steps,
-        plan_steps,
-        unfinished,
-    )
+    from assets.chain.asset_specs import asset_lineage, usable_logs
+    from assets.chain.capabilities import require_capabilities
+    from ops.ablation.ablate import ablation_tables, make_steps, plan_steps, unfinished
     from ops.ablation.table import write_tables
-    from pipelines.commands.run import only_run
 
-    chosen = choose_variants([name.strip() for name in variants.split(",") if name.strip()])
+    config = _ablation_config(pipeline, seeds, variants)
+    lake = pipeline.lake
+    with lake.lock():
+        log_ids = usable_logs(pipeline)
+        require_capabilities(pipeline, "evaluation", log_ids)
+        _require_current(pipeline, log_ids)
+        parents = asset_lineage(pipeline, "vla", log_ids).parents
+        steps = plan_steps(lake, config, parents, _code_versions())
+        todo = unfinished(steps)
+        log(
+            f"{len(config.variants)} variants, seeds {', '.join(map(str, config.seeds))}: "
+            f"{len(todo)} of {len(steps)} steps to do"
+        )
+        if todo:
+            with _ablation_data(pipeline, log_ids) as data:
+                make_steps(todo, config, data, log)
+        tables, folder = ablation_tables(lake, config), lake.root / "ablation"
+        write_tables(folder, tables)
+        _redraw_report(pipeline, log_ids)
+    return f"\n{tables.markdown}\n\ntables: {folder.absolute()}"
+
+
+def _ablation_config(pipeline: "Pipeline", seeds: int, variants: str) -> "AblationConfig":
+    from ops.ablation.ablate import AblationConfig, choose_variants
+
+    names = [name.strip() for name in variants.split(",") if name.strip()]
+    chosen = choose_variants(names)
     if seeds < 1:
         raise ConfigError(
             "an ablation needs a seed",
@@ -50,80 +97,61 @@ def ablate_pipeline(
             do="give --seeds 5",
         )
     preset = pipeline.preset
-    config = AblationConfig(
+    return AblationConfig(
         chosen,
         tuple(range(preset.seed, preset.seed + seeds)),
+        preset.codebook.num_codes,
         preset.vla,
         preset.student,
         preset.evaluation,
     )
-    with only_run(pipeline):
-        require_capabilities(pipeline, "evaluation")
-        _require_current(pipeline)
-        steps = plan_steps(
-            pipeline.lake, config, asset_lineage(pipeline, "vla").parents, _code_versions()
-        )
-        todo = unfinished(steps)
-        tell(
-            f"{len(chosen)} variants, seeds {', '.join(map(str, config.seeds))}: {len(todo)} of {len(steps)} steps to do"
-        )
-        if todo:
-            _make(pipeline, todo, config, tell, make_steps)
-        tables, folder = ablation_tables(pipeline.lake, config), pipeline.lake.root / "ablation"
-        write_tables(folder, tables)
-        _show_in_the_report(pipeline)
-    return f"\n{tables.markdown}\n\ntables: {folder.absolute()}"
 
 
-def _make(
-    pipeline: "Pipeline",
-    todo: "list[Step]",
-    config: "AblationConfig",
-    tell: Callable[[str], None],
-    make_steps: Callable[..., None],
-) -> None:
-    from assets.chain.asset_specs import usable_logs
+@contextmanager
+def _ablation_data(pipeline: "Pipeline", log_ids: Sequence[str]) -> "Iterator[AblationData]":
     from ops.ablation.ablate import AblationData
     from ops.pdm.score_rows import PlanScorer
     from ops.training.heldout import train_and_heldout
     from storage.dataset import read_dataset
 
-    lake, preset, logs = pipeline.lake, pipeline.preset, usable_logs(pipeline)
+    lake, preset = pipeline.lake, pipeline.preset
     size_hw = preset.vla.image_hw
     with PlanScorer(lake, preset.processes) as score_plans:
-        data = AblationData(
+        yield AblationData(
             lake,
-            cache(lambda: train_and_heldout(lake, logs, size_hw, relabeled=True)),
+            cache(lambda: train_and_heldout(lake, log_ids, size_hw, relabeled=True)),
             cache(
-                lambda: read_dataset(lake, "test", size_hw=size_hw, relabeled=True, log_ids=logs)
+                lambda: read_dataset(lake, "test", size_hw=size_hw, relabeled=True, log_ids=log_ids)
             ),
             score_plans,
             preset.compute,
-            _made_by_the_pipeline(pipeline),
+            _pipeline_runs(pipeline, log_ids),
         )
-        make_steps(todo, config, data, tell)
 
 
-def _show_in_the_report(pipeline: "Pipeline") -> None:
-    """Draw the pipeline's report again, where it has a current one: its tables are there now."""
+def _redraw_report(pipeline: "Pipeline", log_ids: Sequence[str]) -> None:
+    """Draw the pipeline's report again if it is current: it shows the tables of the ablation."""
     from assets.chain.asset_specs import asset_lineage
     from ops.report.report import draw
 
     path = pipeline.lake.asset("report")
-    if path.exists() and is_current(path, (lineage := asset_lineage(pipeline, "report")).version):
+    if not path.exists():
+        return
+    lineage = asset_lineage(pipeline, "report", log_ids)
+    if is_current(path, lineage.version):
         with write_artifact(path, lineage) as out:
             draw(pipeline.lake, out, pipeline.preset.report)
 
 
-def _require_current(pipeline: "Pipeline") -> None:
-    """Raise ArtifactError unless the rows that every run learns from are those of the present
-    recipe, and sound.
+def _require_current(pipeline: "Pipeline", log_ids: Sequence[str]) -> None:
+    """Raise ArtifactError unless the training rows are those of the present configuration and code,
+    and passed their checks.
     """
-    from assets.chain.asset_specs import asset_lineage, usable_logs
+    from assets.chain.asset_specs import asset_lineage
 
     lake = pipeline.lake
     for asset in ("codebook", "relabeled"):
-        expected = asset_lineage(pipeline, asset).version
+        expected = asset_lineage(pipeline, asset, log_ids).version
         if not is_current(lake.asset(asset), expected):
             raise ArtifactError(
                 f"'{asset}' is not current",
@@ -133,30 +161,30 @@ def _require_current(pipeline: "Pipeline") -> None:
             )
         require_checks(lake.asset(asset))
     for asset in PER_LOG_ASSETS:
-        for log in usable_logs(pipeline):
+        for log in log_ids:
             require_checks(lake.log(asset, log))
 
 
-def _made_by_the_pipeline(pipeline: "Pipeline") -> dict[tuple[str, int], Path]:
-    """The pipeline's own vla and student where they are current: the run of the first seed, which
-    need not be made twice.
+def _pipeline_runs(pipeline: "Pipeline", log_ids: Sequence[str]) -> dict[tuple[str, int], Path]:
+    """The pipeline's own vla and student if they are current: the runs of the first seed, which
+    need not be trained twice.
     """
     from assets.chain.asset_specs import asset_lineage
 
-    made: dict[tuple[str, int], Path] = {}
+    runs: dict[tuple[str, int], Path] = {}
     for asset in ("vla", "student"):
         path = pipeline.lake.asset(asset)
-        if not is_current(path, asset_lineage(pipeline, asset).version):
+        if not is_current(path, asset_lineage(pipeline, asset, log_ids).version):
             break  # a student of another vla is another student
-        made[asset, pipeline.preset.seed] = path
-    return made
+        runs[asset, pipeline.preset.seed] = path
+    return runs
 
 
 def _code_versions() -> dict[str, str]:
     from assets.chain.asset_specs import code_version
-    from assets.chain.code_version import ROOT, modules_of
+    from assets.chain.code_version import code_version_of_modules
 
-    varied = code_version_of([ROOT / name for name in modules_of(("ops/ablation/vary_vla.py",))])
-    return {asset: code_version(asset) for asset in ("vla", "student", "evaluation")} | {
-        "varied": varied
+    return {
+        **{asset: code_version(asset) for asset in ("vla", "student", "evaluation")},
+        "varied": code_version_of_modules(("ops/ablation/vary_vla.py",)),
     }

@@ -1,146 +1,104 @@
-"""What `latentvla score PLANS` does and prints: scores a file, writes the results, tells the means.
-No score is computed here.
-"""
+"""`latentvla score`: print the score table of the evaluation, or score a file of plans."""
 
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
-from pipelines.commands.status import rows_text
-from storage.errors import ConfigError
+from pipelines.commands.target import add_target_arguments, lake_of
+from pipelines.commands.text import rows_text
 from storage.lake import Lake
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-REASONS_SHOWN = 12  # kinds of reasons that are printed; the file has them all
+SCORE_COLUMNS = ("pdms", "nc", "dac", "ddc", "ttc", "ep", "comfort", "epdms", "ade_m", "fde_m")
 
 
-def score_file(
-    plans: Path,
-    lake: Lake,
-    *,
-    versions: str,
-    expect_split: str,
-    out: Path | None,
-    processes: int,
-    devkit_cache: Path | None = None,
-) -> str:
-    """Score a file of plans, write one row a plan and version to `out`, and tell what came of it.
-
-    `out` ends in .parquet or .csv; None: beside the plans. `devkit_cache` is a metric cache of the
-    NAVSIM devkit: the devkit scores the plans too, in the version that is installed, and the
-    differences are told. Raises ConfigError for another ending, for what is no file of plans, an
-    unknown version or split, and where the devkit is missing.
-    """
-    from ops.devkit.find import require_devkit
-    from ops.pdm.score_file import score_plans
-
-    out = plans.with_suffix(".scores.parquet") if out is None else out
-    if out.suffix not in (".parquet", ".csv") or out.absolute() == plans.absolute():
-        raise ConfigError(
-            "results are written as Parquet or CSV, beside the plans and not over them",
-            where=out,
-            expected="another file .parquet or .csv",
-        )
-    names = tuple(name.strip() for name in versions.split(",") if name.strip())
-    if devkit_cache is not None:
-        names = (require_devkit(),)
-    results = score_plans(
-        plans, lake, versions=cast(Any, names), expect_split=expect_split, processes=processes
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "plans",
+        type=Path,
+        nargs="?",
+        help="Parquet with log_id, frame_index, planner, poses, dt_s; without it: print the score "
+        "table of the lake's evaluation",
     )
-    write_results(results, out)
-    lines = [*means_lines(results), *unscored_lines(results)]
-    if devkit_cache is not None:
-        lines += difference_lines(results, plans, lake, devkit_cache)
-    return "\n".join([*lines, f"results: {out}"])
+    parser.add_argument(
+        "--versions", default="v1,v2", help="v1 (PDMS), v2 (EPDMS) or both; default: v1,v2"
+    )
+    parser.add_argument(
+        "--expect-split",
+        default="",
+        metavar="SPLIT",
+        help="train | val | test: also count the scenes of this split that have no plan",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="results, one row a plan and version: a file .parquet or .csv; default: beside PLANS",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="logs that are scored at the same time"
+    )
+    parser.add_argument(
+        "--against-devkit",
+        type=Path,
+        metavar="METRIC_CACHE",
+        help="also score with the installed NAVSIM devkit, from its metric cache, and print the "
+        "differences",
+    )
+    add_target_arguments(parser)
 
 
-def write_results(results: "pa.Table", out: Path) -> None:
-    """Write results as Parquet or CSV, by the ending of the name."""
-    import pyarrow.csv
-    import pyarrow.parquet as pq
+def run(options: argparse.Namespace) -> int:
+    """Print the score table of the evaluation, or score a file of plans on the lake's scenes."""
+    if options.plans is None:
+        print(score_text(lake_of(options)))
+        return 0
+    from pipelines.commands.score_plans import score_file
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".csv":
-        pyarrow.csv.write_csv(results, out)
-    else:
-        pq.write_table(results, out)
+    print(
+        score_file(
+            options.plans,
+            lake_of(options),
+            versions=options.versions,
+            expect_split=options.expect_split,
+            out=options.out,
+            processes=options.processes,
+            devkit_cache=options.against_devkit,
+        )
+    )
+    return 0
 
 
-def means_lines(results: "pa.Table") -> list[str]:
-    """A table a metric version: planner, split, n scored of n expected, means times 100; best
-    first.
+def score_text(lake: Lake) -> str:
+    """The score table of the evaluation: one row per planner, best first. Raises ArtifactError if
+    the lake has no evaluation.
     """
-    from ops.pdm.score_file import PARTS, means_of
+    from ops.evaluation.score_table import read_score_table
 
-    lines: list[str] = []
-    means = means_of(results)
-    for version in dict.fromkeys(mean.metric_version for mean in means):
-        own = [mean for mean in means if mean.metric_version == version]
-        names = [name for name in PARTS if any(name in mean.means for mean in own)]
-        own.sort(key=lambda mean: -mean.means.get("score", -1.0))
-        rows = [
-            {
-                "planner": mean.planner,
-                "split": mean.split or "?",
-                "scored": f"{mean.n_scored}/{mean.n_expected}",
-                **{
-                    name: f"{100 * mean.means[name]:.1f}" if name in mean.means else "-"
-                    for name in names
-                },
-            }
-            for mean in own
-        ]
-        lines += [f"{version}, shares times 100", rows_text(rows), ""]
-    return lines
-
-
-def unscored_lines(results: "pa.Table") -> list[str]:
-    """Which plans have no score, by reason; empty if all have one."""
-    found: dict[str, dict[tuple[str, str, int], None]] = {}
-    for row in results.to_pylist():
-        if not row["scored"]:
-            found.setdefault(row["reason"], {})[
-                row["planner"], row["log_id"], row["frame_index"]
-            ] = None
-    if not found:
-        return []
-    lines = [f"not scored: {sum(map(len, found.values()))} plans"]
-    for reason, plans in sorted(found.items(), key=lambda item: -len(item[1]))[:REASONS_SHOWN]:
-        lines.append(f"  {len(plans):6d}  {reason}: {_examples(list(plans))}")
-    if len(found) > REASONS_SHOWN:
-        lines.append(f"  and {len(found) - REASONS_SHOWN} more reasons, in the results")
-    return [*lines, ""]
-
-
-def difference_lines(results: "pa.Table", plans: Path, lake: Lake, devkit_cache: Path) -> list[str]:
-    """What differs between our results and the devkit's, by column, and what the devkit did not
-    score.
-    """
-    from ops.devkit.compare import TOLERANCE, devkit_results, differences
-
-    theirs = devkit_results(plans, lake, devkit_cache)
-    # rows of plans that are missing come last
-    found = differences(results.slice(0, len(theirs)), theirs)
+    table = read_score_table(lake.asset("evaluation"))
     rows = [
-        {
-            "value": item.column,
-            "compared": item.compared,
-            f"differ by > {TOLERANCE:g}": item.differing,
-            "largest": f"{item.largest:.3g}",
-            "at": item.where,
-        }
-        for item in found
+        {"planner": planner, **{name: table.text(planner, name) for name in SCORE_COLUMNS}}
+        for planner in table.planners
     ]
-    unscored = [
-        f"the devkit: {line}" if at == 0 else line for at, line in enumerate(unscored_lines(theirs))
-    ]
-    return ["against the NAVSIM devkit", rows_text(rows), "", *unscored]
+    title = f"{table.n_expected} scenes of the test logs; scores in %, distances in metres"
+    return f"{title}\n{rows_text(rows)}"
 
 
-def _examples(plans: Sequence[tuple[str, str, int]], count: int = 3) -> str:
-    words = [
-        f"{planner} at log {log_id}, frame {frame}" for planner, log_id, frame in plans[:count]
+def zero_shot_lines(lake: Lake) -> list[str]:
+    """The open-loop table of the zero-shot logs; empty if the evaluation has none."""
+    from ops.evaluation.open_loop import open_loop_rows, read_open_loop
+
+    table = read_open_loop(lake.asset("evaluation"))
+    if table is None:
+        return []
+
+    def cell(value: str | float | None) -> str:
+        return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+    return [
+        "",
+        "zero shot, open loop where nothing was trained: L2 in metres, collisions in %, n rows;",
+        "@k: error at k s (as UniAD reports), <=k: mean up to k s (as ST-P3 and VAD report)",
+        rows_text(
+            [{name: cell(value) for name, value in row.items()} for row in open_loop_rows(table)]
+        ),
     ]
-    return "; ".join([*words, "..."] if len(plans) > count else words)

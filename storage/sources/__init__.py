@@ -1,4 +1,4 @@
-"""Readers of raw logs: one file and one class a format. `contract` states what they all give."""
+"""Readers of raw logs, one module and one source class per format; `contract` is the interface."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from pathlib import Path
 from storage.errors import unknown_name
 from storage.sources.contract import LogRef, Source
 
-# name -> (module, class); imported when asked for, so that a source's own dependency is needed by
-# its users only
+# name -> (module, class); imported by open_source, so that only the users of a format need its
+# dependencies
 SOURCES = {
     "kitti_raw": ("storage.sources.kitti_raw", "KittiRawSource"),
     "nuscenes": ("storage.sources.nuscenes", "NuScenesSource"),
@@ -19,19 +19,21 @@ SOURCES = {
 
 
 def open_source(name: str, raw: Path) -> Source:
-    """The source `name` over the folder `raw`. Raises ConfigError with the nearest name if there is
-    no such source.
+    """The source `name` over the folder `raw`.
+
+    Raises ConfigError with the nearest name as suggestion if there is no such source.
     """
     if name not in SOURCES:
         raise unknown_name("source", name, SOURCES)
     module, kind = SOURCES[name]
-    make: Callable[[Path], Source] = getattr(import_module(module), kind)
-    return make(Path(raw))
+    source_class: Callable[[Path], Source] = getattr(import_module(module), kind)
+    return source_class(Path(raw))
 
 
 def fingerprint(ref: LogRef) -> str:
-    """32 hex digits over the content of every file of a log, names included, times and folders
-    excluded.
+    """32 hex digits over the names and the content of every file of a log.
+
+    Modification times and parent folders do not change it.
     """
     whole = hashlib.blake2b(digest_size=16)
     for file in ref.files:
@@ -47,13 +49,11 @@ def _digest(file: Path) -> str:
 
 
 def _shared_digest(file: Path) -> str:
-    """Digest of an index or map file, remembered while it does not change: all logs of a town share
-    one map.
-    """
-    stamp = file.stat()
-    return _remembered(file, stamp.st_mtime_ns, stamp.st_size)
+    """Digest of an index or map file, cached until it changes: all logs of a town share one map."""
+    stat = file.stat()
+    return _cached_digest(file, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=4096)
-def _remembered(file: Path, _mtime_ns: int, _size: int) -> str:
+def _cached_digest(file: Path, _mtime_ns: int, _size: int) -> str:
     return _digest(file)

@@ -1,8 +1,7 @@
-"""What every source of raw logs gives: a list of log references, and for each a handle that opens
-lazily.
+"""The interface of a source of raw logs: a list of log references, and a handle on each log.
 
-A handle is picklable and holds no open file; bytes are read when an iterator asks for them. World
-and ego frames, units and the meaning of each field are those of docs/conventions.md.
+A handle is picklable and holds no open file; files are read when a method is called. Frames of
+reference and units are those of docs/conventions.md.
 """
 
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from storage.trajectory_table import Category, MapLayer
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a log holds; later assets say clearly why they do not apply where something is missing."""
+    """The kinds of data a log has; an asset that needs a missing kind does not apply to the log."""
 
     cameras: tuple[str, ...]  # names; the first is the front camera
     agents: bool  # boxes of other road users
@@ -33,7 +32,7 @@ class LogRef:
 
     log_id: str
     split: str  # train | val | test
-    files: tuple[Path, ...]  # every file whose bytes decide the content, apart from images
+    files: tuple[Path, ...]  # every file that the log is read from, apart from images
     image_files: tuple[Path, ...]  # images, front camera first, each camera sorted by name
 
 
@@ -60,7 +59,7 @@ class Signals:
     has_image: np.ndarray  # (T,) bool: the front camera has an image for this frame
     route_roadblock_ids: list[list[str]]
     tags: list[list[str]]
-    notes: tuple[str, ...] = ()  # what the reader had to put right, for the log's metadata
+    notes: tuple[str, ...] = ()  # corrections made by the reader, for the log's metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +102,7 @@ class Lights:
 
 @runtime_checkable
 class RawLog(Protocol):
-    """One opened log. Every method may raise SourceError naming the log, the frame, and what was
-    expected.
-    """
+    """A handle on one log. Every method raises SourceError, with log and frame, for bad data."""
 
     log_id: str
     split: str
@@ -127,14 +124,16 @@ class Source(Protocol):
     name: str
 
     def logs(self) -> list[LogRef]:
-        """All logs under the folder, sorted by log_id. Raises SourceError for a missing or empty
-        folder.
+        """All logs under the folder, sorted by log_id.
+
+        Raises SourceError for a missing or empty folder.
         """
         ...
 
     def open(self, log_id: str) -> RawLog:
-        """A handle on one log. Raises SourceError if there is no such log or its index cannot be
-        read.
+        """A handle on one log.
+
+        Raises SourceError if there is no such log or its index cannot be read.
         """
         ...
 

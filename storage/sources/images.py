@@ -1,4 +1,4 @@
-"""Reads encoded images to RGB arrays and refuses damaged ones. Not the frame store."""
+"""Reads JPEG and PNG files into RGB arrays; damaged files raise SourceError."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from storage.errors import SourceError
 
 
 def image_size(file: Path) -> tuple[int, int]:
-    """(width, height) of an encoded image from its header. Raises SourceError if there is none."""
+    """(width, height) in pixels from an image's header. Raises SourceError for other files."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -18,13 +18,15 @@ def image_size(file: Path) -> tuple[int, int]:
         raise _broken(file, str(error)) from error
 
 
-def read_image(file: Path, whose: str = "") -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises SourceError, naming log and frame if `whose` gives them, for a
-    file that is missing, truncated or no image.
+def read_image(file: Path, owner: str = "") -> np.ndarray:
+    """Decode an image, (H, W, 3) uint8 RGB; its EXIF orientation is ignored.
+
+    Raises SourceError for a file that is missing, truncated or no image; its `where` starts with
+    `owner`, for example "log a, frame 3".
     """
     import cv2
 
-    where = f"{whose}, file {file}" if whose else file
+    where = f"{owner}, file {file}" if owner else file
     try:
         data = file.read_bytes()
     except OSError as error:

@@ -1,5 +1,7 @@
-"""The odometry of a KITTI drive at the camera's time stamps: two clocks, uneven spacing, the lever
-arm. Not images.
+"""The odometry of a KITTI drive at the rear axle, interpolated to the camera's time stamps.
+
+Handles separate clocks of camera and odometry, uneven frame spacing, and the lever arm between the
+odometry unit and the rear axle.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ CAMERAS = ("image_02", "image_03", "image_00", "image_01")  # colour left is the
 # metres; Geiger et al., "Vision meets Robotics" (2013), figure 1
 REAR_AXLE_IN_IMU = np.array([0.05, -0.32, -0.93])
 EARTH_RADIUS_M = 6378137.0
-UNEVEN_MS = 1.0  # spacings that differ by more are told
+UNEVEN_MS = 1.0  # frame spacings that differ by more get a note
 MAX_EXTRAPOLATION_S = 0.12  # camera times may lie one odometry step outside the odometry
 # columns of an OXTS line
 LAT, LON, YAW, FORWARD, LEFT, ACC_FORWARD, ACC_LEFT, YAW_RATE = 0, 1, 5, 8, 9, 14, 15, 22
@@ -36,6 +38,10 @@ class DriveFrames:
 
 
 def read_drive_frames(folder: Path) -> DriveFrames:
+    """The rows of the drive in `folder`, cached until its odometry changes.
+
+    Raises SourceError for odometry that is incomplete, damaged, or goes back in time.
+    """
     stamps = [folder / "oxts" / "timestamps.txt", folder / "oxts" / "data"]
     return _frames_cached(
         folder, tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in stamps)
@@ -53,7 +59,7 @@ def _frames_cached(folder: Path, _stamps: tuple[int, ...]) -> DriveFrames:
     oxts = _oxts(folder, len(oxts_us))
     pose, motion = _rear_axle(oxts)
     notes = _clock_notes(camera_us, oxts_us)
-    # poses after the last image: they still are the future of earlier frames
+    # poses after the last image are kept as the future of earlier frames
     if len(oxts_us) > len(camera_us):
         shift_us = int(np.median(camera_us - oxts_us[: len(camera_us)]))
         camera_us = np.append(camera_us, oxts_us[len(camera_us) :] + shift_us)
@@ -80,14 +86,16 @@ def _clock_notes(camera_us: np.ndarray, oxts_us: np.ndarray) -> list[str]:
     both = min(len(camera_us), len(oxts_us))
     offset_ms = (oxts_us[:both] - camera_us[:both]) / 1000
     median_ms = np.median(offset_ms)
+    order = "behind" if median_ms >= 0 else "ahead of"
     notes = [
-        f"the odometry clock is {abs(median_ms):.1f} ms {'behind' if median_ms >= 0 else 'ahead of'} the camera's "
-        f"(at most {np.abs(offset_ms).max():.1f} ms apart): poses are interpolated to the camera's time stamps"
+        f"the odometry clock is {abs(median_ms):.1f} ms {order} the camera's "
+        f"(at most {np.abs(offset_ms).max():.1f} ms apart): "
+        f"poses are interpolated to the camera's time stamps"
     ]
     if len(oxts_us) > len(camera_us):
         notes.append(
-            f"{len(oxts_us)} poses for {len(camera_us)} images: the {len(oxts_us) - len(camera_us)} after the "
-            f"last image stay as rows without an image"
+            f"{len(oxts_us)} poses for {len(camera_us)} images: the "
+            f"{len(oxts_us) - len(camera_us)} after the last image stay as rows without an image"
         )
     spacing = {
         name: np.diff(time_us) / 1000
@@ -100,14 +108,14 @@ def _clock_notes(camera_us: np.ndarray, oxts_us: np.ndarray) -> list[str]:
     ]
     if uneven:
         notes.append(
-            f"uneven frame spacing, {', '.join(uneven)}: history and future are taken at their times, not by "
-            f"counting rows"
+            f"uneven frame spacing, {', '.join(uneven)}: "
+            f"history and future are interpolated at exact times, not taken by counting rows"
         )
     return notes
 
 
 def _oxts(folder: Path, lines: int) -> np.ndarray:
-    """(n, 30) odometry vlm_outputs in the order of their files."""
+    """Odometry readings (n, 30) in the order of their files."""
     files = sorted((folder / "oxts" / "data").glob("*.txt"))
     if len(files) != lines or lines < 2:
         raise SourceError(
@@ -131,10 +139,9 @@ def _oxts(folder: Path, lines: int) -> np.ndarray:
 
 
 def _rear_axle(oxts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (n, 3) and motion (n, 4) of the rear axle from vlm_outputs of the unit beside it.
+    """Poses (n, 3) and motion (n, 4) of the rear axle from the readings (n, 30) of the OXTS unit.
 
-    Position by the Mercator projection with the scale of the first latitude, as the data set's
-    devkit defines it.
+    Position by the Mercator projection with the scale of the first latitude, as in KITTI's devkit.
     """
     scale = np.cos(np.radians(oxts[0, LAT]))
     east = scale * EARTH_RADIUS_M * np.radians(oxts[:, LON])
@@ -154,7 +161,7 @@ def _rear_axle(oxts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _at(time_s: np.ndarray, values: np.ndarray, query_s: np.ndarray) -> np.ndarray:
-    """Columns of `values` (n, c) at other times, linear, also a little outside the ends."""
+    """Columns of `values` (n, c) at the times `query_s`, by linear inter- and extrapolation."""
     if (np.diff(time_s) <= 0).any():
         row = int(np.flatnonzero(np.diff(time_s) <= 0)[0]) + 1
         raise SourceError(
@@ -170,6 +177,7 @@ def _at(time_s: np.ndarray, values: np.ndarray, query_s: np.ndarray) -> np.ndarr
 
 
 def read_timestamps_us(file: Path) -> np.ndarray:
+    """Time stamps (n,) int64 in microseconds. Raises SourceError if the file cannot be read."""
     try:
         lines = file.read_text().split("\n")
         stamps = np.array(

@@ -1,11 +1,9 @@
-"""Logs in the KITTI raw format (synced, rectified drives): images, GPS/IMU, tracklets. No map,
-lights or command.
+"""Logs in the KITTI raw format (synced, rectified drives): images, GPS/IMU, tracklets.
 
 Layout: `<date>/calib_*.txt` and
-`<date>/<date>_drive_<number>_sync/{image_02,oxts,tracklet_labels.xml}`. This is the pattern for
-anybody's dash-cam logs: video and odometry only. Every drive is `train`: the format knows no
-splits. The ego origin is the rear axle on the ground, found from the mounting plan of the sensor
-car (see REAR_AXLE_IN_IMU).
+`<date>/<date>_drive_<number>_sync/{image_02,oxts,tracklet_labels.xml}`. The format has no map, no
+traffic lights, no command and no splits: every drive is `train`. The ego origin is the rear axle on
+the ground, from the mounting plan of the sensor car (see REAR_AXLE_IN_IMU).
 """
 
 from collections.abc import Iterator
@@ -54,8 +52,9 @@ class KittiLog:
 
     @wrap_parse_errors
     def images(self, camera: str) -> Iterator[RawImage]:
-        """The images that exist and have a pose, in frame order; the number in the file name is the
-        frame.
+        """The images that exist and have a pose, in frame order.
+
+        The number in the file name is the frame index.
         """
         posed = set(read_drive_frames(self.folder).index.tolist())
         time_us = read_timestamps_us(self.folder / camera / "timestamps.txt")
@@ -69,9 +68,7 @@ class KittiLog:
 
     @wrap_parse_errors
     def signals(self) -> Signals:
-        """Poses, velocities and accelerations at the camera's time stamps, interpolated between
-        odometry vlm_outputs.
-        """
+        """Poses, velocities and accelerations, interpolated to the camera's time stamps."""
         frames = read_drive_frames(self.folder)
         rows = len(frames.index)
         has_image = np.isin(
@@ -99,9 +96,7 @@ class KittiLog:
 
     @wrap_parse_errors
     def agents(self) -> Agents:
-        """Boxes of the tracklets, if the drive has any; their velocity comes from neighbouring
-        frames.
-        """
+        """Boxes of the drive's tracklets; their velocity comes from neighbouring frames."""
         frames = read_drive_frames(self.folder)
         velodyne_to_ego = np.linalg.inv(_ego_to_velodyne(self.folder))
         return read_tracklets(
@@ -114,12 +109,12 @@ class KittiLog:
 
     @wrap_parse_errors
     def lights(self) -> Lights:
-        """None: the format has no traffic lights."""
+        """Empty: the format has no traffic lights."""
         return Lights(np.zeros(0, np.int32), np.zeros(0, dtype=object), np.zeros(0, dtype=bool))
 
     @wrap_parse_errors
     def map_objects(self) -> list[MapObject]:
-        """None: the format has no map."""
+        """Empty: the format has no map."""
         return []
 
 
@@ -132,9 +127,7 @@ class KittiRawSource:
         self.raw = raw
 
     def logs(self) -> list[LogRef]:
-        """All drives, sorted by name. Raises SourceError for a folder that is missing or holds
-        none.
-        """
+        """All drives, sorted by name. Raises SourceError for a missing or empty folder."""
         return [
             LogRef(
                 log_id,
@@ -151,7 +144,7 @@ class KittiRawSource:
 
     @wrap_parse_errors
     def open(self, log_id: str) -> KittiLog:
-        """A handle on one drive."""
+        """A handle on one drive. Raises SourceError if it does not exist or has no image."""
         drives = self._drives()
         if log_id not in drives:
             raise SourceError(
@@ -208,8 +201,9 @@ def _index_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _camera(folder: Path, name: str) -> Camera:
-    """A rectified camera; the extrinsics chain IMU -> Velodyne -> camera 0 -> rectified -> this
-    camera's baseline.
+    """A rectified camera.
+
+    Extrinsics: IMU -> Velodyne -> camera 0 -> rectified camera 0 -> this camera's baseline.
     """
     calibration = _calibration(folder.parent / "calib_cam_to_cam.txt")
     projection = calibration[f"P_rect_{name[-2:]}"].reshape(3, 4)
@@ -236,7 +230,7 @@ def _transform(file: Path) -> np.ndarray:
 
 
 def _calibration(file: Path) -> dict[str, np.ndarray]:
-    """The numeric entries of a calibration file."""
+    """The numeric entries of a calibration file. Raises SourceError if it does not exist."""
     try:
         entries = [line.split(":", 1) for line in file.read_text().splitlines() if ":" in line]
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Reads KITTI's `tracklet_labels.xml` into agents. Not a general reader of boost serialisation.
+"""Reads KITTI's `tracklet_labels.xml` into agents.
 
-A tracklet gives the bottom centre of a box in the Velodyne frame for consecutive frames (the
-devkit's readme).
+A tracklet is the bottom centre of a box in the Velodyne frame for consecutive frames (readme of
+KITTI's raw-data devkit).
 """
 
 from pathlib import Path
@@ -34,8 +34,10 @@ def read_tracklets(
     time_s: np.ndarray,
     pose_world: np.ndarray,
 ) -> Agents:
-    """Boxes of the frames in `frame_index` (T,), in the world by their poses (T, 3); empty without
-    a file.
+    """Boxes of the frames `frame_index` (T,) in the world frame; empty without a file.
+
+    `velodyne_to_ego` is (4, 4), `time_s` (T,) and `pose_world` (T, 3) are those of the frames.
+    Raises SourceError for a damaged file or an unknown category.
     """
     tracks = (
         [_track(number, item, file) for number, item in enumerate(_items(file))]
@@ -89,7 +91,9 @@ def _items(file: Path) -> list[ElementTree.Element]:
 
 
 def _track(number: int, item: ElementTree.Element, file: Path) -> tuple:
-    """(token, category, size l w h, first frame, poses (n, 4): x, y, z, yaw of the bottom centre)."""
+    """Token, category, size (l, w, h), first frame, and poses (n, 4): x, y, z, yaw of the bottom
+    centre.
+    """
     kind = item.findtext("objectType", "")
     if kind not in CATEGORIES:
         raise SourceError(
@@ -121,8 +125,8 @@ def _agents_of(
 ) -> tuple:
     token, category, size, first, poses = track
     rows = np.flatnonzero((frame_index >= first) & (frame_index < first + len(poses)))
-    seen = poses[frame_index[rows] - first]
-    bottom = seen[:, :3] @ velodyne_to_ego[:3, :3].T + velodyne_to_ego[:3, 3]
+    boxes = poses[frame_index[rows] - first]
+    bottom = boxes[:, :3] @ velodyne_to_ego[:3, :3].T + velodyne_to_ego[:3, 3]
     ego_yaw = pose_world[rows, 2]
     cos, sin = np.cos(ego_yaw), np.sin(ego_yaw)
     center = np.column_stack(
@@ -132,7 +136,7 @@ def _agents_of(
             bottom[:, 2] + size[2] / 2,
         ]
     )
-    turned = np.arctan2(velodyne_to_ego[1, 0], velodyne_to_ego[0, 0])
+    velodyne_yaw = np.arctan2(velodyne_to_ego[1, 0], velodyne_to_ego[0, 0])
     velocity = (
         np.gradient(center[:, :2], time_s[rows], axis=0)
         if len(rows) > 1
@@ -143,7 +147,7 @@ def _agents_of(
         np.full(len(rows), token, dtype=object),
         np.full(len(rows), category),
         center,
-        wrapped(seen[:, 3] + turned + ego_yaw),
+        wrapped(boxes[:, 3] + velodyne_yaw + ego_yaw),
         velocity,
         np.tile(size, (len(rows), 1)),
     )

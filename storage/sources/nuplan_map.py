@@ -1,9 +1,8 @@
-"""Reads a nuPlan `map.gpkg` into map objects with sqlite3 and shapely. Not nuPlan's map API, and no
-geopandas.
+"""Reads a nuPlan `map.gpkg` into map objects with sqlite3 and shapely.
 
-A GeoPackage is an SQLite file whose geometry column holds a short header and then WKB (OGC
+A GeoPackage is an SQLite file whose geometry columns hold a short header and then WKB (OGC
 12-128r19, section 2.1.3). Published nuPlan maps are in degrees and name their UTM zone in the table
-`meta`; maps in metres are read as they are.
+`meta`; maps in metres are not transformed.
 """
 
 import sqlite3
@@ -29,13 +28,15 @@ PLAIN_LAYERS = {
     "carpark_areas": MapLayer.CARPARK_AREA,
     "walkways": MapLayer.WALKWAY,
 }
+Rows = list[dict[str, Any]]  # of one table, with `id` and `shape` added by _Reader.rows
 _ENVELOPE_BYTES = (0, 32, 48, 48, 64)
 _DEGREES = 4326  # EPSG code of WGS 84 longitude and latitude
 
 
 def read_nuplan_map(file: Path) -> tuple[MapObject, ...]:
-    """All objects of one map. Raises SourceError if the file is no GeoPackage or lacks a layer
-    every log needs.
+    """All objects of one map, cached until the file changes.
+
+    Raises SourceError if the file does not exist, is no GeoPackage, or lacks a table in REQUIRED.
     """
     try:
         stamp = file.stat()
@@ -50,7 +51,7 @@ def read_nuplan_map(file: Path) -> tuple[MapObject, ...]:
     return _read_cached(file, stamp.st_mtime_ns, stamp.st_size)
 
 
-# logs of one town share one map; a process rarely sees more than four towns
+# logs of one town share one map; a process rarely reads more than four towns
 @lru_cache(maxsize=4)
 def _read_cached(file: Path, _mtime_ns: int, _size: int) -> tuple[MapObject, ...]:
     try:
@@ -69,7 +70,7 @@ def _read_cached(file: Path, _mtime_ns: int, _size: int) -> tuple[MapObject, ...
 
 
 class _Reader:
-    """The tables of one GeoPackage as dicts, geometry in metres under the key `shape`."""
+    """Reads the tables of one GeoPackage; `projected` is the EPSG code of its UTM zone or None."""
 
     def __init__(self, database: sqlite3.Connection, file: Path) -> None:
         self.database, self.file = database, file
@@ -88,7 +89,11 @@ class _Reader:
             )
         self.projected = self._projected_code()
 
-    def rows(self, table: str) -> list[dict[str, Any]]:
+    def rows(self, table: str) -> Rows:
+        """Rows as dicts with the primary key as text in `id` and the geometry in metres in `shape`.
+
+        Empty if there is no such table.
+        """
         if table not in self.tables:
             return []
         info = self.database.execute(f'pragma table_info("{table}")').fetchall()
@@ -123,10 +128,10 @@ class _Reader:
     def _projected_code(self) -> int | None:
         if "meta" not in self.tables:
             return None
-        found = self.database.execute(
+        value = self.database.execute(
             "select value from meta where key = 'projectedCoordSystem'"
         ).fetchone()
-        code = str(found[0]).rsplit(":", 1)[-1] if found else ""
+        code = str(value[0]).rsplit(":", 1)[-1] if value else ""
         if code.isdigit() and int(code) // 100 in (326, 327):
             return int(code)
         return None
@@ -134,79 +139,14 @@ class _Reader:
 
 def _objects(reader: _Reader) -> Iterator[MapObject]:
     lanes, connectors = reader.rows("lanes_polygons"), reader.rows("lane_connectors")
-    groups, group_connectors = (
-        reader.rows("lane_groups_polygons"),
-        reader.rows("lane_group_connectors"),
-    )
     paths = reader.rows("baseline_paths")
-    lane_path = {_id(row["lane_fid"]): row["shape"] for row in paths if _id(row["lane_fid"])}
-    connector_path = {
-        _id(row["lane_connector_fid"]): row["shape"]
-        for row in paths
-        if _id(row["lane_connector_fid"])
-    }
-    connector_area = {
-        _id(row["lane_connector_fid"]): row["shape"]
-        for row in reader.rows("gen_lane_connectors_scaled_width_polygons")
-    }
-    into, out_of = _edges(connectors, "exit_lane_fid", "entry_lane_fid")
-    beside = {
-        (_id(row["lane_group_fid"]), int(row["lane_index"])): row["id"]
-        for row in lanes
-        if row["lane_index"] is not None
-    }
-    for row in lanes:
-        group, index = _id(row["lane_group_fid"]), row["lane_index"]
-        # nuPlan counts lanes
-        left, right = (
-            ("", "")
-            if index is None
-            else (
-                beside.get((group, int(index) - 1), ""),
-                # from left to right
-                beside.get((group, int(index) + 1), ""),
-            )
-        )
-        yield MapObject(
-            MapLayer.LANE,
-            row["id"],
-            _ring(row["shape"]),
-            _baseline(lane_path.get(row["id"])),
-            _limit(row["speed_limit_mps"]),
-            group,
-            into.get(row["id"], ()),
-            out_of.get(row["id"], ()),
-            left,
-            right,
-        )
-    for row in connectors:
-        yield MapObject(
-            MapLayer.LANE_CONNECTOR,
-            row["id"],
-            _ring(connector_area.get(row["id"])),
-            _baseline(connector_path.get(row["id"])),
-            _limit(row["speed_limit_mps"]),
-            _id(row["lane_group_connector_fid"]),
-            _known(row["exit_lane_fid"]),
-            _known(row["entry_lane_fid"]),
-        )
-    into, out_of = _edges(group_connectors, "from_lane_group_fid", "to_lane_group_fid")
-    for row in groups:
-        yield MapObject(
-            MapLayer.ROADBLOCK,
-            row["id"],
-            _ring(row["shape"]),
-            predecessors=into.get(row["id"], ()),
-            successors=out_of.get(row["id"], ()),
-        )
-    for row in group_connectors:
-        yield MapObject(
-            MapLayer.ROADBLOCK_CONNECTOR,
-            row["id"],
-            _ring(row["shape"]),
-            predecessors=_known(row["from_lane_group_fid"]),
-            successors=_known(row["to_lane_group_fid"]),
-        )
+    yield from _lanes(lanes, connectors, paths)
+    yield from _lane_connectors(
+        connectors, paths, reader.rows("gen_lane_connectors_scaled_width_polygons")
+    )
+    yield from _roadblocks(
+        reader.rows("lane_groups_polygons"), reader.rows("lane_group_connectors")
+    )
     for table, layer in PLAIN_LAYERS.items():
         for row in reader.rows(table):
             for part, polygon in enumerate(shapely.get_parts(row["shape"])):
@@ -215,14 +155,91 @@ def _objects(reader: _Reader) -> Iterator[MapObject]:
                 )
 
 
-def _edges(rows: list[dict[str, Any]], from_column: str, to_column: str) -> tuple[dict, dict]:
-    """Connectors by the lane (group) they lead into, and by the one they come out of."""
-    into: dict[str, tuple[str, ...]] = {}
-    out_of: dict[str, tuple[str, ...]] = {}
-    for row in rows:
-        into[_id(row[to_column])] = (*into.get(_id(row[to_column]), ()), row["id"])
-        out_of[_id(row[from_column])] = (*out_of.get(_id(row[from_column]), ()), row["id"])
-    return into, out_of
+def _lanes(lanes: Rows, connectors: Rows, paths: Rows) -> Iterator[MapObject]:
+    """Lanes with their connectors and neighbours; nuPlan counts the lanes of a group from left to
+    right.
+    """
+    path_of = _shapes_by(paths, "lane_fid")
+    incoming, outgoing = _edges(connectors, "exit_lane_fid", "entry_lane_fid")
+    lane_at = {
+        (_id(row["lane_group_fid"]), int(row["lane_index"])): row["id"]
+        for row in lanes
+        if row["lane_index"] is not None
+    }
+    for row in lanes:
+        group, index = _id(row["lane_group_fid"]), row["lane_index"]
+        left, right = (
+            ("", "")
+            if index is None
+            else (lane_at.get((group, int(index) + side), "") for side in (-1, 1))
+        )
+        yield MapObject(
+            MapLayer.LANE,
+            row["id"],
+            _ring(row["shape"]),
+            _baseline(path_of.get(row["id"])),
+            _speed_limit(row["speed_limit_mps"]),
+            group,
+            incoming.get(row["id"], ()),
+            outgoing.get(row["id"], ()),
+            left,
+            right,
+        )
+
+
+def _lane_connectors(connectors: Rows, paths: Rows, areas: Rows) -> Iterator[MapObject]:
+    path_of = _shapes_by(paths, "lane_connector_fid")
+    area_of = _shapes_by(areas, "lane_connector_fid")
+    for row in connectors:
+        yield MapObject(
+            MapLayer.LANE_CONNECTOR,
+            row["id"],
+            _ring(area_of.get(row["id"])),
+            _baseline(path_of.get(row["id"])),
+            _speed_limit(row["speed_limit_mps"]),
+            _id(row["lane_group_connector_fid"]),
+            _ids(row["exit_lane_fid"]),
+            _ids(row["entry_lane_fid"]),
+        )
+
+
+def _roadblocks(groups: Rows, connectors: Rows) -> Iterator[MapObject]:
+    """Roadblocks and roadblock connectors; nuPlan's tables call them lane groups."""
+    incoming, outgoing = _edges(connectors, "from_lane_group_fid", "to_lane_group_fid")
+    for row in groups:
+        yield MapObject(
+            MapLayer.ROADBLOCK,
+            row["id"],
+            _ring(row["shape"]),
+            predecessors=incoming.get(row["id"], ()),
+            successors=outgoing.get(row["id"], ()),
+        )
+    for row in connectors:
+        yield MapObject(
+            MapLayer.ROADBLOCK_CONNECTOR,
+            row["id"],
+            _ring(row["shape"]),
+            predecessors=_ids(row["from_lane_group_fid"]),
+            successors=_ids(row["to_lane_group_fid"]),
+        )
+
+
+def _shapes_by(rows: Rows, column: str) -> dict[str, Any]:
+    """Shape of each row by the identifier in `column`; rows without identifier are left out."""
+    return {_id(row[column]): row["shape"] for row in rows if _id(row[column])}
+
+
+def _edges(
+    connectors: Rows, from_column: str, to_column: str
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Incoming and outgoing connectors of each lane (or lane group)."""
+    incoming: dict[str, tuple[str, ...]] = {}
+    outgoing: dict[str, tuple[str, ...]] = {}
+    for row in connectors:
+        start, end = _id(row[from_column]), _id(row[to_column])
+        incoming[end] = (*incoming.get(end, ()), row["id"])
+        outgoing[start] = (*outgoing.get(start, ()), row["id"])
+    return incoming, outgoing
 
 
 def _wkb_of(blob: bytes | None) -> bytes | None:
@@ -238,18 +255,17 @@ def _id(value: Any) -> str:
     return "" if value is None or value != value else str(int(value))
 
 
-def _known(value: Any) -> tuple[str, ...]:
+def _ids(value: Any) -> tuple[str, ...]:
+    """The identifier as a tuple; empty for null."""
     return (_id(value),) if _id(value) else ()
 
 
-def _limit(value: Any) -> float | None:
+def _speed_limit(value: Any) -> float | None:
     return None if value is None or value != value else float(value)
 
 
 def _ring(shape: Any) -> np.ndarray:
-    """Open outer ring (n, 2) of a polygon, of its largest part if there are many; empty without a
-    shape.
-    """
+    """Open outer ring (n, 2) of a polygon's largest part; empty without a shape."""
     if shape is None or shapely.is_empty(shape):
         return np.zeros((0, 2))
     parts = shapely.get_parts(shape)
@@ -258,8 +274,8 @@ def _ring(shape: Any) -> np.ndarray:
 
 
 def _baseline(shape: Any) -> np.ndarray:
-    """(n, 3) vertices of a centre line with the heading towards the next one; the last repeats the
-    one before.
+    """Vertices (n, 3) of a centre line with the heading to the next; the last repeats the heading
+    before it.
     """
     if shape is None:
         return np.zeros((0, 3))

@@ -1,10 +1,10 @@
-"""Logs in the nuScenes format, read through nuscenes-devkit: a log is a scene, a frame a 2 Hz
-sample. Not sweeps.
+"""Logs in the nuScenes format, read through nuscenes-devkit.
 
-Layout: `<version>/*.json` (13 tables), `samples/<CAMERA>/`, and if present
-`maps/expansion/<location>.json` and `can_bus/<scene>_{pose,route}.json`. The command follows from
-the planned route of the CAN bus expansion by OpenScene's rule; without it the command is unknown:
-it is never guessed from the recorded future.
+A log is a scene, a frame is a 2 Hz sample. Layout: `<version>/*.json` (13 tables),
+`samples/<CAMERA>/`, and if present `maps/expansion/<location>.json` and
+`can_bus/<scene>_{pose,route}.json`; sweeps are not read. The command follows from the planned route
+of the CAN bus expansion by OpenScene's rule; without a route it is unknown, never guessed from the
+recorded future.
 """
 
 from collections.abc import Iterator
@@ -43,8 +43,9 @@ from storage.sources.route_command import commands_of_route
 from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 from storage.trajectory_table import Command
 
-# the first that is there is read, else any other v*
+# the first of these that exists is read, else any other v*
 VERSIONS = ("v1.0-trainval", "v1.0-test", "v1.0-mini")
+# the first prefix that matches decides
 CATEGORIES = (
     ("vehicle.bicycle", Category.BICYCLE),
     ("vehicle.motorcycle", Category.BICYCLE),
@@ -53,7 +54,7 @@ CATEGORIES = (
     ("movable_object.barrier", Category.BARRIER),
     ("movable_object.trafficcone", Category.TRAFFIC_CONE),
     ("", Category.GENERIC_OBJECT),
-)  # the first prefix that fits
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class NuScenesLog:
 
     @wrap_parse_errors
     def images(self, camera: str) -> Iterator[RawImage]:
-        """The samples' images that exist, in order, each with its camera's own time stamp."""
+        """The samples' images that exist, in order, with the camera's time stamps."""
         tables = open_tables(self.raw, self.version)
         samples = samples_of(tables, self.log_id)
         times = {
@@ -97,9 +98,7 @@ class NuScenesLog:
 
     @wrap_parse_errors
     def signals(self) -> Signals:
-        """Poses at the samples' lidar sweeps; motion from the CAN bus, or from the past poses
-        without it.
-        """
+        """Poses at the samples' lidar sweeps; motion from the CAN bus, else from the past poses."""
         tables = open_tables(self.raw, self.version)
         poses = [ego_pose_of(tables, sample) for sample in samples_of(tables, self.log_id)]
         time_us = np.array([pose["timestamp"] for pose in poses], dtype=np.int64)
@@ -136,9 +135,7 @@ class NuScenesLog:
 
     @wrap_parse_errors
     def agents(self) -> Agents:
-        """Annotated boxes; an object that was seen only once has velocity zero, as the devkit knows
-        none.
-        """
+        """Annotated boxes; the devkit has no velocity for an object annotated once: it is zero."""
         tables = open_tables(self.raw, self.version)
         samples = samples_of(tables, self.log_id)
         boxes = [
@@ -153,20 +150,22 @@ class NuScenesLog:
             -1, 2
         )
         size_wlh = np.array([box["size"] for _, box in boxes], dtype=np.float64).reshape(-1, 3)
-        turn = np.array([box["rotation"] for _, box in boxes], dtype=np.float64).reshape(-1, 4)
+        quaternion = np.array([box["rotation"] for _, box in boxes], dtype=np.float64).reshape(
+            -1, 4
+        )
         return Agents(
             frame_index=index,
             track_token=np.array([box["instance_token"] for _, box in boxes], dtype=object),
             category=np.array([_category(box["category_name"]) for _, box in boxes], dtype=np.int8),
             center_world=center - np.column_stack([np.zeros((len(boxes), 2)), ground_z[index]]),
-            yaw_rad=wrapped(yaw_of_quaternion(turn)),
+            yaw_rad=wrapped(yaw_of_quaternion(quaternion)),
             velocity_world=np.nan_to_num(velocity),
             size_lwh=size_wlh[:, [1, 0, 2]],
         )
 
     @wrap_parse_errors
     def lights(self) -> Lights:
-        """None: the format has no states of traffic lights."""
+        """Empty: the format has no states of traffic lights."""
         return Lights(np.zeros(0, np.int32), np.zeros(0, dtype=object), np.zeros(0, dtype=bool))
 
     @wrap_parse_errors
@@ -175,9 +174,7 @@ class NuScenesLog:
         return list(read_nuscenes_map(self.raw, self.location)) if self.capabilities.map else []
 
     def _motion(self, time_us: np.ndarray, pose_world: np.ndarray) -> tuple[np.ndarray, str]:
-        """(T, 4) forward and left velocity and acceleration in the ego frame, and where they come
-        from.
-        """
+        """Forward and left velocity and acceleration (T, 4) in the ego frame, and their source."""
         messages = can_bus(self.raw, self.log_id, "pose")
         if not messages:
             return motion_of_poses(
@@ -200,16 +197,14 @@ class NuScenesSource:
         self.raw = raw
 
     def logs(self) -> list[LogRef]:
-        """All scenes, sorted by name. Raises SourceError for a folder that is missing or holds
-        none.
-        """
+        """All scenes, sorted by name. Raises SourceError for a missing or empty folder."""
         version = self._version()
         tables = open_tables(self.raw, version)
         shared = tuple(sorted((self.raw / version).glob("*.json")))
         refs = []
         for scene in sorted(tables.scene, key=lambda scene: scene["name"]):
             location = tables.get("log", scene["log_token"])["location"]
-            own = (
+            scene_files = (
                 self.raw / "maps" / "expansion" / f"{location}.json",
                 *can_bus_files(self.raw, scene["name"]),
             )
@@ -222,7 +217,7 @@ class NuScenesSource:
                 LogRef(
                     scene["name"],
                     split_of(self.raw / version, scene["name"]),
-                    (*shared, *(file for file in own if file.exists())),
+                    (*shared, *(file for file in scene_files if file.exists())),
                     images,
                 )
             )
@@ -230,7 +225,7 @@ class NuScenesSource:
 
     @wrap_parse_errors
     def open(self, log_id: str) -> NuScenesLog:
-        """A handle on one scene."""
+        """A handle on one scene. Raises SourceError if it does not exist or has no front image."""
         version = self._version()
         tables = open_tables(self.raw, version)
         scene = next((scene for scene in tables.scene if scene["name"] == log_id), None)
@@ -258,13 +253,13 @@ class NuScenesSource:
                 found=", ".join(cameras) or "no image of any camera",
                 do="put the samples' images below the raw folder",
             )
-        missing = [
+        notes = [
             note
-            for there, note in (
+            for exists, note in (
                 (has_map, f"no map expansion of '{location}': the log is read without a map"),
                 (has_route, "no planned route (can_bus/): the driving command is unknown"),
             )
-            if not there
+            if not exists
         ]
         has_agents = any(sample["anns"] for sample in samples_of(tables, log_id))
         return NuScenesLog(
@@ -274,13 +269,13 @@ class NuScenesSource:
             Capabilities(cameras, has_agents, has_map, False, has_route),
             self.raw,
             version,
-            tuple(missing),
+            tuple(notes),
         )
 
     def _version(self) -> str:
         files = require_logs(self.raw, self.raw.glob("v*/scene.json"), "v1.0-<part>/scene.json")
-        found = [file.parent.name for file in files]
-        return next((name for name in VERSIONS if name in found), found[0])
+        versions = [file.parent.name for file in files]
+        return next((name for name in VERSIONS if name in versions), versions[0])
 
 
 def _camera_names(tables: Any, log_id: str) -> list[str]:
@@ -290,7 +285,7 @@ def _camera_names(tables: Any, log_id: str) -> list[str]:
 
 
 def _image_files(tables: Any, raw: Path, log_id: str, camera: str) -> dict[int, Path]:
-    """Frame index -> image file, where it exists."""
+    """Frame index -> image file, of the files that exist."""
     files = {
         index: raw / tables.get("sample_data", sample["data"][camera])["filename"]
         for index, sample in enumerate(samples_of(tables, log_id))

@@ -1,8 +1,8 @@
-"""Reads a nuScenes map expansion into map objects through nuscenes-devkit. Not its raster maps.
+"""Reads a nuScenes map expansion into map objects through nuscenes-devkit.
 
-The format knows no neighbours and no parents of lanes: a lane belongs to the road block that holds
-its middle, and its neighbours are the lanes of that block beside it. Lane connectors have no area:
-their centre line, 3.5 m wide.
+The format has no neighbours and no parents of lanes: a lane belongs to the road block that contains
+its representative point, and its neighbours are the adjacent lanes of that block. Lane connectors
+have no polygon: theirs is the centre line widened to 3.5 m.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,10 @@ PLAIN_LAYERS = {
 
 
 def read_nuscenes_map(raw: Path, location: str) -> tuple[MapObject, ...]:
-    """All objects of one town. Raises SourceError if the file cannot be read."""
+    """All map objects of one town, cached until the file changes.
+
+    Raises SourceError if the file cannot be read.
+    """
     file = raw / "maps" / "expansion" / f"{location}.json"
     return _read_cached(raw, location, file.stat().st_mtime_ns)
 
@@ -105,8 +108,8 @@ def _lanes(expansion: Any) -> list[MapObject]:
 
 
 def _with_neighbors(lanes: list[MapObject]) -> Iterator[MapObject]:
-    """The lanes with the lane to the left and right in their road block, by where their middles
-    lie.
+    """The lanes with their left and right neighbours: the lanes of a road block, sorted sideways by
+    the midpoints of their centre lines.
     """
     groups: dict[str, list[MapObject]] = {}
     for lane in lanes:
@@ -119,13 +122,13 @@ def _with_neighbors(lanes: list[MapObject]) -> Iterator[MapObject]:
         yaw = middle[0, 2]
         # from left to right
         order = np.argsort(np.sin(yaw) * middle[:, 0] - np.cos(yaw) * middle[:, 1])
-        tokens = ["", *(group[place].token for place in order), ""]
-        for rank, place in enumerate(order):
-            yield replace(group[place], left_neighbor=tokens[rank], right_neighbor=tokens[rank + 2])
+        tokens = ["", *(group[index].token for index in order), ""]
+        for rank, index in enumerate(order):
+            yield replace(group[index], left_neighbor=tokens[rank], right_neighbor=tokens[rank + 2])
 
 
 def _baseline(expansion: Any, token: str) -> np.ndarray:
-    """(n, 3) vertices; the devkit repeats the joint between two arcs."""
+    """Centre line (n, 3) without the vertices that the devkit repeats between two arcs."""
     poses = np.array(expansion.discretize_lanes([token], STEP_M)[token], dtype=np.float64).reshape(
         -1, 3
     )

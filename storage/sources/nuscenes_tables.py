@@ -1,6 +1,4 @@
-"""What the nuScenes reader asks of the 13 tables (through nuscenes-devkit) and of the CAN bus
-files. Not logs.
-"""
+"""The 13 tables of nuScenes (through nuscenes-devkit) and its CAN bus files."""
 
 import json
 from functools import lru_cache
@@ -12,16 +10,15 @@ import numpy as np
 from storage.errors import SourceError
 
 FRONT, LIDAR = "CAM_FRONT", "LIDAR_TOP"
-# The published test scenes have no labels; every paper reports on the val scenes, so those are the
-# test split here.
-# Scenes of another data set in this format are test as well, unless <version>/splits.json names
-# their split.
+# Published training scenes -> train, all others -> test: the published test scenes have no labels,
+# so papers report on the val scenes. <version>/splits.json, if it exists, names the splits instead.
 SPLITS = {"train": "train", "mini_train": "train"}
 
 
 def open_tables(raw: Path, version: str) -> Any:
-    """The devkit's NuScenes over one version, kept while no table changes. Raises SourceError if it
-    does not open.
+    """The devkit's NuScenes object of one version, cached until a table changes.
+
+    Raises SourceError if the devkit is not installed or cannot read the tables.
     """
     return _tables_cached(
         raw, version, max(file.stat().st_mtime_ns for file in (raw / version).glob("*.json"))
@@ -53,31 +50,32 @@ def _tables_cached(raw: Path, version: str, _mtime_ns: int) -> Any:
 
 
 def samples_of(tables: Any, log_id: str) -> list[dict[str, Any]]:
-    """The samples of a scene in order."""
+    """The samples of a scene in order of time."""
     scene = next(scene for scene in tables.scene if scene["name"] == log_id)
-    out, token = [], scene["first_sample_token"]
+    samples, token = [], scene["first_sample_token"]
     while token:
         sample = tables.get("sample", token)
-        out.append(sample)
+        samples.append(sample)
         token = sample["next"]
-    return out
+    return samples
 
 
 def ego_pose_of(tables: Any, sample: dict[str, Any]) -> dict[str, Any]:
-    """Pose of the lidar's sweep, to which the boxes belong; of the front camera where there is no
-    lidar.
-    """
+    """Ego pose of a sample at its lidar sweep, as its boxes; without lidar at its front image."""
     data = tables.get("sample_data", sample["data"].get(LIDAR) or sample["data"][FRONT])
     return tables.get("ego_pose", data["ego_pose_token"])
 
 
 def can_bus_files(raw: Path, log_id: str) -> tuple[Path, ...]:
-    """Where the CAN bus messages of a scene lie, if it has any."""
+    """Paths of a scene's CAN bus files (pose, route), whether they exist or not."""
     return tuple(raw / "can_bus" / f"{log_id}_{message}.json" for message in ("pose", "route"))
 
 
 def can_bus(raw: Path, log_id: str, message: str) -> list[Any]:
-    """Messages of one kind; empty if the scene has none."""
+    """CAN bus messages of one kind ("pose" or "route"); empty if the scene has none.
+
+    Raises SourceError if the file cannot be read.
+    """
     file = raw / "can_bus" / f"{log_id}_{message}.json"
     try:
         return json.loads(file.read_text()) if file.exists() else []
@@ -92,29 +90,29 @@ def can_bus(raw: Path, log_id: str, message: str) -> list[Any]:
 
 
 def motion_of_poses(time_s: np.ndarray, pose_world: np.ndarray) -> np.ndarray:
-    """(T, 4) motion from each pose and the two before it: the parabola through three points, so no
-    future is used.
+    """Forward and left velocity and acceleration (T, 4) in the ego frame, m/s and m/s2.
 
-    The first two frames have no such past and take the parabola of the first three.
+    From the parabola through each pose and the two before it, so no future is used; the first two
+    frames take the parabola of the first three.
     """
     last = np.maximum(np.arange(len(time_s)), 2)
     t0, t1, t2 = (time_s[last - back] for back in (0, 1, 2))
     p0, p1, p2 = (pose_world[last - back, :2] for back in (0, 1, 2))
     first, second = (p0 - p1) / (t0 - t1)[:, None], (p1 - p2) / (t1 - t2)[:, None]
-    bend = (first - second) / (t0 - t2)[:, None]
-    velocity = first + bend * (2 * time_s - t0 - t1)[:, None]
+    curvature = (first - second) / (t0 - t2)[:, None]
+    velocity = first + curvature * (2 * time_s - t0 - t1)[:, None]
     cos, sin = np.cos(pose_world[:, 2]), np.sin(pose_world[:, 2])
     return np.column_stack(
         [
             part
-            for x, y in (velocity.T, 2 * bend.T)
+            for x, y in (velocity.T, 2 * curvature.T)
             for part in (cos * x + sin * y, cos * y - sin * x)
         ]
     )
 
 
 def split_of(folder: Path, log_id: str) -> str:
-    """Split of a scene; `folder` is that of the tables."""
+    """Split of a scene; `folder` holds the tables."""
     if (folder / "splits.json").exists():
         named = json.loads((folder / "splits.json").read_text())
         return next((split for split in ("train", "val") if log_id in named.get(split, ())), "test")

@@ -1,17 +1,16 @@
-"""Logs in the OpenScene / NAVSIM format: pickles of 2 Hz frames, camera images, nuPlan maps. Not
-lidar, not navhard's synthetic scenes.
+"""Logs in the OpenScene / NAVSIM format: pickles of 2 Hz frames, camera images, nuPlan maps.
 
-Layouts read: `navsim_logs/<split>/<log>.pkl` (or `meta_datas/`) with
-`sensor_blobs/<split>/<log>/<CAMERA>/<token>.jpg`, and maps under `maps/`, the folder itself, or
-NUPLAN_MAPS_ROOT. navtrain ships the images of history and current frames only: frames without an
-image keep their pose, so the frame pairs of the codebook then come from those 2 s windows.
+Lidar and navhard's synthetic scenes are not read. Layouts read: `navsim_logs/<split>/<log>.pkl` (or
+`meta_datas/`) with `sensor_blobs/<split>/<log>/<CAMERA>/<token>.jpg`, and maps under `maps/`, the
+folder itself, or NUPLAN_MAPS_ROOT. navtrain has the images of history and current frames only:
+frames without an image keep their pose, and the codebook's frame pairs come from those 2 s windows.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,8 @@ from storage.trajectory_table import Command
 
 FRONT = "CAM_F0"
 INDEX_FOLDERS = ("navsim_logs", "meta_datas")
-# Split folder -> share of logs for (train, val, test). `trainval` and `mini` name no split of their
-# own: the log's
-# name decides, so that a log never changes its split when others are added.
+# Split folder -> fractions of its logs for (train, val), the rest is test. In `trainval`, `mini`
+# and `navtrain` the log's name decides, so a log keeps its split when others are added.
 SPLITS = {
     "train": (1.0, 0.0),
     "val": (0.0, 1.0),
@@ -66,7 +64,7 @@ class OpenSceneLog:
 
     @wrap_parse_errors
     def cameras(self) -> tuple[Camera, ...]:
-        """Calibration from the first frame; a log's cameras do not move."""
+        """Calibration from the first frame; cameras are fixed to the vehicle."""
         frames = read_log_frames(self.file)
         return tuple(_camera(self, name, frames[0]) for name in self.capabilities.cameras)
 
@@ -84,7 +82,7 @@ class OpenSceneLog:
 
     @wrap_parse_errors
     def signals(self) -> Signals:
-        """Ego signals, checked. Raises SourceError for NaN, jumps, or time that goes back."""
+        """Ego signals; validate_signals raises SourceError for implausible ones."""
         frames = read_log_frames(self.file)
 
         def column(name: str, width: int) -> np.ndarray:
@@ -128,12 +126,12 @@ class OpenSceneLog:
 
     @wrap_parse_errors
     def agents(self) -> Agents:
-        """Boxes of all frames, moved from each frame's ego frame to the world."""
+        """Boxes of all frames in the world frame."""
         return agents_of(read_log_frames(self.file), self.file)
 
     @wrap_parse_errors
     def lights(self) -> Lights:
-        """States of the traffic lights; all but red count as not red."""
+        """States of the traffic lights: red, or not red (green, yellow and unknown)."""
         states = [
             (index, str(connector), bool(red))
             for index, frame in enumerate(read_log_frames(self.file))
@@ -146,21 +144,22 @@ class OpenSceneLog:
 
     @wrap_parse_errors
     def map_objects(self) -> list[MapObject]:
-        """The whole map of the log's town; empty if the log has none."""
+        """The whole map of the log's town; empty without a map."""
         return list(read_nuplan_map(self.map_file)) if self.map_file else []
 
     def _image_files(self, camera: str) -> list[Path | None]:
-        """File of each frame's image, None where there is none on disk."""
+        """File of each frame's image, None for images that are not on disk."""
         files = [
             self.blobs / frame["cams"][camera]["data_path"] if camera in frame["cams"] else None
             for frame in read_log_frames(self.file)
         ]
-        there = {
+        names_in = {
             folder: set(os.listdir(folder)) if folder.is_dir() else set()
             for folder in {file.parent for file in files if file is not None}
         }
         return [
-            file if file is not None and file.name in there[file.parent] else None for file in files
+            file if file is not None and file.name in names_in[file.parent] else None
+            for file in files
         ]
 
 
@@ -173,67 +172,70 @@ class OpenSceneSource:
         self.raw = raw
 
     def logs(self) -> list[LogRef]:
-        """All logs, sorted by name. Raises SourceError for a folder that is missing or holds none."""
-        found = self._index_files()
+        """All logs, sorted by name. Raises SourceError for a missing or empty folder."""
+        files = self._index_files()
         maps_root = self._maps_root()
         maps = tuple(sorted(maps_root.glob("*/*/map.gpkg"))) if maps_root else ()
         return [
             LogRef(log_id, _split_of(file), (file, *maps), self._images_of(file))
-            for log_id, file in sorted(found.items())
+            for log_id, file in sorted(files.items())
         ]
 
     @wrap_parse_errors
     def open(self, log_id: str) -> OpenSceneLog:
-        """A handle on one log; reads its pickle once to learn what it holds."""
-        found = self._index_files()
-        if log_id not in found:
+        """A handle on one log; reads its pickle for the capabilities.
+
+        Raises SourceError if the log does not exist, cannot be read, or has no front image.
+        """
+        files = self._index_files()
+        if log_id not in files:
             raise SourceError(
                 f"there is no log '{log_id}'",
                 where=self.raw,
-                expected=f"one of {len(found)} logs",
+                expected=f"one of {len(files)} logs",
                 found=log_id,
                 do="list them: latentvla logs",
             )
-        file = found[log_id]
-        frames = read_log_frames(file)
-        blobs = file.parent.parent.parent / "sensor_blobs" / file.parent.name
-        location = str(frames[0].get("map_location") or "")
-        map_file = self._map_file(location)
-        notes = (
-            ()
-            if map_file or not location
-            else (f"the map of '{location}' was not found: read without a map",)
-        )
-        bare = OpenSceneLog(
-            log_id,
-            _split_of(file),
-            location if map_file else "",
-            Capabilities((), False, False, False, False),
-            file,
-            blobs,
-            map_file,
-            notes,
-        )
-        cameras = _front_first(name for name in frames[0]["cams"] if any(bare._image_files(name)))
+        log = self._without_capabilities(log_id, files[log_id])
+        frames = read_log_frames(log.file)
+        cameras = _front_first(name for name in frames[0]["cams"] if any(log._image_files(name)))
         if FRONT not in cameras:
+            path = frames[0]["cams"].get(FRONT, {}).get("data_path", "any path")
             raise SourceError(
                 "the log has no front image",
-                where=f"log {log_id}, {blobs}",
-                expected=f"{FRONT} at {frames[0]['cams'].get(FRONT, {}).get('data_path', 'any path')}",
+                where=f"log {log_id}, {log.blobs}",
+                expected=f"{FRONT} at {path}",
                 found=", ".join(cameras) or "no image of any camera",
                 do="put the sensor blobs of this split below the raw folder",
             )
         capabilities = Capabilities(
             tuple(cameras),
             agents=any(frame.get("anns") for frame in frames),
-            map=map_file is not None,
+            map=log.map_file is not None,
             traffic_lights=any(frame.get("traffic_lights") for frame in frames),
             command=any(
                 command_of(frame.get("driving_command")) != Command.UNKNOWN for frame in frames
             ),
         )
+        return replace(log, capabilities=capabilities)
+
+    def _without_capabilities(self, log_id: str, file: Path) -> OpenSceneLog:
+        location = str(read_log_frames(file)[0].get("map_location") or "")
+        map_file = self._map_file(location)
+        notes = (
+            ()
+            if map_file or not location
+            else (f"the map of '{location}' was not found: read without a map",)
+        )
         return OpenSceneLog(
-            log_id, bare.split, bare.location, capabilities, file, blobs, map_file, notes
+            log_id,
+            _split_of(file),
+            location if map_file else "",
+            Capabilities((), False, False, False, False),
+            file,
+            file.parent.parent.parent / "sensor_blobs" / file.parent.name,
+            map_file,
+            notes,
         )
 
     def _index_files(self) -> dict[str, Path]:
@@ -242,9 +244,9 @@ class OpenSceneSource:
             (file for name in INDEX_FOLDERS for file in (self.raw / name).glob("*/*.pkl")),
             "navsim_logs/<split>/<log>.pkl",
         )
-        found: dict[str, Path] = {}
+        file_of_log: dict[str, Path] = {}
         for file in files:
-            other = found.setdefault(file.stem, file)
+            other = file_of_log.setdefault(file.stem, file)
             if other != file:
                 raise SourceError(
                     f"the log '{file.stem}' exists twice",
@@ -253,7 +255,7 @@ class OpenSceneSource:
                     found=f"{other}, {file}",
                     do="keep one split folder (mini is part of trainval and test)",
                 )
-        return found
+        return file_of_log
 
     def _images_of(self, file: Path) -> tuple[Path, ...]:
         folder = file.parent.parent.parent / "sensor_blobs" / file.parent.name / file.stem
@@ -298,8 +300,8 @@ def _split_of(file: Path) -> str:
             do="rename the folder to one of these",
         )
     train, val = SPLITS[folder]
-    place = int(hashlib.sha256(file.stem.encode()).hexdigest()[:8], 16) / 16**8
-    return "train" if place < train else "val" if place < train + val else "test"
+    draw = int(hashlib.sha256(file.stem.encode()).hexdigest()[:8], 16) / 16**8
+    return "train" if draw < train else "val" if draw < train + val else "test"
 
 
 def _camera(log: OpenSceneLog, name: str, frame: dict[str, Any]) -> Camera:

@@ -1,6 +1,4 @@
-"""The pickle of an OpenScene log: a checked list of frame dicts, and their fields as arrays. No
-images, no maps.
-"""
+"""The pickle of an OpenScene log: a validated list of frame dicts, and their fields as arrays."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -31,8 +29,10 @@ NO_BOXES: dict[str, Any] = {
 
 
 def read_log_frames(file: Path) -> list[dict[str, Any]]:
-    """The frames of one log, kept while the file does not change. Raises SourceError if it is not
-    one.
+    """The frames of one log, cached until the file changes.
+
+    Raises SourceError if the file is missing, is no OpenScene log, or a frame lacks a field in
+    REQUIRED.
     """
     try:
         stamp = file.stat()
@@ -47,36 +47,37 @@ def read_log_frames(file: Path) -> list[dict[str, Any]]:
     return _frames_cached(file, stamp.st_mtime_ns, stamp.st_size)
 
 
-@lru_cache(maxsize=2)  # decode and extract ask the same log several times in a row
+@lru_cache(maxsize=2)  # decode and extract read the same log several times in a row
 def _frames_cached(file: Path, _mtime_ns: int, _size: int) -> list[dict[str, Any]]:
     frames = read_plain_pickle(file)
     if not isinstance(frames, list) or not frames:
+        length = len(frames) if hasattr(frames, "__len__") else 0
         raise SourceError(
             "this is no OpenScene log",
             where=file,
             expected="a list of frames",
-            found=f"{type(frames).__name__} of length {len(frames) if hasattr(frames, '__len__') else 0}",
+            found=f"{type(frames).__name__} of length {length}",
             do="give the pickles of navsim_logs, not the metric cache",
         )
     for index, frame in enumerate(frames):
-        lacking = (
+        missing = (
             [name for name in REQUIRED if name not in frame]
             if isinstance(frame, dict)
             else list(REQUIRED)
         )
-        if lacking:
+        if missing:
             raise SourceError(
                 "a frame lacks fields",
                 where=f"log {file.stem}, frame {index}, file {file}",
                 expected=", ".join(REQUIRED),
-                found=f"without {', '.join(lacking)}",
+                found=f"without {', '.join(missing)}",
                 do="download or write the log again",
             )
     return frames
 
 
 def command_of(one_hot: Any) -> Command:
-    """Command of a one-hot of four; unknown where there is none."""
+    """Command of a one-hot vector of four; UNKNOWN for None or zeros."""
     flags = np.asarray(one_hot if one_hot is not None else ()).ravel()
     return (
         Command(int(flags.argmax()))
@@ -86,23 +87,26 @@ def command_of(one_hot: Any) -> Command:
 
 
 def agents_of(frames: list[dict[str, Any]], file: Path) -> Agents:
-    """Boxes of all frames, moved from each frame's ego frame to the world; velocities come in the
-    lidar frame.
+    """Boxes of all frames in the world frame.
+
+    The file gives boxes in the ego frame and velocities in the lidar frame. Raises SourceError for
+    an unknown category.
     """
     boxes = [frame.get("anns") or NO_BOXES for frame in frames]
     row = np.repeat(np.arange(len(frames)), [len(item["gt_names"]) for item in boxes])
     box = np.concatenate(
         [np.asarray(item["gt_boxes"], np.float64).reshape(-1, 7) for item in boxes]
     )
-    speed = np.concatenate(
+    velocity_lidar = np.concatenate(
         [np.asarray(item["gt_velocity_3d"], np.float64).reshape(-1, 3) for item in boxes]
     )
     ego_to_world = _ego_to_world(frames)[row]
-    turn = ego_to_world[:, :3, :3]
-    center = np.einsum("aij,aj->ai", turn, box[:, :3]) + ego_to_world[:, :3, 3]
+    rotation = ego_to_world[:, :3, :3]
+    center = np.einsum("aij,aj->ai", rotation, box[:, :3]) + ego_to_world[:, :3, 3]
     center[:, 2] = box[:, 2]
-    velocity = np.einsum("aij,ajk,ak->ai", turn, lidar_to_ego_of(frames)[row, :3, :3], speed)
-    ego_yaw = np.arctan2(turn[:, 1, 0], turn[:, 0, 0])
+    lidar_to_ego = lidar_to_ego_of(frames)[row, :3, :3]
+    velocity = np.einsum("aij,ajk,ak->ai", rotation, lidar_to_ego, velocity_lidar)
+    ego_yaw = np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])
     return Agents(
         frame_index=row.astype(np.int32),
         track_token=np.array(
@@ -120,18 +124,18 @@ def agents_of(frames: list[dict[str, Any]], file: Path) -> Agents:
 
 
 def lidar_to_ego_of(frames: list[dict[str, Any]]) -> np.ndarray:
-    """(T, 4, 4); the identity where a frame does not say."""
+    """Lidar-to-ego transforms (T, 4, 4); the identity for frames without one."""
     return np.stack(
         [np.asarray(frame.get("lidar2ego", np.eye(4)), dtype=np.float64) for frame in frames]
     )
 
 
 def _ego_to_world(frames: list[dict[str, Any]]) -> np.ndarray:
-    out = np.tile(np.eye(4), (len(frames), 1, 1))
-    turns = np.array([frame["ego2global_rotation"] for frame in frames], dtype=np.float64)
-    out[:, :3, :3] = rotation_of_quaternion(turns)
-    out[:, :3, 3] = [frame["ego2global_translation"] for frame in frames]
-    return out
+    transforms = np.tile(np.eye(4), (len(frames), 1, 1))
+    quaternions = np.array([frame["ego2global_rotation"] for frame in frames], dtype=np.float64)
+    transforms[:, :3, :3] = rotation_of_quaternion(quaternions)
+    transforms[:, :3, 3] = [frame["ego2global_translation"] for frame in frames]
+    return transforms
 
 
 def _category(name: str, file: Path) -> Category:

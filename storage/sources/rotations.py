@@ -1,15 +1,15 @@
-"""Angles and unit quaternions as arrays. Not poses, and no frames of reference."""
+"""Arrays of angles and unit quaternions."""
 
 import numpy as np
 
 
 def wrapped(yaw_rad: np.ndarray) -> np.ndarray:
-    """Angles brought to [-pi, pi)."""
+    """Angles in radians, wrapped to [-pi, pi)."""
     return (yaw_rad + np.pi) % (2 * np.pi) - np.pi
 
 
 def yaw_of_quaternion(wxyz: np.ndarray) -> np.ndarray:
-    """Heading (n,) of unit quaternions (n, 4) in the order w, x, y, z."""
+    """Heading (n,) in radians of unit quaternions (n, 4) in the order w, x, y, z."""
     w, x, y, z = wxyz.T
     return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
 

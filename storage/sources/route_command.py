@@ -1,19 +1,19 @@
-"""The driving command that follows from a planned route. Not from what was driven afterwards."""
+"""The driving command from a planned route, never from the recorded future."""
 
 import numpy as np
 
 from storage.trajectory_table import Command
 
-# OpenScene's rule (DriveEngine, driving_command.py): 2 m to a side, 20 m ahead
+# OpenScene's rule (DriveEngine, driving_command.py): lateral offset of 2 m, 20 m ahead
 AHEAD_M, OFFSET_M = 20.0, 2.0
-MAX_DISTANCE_M = 5.0  # farther from its route the ego does not follow it: unknown
+MAX_DISTANCE_M = 5.0  # an ego farther from the route does not follow it: command unknown
 
 
 def commands_of_route(pose_world: np.ndarray, route_xy: np.ndarray) -> np.ndarray:
-    """Command (T,) of each pose (T, 3) on a route (n, 2): the side on which the point 20 m farther
-    along it lies.
+    """Command (T,) int8 of each pose (T, 3) on a route (n, 2), all in the world frame, metres.
 
-    Unknown where the ego is more than 5 m off the route, or where less than 20 m of it are left.
+    LEFT or RIGHT if the route's point 20 m ahead lies at least 2 m to that side of the ego, else
+    STRAIGHT; UNKNOWN if the ego is more than 5 m off the route or less than 20 m of it are left.
     """
     step_m = np.hypot(*np.diff(route_xy, axis=0).T)
     along_m = np.append(0.0, np.cumsum(step_m))
@@ -29,5 +29,5 @@ def commands_of_route(pose_world: np.ndarray, route_xy: np.ndarray) -> np.ndarra
     command = np.select(
         [left_m >= OFFSET_M, left_m <= -OFFSET_M], [Command.LEFT, Command.RIGHT], Command.STRAIGHT
     )
-    lost = (distance_m.min(axis=1) > MAX_DISTANCE_M) | (target_m > along_m[-1])
-    return np.where(lost, Command.UNKNOWN, command).astype(np.int8)
+    off_route = (distance_m.min(axis=1) > MAX_DISTANCE_M) | (target_m > along_m[-1])
+    return np.where(off_route, Command.UNKNOWN, command).astype(np.int8)

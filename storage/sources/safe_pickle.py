@@ -1,8 +1,7 @@
-"""Reads pickles that hold plain containers and numpy arrays only. Not a way to read any other
-object.
+"""Reads pickles that hold plain containers and numpy arrays only.
 
-A pickle is a program: a plain `pickle.load` of a foreign file runs whatever it says. Here every
-global but the few that rebuild numpy arrays is refused before it is looked up.
+`pickle.load` of an untrusted file can run arbitrary code. Here only the few globals that rebuild
+containers and numpy arrays are admitted; any other is refused before it is looked up.
 """
 
 import codecs
@@ -17,8 +16,10 @@ from storage.errors import SourceError
 
 
 def read_plain_pickle(file: Path) -> Any:
-    """The object in `file`. Raises SourceError if it is truncated or holds anything but plain data
-    and numpy.
+    """The object in `file`.
+
+    Raises SourceError if the file is missing or truncated, or holds more than plain containers and
+    numpy arrays.
     """
     try:
         with file.open("rb") as stream:
@@ -59,7 +60,7 @@ def read_plain_pickle(file: Path) -> Any:
 
 
 class _Refused(pickle.UnpicklingError):
-    """A global that is not on the list."""
+    """The pickle refers to something that is not admitted."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -74,14 +75,14 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _bytes_of(text: str, encoding: str) -> bytes:
-    """Protocols below 3 write bytes as a call of _codecs.encode; only that one use is admitted."""
+    """Protocols below 3 write bytes as a call of _codecs.encode with latin1; others are refused."""
     if encoding != "latin1":
         raise _Refused(f"_codecs.encode with {encoding!r}")
     return codecs.latin_1_encode(text)[0]
 
 
 def _scalar(dtype: np.dtype, data: bytes) -> Any:
-    """A numpy scalar; numpy's own function would unpickle the bytes of an object dtype."""
+    """A numpy scalar; numpy's function would unpickle the bytes of an object dtype."""
     if dtype.hasobject:
         raise _Refused("numpy scalar of object dtype")
     return np.frombuffer(data, dtype=dtype, count=1)[0]

@@ -1,7 +1,6 @@
-"""Refuses what cannot be a log: a folder without logs, signals that no vehicle can have driven,
-fields of another kind.
+"""Validation of raw logs: the raw folder, the physical plausibility of signals, parse errors.
 
-Not the statistical data checks.
+The data rules of the finished tables are in `storage/expectations.py`.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,45 +14,41 @@ from storage.errors import SourceError
 from storage.sources.contract import Signals
 
 MAX_SPEED_MPS = 70.0  # 250 km/h; faster is a fault of the log
-JUMP_SLACK_M = 5.0  # a pose may lie this much farther from its predecessor than the speeds say
-# after a longer gap the speeds at its ends say nothing about the way between
+JUMP_SLACK_M = 5.0  # a step between poses may exceed the recorded speeds by this much
+# after a longer gap the recorded speeds do not bound the step, MAX_SPEED_MPS does
 GAP_US = 1_500_000
+REPAIR = "correct or leave out this log; it is read again when its bytes change"
 
 
 def validate_signals(signals: Signals, log_id: str, file: Path) -> Signals:
-    """Return `signals` if they could be real, else raise SourceError naming the log and the first
-    bad frame.
+    """Return `signals` if a vehicle can have driven them.
+
+    Raises SourceError with the log and the first bad frame for values that are not finite, time
+    stamps that do not increase, speeds above MAX_SPEED_MPS, and poses that jump.
     """
 
-    def refuse(rows: np.ndarray, what: str, expected: str, found: np.ndarray, do: str) -> None:
-        if rows.any():
-            row = int(np.flatnonzero(rows)[0])
+    def check(bad: np.ndarray, what: str, expected: str, values: np.ndarray) -> None:
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
             raise SourceError(
                 what,
                 where=f"log {log_id}, frame {signals.frame_index[row]}, file {file}",
                 expected=expected,
-                found=f"{found[row]} ({int(rows.sum())} frames are bad)",
-                do=do,
+                found=f"{values[row]} ({int(bad.sum())} frames are bad)",
+                do=REPAIR,
             )
 
-    repair = "correct or leave out this log; it is read again when its bytes change"
     for name in ("pose_world", "velocity_ego", "acceleration_ego"):
         values = getattr(signals, name)
-        refuse(
-            ~np.isfinite(values).all(axis=1),
-            f"{name} is not a number",
-            "finite values",
-            values,
-            repair,
-        )
+        finite = np.isfinite(values).all(axis=1)
+        check(~finite, f"{name} is not a number", "finite values", values)
     time_us = signals.timestamp_us
     step_us = np.diff(time_us, prepend=time_us[:1] - 1)
-    refuse(
+    check(
         step_us <= 0,
         "time stamps go back or stand still",
         "strictly increasing microseconds",
         step_us,
-        repair,
     )
     moved_m = np.hypot(
         *np.diff(signals.pose_world[:, :2], axis=0, prepend=signals.pose_world[:1, :2]).T
@@ -64,26 +59,26 @@ def validate_signals(signals: Signals, log_id: str, file: Path) -> Signals:
         step_us <= GAP_US, np.minimum(1.5 * faster_mps, MAX_SPEED_MPS), MAX_SPEED_MPS
     )
     reach_m = faster_mps * step_us * 1e-6 + JUMP_SLACK_M
-    refuse(
+    check(
         speed_mps > MAX_SPEED_MPS,
         "the ego speed is impossible",
         f"at most {MAX_SPEED_MPS} m/s",
         speed_mps,
-        repair,
     )
-    refuse(
+    check(
         moved_m > reach_m,
         "the pose jumps",
         "a step in metres that agrees with the speed",
         moved_m,
-        repair,
     )
     return signals
 
 
 def require_logs(raw: Path, paths: Iterable[Path], layout: str) -> list[Path]:
-    """The paths at which a raw folder's logs were found, sorted. Raises SourceError for a folder
-    that is missing or holds none.
+    """The paths of a raw folder's logs, sorted.
+
+    `layout` describes where the format keeps its logs. Raises SourceError if the folder does not
+    exist or holds no log.
     """
     if not raw.is_dir():
         raise SourceError(
@@ -93,26 +88,24 @@ def require_logs(raw: Path, paths: Iterable[Path], layout: str) -> list[Path]:
             found="a file" if raw.exists() else "nothing",
             do="give the folder with --raw",
         )
-    found = sorted(paths)
-    if not found:
-        inside = sorted(item.name for item in raw.iterdir())
-        more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""
+    logs = sorted(paths)
+    if not logs:
+        names = sorted(item.name for item in raw.iterdir())
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         raise SourceError(
             "there is no log in the raw folder",
             where=raw,
             expected=layout,
-            found=", ".join(inside[:5]) + more if inside else "an empty folder",
+            found=", ".join(names[:5]) + more if names else "an empty folder",
             do="check the folder given with --raw, and its format with --source",
         )
-    return found
+    return logs
 
 
 def wrap_parse_errors(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A reader's method that answers fields of another shape or kind than its format has with
-    SourceError.
+    """Decorator of a reader's method: errors from unexpected fields become SourceError.
 
-    Raw logs are foreign data: whatever is wrong in one must set that log aside and not stop the
-    others.
+    So a log with fields of another type or shape is quarantined and the others go on.
     """
 
     @wraps(method)
@@ -131,9 +124,9 @@ def wrap_parse_errors(method: Callable[..., Any]) -> Callable[..., Any]:
             raise SourceError(
                 "a log holds something that its format does not have",
                 where=f"log {log_id}, read for {method.__name__}",
-                expected=f"what storage.sources.{type(self).__module__.rsplit('.', 1)[-1]} describes",
+                expected=f"the format described in {type(self).__module__}",
                 found=f"{type(error).__name__}: {error}",
-                do="correct or leave out this log; it is read again when its bytes change",
+                do=REPAIR,
             ) from error
 
     return wrapper

@@ -1,10 +1,8 @@
-"""Longitude and latitude to UTM metres. Not a general projection library: WGS 84 and transverse
-Mercator only.
-"""
+"""Longitude and latitude (WGS 84) to UTM metres."""
 
 import numpy as np
 
-# WGS 84, and UTM's scale on its meridian
+# WGS 84, and UTM's scale on the central meridian
 _SEMI_MAJOR_M, _FLATTENING, _SCALE = 6378137.0, 1 / 298.257223563, 0.9996
 
 

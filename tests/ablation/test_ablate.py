@@ -1,6 +1,4 @@
-"""The ablation: what its statistics say about numbers done by hand, what is made and what is not
-made again.
-"""
+"""The ablation: its statistics against numbers computed by hand, and which steps are made again."""
 
 import json
 from dataclasses import replace
@@ -24,7 +22,7 @@ from ops.ablation.ablate import (
     make_steps,
     plan_steps,
     unfinished,
-    varied,
+    varied_config,
 )
 from ops.ablation.table import (
     DIFFERENCES,
@@ -50,7 +48,7 @@ from storage.errors import ConfigError
 from storage.lake import Lake
 from storage.metrics_table import SCORES, read_metrics
 from tests.worlds.tiny_lake import write_tiny_lake
-from tests.worlds.tiny_vla import HEIGHT, STUDENT, VLA, WIDTH, near_the_human, tiny_frames
+from tests.worlds.tiny_vla import HEIGHT, STUDENT, VLA, WIDTH, score_by_displacement, tiny_frames
 
 HERE = ComputeConfig(threads=1, at_once=1)
 INTERVAL = IntervalConfig(resamples=400)
@@ -58,11 +56,12 @@ CODE = dict.fromkeys(("vla", "student", "varied", "evaluation"), "c0de")
 CONFIG = AblationConfig(
     choose_variants(()),
     (0,),
+    16,
     VLA,
     replace(STUDENT, int8=False),
     EvaluationConfig(scenes=ScenesConfig(processes=1), interval=INTERVAL),
 )
-RUN = {"score_plans": near_the_human, "where": HERE, "seed": 0}
+RUN = {"score_plans": score_by_displacement, "compute": HERE, "seed": 0}
 
 
 def scores(planner: str, pdms: list, logs: str = "aabb", tags: tuple = (0, 1, 0, 0)) -> pa.Table:
@@ -102,12 +101,12 @@ def by_hand(control_of_seed_1: tuple = (0.1, 0.2, 0.3, 0.4)):
 
 
 def row_of(table: pa.Table, **where: str) -> dict:
-    found = [row for row in table.to_pylist() if where.items() <= row.items()]
-    assert len(found) == 1
-    return found[0]
+    matches = [row for row in table.to_pylist() if where.items() <= row.items()]
+    assert len(matches) == 1
+    return matches[0]
 
 
-def test_the_mean_is_over_scenes_and_seeds_and_the_spread_is_that_of_the_seeds():
+def test_the_mean_is_over_scenes_and_seeds_and_the_std_over_seeds():
     table = planners_table(by_hand())
     row = row_of(table, planner="average_pool", subset="all", measure="pdms")
     assert table.schema.equals(PLANNERS) and (row["seeds"], row["n_scored"], row["logs"]) == (
@@ -124,7 +123,7 @@ def test_the_mean_is_over_scenes_and_seeds_and_the_spread_is_that_of_the_seeds()
     )
 
 
-def test_a_difference_is_paired_by_scene_averaged_over_seeds_and_its_interval_drawn_over_logs():
+def test_a_difference_is_paired_by_scene_averaged_over_seeds_and_bootstrapped_over_logs():
     row = row_of(
         differences_table(by_hand(), [("vla", "average_pool"), ("vla", "nobody")], INTERVAL),
         subset="all",
@@ -149,7 +148,7 @@ def test_only_scenes_with_a_score_of_both_planners_for_every_seed_count():
     )
 
 
-def test_one_seed_has_no_spread():
+def test_one_seed_has_no_std():
     cube = seed_cube({3: [scores("vla", [0.5, 0.7, 0.9, 0.3])]}, ("vla",))
     assert set(planners_table(cube)["std"].to_pylist()) == {None}
     row = tables_of(cube, [], {"vla": "it"}, INTERVAL).markdown.splitlines()[-1]
@@ -162,7 +161,7 @@ def test_without_an_event_the_table_of_events_is_empty_and_not_zero():
     assert "| -  " in tables_of(cube, [], {"vla": "it"}, INTERVAL).markdown
 
 
-def test_tables_are_written_for_machines_and_for_people(tmp_path):
+def test_tables_are_written_as_parquet_csv_and_text(tmp_path):
     tables = tables_of(
         by_hand(), [("vla", "average_pool")], {"vla": "it", "average_pool": "not it"}, INTERVAL
     )
@@ -177,7 +176,7 @@ def test_tables_are_written_for_machines_and_for_people(tmp_path):
     )
 
 
-def test_a_variant_brings_what_it_stands_beside_and_the_runs_that_it_needs():
+def test_a_variant_adds_the_planner_it_is_compared_with_and_the_runs_it_needs():
     assert choose_variants(["average_pool"]) == ("vla", "average_pool")
     assert choose_variants(["student_no_teacher"]) == ("student", "student_no_teacher")
     assert replace(CONFIG, variants=choose_variants(["student_no_teacher"])).runs == (
@@ -187,7 +186,7 @@ def test_a_variant_brings_what_it_stands_beside_and_the_runs_that_it_needs():
     assert replace(CONFIG, variants=("planner_alone",)).runs == ("vla",)
 
 
-def test_an_unknown_variant_is_answered_with_the_nearest(capsys, tmp_path):
+def test_an_unknown_variant_raises_an_error_with_the_closest_name(capsys, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'average_pool'"):
         choose_variants(["vla", "averge_pol"])
     words = ["--scale", "smoke", "--lake", str(tmp_path / "lake")]
@@ -197,7 +196,7 @@ def test_an_unknown_variant_is_answered_with_the_nearest(capsys, tmp_path):
     assert not (tmp_path / "lake").exists()
 
 
-def test_an_empty_lake_is_told_what_to_run(capsys, tmp_path):
+def test_the_error_for_an_empty_lake_names_the_command_to_run(capsys, tmp_path):
     assert main(["ablate", "--scale", "smoke", "--lake", str(tmp_path / "lake")]) == 2
     assert "latentvla run" in capsys.readouterr().err
 
@@ -206,7 +205,15 @@ def test_an_empty_lake_is_told_what_to_run(capsys, tmp_path):
 def vla(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unchanged VLA of seed 0."""
     folder = tmp_path_factory.mktemp("vla")
-    finetune(*training(), folder, VLA, runs=tmp_path_factory.mktemp("runs"), name="whole", **RUN)
+    finetune(
+        *training(),
+        folder,
+        VLA,
+        num_codes=16,
+        runs=tmp_path_factory.mktemp("runs"),
+        name="whole",
+        **RUN,
+    )
     return folder
 
 
@@ -231,9 +238,7 @@ def test_no_change_gives_the_planner_of_the_vla_bit_for_bit(vla, tmp_path):
     assert not (tmp_path / "out" / "vlm").exists() and not [*(tmp_path / "runs").iterdir()]
 
 
-def test_without_latent_training_the_vlm_is_the_one_that_training_would_have_begun_with(
-    vla, tmp_path
-):
+def test_without_latent_training_the_vlm_has_its_initial_weights(vla, tmp_path):
     import torch
 
     (tmp_path / "out").mkdir()
@@ -241,7 +246,7 @@ def test_without_latent_training_the_vlm_is_the_one_that_training_would_have_beg
         training()[0],
         vla,
         tmp_path / "out",
-        varied("no_latent_training", VLA),
+        varied_config("no_latent_training", VLA),
         runs=tmp_path / "runs",
         name="untrained",
         **RUN,
@@ -257,13 +262,13 @@ def test_without_latent_training_the_vlm_is_the_one_that_training_would_have_beg
 
 @pytest.fixture
 def data(vla: Path, tmp_path: Path) -> AblationData:
-    """A lake with scenes to score, tiny rows to learn from, and a pipeline that has made its vla."""
+    """A lake with scenes to score, tiny training rows, and a pipeline with a finished vla."""
     lake = write_tiny_lake(tmp_path / "lake")
     return AblationData(
         lake,
         training,
         cache(lambda: read_dataset(lake, "test", size_hw=(HEIGHT, WIDTH))),
-        near_the_human,
+        score_by_displacement,
         HERE,
         {("vla", 0): vla},
     )
@@ -273,7 +278,7 @@ def todo_of(data: AblationData, config: AblationConfig, **parents: str) -> list:
     return unfinished(plan_steps(data.lake, config, parents or {"relabeled": "1"}, CODE))
 
 
-def test_a_killed_ablation_goes_on_and_makes_nothing_twice(data, monkeypatch):
+def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypatch):
     calls: list[str] = []
 
     def counted(name, killed=False):
@@ -291,12 +296,12 @@ def test_a_killed_ablation_goes_on_and_makes_nothing_twice(data, monkeypatch):
     for name in ("finetune", "distill", "evaluate"):
         counted(name)
     real = counted("vary_vla", killed=True)
-    told: list[str] = []
+    lines: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        make_steps(todo_of(data, CONFIG), CONFIG, data, told.append)
+        make_steps(todo_of(data, CONFIG), CONFIG, data, lines.append)
     assert (
-        calls == ["evaluate", "distill", "evaluate", "vary_vla"] and len(told) == 4
-    )  # the vla is the pipeline's own
+        calls == ["evaluate", "distill", "evaluate", "vary_vla"] and len(lines) == 4
+    )  # the vla is that of the pipeline
     assert [(step.run, step.scores) for step in todo_of(data, CONFIG)] == [
         (run, scores) for run in ("no_latent_training", "average_pool") for scores in (False, True)
     ]
@@ -304,7 +309,7 @@ def test_a_killed_ablation_goes_on_and_makes_nothing_twice(data, monkeypatch):
     monkeypatch.setattr(ablate, "vary_vla", real)
     counted("vary_vla")
     calls.clear()
-    make_steps(todo_of(data, CONFIG), CONFIG, data, told.append)
+    make_steps(todo_of(data, CONFIG), CONFIG, data, lines.append)
     assert calls == ["vary_vla", "evaluate"] * 2 and not todo_of(data, CONFIG)
     assert len(todo_of(data, CONFIG, relabeled="2")) == 8  # other rows: all of it anew
     other = replace(CONFIG, evaluation=replace(CONFIG.evaluation, stride=2))
@@ -332,7 +337,7 @@ def test_a_killed_ablation_goes_on_and_makes_nothing_twice(data, monkeypatch):
     )
 
 
-def test_a_seed_that_the_chain_has_not_made_is_trained_and_scored_with_its_name(vla, data):
+def test_a_seed_that_the_pipeline_has_not_trained_is_trained_and_scored(vla, data):
     config = replace(CONFIG, variants=("vla", "planner_alone"), seeds=(0, 7))
     make_steps(todo_of(data, config), config, data, lambda _: None)
     root = data.lake.root / "ablation"
@@ -360,9 +365,11 @@ def test_a_seed_that_the_chain_has_not_made_is_trained_and_scored_with_its_name(
     )
 
 
-def test_the_variants_differ_from_the_recipe_in_one_place():
-    assert varied("average_pool", VLA) == replace(VLA, fusion=replace(VLA.fusion, pool="average"))
-    assert varied("no_latent_training", VLA).vlm_fit.steps == 0
+def test_each_variant_differs_from_the_recipe_in_one_part():
+    assert varied_config("average_pool", VLA) == replace(
+        VLA, fusion=replace(VLA.fusion, pool="average")
+    )
+    assert varied_config("no_latent_training", VLA).vlm_fit.steps == 0
 
 
 def _made(lake: Lake, name: str, lineage: Lineage) -> None:
@@ -370,7 +377,7 @@ def _made(lake: Lake, name: str, lineage: Lineage) -> None:
         pass
 
 
-def test_the_report_shows_the_ablation_and_says_so_where_it_is_missing_or_of_other_rows(tmp_path):
+def test_the_report_shows_the_ablation_or_why_it_is_missing(tmp_path):
     lake = Lake(tmp_path)
     assert "not measured yet" in ablation_section(lake)
     rows = plan("relabeled", {}, None, "c0de")

@@ -1,10 +1,9 @@
-"""The devkit where a user has it: how it is found, our agent, the submission, the comparison.
+"""Uses of an installed devkit: detecting it, the agent, the submission, the comparison.
 
-The NAVSIM devkit itself is not here. `interface` writes a package tree with the names, signatures
-and fields that the devkit's branches v1.1 and main document, and nothing of what they compute: it
-stands for the interface and not for the devkit, so these tests show that we call it as it asks to
-be called, and not that any score agrees (that is what test_pdm_reference.py holds against the
-devkit's own outputs).
+The tests do not use the NAVSIM devkit itself. `interface` writes a package tree with the names,
+signatures and fields of the devkit's branches v1.1 and main, and without their computations. So
+these tests show that we call the devkit correctly, and not that any score agrees: that is tested in
+test_reference.py against outputs of the devkit.
 """
 
 import importlib
@@ -50,12 +49,13 @@ from nuplan.planning.simulation.trajectory.trajectory_sampling import Trajectory
 @dataclass
 class Trajectory:
     poses: Any
-    trajectory_sampling: TrajectorySampling = TrajectorySampling(time_horizon=4, interval_length=0.5)
+    trajectory_sampling: TrajectorySampling = TrajectorySampling(None, 4, 0.5)
     def __post_init__(self):
         assert self.poses.shape == (self.trajectory_sampling.num_poses, 3)
 @dataclass
 class SensorConfig:
-    cam_f0: Any; cam_l0: Any; cam_l1: Any; cam_l2: Any; cam_r0: Any; cam_r1: Any; cam_r2: Any; cam_b0: Any; lidar_pc: Any
+    cam_f0: Any; cam_l0: Any; cam_l1: Any; cam_l2: Any
+    cam_r0: Any; cam_r1: Any; cam_r2: Any; cam_b0: Any; lidar_pc: Any
     @classmethod
     def build_no_sensors(cls):
         return cls(*[False] * 9)
@@ -94,8 +94,10 @@ class MetricCacheLoader:
     def get_from_token(self, token):
         time_us = int(Path(self.metric_cache_paths[token]).read_text())
         point = SimpleNamespace(time_us=time_us, time_s=time_us * 1e-6)
-        return SimpleNamespace(ego_state=SimpleNamespace(time_point=point), timepoint=point, token=token,
-                               log_name=self.metric_cache_paths[token].split("/")[-4], scene_type="original")
+        return SimpleNamespace(
+            ego_state=SimpleNamespace(time_point=point), timepoint=point, token=token,
+            log_name=self.metric_cache_paths[token].split("/")[-4], scene_type="original",
+        )
 """
 SCORER = """
 from dataclasses import dataclass
@@ -116,8 +118,11 @@ def pdm_score(metric_cache, model_trajectory, future_sampling, simulator, scorer
 SCORE_V2 = """
 import pandas as pd
 CALLS, ANSWERS = [], {}
-def pdm_score(metric_cache, model_trajectory, future_sampling, simulator, scorer, traffic_agents_policy):
-    assert scorer._config.human_penalty_filter and traffic_agents_policy.future_trajectory_sampling == future_sampling
+def pdm_score(
+    metric_cache, model_trajectory, future_sampling, simulator, scorer, traffic_agents_policy
+):
+    assert scorer._config.human_penalty_filter
+    assert traffic_agents_policy.future_trajectory_sampling == future_sampling
     CALLS.append((metric_cache.token, model_trajectory, future_sampling))
     return pd.DataFrame([ANSWERS[metric_cache.token]]), metric_cache.token
 """
@@ -127,15 +132,16 @@ def infer_start_adjacent_mapping(score_df, time_gap_threshold=0.55):
     pairs = zip(rows.itertuples(), rows.iloc[1:].itertuples())
     return {b.token: a.token for a, b in pairs if b.start_time - a.start_time <= time_gap_threshold}
 def create_scene_aggregators(all_mappings, full_score_df, proposal_sampling):
-    found = full_score_df.assign(two_frame_extended_comfort=full_score_df["token"].map({now: 1.0 for now in all_mappings}))
-    return found.drop(columns=["ego_simulated_states"])
+    comfort = full_score_df["token"].map({now: 1.0 for now in all_mappings})
+    table = full_score_df.assign(two_frame_extended_comfort=comfort)
+    return table.drop(columns=["ego_simulated_states"])
 def compute_final_scores(pdm_score_df):
     return pdm_score_df.assign(score=pdm_score_df["pdm_score"])
 """
 
 
 def interface(root: Path, version: str) -> None:
-    """Write the package tree that stands for the interface of the devkit's version."""
+    """Write a package tree with the interface of a version of the devkit."""
     files = {
         "nuplan/planning/simulation/trajectory/trajectory_sampling.py": SAMPLING,
         "navsim/common/dataclasses.py": DATACLASSES,
@@ -145,7 +151,9 @@ def interface(root: Path, version: str) -> None:
         ),
         f"{PDM}/scoring/pdm_scorer.py": SCORER,
         "navsim/evaluate/pdm_score.py": SCORE_V1 if version == "v1" else SCORE_V2,
-        f"{PDM}/simulation/pdm_simulator.py": "class PDMSimulator:\n    def __init__(self, proposal_sampling): ...",
+        f"{PDM}/simulation/pdm_simulator.py": (
+            "class PDMSimulator:\n    def __init__(self, proposal_sampling): ..."
+        ),
     }
     if version == "v2":
         policy = (
@@ -167,7 +175,7 @@ def interface(root: Path, version: str) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_modules(monkeypatch: pytest.MonkeyPatch):
-    """No test leaves a `navsim` behind."""
+    """Remove the `navsim` modules that a test has imported."""
     yield
     monkeypatch.undo()
     for name in [name for name in sys.modules if name.split(".")[0] in ("navsim", "nuplan")] + [
@@ -238,7 +246,7 @@ def test_the_agent_hands_the_front_image_the_status_and_the_command_of_now_to_th
     version: str, monkeypatch
 ) -> None:
     seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    learned_from = np.arange(19, dtype=np.float32)
+    training_camera = np.arange(19, dtype=np.float32)
 
     def runtime(images: np.ndarray, camera: np.ndarray, status: np.ndarray) -> np.ndarray:
         seen.append((images, camera, status))
@@ -248,14 +256,14 @@ def test_the_agent_hands_the_front_image_the_status_and_the_command_of_now_to_th
     monkeypatch.setattr(
         Student,
         "from_pretrained",
-        lambda folder, runtime: Student(lambda *x: run(*x), (9, 16), learned_from, 1),
+        lambda folder, runtime: Student(lambda *x: run(*x), (9, 16), training_camera, 1),
     )
     run = runtime
     agent = module.StudentAgent("folder")
     assert agent.name() == "StudentAgent" and not agent.requires_scene
-    asked = agent.get_sensor_config()
-    assert asked.cam_f0 == [3] and not any(
-        value for name, value in vars(asked).items() if name != "cam_f0"
+    sensors = agent.get_sensor_config()
+    assert sensors.cam_f0 == [3] and not any(
+        value for name, value in vars(sensors).items() if name != "cam_f0"
     )
     image = np.random.default_rng(0).integers(0, 255, (9, 16, 3), dtype=np.uint8)
     cameras = [SimpleNamespace(cam_f0=SimpleNamespace(image=None)) for _ in range(3)]
@@ -264,25 +272,25 @@ def test_the_agent_hands_the_front_image_the_status_and_the_command_of_now_to_th
         ego_acceleration=np.array([0.2, 0.3], np.float32),
         driving_command=np.array([0, 0, 1, 0]),
     )
-    given = SimpleNamespace(
+    agent_input = SimpleNamespace(
         cameras=[*cameras, SimpleNamespace(cam_f0=SimpleNamespace(image=image))],
         ego_statuses=[None] * 3 + [status],
     )
     with pytest.raises(ConfigError, match="initialize"):
-        agent.compute_trajectory(given)
+        agent.compute_trajectory(agent_input)
     agent.initialize()
-    plan = agent.compute_trajectory(given)
+    plan = agent.compute_trajectory(agent_input)
     assert plan.poses.dtype == np.float32 and plan.trajectory_sampling == module.SAMPLING
     np.testing.assert_allclose(plan.poses, straight(8.0)[0])
     ((images, camera, inputs),) = seen
     np.testing.assert_array_equal(images[0], image)
-    np.testing.assert_array_equal(camera[0], learned_from)
+    np.testing.assert_array_equal(camera[0], training_camera)
     np.testing.assert_allclose(
         inputs[0], [7.0, 0.1, 0.2, 0.3, *np.eye(4)[Command.RIGHT]], rtol=1e-6
     )
-    given.cameras = cameras
+    agent_input.cameras = cameras
     with pytest.raises(ConfigError, match="front camera"):
-        agent.compute_trajectory(given)
+        agent.compute_trajectory(agent_input)
 
 
 def test_the_agent_refuses_another_sampling_of_the_trajectory(version: str) -> None:
@@ -297,11 +305,11 @@ def test_a_submission_has_the_layout_of_its_version(version: str, tmp_path: Path
     plans = {"a" * 16: straight(8.0)[0], "b" * 16: straight(3.0)[0]}
     second = {"c" * 17: straight(1.0)[0]} if version == "v2" else None
     write_submission(tmp_path / "submission.pkl", TEAM, plans, version=version, second_stage=second)  # type: ignore[arg-type]
-    found = pickle.loads((tmp_path / "submission.pkl").read_bytes())
+    submission = pickle.loads((tmp_path / "submission.pkl").read_bytes())
     stages = {"v1": ["predictions"], "v2": ["first_stage_predictions", "second_stage_predictions"]}[
         version
     ]
-    assert list(found) == [
+    assert list(submission) == [
         "team_name",
         "authors",
         "email",
@@ -309,11 +317,11 @@ def test_a_submission_has_the_layout_of_its_version(version: str, tmp_path: Path
         "country / region",
         *stages,
     ]
-    assert found["team_name"] == "name" and found["country / region"] == "country"
+    assert submission["team_name"] == "name" and submission["country / region"] == "country"
     for stage, wanted in zip(stages, [plans, second], strict=False):
-        (given,) = found[stage]
-        assert list(given) == list(wanted)
-        for token, trajectory in given.items():
+        (trajectories,) = submission[stage]
+        assert list(trajectories) == list(wanted)
+        for token, trajectory in trajectories.items():
             assert (
                 type(trajectory).__module__ == "navsim.common.dataclasses"
                 and trajectory.poses.dtype == np.float32
@@ -341,7 +349,7 @@ def test_a_submission_that_the_leaderboard_could_not_score_is_not_written(
 
 
 def metric_cache(root: Path, lake: Lake, frames: range) -> Path:
-    """A folder laid out as a metric cache, whose entries hold nothing but their time; tokens are
+    """A folder with the layout of a metric cache whose entries hold only their time; tokens are
     t<frame>.
     """
     lines = ["file_name"]
@@ -356,7 +364,7 @@ def metric_cache(root: Path, lake: Lake, frames: range) -> Path:
 
 
 def answers(version: str, rows: list[dict]) -> dict[str, dict[str, float]]:
-    """What the interface is to answer so that nothing differs."""
+    """Answers of the interface with which nothing differs."""
     from ops.devkit.compare import COLUMNS
 
     names = {ours: theirs for ours, theirs in COLUMNS[version].items() if ours != "ec"}  # type: ignore[index]
@@ -388,7 +396,7 @@ def test_the_comparison_scores_the_same_plans_with_both_and_names_what_differs(
     ours = score_plans(tmp_path / "plans.parquet", lake, versions=[version]).to_pylist()
     theirs = importlib.import_module("navsim.evaluate.pdm_score")
     theirs.ANSWERS |= answers(version, ours[:3])
-    words = [
+    arguments = [
         "score",
         str(tmp_path / "plans.parquet"),
         "--lake",
@@ -396,13 +404,13 @@ def test_the_comparison_scores_the_same_plans_with_both_and_names_what_differs(
         "--against-devkit",
         str(cache),
     ]
-    assert main(words) == 0
+    assert main(arguments) == 0
     out = capsys.readouterr().out
     table = [line.split() for line in out.split("against the NAVSIM devkit")[1].splitlines()]
-    found = {line[0]: line[1:4] for line in table if len(line) == 4}
-    assert found["score"] == ["3", "0", "0"] and found["ttc"] == ["3", "0", "0"]
-    assert ("ec" in found) == (version == "v2") and all(
-        line == ["3", "0", "0"] for line in found.values()
+    by_column = {line[0]: line[1:4] for line in table if len(line) == 4}
+    assert by_column["score"] == ["3", "0", "0"] and by_column["ttc"] == ["3", "0", "0"]
+    assert ("ec" in by_column) == (version == "v2") and all(
+        line == ["3", "0", "0"] for line in by_column.values()
     )
     assert (
         "the metric cache has no scene of this log at this time: steady at log log-a, frame 9"
@@ -415,7 +423,7 @@ def test_the_comparison_scores_the_same_plans_with_both_and_names_what_differs(
 
     theirs.ANSWERS["t6"]["ego_progress"] += 0.25
     del theirs.ANSWERS["t7"]
-    assert main(words) == 0
+    assert main(arguments) == 0
     out = capsys.readouterr().out
     progress = next(
         line
@@ -447,9 +455,9 @@ def test_results_of_the_devkit_have_the_columns_of_ours(version, lake, tmp_path)
     importlib.import_module("navsim.evaluate.pdm_score").ANSWERS |= answers(
         version, ours.to_pylist()
     )
-    found = devkit_results(plans, lake, cache)
-    assert found.schema == RESULTS and found["planner"].to_pylist() == ["a", "a", "b"]
-    # v2's script takes one plan a scene
-    assert found["scored"].to_pylist() == [True, version == "v1", True]
+    results = devkit_results(plans, lake, cache)
+    assert results.schema == RESULTS and results["planner"].to_pylist() == ["a", "a", "b"]
+    # the script of v2 scores one plan of a planner at a scene
+    assert results["scored"].to_pylist() == [True, version == "v1", True]
     with pytest.raises(ConfigError, match="no metric cache"):
         devkit_results(plans, lake, tmp_path)

@@ -1,5 +1,5 @@
-"""Displacement errors, intervals over logs, and open-loop L2 and collisions on worlds small enough
-to check by hand.
+"""Displacement errors, intervals over logs, and open-loop L2 and collisions on small worlds checked
+by hand.
 """
 
 import numpy as np
@@ -68,8 +68,8 @@ def agent(frame: int, x: float, y: float, category: Category = Category.VEHICLE)
 
 
 def test_the_human_plan_has_no_error() -> None:
-    found = displacement(STRAIGHT[None, None], STRAIGHT[None], np.ones((1, 8), bool))
-    assert found.ade_m.max() == found.fde_m.max() == found.lateral_m.max() == 0.0
+    error = displacement(STRAIGHT[None, None], STRAIGHT[None], np.ones((1, 8), bool))
+    assert error.ade_m.max() == error.fde_m.max() == error.lateral_m.max() == 0.0
 
 
 def test_a_plan_one_metre_to_the_left_has_lateral_error_one_whatever_the_heading() -> None:
@@ -81,8 +81,8 @@ def test_a_plan_one_metre_to_the_left_has_lateral_error_one_whatever_the_heading
         yaw,
     )
     plan = turned + np.array([-np.sin(yaw), np.cos(yaw), 0.0], np.float32)
-    found = displacement(plan[None, None], turned[None], np.ones((1, 8), bool))
-    assert found.lateral_m[0, 0] == pytest.approx(1.0, abs=1e-5)
+    error = displacement(plan[None, None], turned[None], np.ones((1, 8), bool))
+    assert error.lateral_m[0, 0] == pytest.approx(1.0, abs=1e-5)
     late = displacement(
         (STRAIGHT - [2.0, 0.0, 0.0])[None, None], STRAIGHT[None], np.ones((1, 8), bool)
     )
@@ -93,8 +93,8 @@ def test_steps_without_a_human_pose_do_not_count() -> None:
     plan = STRAIGHT.copy()
     plan[4:, 1] = 100.0
     valid = np.arange(8) < 4
-    found = displacement(plan[None, None], STRAIGHT[None], valid[None])
-    assert found.ade_m[0, 0] == 0.0 and found.ade_valid[0] and not found.fde_valid[0]
+    error = displacement(plan[None, None], STRAIGHT[None], valid[None])
+    assert error.ade_m[0, 0] == 0.0 and error.ade_valid[0] and not error.fde_valid[0]
     assert not displacement(plan[None, None], STRAIGHT[None], np.zeros((1, 8), bool)).ade_valid[0]
 
 
@@ -103,7 +103,7 @@ def test_plans_of_other_rows_are_refused() -> None:
         displacement(STRAIGHT[None, None], np.stack([STRAIGHT, STRAIGHT]), np.ones((2, 8), bool))
 
 
-def test_an_interval_is_drawn_over_logs_and_not_over_scenes() -> None:
+def test_an_interval_is_bootstrapped_over_logs_not_scenes() -> None:
     log = np.repeat(np.array(["a", "b"], object), 500)
     values = np.where(log == "a", 0.0, 1.0)[:, None]
     item = intervals(values, np.ones_like(values, bool), log, IntervalConfig())[0]
@@ -122,7 +122,7 @@ def test_columns_share_their_draws_so_a_constant_difference_has_no_spread() -> N
     assert item is not None and item.low == pytest.approx(0.3) and item.high == pytest.approx(0.3)
 
 
-def test_invalid_scenes_leave_a_mean_and_a_column_without_scenes_has_none() -> None:
+def test_invalid_scenes_are_in_no_mean_and_a_column_without_scenes_has_none() -> None:
     log = np.array(["a", "b"], object)
     values, valid = np.array([[1.0, 9.0], [5.0, 9.0]]), np.array([[True, False], [False, False]])
     first, second = intervals(values, valid, log, IntervalConfig())
@@ -152,26 +152,26 @@ def test_a_box_on_the_path_is_a_collision_of_that_pose_only() -> None:
     # the human passes beside the box, the plan through it
     plan[:, 1] = 6.0
     table = pa.Table.from_pylist([agent(4, 20.0 + ahead, 6.0)], AGENTS)
-    found = {
+    collisions = {
         (row["convention"], row["horizon_s"]): row["collision"]
         for row in open_loop(
             rows, plan[None, None], ("p",), table, frames(), OpenLoopConfig()
         ).to_pylist()
         if row["subset"] == "all"
     }
-    assert [found["at", k] for k in (1, 2, 3)] == [0.0, 1.0, 0.0]
-    assert [found["upto", k] for k in (1, 2, 3)] == pytest.approx([0.0, 1 / 4, 1 / 6])
+    assert [collisions["at", k] for k in (1, 2, 3)] == [0.0, 1.0, 0.0]
+    assert [collisions["upto", k] for k in (1, 2, 3)] == pytest.approx([0.0, 1 / 4, 1 / 6])
 
 
 def test_a_pose_at_which_the_human_collides_counts_in_no_collision_rate() -> None:
     rows = frames().take(np.array([0]))
     table = pa.Table.from_pylist([agent(4, 20.0, 0.0)], AGENTS)
-    found = open_loop(
+    result = open_loop(
         rows, STRAIGHT[None, None], ("p",), table, frames(), OpenLoopConfig()
     ).to_pylist()
     at_two = next(
         row
-        for row in found
+        for row in result
         if (row["convention"], row["horizon_s"], row["subset"]) == ("at", 2, "all")
     )
     assert at_two["collision"] is None and at_two["l2_m"] == 0.0
@@ -180,7 +180,7 @@ def test_a_pose_at_which_the_human_collides_counts_in_no_collision_rate() -> Non
 def test_each_convention_masks_an_incomplete_future_in_its_own_way() -> None:
     # the last frame has number 5: 2.5 s and 2 s of future
     rows = frames(6).take(np.array([0, 1]))
-    found = open_loop(
+    table = open_loop(
         rows,
         np.stack([STRAIGHT, STRAIGHT])[:, None],
         ("p",),
@@ -190,7 +190,7 @@ def test_each_convention_masks_an_incomplete_future_in_its_own_way() -> None:
     )
     count = {
         (row["convention"], row["horizon_s"]): (row["n_rows"], row["n_expected"])
-        for row in found.to_pylist()
+        for row in table.to_pylist()
         if row["subset"] == "all"
     }
     assert count["at", 2] == (2, 2) and count["at", 3] == (0, 2) and count["upto", 1] == (0, 2)
@@ -202,7 +202,7 @@ def test_the_ego_box_turns_with_the_planned_heading() -> None:
     # standing across the lane, the box reaches far to the left
     across[:, 2] = np.pi / 2
     table = pa.Table.from_pylist([agent(4, 20.0, 3.8)], AGENTS)
-    found = {
+    tables = {
         name: open_loop(
             rows, plan[None, None], ("p",), table, frames(), OpenLoopConfig()
         ).to_pylist()
@@ -214,7 +214,7 @@ def test_the_ego_box_turns_with_the_planned_heading() -> None:
             for row in rows
             if (row["convention"], row["horizon_s"], row["subset"]) == ("at", 2, "all")
         )
-        for name, rows in found.items()
+        for name, rows in tables.items()
     }
     assert at_two == {"along": 0.0, "across": 1.0}
 
@@ -225,7 +225,7 @@ def test_the_ego_box_turns_with_the_planned_heading() -> None:
     st.tuples(*[st.floats(-6, 6) for _ in range(2)], st.floats(-3, 3)),
     st.tuples(*[st.floats(-50, 50) for _ in range(2)], st.floats(-3, 3)),
 )
-def test_boxes_touch_as_polygons_do_wherever_the_world_lies(
+def test_boxes_overlap_as_polygons_do_and_a_rigid_motion_changes_nothing(
     a: tuple, b: tuple, move: tuple
 ) -> None:
     from shapely.geometry import Polygon

@@ -1,7 +1,7 @@
-"""The evaluation: one row a scene and planner, nothing lost silently, scores that follow from their
-parts, honest means.
+"""The evaluation: one row per scene and planner, no scene lost silently, scores that recompute from
+their sub-scores, correct means.
 
-The scores are the real ones, on a straight road where the outcome of each plan is known beforehand.
+The plans are really scored, on a straight road where the outcome of each plan is known.
 """
 
 import json
@@ -14,11 +14,13 @@ import pyarrow.csv as pcsv
 import pytest
 
 from ops.evaluation.config import EvaluationConfig, IntervalConfig
-from ops.evaluation.evaluate import EvaluationSummary, all_plans, evaluate, recompute
-from ops.evaluation.summarize import differences_table, find, score_cube, summary_table
+from ops.evaluation.evaluate import EvaluationSummary, all_plans, evaluate
+from ops.evaluation.scene_scores import recompute
+from ops.evaluation.summarize import differences_table, find_interval, score_cube, summary_table
 from ops.pdm.config import ScenesConfig
+from ops.pdm.log_scorer import open_log
 from ops.pdm.scene.from_tables import scene_frames
-from ops.pdm.score_rows import TRAINING_COLUMNS, PlanScorer, open_scenes, scene_rows, score_scenes
+from ops.pdm.score_rows import TRAINING_COLUMNS, PlanScorer, scene_rows, score_scenes
 from storage.dataset import FrameSet, read_dataset
 from storage.errors import ArtifactError, ConfigError
 from storage.lake import Lake
@@ -31,8 +33,8 @@ HERE = EvaluationConfig(scenes=ScenesConfig(processes=1), interval=IntervalConfi
 
 @dataclass(frozen=True, slots=True)
 class Shifted:
-    """Drives the human's path, moved to the left by a number of metres or, `by_image`, by the
-    brightness of its image.
+    """Plans the human's path, shifted to the left by `left_m` metres or, with `by_image`, by the
+    brightness of the image.
     """
 
     left_m: float = 0.0
@@ -112,25 +114,27 @@ def test_every_expected_scene_gives_one_row_a_planner(
     }
 
 
-def test_scores_are_what_such_plans_deserve(evaluated: tuple[EvaluationSummary, Path]) -> None:
+def test_good_and_bad_plans_get_high_and_low_scores(
+    evaluated: tuple[EvaluationSummary, Path],
+) -> None:
     summary, _ = evaluated
 
     def mean(planner: str, measure: str) -> float:
-        found = find(summary.summary, planner=planner, measure=measure, subset="all")
-        assert found is not None
-        return found.mean
+        interval = find_interval(summary.summary, planner=planner, measure=measure, subset="all")
+        assert interval is not None
+        return interval.mean
 
     assert mean("human", "pdms") > 0.95 and mean("human", "ade_m") == 0.0
     assert mean("pdm_closed", "ep") > 0.99
     assert mean("stopped", "ep") < 0.4 and mean("stopped", "pdms") < mean("student", "pdms")
-    # 30 m beside the road
+    # 30 m off the road
     assert mean("ego_status_mlp", "dac") == 0.0 == mean("ego_status_mlp", "pdms")
     assert mean("ego_status_mlp", "lateral_m") == pytest.approx(30.0) and mean(
         "student", "ade_m"
     ) == pytest.approx(0.2)
 
 
-def test_the_score_follows_from_its_columns_and_a_changed_part_is_found(
+def test_scores_recompute_from_their_sub_scores_and_a_changed_sub_score_is_detected(
     evaluated: tuple[EvaluationSummary, Path],
 ) -> None:
     scores = read_metrics(evaluated[1], "scores")
@@ -151,7 +155,7 @@ def test_the_score_follows_from_its_columns_and_a_changed_part_is_found(
     assert len(recompute(nothing).keys) == 20 and recompute(nothing).worst == np.inf
 
 
-def test_two_frame_comfort_needs_the_frame_before(
+def test_extended_comfort_needs_the_previous_frame(
     evaluated: tuple[EvaluationSummary, Path],
 ) -> None:
     scores = read_metrics(evaluated[1], "scores").to_pylist()
@@ -159,7 +163,7 @@ def test_two_frame_comfort_needs_the_frame_before(
     assert all(row[name] is not None for row in scores for name in V2_PARTS if name != "ec_v2")
 
 
-def test_tables_are_written_for_machines_and_for_people(
+def test_tables_are_written_as_parquet_csv_and_text(
     evaluated: tuple[EvaluationSummary, Path],
 ) -> None:
     summary, out = evaluated
@@ -181,15 +185,17 @@ def test_tables_are_written_for_machines_and_for_people(
     assert json.loads((out / "summary.json").read_text())["n_scored"] == summary.n_scored
 
 
-def test_a_scene_carries_the_events_of_the_seconds_that_are_judged(
+def test_a_scene_has_the_events_of_its_4_seconds(
     evaluated: tuple[EvaluationSummary, Path],
 ) -> None:
     scores = read_metrics(evaluated[1], "scores").to_pylist()
     tagged = {(row["log_id"], row["frame_index"]) for row in scores if row["tags"]}
     # active in frames 8 to 11; 4 s are 8 frames
     assert tagged == {("log-b", frame) for frame in range(3, 12)}
-    found = find(evaluated[0].summary, planner="human", measure="pdms", subset="tag:cut_in")
-    assert found is not None and found.n == 9
+    interval = find_interval(
+        evaluated[0].summary, planner="human", measure="pdms", subset="tag:cut_in"
+    )
+    assert interval is not None and interval.n == 9
 
 
 def test_a_scene_that_cannot_be_scored_keeps_its_row_and_its_reason(tmp_path: Path) -> None:
@@ -211,7 +217,7 @@ def test_a_scene_that_cannot_be_scored_keeps_its_row_and_its_reason(tmp_path: Pa
         ("log-b", 6, "")
     ]
     assert "no route" in summary.unscored[0].reason
-    human = find(summary.summary, planner="human", measure="pdms", subset="all")
+    human = find_interval(summary.summary, planner="human", measure="pdms", subset="all")
     assert human is not None and human.n == 21
     assert set(
         summary.summary.filter(pa.compute.field("subset") == "all")["n_expected"].to_pylist()
@@ -237,8 +243,8 @@ def test_a_plan_with_nan_is_unscored_for_its_planner_alone(
     assert summary.n_scored == 21 and [
         (item.planner, item.reason) for item in summary.unscored
     ] == [("broken", "the plan holds NaN or infinity")]
-    found = find(summary.summary, planner="human", measure="pdms", subset="all")
-    assert found is not None and found.n == 22
+    interval = find_interval(summary.summary, planner="human", measure="pdms", subset="all")
+    assert interval is not None and interval.n == 22
 
 
 def test_blank_images_are_black_and_shuffled_ones_come_from_another_log(rows: FrameSet) -> None:
@@ -290,21 +296,20 @@ def test_training_targets_are_the_scores_and_unscorable_rows_are_nan(
     chosen = rows.take(np.r_[scene_rows(rows)[:3], 0])  # row 0 has no past
     plans = np.stack([Shifted().plan(chosen), Shifted(left_m=30.0).plan(chosen)], axis=1)
     with PlanScorer(lake, processes=1) as scorer:
-        found = scorer(chosen, plans)
+        targets = scorer(chosen, plans)
     assert (
-        found.shape == (4, 2, len(TRAINING_COLUMNS))
-        and np.isnan(found[3]).all()
-        and np.isfinite(found[:3]).all()
+        targets.shape == (4, 2, len(TRAINING_COLUMNS))
+        and np.isnan(targets[3]).all()
+        and np.isfinite(targets[:3]).all()
     )
-    parts = dict(zip(TRAINING_COLUMNS, np.moveaxis(found[:3], -1, 0), strict=True))
+    parts = dict(zip(TRAINING_COLUMNS, np.moveaxis(targets[:3], -1, 0), strict=True))
     assert (parts["dac"] == [1.0, 0.0]).all()
     assert (parts["score"][:, 1] == 0).all() and (parts["score"][:, 0] > 0.9).all()
-    assert [isinstance(item, str) for item in open_scenes(lake, chosen)] == [
-        False,
-        False,
-        False,
-        True,
+    prepared = [
+        open_log(lake, str(log)).prepared(int(frame))
+        for log, frame in zip(chosen.log_id, chosen.frame_index, strict=True)
     ]
+    assert [isinstance(item, str) for item in prepared] == [False, False, False, True]
 
 
 def test_worker_processes_give_the_same_scores(lake: Lake, rows: FrameSet) -> None:
@@ -348,16 +353,16 @@ def test_means_and_differences_are_those_of_the_scenes_where_both_are_known() ->
         SCORES,
     )
     table = summary_table(scores, IntervalConfig(resamples=50))
-    x, y = (find(table, planner=name, subset="all", measure="pdms") for name in "xy")
+    x, y = (find_interval(table, planner=name, subset="all", measure="pdms") for name in "xy")
     assert x is not None and y is not None and (x.mean, x.n, x.logs) == (pytest.approx(2 / 3), 3, 2)
     assert (y.mean, y.n, y.logs) == (0.25, 2, 1)
-    rare = find(table, planner="x", subset="rare", measure="pdms")
+    rare = find_interval(table, planner="x", subset="rare", measure="pdms")
     assert rare is not None and (rare.mean, rare.n) == (1.0, 1)
-    assert find(table, planner="x", subset="all", measure="epdms") is None
+    assert find_interval(table, planner="x", subset="all", measure="epdms") is None
     differences = differences_table(
         scores, [("x", "y"), ("x", "nobody")], IntervalConfig(resamples=50)
     )
-    both = find(differences, planner="x", control="y", subset="all", measure="pdms")
+    both = find_interval(differences, planner="x", control="y", subset="all", measure="pdms")
     assert (
         both is not None
         and (both.mean, both.n) == (0.75, 2)

@@ -1,6 +1,4 @@
-"""Planners on logs of a place where nothing was trained: how the logs are made, what is driven, and
-what people are shown.
-"""
+"""Zero-shot evaluation: how the logs are made, which rows are evaluated, and what is printed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +21,8 @@ from ops.ingest.zero_shot_logs import (
     zero_shot_logs_lineage,
 )
 from ops.synthesize.config import TownBConfig
-from pipelines.commands.status import zero_shot_lines
-from pipelines.presets import navsim, smoke
+from pipelines.commands.score import zero_shot_lines
+from pipelines.presets import navsim, smoke, synthetic
 from storage.artifact import read_lineage
 from storage.dataset import FrameSet, read_dataset
 from storage.errors import ArtifactError, ConfigError, SourceError
@@ -41,7 +39,7 @@ CONFIG = EvaluationConfig(zero_shot=ZeroShotConfig(LOGS), sight_ablations=("stud
 
 
 class Bright:
-    """Follows the human where its image is not black, else stands."""
+    """Plans the human's path if the image is not black, else stops."""
 
     parameters = 0
 
@@ -82,8 +80,8 @@ def test_the_version_of_the_logs_follows_from_their_configuration_and_from_the_c
     assert zero_shot_logs_lineage(LOGS, "code").version == version
 
 
-def test_planners_are_driven_there_with_own_blank_and_shuffled_images(artifact, tmp_path):
-    planners = {"stopped": Blindly(), "student": Bright()}
+def test_planners_are_evaluated_with_real_black_and_shuffled_images(artifact, tmp_path):
+    planners = {"stopped": Stopped(), "student": Bright()}
     table = zero_shot_of_artifact(artifact, planners, tmp_path, CONFIG, (18, 32))
     assert table.schema.equals(OPEN_LOOP) and read_open_loop(tmp_path).equals(table)
     rows = {row["planner"]: row for row in open_loop_rows(table)}
@@ -94,8 +92,8 @@ def test_planners_are_driven_there_with_own_blank_and_shuffled_images(artifact, 
     assert rows["student"]["col@3"] == 0.0
 
 
-class Blindly:
-    """Stands."""
+class Stopped:
+    """Stops."""
 
     parameters = 0
 
@@ -103,20 +101,20 @@ class Blindly:
         return np.zeros((len(rows), 8, 3))
 
 
-def test_a_person_reads_both_conventions_and_the_number_of_rows_on_one_line_a_planner(
+def test_the_printed_table_has_both_conventions_and_the_number_of_rows_on_one_line_per_planner(
     artifact, tmp_path
 ):
     assert zero_shot_lines(Lake(tmp_path)) == []
     (tmp_path / "evaluation").mkdir()
     zero_shot_of_artifact(
-        artifact, {"stopped": Blindly()}, tmp_path / "evaluation", CONFIG, (18, 32)
+        artifact, {"stopped": Stopped()}, tmp_path / "evaluation", CONFIG, (18, 32)
     )
     text = "\n".join(zero_shot_lines(Lake(tmp_path)))
     assert "UniAD" in text and "VAD" in text and "L2<=2" in text and "col@1" in text
     assert text.splitlines()[-1].startswith("stopped") and " 16" in text.splitlines()[-1]
 
 
-def test_any_lake_can_be_driven_and_one_without_a_future_is_refused(tmp_path):
+def test_any_lake_can_be_evaluated_and_rows_without_a_future_are_refused(tmp_path):
     lake = write_tiny_lake(tmp_path / "lake")
     everything = read_dataset(lake, size_hw=(18, 32))
     table = zero_shot(everything, {"student": Bright()}, lake, tmp_path / "out", EvaluationConfig())
@@ -129,7 +127,7 @@ def test_any_lake_can_be_driven_and_one_without_a_future_is_refused(tmp_path):
     }
     assert set(l2) == {"student", "student_blank", "student_shuffled"}
     assert l2["student"] == l2["student_shuffled"] == 0.0 and l2["student_blank"] > 15.0
-    with pytest.raises(ConfigError, match="no frame to drive from"):
+    with pytest.raises(ConfigError, match="no frame to plan for"):
         zero_shot(
             everything.take(everything.frame_index == 23),
             {},
@@ -139,7 +137,7 @@ def test_any_lake_can_be_driven_and_one_without_a_future_is_refused(tmp_path):
         )
 
 
-def test_real_nuscenes_data_takes_the_place_of_town_b_and_a_scene_that_cannot_be_read_is_named(
+def test_real_nuscenes_data_replaces_town_b_and_an_unreadable_scene_is_named(
     tmp_path,
 ):
     raw = tmp_path / "nuscenes"
@@ -167,7 +165,7 @@ def test_real_nuscenes_data_takes_the_place_of_town_b_and_a_scene_that_cannot_be
         zero_shot_logs_lineage(ZeroShotLogsConfig(nuscenes=str(tmp_path / "nowhere")), "code")
 
 
-def test_smoke_and_synthetic_drive_town_b_and_navsim_drives_nuscenes_where_its_folder_is_given(
+def test_smoke_and_synthetic_use_town_b_and_navsim_uses_nuscenes_if_its_folder_is_given(
     monkeypatch,
 ):
     for preset in (smoke(), synthetic()):
@@ -182,7 +180,7 @@ def test_smoke_and_synthetic_drive_town_b_and_navsim_drives_nuscenes_where_its_f
     assert real is not None and real.logs.nuscenes == "/data/nuscenes"
 
 
-def test_the_evaluation_answers_for_the_code_of_town_b_and_no_training_link_knows_it():
+def test_the_code_of_town_b_is_in_the_version_of_the_evaluation_and_of_no_training_asset():
     town_b = "ops/synthesize/town_b.py"
     assert {town_b, "ops/evaluation/zero_shot.py", "ops/evaluation/open_loop.py"} <= set(
         modules_of(ASSET_SPECS["evaluation"].code)

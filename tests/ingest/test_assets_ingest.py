@@ -1,6 +1,4 @@
-"""Ingest through Dagster: log by log, nothing twice, a broken log quarantined, data versions that
-tell what is stale.
-"""
+"""Ingest through Dagster: log by log, nothing twice, broken logs quarantined, stale data shown."""
 
 import shutil
 
@@ -17,17 +15,17 @@ from tests.worlds.tiny_pipeline import checks_of, ingest, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A lake with the tiny world ingested once, and the run that did it."""
-    pipeline = tiny_pipeline(tmp_path_factory.mktemp("made") / "lake")
+def ingested(tmp_path_factory):
+    """A pipeline with the tiny world ingested once, the Dagster instance, and the run's result."""
+    pipeline = tiny_pipeline(tmp_path_factory.mktemp("ingested") / "lake")
     with dg.DagsterInstance.ephemeral() as instance:
         yield pipeline, instance, ingest(pipeline, instance)
 
 
 @pytest.fixture
-def own_logs(made, tmp_path):
-    """A pipeline over a copy of the tiny world's raw files, as somebody's own logs."""
-    shutil.copytree(made[0].raw_folder, tmp_path / "raw")
+def own_logs(ingested, tmp_path):
+    """A pipeline over a copy of the tiny world's raw files, as a user's own logs."""
+    shutil.copytree(ingested[0].raw_folder, tmp_path / "raw")
     return tiny_pipeline(tmp_path / "lake", raw=tmp_path / "raw")
 
 
@@ -39,24 +37,24 @@ def materialized(instance: dg.DagsterInstance, asset: str, log: str) -> dg.Asset
     return records.records[0].asset_materialization
 
 
-def test_every_log_is_ingested_and_passes_its_checks(made):
-    pipeline, _, result = made
+def test_every_log_is_ingested_and_passes_its_checks(ingested):
+    pipeline, _, result = ingested
     assert result.success
     assert set(checks_of(result).values()) == {True}, checks_of(result)
     for asset in PER_LOG_ASSETS:
         assert pipeline.lake.log_ids(asset) == RawLogs(pipeline).ids
 
 
-def test_the_data_version_of_a_log_is_that_of_its_artefact(made):
-    pipeline, instance, _ = made
+def test_the_data_version_of_a_log_is_that_of_its_artefact(ingested):
+    pipeline, instance, _ = ingested
     for asset in PER_LOG_ASSETS:
         for log in RawLogs(pipeline).ids:
             tags = materialized(instance, asset, log).tags
             assert tags[DATA_VERSION_TAG] == read_lineage(pipeline.lake.log(asset, log)).version
 
 
-def test_lineage_of_a_log_leads_to_its_raw_log(made):
-    pipeline = made[0]
+def test_lineage_of_a_log_leads_to_its_raw_log(ingested):
+    pipeline = ingested[0]
     log = RawLogs(pipeline).ids[0]
     tables = read_lineage(pipeline.lake.log("trajectories", log))
     images = read_lineage(pipeline.lake.log("frames", log))
@@ -65,8 +63,8 @@ def test_lineage_of_a_log_leads_to_its_raw_log(made):
     assert images.parents == {f"raw_logs/{log}": raw.version}
 
 
-def test_a_log_that_did_not_change_is_not_ingested_again(made):
-    pipeline, instance, _ = made
+def test_a_log_that_did_not_change_is_not_ingested_again(ingested):
+    pipeline, instance, _ = ingested
     before = {
         asset: read_lineage(pipeline.lake.log(asset, log)).created_utc
         for asset in PER_LOG_ASSETS
@@ -85,13 +83,13 @@ def test_a_log_that_did_not_change_is_not_ingested_again(made):
     }
 
 
-def test_every_materialization_has_a_picture_or_a_table(made):
-    found = {
+def test_every_materialization_has_a_picture_or_a_table(ingested):
+    metadata_of = {
         item.asset_key.to_user_string(): item.metadata
-        for item in materializations_with(made[2], "logs made")
+        for item in materializations_with(ingested[2], "logs made")
     }
-    assert set(found) == set(PER_LOG_ASSETS)
-    for metadata in found.values():
+    assert set(metadata_of) == set(PER_LOG_ASSETS)
+    for metadata in metadata_of.values():
         assert any(
             isinstance(value, dg.TableMetadataValue) or "data:image/" in str(value.value)
             for value in metadata.values()
@@ -99,8 +97,8 @@ def test_every_materialization_has_a_picture_or_a_table(made):
         assert all(len(str(value.value)) < 100_200 for value in metadata.values())
 
 
-def test_the_catalogue_shows_the_run_as_a_whole_and_of_each_log_its_own_row(made):
-    pipeline, instance, _ = made
+def test_the_catalogue_shows_the_whole_run_and_the_row_of_each_log(ingested):
+    pipeline, instance, _ = ingested
     for asset in PER_LOG_ASSETS:
         latest = instance.get_latest_materialization_event(dg.AssetKey(asset)).asset_materialization
         assert "logs made" in latest.metadata  # the asset's page shows the latest event
@@ -109,15 +107,15 @@ def test_the_catalogue_shows_the_run_as_a_whole_and_of_each_log_its_own_row(made
             assert row["log_id"] == log and len(row) > 2
 
 
-def test_a_truncated_image_sets_its_log_aside_and_the_others_go_on(own_logs):
-    broken, *good = RawLogs(own_logs).ids
+def test_a_log_with_a_truncated_image_is_quarantined_and_the_others_go_on(own_logs):
+    broken, *usable = RawLogs(own_logs).ids
     image = sorted(own_logs.raw_folder.rglob(f"{broken}/CAM_F0/*.jpg"))[3]
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
     with dg.DagsterInstance.ephemeral() as instance:
         result = ingest(own_logs, instance)
         assert result.success
-        assert own_logs.lake.log_ids("trajectories") == good == usable_logs(own_logs)
+        assert own_logs.lake.log_ids("trajectories") == usable == usable_logs(own_logs)
         record = quarantined(own_logs.lake)[broken]
         assert record.asset == "frames" and image.name in record.reason
         assert checks_of(result)["logs_are_readable"] is False
@@ -154,14 +152,16 @@ def test_a_log_whose_bytes_change_is_ingested_again_and_no_other(own_logs):
     assert after[changed] != before[changed] and all(after[log] == before[log] for log in others)
 
 
-def test_rows_that_break_a_blocking_rule_are_named_and_recorded_beside_their_log(made, tmp_path):
+def test_rows_that_break_a_blocking_rule_are_named_and_recorded_in_their_artefact(
+    ingested, tmp_path
+):
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    shutil.copytree(made[0].lake.root, tmp_path / "lake", symlinks=True)
+    shutil.copytree(ingested[0].lake.root, tmp_path / "lake", symlinks=True)
     pipeline = tiny_pipeline(tmp_path / "lake")
-    bad, *good = RawLogs(pipeline).ids
+    bad, *others = RawLogs(pipeline).ids
     file = pipeline.lake.log("trajectories", bad) / "trajectories.parquet"
     table = pq.read_table(file)
     speed = pc.add(table["vx_mps"], 500.0)
@@ -176,7 +176,7 @@ def test_rows_that_break_a_blocking_rule_are_named_and_recorded_beside_their_log
     assert failed.metadata["failed rows"].records[0].data["row"].startswith(bad)
     assert read_checks(pipeline.lake.log("trajectories", bad))["speed_in_range"] is False
     assert all(
-        read_checks(pipeline.lake.log("trajectories", log))["speed_in_range"] for log in good
+        read_checks(pipeline.lake.log("trajectories", log))["speed_in_range"] for log in others
     )
 
 

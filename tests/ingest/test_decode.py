@@ -1,4 +1,4 @@
-"""Decoding keeps pixels, times and calibration, and refuses a damaged image with its log and frame."""
+"""Decoding keeps pixels, times and calibration; a damaged image raises with its log and frame."""
 
 from dataclasses import replace
 
@@ -112,7 +112,7 @@ def test_black_frozen_images_and_gaps_are_counted_not_refused(raw, tmp_path):
     assert (summary.black, summary.frozen, summary.gaps, summary.frames) == (1, 1, 1, 23)
 
 
-def test_a_camera_that_the_log_does_not_have_is_a_mistake_of_the_configuration(raw, tmp_path):
+def test_a_camera_that_the_log_does_not_have_is_a_config_error(raw, tmp_path):
     with pytest.raises(ConfigError, match=r"no camera CAM_X[\s\S]*CAM_F0"):
         decode(opened(raw), tmp_path / "out", FrameConfig(cameras=("CAM_X",)))
 

@@ -1,8 +1,7 @@
-"""The real KITTI drive through the pipeline: as far as video and odometry carry it, and the
-sentence that says why.
+"""A real KITTI drive through the pipeline, which ends at `relabeled` without a map and a command.
 
-The drive is no part of the repository (56 MB, CC BY-NC-SA 3.0); where it is not beside the checkout
-these tests skip and say so. Each of its traps also has a test on a made drive, in
+The drive is not part of the repository (56 MB, CC BY-NC-SA 3.0); without it these tests are
+skipped. Each of its irregularities also has a test on a generated drive, in
 test_source_kitti_raw.py.
 """
 
@@ -16,7 +15,7 @@ import pytest
 
 from ops.ingest.each_log import read_summary
 from pipelines.cli import main
-from pipelines.commands.run import open_instance
+from pipelines.execution import open_instance
 from storage.frame_store import frame_info
 from storage.lake import Lake
 from storage.sources import open_source
@@ -28,10 +27,10 @@ needs_the_drive = pytest.mark.skipif(
     not KITTI.exists(),
     reason=f"the KITTI raw drive 0005 is not at {KITTI}: put it there to run this test",
 )
-# What was put right in the drive as it is; that it can hold more poses than images is shown on a
-# shortened copy.
-TRAPS = (
-    "ms behind the camera's (at most 12.0 ms apart): poses are interpolated to the camera's time stamps",
+# corrections of the drive as it is; more poses than images is tested on a shortened copy
+CORRECTIONS = (
+    "ms behind the camera's (at most 12.0 ms apart): poses are interpolated to the camera's time "
+    "stamps",
     "uneven frame spacing, odometry 99.8 to 110.2 ms",
     "odd image size 1242x375 cut to 1242x374",
 )
@@ -39,7 +38,9 @@ TRAPS = (
 
 @needs_the_drive
 @pytest.mark.slow
-def test_a_real_drive_goes_as_far_as_it_can_and_says_why_it_ends(tmp_path, capsys, monkeypatch):
+def test_a_real_drive_goes_as_far_as_its_data_allow_and_the_error_explains_the_end(
+    tmp_path, capsys, monkeypatch
+):
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
@@ -59,8 +60,8 @@ def test_a_real_drive_goes_as_far_as_it_can_and_says_why_it_ends(tmp_path, capsy
         )
         == 0
     )
-    told, lake = capsys.readouterr().out, Lake(tmp_path / "lake" / "kitti")
-    assert told.rstrip().endswith(
+    printed, lake = capsys.readouterr().out, Lake(tmp_path / "lake" / "kitti")
+    assert printed.rstrip().endswith(
         "\n".join(
             (
                 "'vla' does not apply to these logs: they have no map and no command",
@@ -80,18 +81,18 @@ def test_a_real_drive_goes_as_far_as_it_can_and_says_why_it_ends(tmp_path, capsy
     assert list(frame_info(lake.log("frames", DRIVE)).notes) == notes
     with open_instance() as instance:
         records = instance.fetch_materializations(dg.AssetKey("frames"), limit=10).records
-    tables = [record.asset_materialization.metadata.get("put right") for record in records]
+    tables = [record.asset_materialization.metadata.get("corrections") for record in records]
     shown = [row.data["note"] for table in tables if table is not None for row in table.records]
-    for trap in TRAPS:  # in the artefact, on the terminal and in Dagster's catalogue
+    for note in CORRECTIONS:  # in the artefact, on the terminal and in Dagster's catalogue
         assert (
-            any(trap in note for note in notes)
-            and trap in told
-            and any(trap in note for note in shown)
-        ), trap
+            any(note in item for item in notes)
+            and note in printed
+            and any(note in item for item in shown)
+        ), note
 
 
 @needs_the_drive
-def test_a_real_drive_with_more_poses_than_images_keeps_the_poses_and_says_so(tmp_path):
+def test_a_real_drive_with_more_poses_than_images_keeps_the_poses_with_a_note(tmp_path):
     folder = tmp_path / "2011_09_26" / f"{DRIVE}_sync"
     shutil.copytree(
         KITTI / "2011_09_26",

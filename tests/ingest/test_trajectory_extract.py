@@ -1,6 +1,4 @@
-"""The trajectories table: history and future at exact times, masks instead of guesses, the ego
-frame.
-"""
+"""The trajectories table: history and future at exact times, valid masks, the ego frame."""
 
 from dataclasses import dataclass, field
 
@@ -127,7 +125,7 @@ def test_missing_steps_are_zero_and_marked_never_nan(tmp_path):
     assert np.isfinite(history).all() and np.isfinite(future).all()
 
 
-def test_no_pose_is_made_up_inside_a_gap(tmp_path):
+def test_no_pose_is_interpolated_inside_a_gap(tmp_path):
     # nothing between 7.5 and 10.5 s
     time_s = np.delete(np.arange(40) * 0.5, slice(16, 21))
     _, _, _, _, _, valid = rows_of(time_s, tmp_path)
@@ -146,8 +144,8 @@ def test_headings_are_interpolated_the_short_way_round():
         np.array([0.0, 1.0]),
         np.array([[0.0, 0.0, np.pi - 0.1], [0.0, 0.0, -np.pi + 0.1]]),
     )
-    found, valid = poses_at(time_s, pose, np.array([0.5]), max_gap_s=2.0, tolerance_s=0.0)
-    assert valid.all() and np.isclose(np.cos(found[0, 2]), -1.0)
+    poses, valid = poses_at(time_s, pose, np.array([0.5]), max_gap_s=2.0, tolerance_s=0.0)
+    assert valid.all() and np.isclose(np.cos(poses[0, 2]), -1.0)
 
 
 def test_moving_and_turning_the_world_changes_nothing_in_the_ego_frame():
@@ -197,10 +195,8 @@ def test_only_map_objects_near_the_path_are_kept():
         MapLayer.LANE, "line", np.zeros((0, 2)), np.array([[60.0, 0, 0], [80.0, 0, 0]])
     )
     path = np.array([[0.0, 0.0], [50.0, 0.0]])
-    found = near_path(
-        [square("in", 20), square("near", 195), square("far", 205), line], path, 150.0
-    )
-    assert [item.token for item in found] == ["in", "near", "line"]
+    kept = near_path([square("in", 20), square("near", 195), square("far", 205), line], path, 150.0)
+    assert [item.token for item in kept] == ["in", "near", "line"]
     assert near_path([square("in", 0)], np.zeros((1, 2)), 1.0) and near_path([], path, 1.0) == []
 
 

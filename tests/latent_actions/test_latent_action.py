@@ -1,4 +1,4 @@
-"""The latent-action model and its parts."""
+"""Tests of the latent-action model and its parts."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ SIZE = (32, 48)
 KINDS = ("rotation", "ema", "fsq")
 
 
-def small(kind: str = "rotation", **changes) -> LatentActionConfig:
+def small_config(kind: str = "rotation", **changes) -> LatentActionConfig:
     quantizer = QuantizerConfig(kind=kind, warmup_steps=0, code_dim=4)
     return replace(
         LatentActionConfig(
@@ -58,18 +58,18 @@ def batch() -> tuple[torch.Tensor, ...]:
     return tensors(pairs, np.arange(16))
 
 
-def stepped(model: LatentActionModel, images: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+def phase_losses(model: LatentActionModel, images: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
     """Losses of both phases."""
     first, second, condition, camera = (
         model.observe(images[0]),
         model.observe(images[1]),
         *images[2:],
     )
-    losses, known = [], None
+    losses, environment = [], None
     if model.environment is not None:
         losses.append(model.environment(first, second, condition).total)
-        known = model.environment_of(first, second, condition).values_BKD
-    return [*losses, model.ego(first, second, camera, known, condition[:, [0, 2]]).total]
+        environment = model.environment_of(first, second, condition).values_BKD
+    return [*losses, model.ego(first, second, camera, environment, condition[:, [0, 2]]).total]
 
 
 def test_no_flow_leaves_the_image_and_a_flow_of_one_pixel_moves_it_by_one():
@@ -91,40 +91,37 @@ def test_the_loss_counts_a_shift_of_brightness_at_every_scale_and_fine_noise_at_
     assert psnr_db(flat + 0.1, flat).item() == pytest.approx(20.0, abs=1e-4)
 
 
-def test_local_correlation_is_the_product_with_each_near_place():
-    here, there = torch.randn(2, 5, 4, 6), torch.randn(2, 5, 4, 6)
-    found = local_correlation(here, there, 1, 2)
-    padded = functional.pad(there, (2, 2, 1, 1))
+def test_local_correlation_is_the_product_with_each_nearby_cell():
+    query, reference = torch.randn(2, 5, 4, 6), torch.randn(2, 5, 4, 6)
+    products = local_correlation(query, reference, 1, 2)
+    padded = functional.pad(reference, (2, 2, 1, 1))
     expected = torch.stack(
-        [(here * padded[:, :, i : i + 4, j : j + 6]).sum(1) for i in range(3) for j in range(5)], 1
+        [(query * padded[:, :, i : i + 4, j : j + 6]).sum(1) for i in range(3) for j in range(5)], 1
     )
-    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(products, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_codes_have_the_promised_shape_and_range(kind, batch):
-    model = LatentActionModel(small(kind))
-    stepped(model, batch)
+def test_codes_and_predictions_have_the_documented_shape_and_range(kind, batch):
+    model = LatentActionModel(small_config(kind))
+    phase_losses(model, batch)
     codes = model.eval().encode(*batch[:2], batch[3])
     assert codes.shape == (16, 4) and codes.dtype == torch.int64
     assert codes.min() >= 0 and codes.max() < 16
     first, second = model.observe(batch[0]), model.observe(batch[1])
-    known = model.environment_of(first, second, batch[2]).values_BKD
-    foretold = model.ego.predict(first, model.ego.quantizer.embed(codes), known)
-    assert foretold.whole_BCHW.shape == (16, 3, *SIZE) and foretold.flow_B2HW.shape == (
-        16,
-        2,
-        *SIZE,
-    )
+    environment = model.environment_of(first, second, batch[2]).values_BKD
+    predicted = model.ego.predict(first, model.ego.quantizer.embed(codes), environment)
+    assert predicted.whole_BCHW.shape == (16, 3, *SIZE)
+    assert predicted.flow_B2HW.shape == (16, 2, *SIZE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("warmup", [0, 5])
 @pytest.mark.parametrize("direct", [False, True])
 def test_the_gradient_reaches_every_parameter(kind, warmup, direct, batch):
-    # with other weights, untrained inputs may all fall on FSQ's level zero
+    # with some seeds all tokens of an untrained encoder fall on FSQ's level zero
     torch.manual_seed(0)
-    config = small(kind, ego_motion_weight=1.0)
+    config = small_config(kind, ego_motion_weight=1.0)
     config = replace(
         config,
         ego_quantizer=replace(config.ego_quantizer, warmup_steps=warmup),
@@ -132,11 +129,11 @@ def test_the_gradient_reaches_every_parameter(kind, warmup, direct, batch):
         move=replace(config.move, direct=direct),
     )
     model = LatentActionModel(config)
-    # the zeros they begin with stop the gradient at the first step
+    # they are initialised to zero, which stops the gradient at the first step
     for phase in (model.environment, model.ego):
         torch.nn.init.normal_(phase.move.repaint.weight, std=0.1)
         torch.nn.init.normal_(phase.change.repaint.weight, std=0.1)
-    for loss in stepped(model, batch):
+    for loss in phase_losses(model, batch):
         loss.backward()
     assert not [
         name for name, item in model.named_parameters() if item.grad is None or not item.grad.any()
@@ -145,7 +142,7 @@ def test_the_gradient_reaches_every_parameter(kind, warmup, direct, batch):
 
 def test_the_model_overfits_eight_pairs(batch):
     torch.manual_seed(0)
-    model = LatentActionModel(small(environment="none"))
+    model = LatentActionModel(small_config(environment="none"))
     model.ego.quantizer.config = replace(model.ego.quantizer.config, warmup_steps=20)
     first, second, condition, camera = (part[:8] for part in batch)
     first, second = model.observe(first), model.observe(second)
@@ -159,20 +156,20 @@ def test_the_model_overfits_eight_pairs(batch):
 
 
 def test_frozen_environment_codes_do_not_change_while_the_ego_codes_learn(batch):
-    model = LatentActionModel(small())
-    stepped(model, batch)
+    model = LatentActionModel(small_config())
+    phase_losses(model, batch)
     model.environment.eval().requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.environment.state_dict().items()}
     first, second, condition, camera = model.observe(batch[0]), model.observe(batch[1]), *batch[2:]
-    known = model.environment_of(first, second, condition).values_BKD
-    model.ego(first, second, camera, known, condition[:, [0, 2]]).total.backward()
+    environment = model.environment_of(first, second, condition).values_BKD
+    model.ego(first, second, camera, environment, condition[:, [0, 2]]).total.backward()
     assert all(
         torch.equal(before[name], tensor) for name, tensor in model.environment.state_dict().items()
     )
     assert all(parameter.grad is None for parameter in model.environment.parameters())
 
 
-def test_an_unused_code_is_placed_anew_while_training():
+def test_an_unused_code_is_replaced_during_training():
     torch.manual_seed(0)
     quantizer = Quantizer(
         QuantizerConfig(warmup_steps=0, code_dim=2, tokens=1, codes=4, dead_below=1.0)
@@ -185,7 +182,7 @@ def test_an_unused_code_is_placed_anew_while_training():
     assert (used[-1] == 0).any() and quantizer.book.codebook.abs().max() < 10
 
 
-def test_tokens_that_shrink_to_a_point_still_use_the_codebook():
+def test_tokens_that_shrink_to_a_point_still_use_the_whole_codebook():
     torch.manual_seed(0)
     quantizer = Quantizer(QuantizerConfig(warmup_steps=0))
     codes = quantizer(0.5 + 1e-2 * torch.randn(256, 32)).codes_BK
@@ -206,27 +203,27 @@ def test_tokens_stay_continuous_for_the_warm_up_and_are_discrete_in_evaluation()
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_model_gives_the_same_output_bit_for_bit(kind, batch, tmp_path):
-    model = LatentActionModel(small(kind))
-    stepped(model, batch)
+    model = LatentActionModel(small_config(kind))
+    phase_losses(model, batch)
     save_checkpoint(
         tmp_path, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state()
     )
-    again, gap_s = read_codebook(tmp_path)
-    assert again.config == model.config and gap_s == 0.5
-    assert torch.equal(again.encode(*batch[:2], batch[3]), model.encode(*batch[:2], batch[3]))
+    loaded, gap_s = read_codebook(tmp_path)
+    assert loaded.config == model.config and gap_s == 0.5
+    assert torch.equal(loaded.encode(*batch[:2], batch[3]), model.encode(*batch[:2], batch[3]))
     first, second = model.observe(batch[0]), model.observe(batch[1])
     assert torch.equal(
-        again.environment_of(first, second, batch[2]).values_BKD,
+        loaded.environment_of(first, second, batch[2]).values_BKD,
         model.environment_of(first, second, batch[2]).values_BKD,
     )
 
 
 def test_a_mirrored_drive_has_the_mirrored_condition():
     frames = drive(3, seed=4)
-    flip = np.array([1.0, -1.0, -1.0])
+    signs = np.array([1.0, -1.0, -1.0])
     mirrored = replace(
         frames,
-        pose_world=frames.pose_world * flip,
+        pose_world=frames.pose_world * signs,
         yaw_rate=-frames.yaw_rate,
         velocity=frames.velocity * [1, -1],
         acceleration=frames.acceleration * [1, -1],
@@ -238,11 +235,11 @@ def test_a_mirrored_drive_has_the_mirrored_condition():
     )
 
 
-def test_the_condition_does_not_depend_on_where_the_world_has_its_origin():
+def test_the_motion_does_not_depend_on_the_origin_and_the_heading_of_the_world_frame():
     frames = drive(3, seed=4)
     cos, sin = np.cos(2.0), np.sin(2.0)
-    turned = frames.pose_world[:, :2] @ np.array([[cos, sin], [-sin, cos]]) + [1e5, -3e5]
-    moved = replace(frames, pose_world=np.column_stack([turned, frames.pose_world[:, 2] + 2.0]))
+    position = frames.pose_world[:, :2] @ np.array([[cos, sin], [-sin, cos]]) + [1e5, -3e5]
+    moved = replace(frames, pose_world=np.column_stack([position, frames.pose_world[:, 2] + 2.0]))
     assert np.allclose(
         frame_pairs(moved, 0.5, SIZE, "training").motion,
         frame_pairs(frames, 0.5, SIZE, "training").motion,
@@ -252,7 +249,7 @@ def test_the_condition_does_not_depend_on_where_the_world_has_its_origin():
 
 @pytest.fixture(scope="module")
 def vision_model(tmp_path_factory) -> Path:
-    """A vision model in the layout of the real one, with random weights."""
+    """A DINOv2 with random weights in the Hugging Face layout."""
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
     folder = tmp_path_factory.mktemp("vision")
@@ -265,8 +262,8 @@ def vision_model(tmp_path_factory) -> Path:
     return folder
 
 
-def test_frozen_features_are_matched_and_moved_on_the_patch_grid(vision_model, tmp_path):
-    config = small(
+def test_frozen_features_are_matched_and_warped_on_the_patch_grid(vision_model, tmp_path):
+    config = small_config(
         observation="features", vision_model=str(vision_model), image_hw=(56, 84), sweep=None
     )
     frames = drive(1, seed=0, image_hw=(56, 84))
@@ -274,7 +271,7 @@ def test_frozen_features_are_matched_and_moved_on_the_patch_grid(vision_model, t
     images = tensors(pairs, np.arange(8))
     model = LatentActionModel(config)
     assert model.observe(images[0]).shape == (8, 16, 4, 6)
-    for loss in stepped(model, images):
+    for loss in phase_losses(model, images):
         loss.backward()
     assert all(parameter.grad is None for parameter in model.observe.parameters())
     assert not any(name.startswith("observe") for name in model.kept_state())

@@ -1,4 +1,4 @@
-"""Learning a codebook, on a plane that a camera drives over."""
+"""Learning a codebook from a camera that drives over a textured plane."""
 
 import json
 from dataclasses import asdict, replace
@@ -66,7 +66,7 @@ def test_codes_carry_the_motion_of_the_ego_and_environment_codes_do_not(tmp_path
     assert steps == list(range(2, 101, 2))
 
 
-def test_a_camera_that_shows_too_little_of_the_road_is_told(tmp_path, caplog):
+def test_a_camera_that_shows_too_little_of_the_road_gives_a_warning(tmp_path, caplog):
     train, heldout = drive(4, seed=1), drive(2, seed=2)
     health = learn(train, heldout, tmp_path / "seen", recipe(8, 8, environment="none"))
     assert health.road_seen > 0.9 and not caplog.records
@@ -81,7 +81,7 @@ def test_a_camera_that_shows_too_little_of_the_road_is_told(tmp_path, caplog):
     )
 
 
-def test_where_the_camera_stands_still_the_probe_finds_nothing(tmp_path):
+def test_codes_of_a_static_camera_carry_no_motion(tmp_path):
     health = learn(
         drive(20, seed=1, standing=True), drive(12, seed=2, standing=True), tmp_path, recipe(12, 16)
     )
@@ -89,7 +89,7 @@ def test_where_the_camera_stands_still_the_probe_finds_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("phase", ["environment", "ego"])
-def test_a_run_killed_in_either_phase_goes_on_and_ends_in_the_same_weights(
+def test_a_run_killed_in_either_phase_resumes_and_ends_with_the_same_weights(
     phase, tmp_path, monkeypatch
 ):
     train, heldout, config = drive(4, seed=1), drive(2, seed=2), recipe(8, 10)
@@ -98,7 +98,7 @@ def test_a_run_killed_in_either_phase_goes_on_and_ends_in_the_same_weights(
 
     def report_then_die(self, step, metrics, state=None):
         report(self, step, metrics, state)
-        if step == 6 and self._folder.name.endswith(phase):
+        if step == 6 and self.folder.name.endswith(phase):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(launch.Session, "report", report_then_die)
@@ -120,13 +120,13 @@ def test_a_run_killed_in_either_phase_goes_on_and_ends_in_the_same_weights(
     assert histories[0] == histories[1]
 
 
-def test_one_phase_alone_can_be_learned(tmp_path):
+def test_phase_2_can_be_learned_without_phase_1(tmp_path):
     health = learn(drive(4, seed=1), drive(2, seed=2), tmp_path, recipe(8, 8, environment="none"))
     assert health.environment_speed_r2 is None and health.environment_perplexity is None
     assert not (tmp_path / "codebook/history_environment.jsonl").exists()
 
 
-def test_another_seed_gives_other_codes_and_the_same_seed_the_same(tmp_path):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
     train, heldout, config = drive(3, seed=1), drive(2, seed=2), recipe(8, 8, environment="none")
     weights = []
     for run, seed in enumerate((0, 0, 1)):
@@ -146,16 +146,16 @@ def test_another_seed_gives_other_codes_and_the_same_seed_the_same(tmp_path):
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_logs_without_a_pair_are_refused_with_what_to_do(tmp_path):
+def test_logs_without_a_pair_of_images_are_an_error(tmp_path):
     frames = drive(1, seed=0, frames=3)
-    nothing = frames.take(np.zeros(len(frames), bool))
+    no_frames = frames.take(np.zeros(len(frames), bool))
     with pytest.raises(ConfigError, match="the held-out logs have no two images"):
-        learn(frames, nothing, tmp_path, recipe(8, 8))
+        learn(frames, no_frames, tmp_path, recipe(8, 8))
     with pytest.raises(ConfigError, match="the training logs have no two images"):
         learn(frames, frames, tmp_path, replace(recipe(8, 8), gap_s=0.3))
 
 
-def test_images_of_another_size_are_refused(tmp_path):
+def test_images_of_another_size_are_an_error(tmp_path):
     frames = drive(1, seed=0, image_hw=(48, 48))
     with pytest.raises(ConfigError, match="another size"):
         learn(frames, frames, tmp_path, recipe(8, 8))
@@ -163,9 +163,9 @@ def test_images_of_another_size_are_refused(tmp_path):
         learn(frames, frames, tmp_path, recipe(8, 8, image_hw=(40, 48)))
 
 
-def test_a_vision_model_that_is_not_there_is_named(tmp_path):
+def test_a_missing_vision_model_is_an_error(tmp_path):
     frames = drive(1, seed=0)
-    with pytest.raises(ConfigError, match="no vision model"):
+    with pytest.raises(ConfigError, match="vision model for the features is missing"):
         learn(
             frames,
             frames,
@@ -174,7 +174,7 @@ def test_a_vision_model_that_is_not_there_is_named(tmp_path):
         )
 
 
-def test_training_that_ends_before_the_codes_begin_is_refused(tmp_path):
+def test_training_that_ends_before_quantization_begins_is_an_error(tmp_path):
     frames, config = drive(1, seed=0), recipe(8, 8)
-    with pytest.raises(ConfigError, match="before the codes begin"):
+    with pytest.raises(ConfigError, match="before quantization begins"):
         learn(frames, frames, tmp_path, replace(config, ego=replace(config.ego, steps=2)))

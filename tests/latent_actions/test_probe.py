@@ -1,4 +1,4 @@
-"""The measures of a codebook: none, all, and a real case of each."""
+"""Statistics of codes and linear probes: an empty, a full and a real case of each."""
 
 import numpy as np
 import pytest
@@ -17,17 +17,17 @@ def test_dead_codes_are_those_that_never_occur():
     assert probe.dead_codes(np.arange(16), 16) == 0
 
 
-def test_a_probe_reads_what_codes_tell_and_nothing_else():
+def test_a_probe_explains_targets_of_the_codes_and_no_others():
     rng = np.random.default_rng(0)
-    codes, worth = rng.integers(0, 16, (3000, 4)), rng.normal(size=(4, 16))
-    told = worth[np.arange(4), codes].sum(1)
-    targets = np.column_stack([told, rng.normal(size=len(codes)), np.ones(len(codes))])
+    codes, weights = rng.integers(0, 16, (3000, 4)), rng.normal(size=(4, 16))
+    linear = weights[np.arange(4), codes].sum(1)
+    targets = np.column_stack([linear, rng.normal(size=len(codes)), np.ones(len(codes))])
     features = probe.one_hot(codes, 16)
     predicted = probe.Ridge(features[:2000], targets[:2000])(features[2000:])
-    told_r2, noise_r2, constant_r2 = probe.r_squared(predicted, targets[2000:])
-    assert told_r2 > 0.99
+    linear_r2, noise_r2, constant_r2 = probe.r_squared(predicted, targets[2000:])
+    assert linear_r2 > 0.99
     assert -0.2 < noise_r2 < 0.05
-    assert constant_r2 is None, "there is no share of no variance"
+    assert constant_r2 is None, "a constant target has no R2"
 
 
 def test_r_squared_of_the_mean_is_zero_and_of_the_truth_one():
@@ -36,7 +36,7 @@ def test_r_squared_of_the_mean_is_zero_and_of_the_truth_one():
     assert probe.r_squared(true, true) == [1.0]
 
 
-def test_a_thumbnail_holds_the_means_of_blocks():
+def test_a_thumbnail_has_the_means_of_blocks():
     images = np.zeros((2, 16, 24, 3), np.uint8)
     images[1, :8, 8:16] = 64
     features = probe.thumbnails(images)

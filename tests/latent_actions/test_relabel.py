@@ -1,4 +1,4 @@
-"""Labelling rows with the codes of what follows."""
+"""Labelling rows with the codes of their next transitions."""
 
 from dataclasses import asdict
 
@@ -12,11 +12,11 @@ from models.latent_action.config import LatentActionConfig, QuantizerConfig
 from models.latent_action.model import LatentActionModel
 from ops.latent_actions.config import RelabelConfig
 from ops.latent_actions.fit_actions import KIND
-from ops.latent_actions.relabel import chain_codes, relabel
+from ops.latent_actions.relabel import codes_of_rows, relabel
 from storage.checkpoint import save_checkpoint
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
-from storage.trajectory_table import RELABELED, TRAJECTORIES
+from storage.trajectory_table import TRAJECTORIES, CodeLayout, code_layout, relabeled_schema
 from tests.worlds.ground_world import drive
 
 CONFIG = RelabelConfig(batch=7, threads=1)
@@ -33,7 +33,7 @@ def codebook(tmp_path_factory):
     )
     frames = drive(4, seed=9)
     images = model.observe(torch.from_numpy(frames.images))
-    # places the codes
+    # the first batch initialises the codebook
     model.ego.encode(images[:-1], images[1:], torch.from_numpy(frames.camera[1:]))
     save_checkpoint(
         folder, KIND, {"model": asdict(model.config), "gap_s": 0.5}, model.eval().kept_state()
@@ -42,7 +42,7 @@ def codebook(tmp_path_factory):
 
 
 def table_of(rows: FrameSet) -> pa.Table:
-    """The trajectories table of rows; what relabelling does not read is empty."""
+    """The trajectories table of rows; columns that relabelling does not read are empty."""
     columns = {
         "log_id": rows.log_id,
         "frame_index": rows.frame_index,
@@ -64,7 +64,7 @@ def table_of(rows: FrameSet) -> pa.Table:
     return pa.table([column(field) for field in TRAJECTORIES], schema=TRAJECTORIES)
 
 
-def labelled(rows: FrameSet, codebook, out) -> tuple[np.ndarray, np.ndarray, pa.Table]:
+def relabeled_codes(rows: FrameSet, codebook, out) -> tuple[np.ndarray, np.ndarray, pa.Table]:
     relabel(rows, table_of(rows), codebook[0], "v1", out, CONFIG)
     table = pq.read_table(out / "relabeled.parquet")
     codes = table["codes"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 4)
@@ -80,8 +80,10 @@ def labelled(rows: FrameSet, codebook, out) -> tuple[np.ndarray, np.ndarray, pa.
 
 def test_a_row_has_the_codes_of_its_next_three_transitions(codebook, tmp_path):
     rows = drive(3, seed=1, frames=6)
-    codes, valid, table = labelled(rows, codebook, tmp_path)
-    assert table.schema.equals(RELABELED) and len(table) == len(rows)
+    codes, valid, table = relabeled_codes(rows, codebook, tmp_path)
+    layout = CodeLayout(3, 4, 16)
+    assert code_layout(table) == layout and table.schema.equals(relabeled_schema(layout))
+    assert len(table) == len(rows)
     assert set(table["codebook_version"].to_pylist()) == {"v1"}
     images, camera = torch.from_numpy(rows.images), torch.from_numpy(rows.camera[:1])
     for row in (0, 2, 6, 13):
@@ -98,7 +100,7 @@ def test_a_row_has_the_codes_of_its_next_three_transitions(codebook, tmp_path):
 
 def test_at_ten_frames_a_second_transitions_still_span_half_a_second(codebook, tmp_path):
     rows = drive(1, seed=1, frames=18, hz=10.0)
-    codes, valid, _ = labelled(rows, codebook, tmp_path)
+    codes, valid, _ = relabeled_codes(rows, codebook, tmp_path)
     images = torch.from_numpy(rows.images)
     assert (
         codes[2, 1].tolist()
@@ -131,10 +133,10 @@ def test_each_pair_is_encoded_once(codebook, tmp_path, monkeypatch):
     assert summary.rows == 18 and summary.rows_with_all_codes == 3 * 3
 
 
-def test_a_row_whose_later_frame_has_no_image_is_marked(codebook, tmp_path):
+def test_codes_of_a_transition_without_an_image_are_invalid(codebook, tmp_path):
     rows = drive(1, seed=1, frames=6)
     rows.has_image[2] = False
-    _, valid, _ = labelled(rows, codebook, tmp_path)
+    _, valid, _ = relabeled_codes(rows, codebook, tmp_path)
     assert valid[:, :, 0].tolist() == [
         [True, False, False],
         [False] * 3,
@@ -145,25 +147,25 @@ def test_a_row_whose_later_frame_has_no_image_is_marked(codebook, tmp_path):
     ]
 
 
-def test_rows_without_any_pair_keep_all_their_rows(codebook, tmp_path):
-    codes, valid, table = labelled(drive(3, seed=1, frames=1), codebook, tmp_path)
+def test_a_table_without_any_pair_keeps_all_rows(codebook, tmp_path):
+    codes, valid, table = relabeled_codes(drive(3, seed=1, frames=1), codebook, tmp_path)
     assert len(table) == 3 and not valid.any() and not codes.any()
 
 
-def test_a_chain_stops_where_a_transition_is_missing():
+def test_codes_end_at_a_missing_transition():
     pairs, codes = np.array([[0, 1], [1, 2], [3, 4]]), np.array([[5], [6], [7]])
-    got, valid = chain_codes(pairs, codes, 5, 3)
-    assert got.tolist() == [[5, 6, 0], [6, 0, 0], [0, 0, 0], [7, 0, 0], [0, 0, 0]]
-    assert np.array_equal(valid, got > 0)
+    row_codes, valid = codes_of_rows(pairs, codes, 5, 3)
+    assert row_codes.tolist() == [[5, 6, 0], [6, 0, 0], [0, 0, 0], [7, 0, 0], [0, 0, 0]]
+    assert np.array_equal(valid, row_codes > 0)
 
 
-def test_rows_in_another_order_than_the_table_are_refused(codebook, tmp_path):
+def test_rows_in_another_order_than_the_table_are_an_error(codebook, tmp_path):
     rows = drive(1, seed=1, frames=4)
-    with pytest.raises(ArtifactError, match="not those of the table"):
+    with pytest.raises(ArtifactError, match="differ from those of the table"):
         relabel(rows, table_of(rows).take([1, 0, 2, 3]), codebook[0], "v1", tmp_path, CONFIG)
 
 
-def test_images_of_another_size_and_a_folder_without_a_codebook_are_refused(codebook, tmp_path):
+def test_images_of_another_size_and_a_folder_without_a_codebook_are_errors(codebook, tmp_path):
     rows = drive(1, seed=1, frames=4, image_hw=(48, 48))
     with pytest.raises(ArtifactError, match="another size"):
         relabel(rows, table_of(rows), codebook[0], "v1", tmp_path, CONFIG)

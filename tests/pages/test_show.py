@@ -1,6 +1,4 @@
-"""The index over all logs: for every source, for logs that came part of the way, with filters that
-work offline.
-"""
+"""The index page of all logs: for every source, for partly processed logs, with offline filters."""
 
 import json
 import shutil
@@ -54,7 +52,7 @@ def test_logs_of_every_source_are_listed_and_drawn(name: str, tmp_path: Path) ->
         plan(f"raw_logs/{ref.log_id}", {}, {}, "c"),
     )
     pages = tmp_path / "pages"
-    # nothing is there to draw yet
+    # nothing can be drawn yet
     assert "draw its page" not in show_index(lake, pages / "index.html").read_text()
     for asset, verb, config in (
         ("frames", decode, FrameConfig()),
@@ -105,9 +103,7 @@ def test_each_log_has_its_split_length_speed_and_events(lake: Lake, tmp_path: Pa
     )
 
 
-def test_a_log_that_is_set_aside_stands_in_the_index_with_its_reason(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_a_quarantined_log_is_in_the_index_with_its_reason(lake: Lake, tmp_path: Path) -> None:
     text = show_index(lake, tmp_path / "index.html").read_text()
     row = next(part for part in text.split("<tr") if "quarantined at frames" in part)
     assert (
@@ -130,7 +126,7 @@ document.body.dataset.counts = counts.join(" ");
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to press the buttons of the page")
-def test_the_filters_work_together_and_without_a_network(lake: Lake, tmp_path: Path) -> None:
+def test_filters_are_combined_and_work_offline(lake: Lake, tmp_path: Path) -> None:
     left = {
         (): 4,
         ("split=test",): 2,
@@ -144,19 +140,21 @@ def test_the_filters_work_together_and_without_a_network(lake: Lake, tmp_path: P
     script = PRESSED % json.dumps([*left])
     file.write_text(file.read_text().replace("</body>", f"<script>{script}</script></body>"))
     assert CHROMIUM is not None
-    found = subprocess.run(
+    dom = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     assert (
-        f'data-counts="{" ".join(str(count) for count in left.values())}"' in found
-        and "1 of 4 shown" in found
+        f'data-counts="{" ".join(str(count) for count in left.values())}"' in dom
+        and "1 of 4 shown" in dom
     )
 
 
-def test_what_cannot_be_shown_is_explained(lake: Lake, tmp_path: Path) -> None:
+def test_missing_logs_and_unknown_file_types_raise_errors_with_the_next_step(
+    lake: Lake, tmp_path: Path
+) -> None:
     with pytest.raises(ArtifactError, match=r"no log in this lake[\s\S]*latentvla run"):
         show_index(Lake(tmp_path / "empty"), tmp_path / "index.html")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The formulas that put sub-scores together, in numbers that can be checked by hand."""
+"""The formulas of the scores, with numbers that can be checked by hand."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_five_metres_or_less_are_no_progress_to_measure_by() -> None:
     assert progress_v2(np.array([0.0, 5.0]), best).tolist() == [1.0, 1.0]
 
 
-def test_the_human_filter_forgives_zeros_and_nothing_else() -> None:
+def test_the_human_filter_sets_zeros_to_one_and_nothing_else() -> None:
     plan, human = np.array([[0.0, 0.0, 0.0, 0.5]]), np.array([0.0, 0.5, 1.0, 0.0])
     assert human_filter(plan, human).tolist() == [[1.0, 0.0, 0.0, 1.0]]
 

@@ -1,4 +1,4 @@
-"""What the PDM score does with input that is wrong or odd: it names it, or it has a defined answer."""
+"""Invalid or unusual input of the PDM score: an error that names it, or a defined result."""
 
 from dataclasses import replace
 
@@ -106,8 +106,8 @@ def test_an_agent_never_seen_is_nowhere() -> None:
 def test_boxes_that_overlap_at_the_start_collide_in_v1_and_are_left_out_in_v2() -> None:
     prepared = prepare(road_scene(Road(agents=(Track(4.0, 0.0),))))
     assert score(prepared, straight(8.0), version="v1").nc[0] == 0.0
-    found = score(prepared, straight(8.0), version="v2")
-    assert found.nc[0] == 1.0 and found.collision_time_s[0] == np.inf
+    scores = score(prepared, straight(8.0), version="v2")
+    assert scores.nc[0] == 1.0 and scores.collision_time_s[0] == np.inf
 
 
 def test_a_route_without_speed_limit_uses_fifteen_metres_a_second() -> None:

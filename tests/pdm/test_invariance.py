@@ -1,6 +1,4 @@
-"""What must not change the PDM score: where the world lies, the order of things in it, the other
-plans of a batch.
-"""
+"""Invariances of the PDM score: the pose of the world, the order of its parts, the other plans."""
 
 from dataclasses import replace
 

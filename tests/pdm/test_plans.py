@@ -1,6 +1,4 @@
-"""Scoring a file of plans: every plan keeps its row, with a score or with the reason why there is
-none.
-"""
+"""Scoring a file of plans: every plan keeps its row, with a score or the reason why it has none."""
 
 from pathlib import Path
 
@@ -53,21 +51,21 @@ def test_a_plan_gets_one_row_a_version_with_the_scores_of_its_scene(
     first, second = table.to_pylist()
     scene = cached_scenes(lake, "log-a")[5]
     assert isinstance(scene, Scene)
-    for found, version in ((first, "v1"), (second, "v2")):
+    for line, version in ((first, "v1"), (second, "v2")):
         ours = score(prepare(scene), straight(8.0), version=version)  # type: ignore[arg-type]
         assert (
-            found["metric_version"] == METRIC_NAMES[version]
-            and found["scored"]
-            and found["reason"] == ""
+            line["metric_version"] == METRIC_NAMES[version]
+            and line["scored"]
+            and line["reason"] == ""
         )  # type: ignore
-        assert found["score"] == ours.score[0] and found["progress_m"] == ours.progress_m[0]
-        assert found["split"] == "test" and found["collision_time_s"] is None  # none happened
+        assert line["score"] == ours.score[0] and line["progress_m"] == ours.progress_m[0]
+        assert line["split"] == "test" and line["collision_time_s"] is None  # none happened
     assert first["lk"] is None and first["tlc"] is None and second["ec"] is None
 
 
 def test_plans_of_two_frames_in_a_row_get_the_two_frame_comfort(lake: Lake) -> None:
     swerve = straight(2.0, y=1.0)[0].ravel().tolist()
-    found = rows_of(
+    rows = rows_of(
         lake,
         row(6),
         row(5),
@@ -76,9 +74,9 @@ def test_plans_of_two_frames_in_a_row_get_the_two_frame_comfort(lake: Lake) -> N
         row(9),
         versions=["v2"],
     )
-    assert [line["ec"] for line in found] == [1.0, None, 0.0, None, None]
+    assert [line["ec"] for line in rows] == [1.0, None, 0.0, None, None]
     # in the order of the file
-    assert [line["frame_index"] for line in found] == [6, 5, 6, 5, 9]
+    assert [line["frame_index"] for line in rows] == [6, 5, 6, 5, 9]
 
 
 def test_poses_at_a_tenth_of_a_second_are_read_too(lake: Lake) -> None:
@@ -105,11 +103,11 @@ def test_poses_at_a_tenth_of_a_second_are_read_too(lake: Lake) -> None:
 def test_a_plan_that_cannot_be_scored_keeps_its_row_with_the_reason(
     lake: Lake, plan: dict, reason: str
 ) -> None:
-    found = rows_of(lake, plan, row(5))
-    assert len(found) == 4
-    for line in found[:2]:
+    rows = rows_of(lake, plan, row(5))
+    assert len(rows) == 4
+    for line in rows[:2]:
         assert not line["scored"] and reason in line["reason"] and line["score"] is None
-    assert found[2]["scored"] and found[3]["scored"]
+    assert rows[2]["scored"] and rows[3]["scored"]
 
 
 def test_scenes_without_a_plan_count_as_expected_when_a_split_is_named(lake: Lake) -> None:
@@ -153,8 +151,8 @@ def test_many_plans_of_a_planner_at_one_frame_are_all_compared_with_the_frame_be
     lake: Lake,
 ) -> None:
     swerve = straight(2.0, y=1.0)[0].ravel().tolist()
-    found = rows_of(lake, row(5), row(6), row(6, swerve), row(6), versions=["v2"])
-    assert [line["ec"] for line in found] == [None, 1.0, 0.0, 1.0]
+    rows = rows_of(lake, row(5), row(6), row(6, swerve), row(6), versions=["v2"])
+    assert [line["ec"] for line in rows] == [None, 1.0, 0.0, 1.0]
 
 
 def test_the_evaluations_own_column_of_poses_is_known(lake: Lake) -> None:

@@ -1,6 +1,4 @@
-"""Branches of the rules of the PDM score that few scenes reach, worked out by hand on the straight
-road.
-"""
+"""Branches of the rules that few scenes reach, computed by hand on the straight road."""
 
 from dataclasses import replace
 
@@ -25,8 +23,8 @@ def _v1(road: Road, plan: np.ndarray) -> PdmScores:
 
 def test_a_touch_from_the_side_within_one_lane_is_nobodys_fault() -> None:
     road = Road(edge_y=-6.0, agents=(Track(1.4, -BESIDE_M, speed_mps=8.0),))
-    found = _v1(road, straight(8.0))
-    assert found.nc[0] == 1.0 and found.collision_time_s[0] == np.inf
+    scores = _v1(road, straight(8.0))
+    assert scores.nc[0] == 1.0 and scores.collision_time_s[0] == np.inf
 
 
 @pytest.mark.parametrize(("speed_mps", "ttc"), [(2.0, 1.0), (8.0, 0.0)])
@@ -38,11 +36,11 @@ def test_a_touch_that_was_not_the_egos_fault_takes_the_track_out_for_good(
     Time to collision moves the ego box on, but sees the track from where the ego is: within 0.9 s
     at 8 m/s the ego gets so far that what then touches it from behind is ahead of where it was.
     """
-    found = _v1(
+    scores = _v1(
         Road(speed_mps=speed_mps, agents=(Track(-12.0, 0.0, speed_mps=speed_mps + 6.0),)),
         straight(speed_mps),
     )
-    assert found.nc[0] == 1.0 and found.ttc[0] == ttc
+    assert scores.nc[0] == 1.0 and scores.ttc[0] == ttc
 
 
 def test_a_standing_object_at_the_side_is_the_egos_fault_even_within_one_lane() -> None:
@@ -90,9 +88,9 @@ def test_a_car_park_is_road_and_a_lane_without_roadblock_is_not() -> None:
 
 def test_driving_backwards_makes_no_progress_and_hits_who_stands_behind() -> None:
     road = Road(speed_mps=-3.0, agents=(Track(-10.0, 0.0),))
-    found = _v1(road, straight(-3.0))
+    scores = _v1(road, straight(-3.0))
     # standing tracks come before those behind
-    assert found.progress_m[0] == 0.0 and found.nc[0] == 0.0
+    assert scores.progress_m[0] == 0.0 and scores.nc[0] == 0.0
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -113,5 +111,5 @@ def test_a_plan_that_no_car_could_drive_saturates_the_steering_and_stays_finite(
     states = track(references(wild, scene.ego[:3], scene.time_us, 0.5), start)
     assert np.abs(states[..., State.STEER]).max() == pytest.approx(np.pi / 3, abs=1e-15)
     for version in ("v1", "v2"):
-        found = score(prepare(scene), wild, version=version)
-        assert np.isfinite(found.score).all() and ((found.score >= 0) & (found.score <= 1)).all()
+        scores = score(prepare(scene), wild, version=version)
+        assert np.isfinite(scores.score).all() and ((scores.score >= 0) & (scores.score <= 1)).all()

@@ -1,6 +1,4 @@
-"""Agreement with the devkit on reference cases that lie beside the repository, where they are
-there.
-"""
+"""Agreement with the devkit on a file of reference cases, which is not part of the repository."""
 
 from pathlib import Path
 
@@ -57,7 +55,7 @@ def test_a_file_that_is_not_there_or_of_another_layout_is_named(
 def _file(
     folder: Path, scene: int, change: dict[str, np.ndarray] | None = None, without: str = ""
 ) -> str:
-    """A file of the layout with one scene of the reference cases, first in it, and its first case."""
+    """A file of reference cases with one scene and its first case."""
     data = read_cases(CASES)
     case = int(np.flatnonzero(data["case_scene"] == scene)[0])
     own = {
@@ -80,7 +78,7 @@ def _file(
 
 @pytest.mark.skipif(not CASES.exists(), reason=f"the reference cases are not here: {CASES}")
 @pytest.mark.parametrize(
-    ("change", "without", "code", "said"),
+    ("change", "without", "code", "message"),
     [
         ({}, "", 0, "nothing differs"),
         ({}, "c000/v2/sub", 2, "lacks the array 'c000/v2/sub'"),
@@ -104,18 +102,18 @@ def _file(
         ),
     ],
 )
-def test_any_file_of_the_layout_is_compared_and_what_is_wrong_with_it_is_said(
+def test_any_file_of_the_layout_is_compared_and_its_faults_are_reported(
     change: dict,
     without: str,
     code: int,
-    said: str,
+    message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pdm_reference, "print_speed", lambda data: None)
     assert main([_file(tmp_path, 17, change, without)]) == code
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not CASES.exists(), reason=f"the reference cases are not here: {CASES}")

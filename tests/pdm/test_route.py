@@ -1,12 +1,10 @@
-"""Routes of the PDM score: the lane that the ego starts in, the way of the centreline, the mending
-of a route.
-"""
+"""Routes of the PDM score: the starting lane, the centreline, the repair of a route."""
 
 import numpy as np
 import shapely
 
 from ops.pdm.scene.lane_network import Block, Lane, Network
-from ops.pdm.scene.route import centerline, known_route, mended_route, starting_lane
+from ops.pdm.scene.route import centerline, known_route, repaired_route, starting_lane
 from storage.trajectory_table import MapLayer
 
 EGO = np.array([5.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0])
@@ -51,7 +49,7 @@ def network(lanes: list[Lane], connectors: tuple[str, ...] = (), overlap: bool =
     return Network(by_token, blocks)
 
 
-CHAIN = network(
+STRAIGHT = network(
     [
         lane("a", "A", (0, 20), successors=("b",)),
         lane("b", "B", (20, 40), successors=("c",)),
@@ -82,7 +80,9 @@ def test_a_lane_that_holds_the_centre_comes_before_a_nearer_one() -> None:
 
 
 def test_the_centreline_joins_the_lanes_up_to_the_last_block() -> None:
-    line = centerline(CHAIN, CHAIN.lanes_of(["A", "B", "C"]), ["A", "B", "C"], CHAIN.lanes["a"])
+    line = centerline(
+        STRAIGHT, STRAIGHT.lanes_of(["A", "B", "C"]), ["A", "B", "C"], STRAIGHT.lanes["a"]
+    )
     # joints are there twice
     assert line[0, 0] == 0.0 and line[-1, 0] == 60.0 and len(line) == 63
 
@@ -116,17 +116,17 @@ def test_where_the_last_block_cannot_be_reached_the_deepest_way_is_taken() -> No
     assert line[-1, 0] == 40.0
 
 
-def test_a_missing_link_of_a_route_is_found() -> None:
-    assert mended_route(CHAIN, ["A", "C"], EGO) == ["A", "B", "C"]
+def test_a_gap_of_a_route_is_filled() -> None:
+    assert repaired_route(STRAIGHT, ["A", "C"], EGO) == ["A", "B", "C"]
 
 
 def test_a_route_that_starts_ahead_is_led_back_to_the_ego() -> None:
-    assert mended_route(CHAIN, ["C"], EGO) == ["A", "B", "C"]
+    assert repaired_route(STRAIGHT, ["C"], EGO) == ["A", "B", "C"]
 
 
 def test_a_route_that_starts_behind_is_kept() -> None:
     ahead = EGO + np.array([40.0, 0, 0, 0, 0, 0, 0])
-    assert mended_route(CHAIN, ["A", "B", "C"], ahead) == ["A", "B", "C"]
+    assert repaired_route(STRAIGHT, ["A", "B", "C"], ahead) == ["A", "B", "C"]
 
 
 def test_a_route_that_crosses_an_intersection_twice_is_cut_before_the_second_time() -> None:
@@ -140,8 +140,8 @@ def test_a_route_that_crosses_an_intersection_twice_is_cut_before_the_second_tim
         ("B", "D"),
         overlap=True,
     )
-    assert mended_route(loop, ["A", "B", "C", "D"], EGO) == ["A", "B", "C"]
+    assert repaired_route(loop, ["A", "B", "C", "D"], EGO) == ["A", "B", "C"]
 
 
 def test_blocks_off_the_map_and_repeated_ones_drop_out_of_a_route() -> None:
-    assert known_route(CHAIN, ["x", "A", "A", "C", "A"]) == ["A", "C"]
+    assert known_route(STRAIGHT, ["x", "A", "A", "C", "A"]) == ["A", "C"]

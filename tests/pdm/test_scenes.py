@@ -1,6 +1,4 @@
-"""Scenes of the PDM score from the tables of a log: key frames, route, map, tracks, and the cache
-of them.
-"""
+"""Scenes from the tables of a log: key frames, route, map, tracks, and their cache."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from ops.pdm.prepared import prepare
+from ops.pdm.scene import cache
 from ops.pdm.scene.cache import cached_scenes, read_scenes, write_scenes
 from ops.pdm.scene.from_tables import (
     LogScenes,
@@ -75,19 +74,19 @@ def test_a_scene_holds_what_the_log_recorded(lake: Lake) -> None:
 
 
 def test_many_frames_at_once_are_the_same_as_each_alone(lake: Lake) -> None:
-    found = scenes_from_tables(*tables(lake).values())
-    assert [scene.scene_key[1] for scene in found if isinstance(scene, Scene)] == list(
+    scenes = scenes_from_tables(*tables(lake).values())
+    assert [scene.scene_key[1] for scene in scenes if isinstance(scene, Scene)] == list(
         range(3, FRAMES - 10)
     )
     assert all(
         equal(scene, scene_at(tables(lake), scene.scene_key[1]))
-        for scene in found
+        for scene in scenes
         if isinstance(scene, Scene)
     )
 
 
 def test_a_log_of_ten_hertz_gives_the_scene_of_its_two_hertz_frames(lake: Lake) -> None:
-    """Five rows for each one: the key frames in between are passed over."""
+    """Five rows for each one: the key frames skip the rows in between."""
     coarse = tables(lake)
     fine = dict(coarse)
     rows = np.repeat(np.arange(FRAMES), 5)
@@ -197,3 +196,12 @@ def test_the_lake_keeps_the_scenes_of_a_log_until_its_tables_change(lake: Lake) 
     assert (lake.scenes / "log-b.arrow").stat().st_mtime_ns != stamp
     with pytest.raises(ArtifactError, match="no log 'log-z'"):
         cached_scenes(lake, "log-z")
+
+
+def test_a_cache_written_by_other_code_is_not_used(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.arrow"
+    write_scenes(file, "log-a", {5: LogScenes(*tables(lake).values()).scene(5)}, "1")
+    monkeypatch.setattr(cache, "_code_hash", lambda: "other code")
+    assert read_scenes(file, "1") is None

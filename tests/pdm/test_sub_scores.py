@@ -1,6 +1,4 @@
-"""Each sub-score of the PDM score against a case that can be worked out by hand, on a straight
-road.
-"""
+"""Each sub-score of the PDM score in cases that can be computed by hand, on a straight road."""
 
 import numpy as np
 import pytest
@@ -22,19 +20,19 @@ def scored(road: Road, plan: np.ndarray, version: Version = "v1", **options: obj
 
 def test_driving_straight_on_an_empty_road_satisfies_every_rule() -> None:
     for version in ("v1", "v2"):
-        found = scored(Road(), straight(8.0), version)
-        assert found.sub_scores[0, [0, 1, 2, 3, 5, 6, 7]].tolist() == [1.0] * 7
-        assert found.progress_m[0] == pytest.approx(32.0, abs=0.05)  # 8 m/s for 4 s
+        scores = scored(Road(), straight(8.0), version)
+        assert scores.sub_scores[0, [0, 1, 2, 3, 5, 6, 7]].tolist() == [1.0] * 7
+        assert scores.progress_m[0] == pytest.approx(32.0, abs=0.05)  # 8 m/s for 4 s
 
 
 def test_a_collision_is_noted_at_the_first_step_at_which_the_boxes_touch() -> None:
     rear_of_leader = 20.0
-    found = scored(Road(agents=(Track(rear_of_leader + 2.0, 0.0),)), straight(8.0))
-    assert found.nc[0] == 0.0
+    scores = scored(Road(agents=(Track(rear_of_leader + 2.0, 0.0),)), straight(8.0))
+    assert scores.nc[0] == 0.0
     # 1.99 s, so the step at 2.0 s
     seconds = (rear_of_leader - FRONT_M) / 8.0
-    assert found.collision_time_s[0] == pytest.approx(np.ceil(seconds * 10) / 10)
-    assert found.score[0] == 0.0
+    assert scores.collision_time_s[0] == pytest.approx(np.ceil(seconds * 10) / 10)
+    assert scores.score[0] == 0.0
 
 
 def test_running_into_a_static_object_costs_half() -> None:
@@ -43,8 +41,8 @@ def test_running_into_a_static_object_costs_half() -> None:
 
 
 def test_being_run_into_from_behind_is_not_the_fault_of_the_ego() -> None:
-    found = scored(Road(speed_mps=3.0, agents=(Track(-15.0, 0.0, speed_mps=9.0),)), straight(3.0))
-    assert found.nc[0] == 1.0
+    scores = scored(Road(speed_mps=3.0, agents=(Track(-15.0, 0.0, speed_mps=9.0),)), straight(3.0))
+    assert scores.nc[0] == 1.0
 
 
 def test_a_track_that_stood_when_first_seen_counts_as_standing_for_good() -> None:
@@ -56,10 +54,10 @@ def test_a_track_that_stood_when_first_seen_counts_as_standing_for_good() -> Non
 
 
 def test_a_standing_ego_is_never_at_fault() -> None:
-    found = scored(
+    scores = scored(
         Road(speed_mps=0.0, agents=(Track(20.0, 0.0, speed_mps=6.0, yaw=np.pi),)), straight(0.0)
     )
-    assert found.nc[0] == 1.0
+    assert scores.nc[0] == 1.0
 
 
 def test_a_touch_from_the_side_is_the_fault_of_an_ego_that_is_across_two_lanes() -> None:
@@ -145,10 +143,10 @@ def test_time_to_collision_looks_nine_tenths_of_a_second_ahead() -> None:
     # same speed: moving on in a straight line never closes the gap
     assert ttc(0.5) == 1.0
     standing = Road(agents=(Track(FRONT_M + 39.0 + 2.0, 0.0),))
-    found = scored(standing, straight(8.0))
+    scores = scored(standing, straight(8.0))
     # 7 m left at the end, 7.2 m lie within 0.9 s
-    assert found.nc[0] == 1.0 and found.ttc[0] == 0.0
-    assert found.ttc_time_s[0] == pytest.approx(4.0)
+    assert scores.nc[0] == 1.0 and scores.ttc[0] == 0.0
+    assert scores.ttc_time_s[0] == pytest.approx(4.0)
     # v2 looks at states up to 3.1 s only
     assert scored(standing, straight(8.0), "v2").ttc[0] == 1.0
 
@@ -183,12 +181,12 @@ def test_lane_keeping_fails_after_two_seconds_beside_the_centreline() -> None:
 
 def test_lane_keeping_is_only_paused_by_an_intersection() -> None:
     road = Road(intersection_x=(22.0, 26.0))
-    found = scored(road, straight(8.0, y=2.5), "v2", human_penalty_filter=False)
-    beside = np.abs(found.states[0, :, State.Y]) > 0.5
-    inside = found.areas[0, :, Area.INTERSECTION]
+    scores = scored(road, straight(8.0, y=2.5), "v2", human_penalty_filter=False)
+    beside = np.abs(scores.states[0, :, State.Y]) > 0.5
+    inside = scores.areas[0, :, Area.INTERSECTION]
     before, after = np.split(beside & ~inside, [int(inside.argmax())])
     assert before.sum() < 20 and after.sum() < 20 <= before.sum() + after.sum()
-    assert found.lk[0] == 0.0
+    assert scores.lk[0] == 0.0
 
 
 def test_two_plans_in_a_row_that_agree_are_comfortable_and_two_that_do_not_are_not() -> None:
@@ -202,7 +200,7 @@ def test_two_plans_in_a_row_that_agree_are_comfortable_and_two_that_do_not_are_n
         extended_comfort(states[0], states[1], 0.6)
 
 
-def test_the_human_filter_forgives_what_the_human_did_too() -> None:
+def test_the_human_filter_ignores_what_the_human_failed_too() -> None:
     off_road = straight(8.0, y=-3.0)
     road = Road(human=off_road[0])
     assert scored(road, off_road, "v2").dac[0] == 1.0

@@ -1,8 +1,8 @@
-"""Every kind of broken log in one raw folder: each is quarantined with its reason, and the sound
-one goes on.
+"""Every kind of broken log in one raw folder: each is quarantined with its reason, and the valid
+one is ingested.
 
-What a person can mistype (a folder, a scale, a source, a asset) stands in test_cli.py; checkpoints
-in test_checkpoint.py and test_export.py.
+Mistyped folders, scales, sources and assets are tested in test_cli.py; checkpoints in
+tests/storage/test_checkpoint.py and tests/student/test_export.py.
 """
 
 import ast
@@ -24,7 +24,7 @@ from storage.sources import SOURCES
 from tests.worlds import tiny_openscene as tiny
 from tests.worlds.tiny_pipeline import checks_of, ingest, tiny_pipeline
 
-SOUND = "log_sound"
+VALID = "log_valid"
 LONG_AGO_US = 1_500_000_000_000_000
 # log -> fields of its frame 7 that are changed
 BROKEN_FRAMES = {
@@ -37,7 +37,7 @@ CUT_FRAME = 3
 
 @dataclass(frozen=True)
 class Reason:
-    """What a person must be told of a log that is quarantined: a part of each line of the message."""
+    """A part of each line of the message that a quarantined log must have."""
 
     asset: str  # at which it is quarantined
     what: str
@@ -116,10 +116,10 @@ class Evil:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A pipeline over a raw folder with one sound log and one of every broken kind, ingested once."""
+    """A raw folder with one valid log and one of every broken kind, ingested once."""
     folder = tmp_path_factory.mktemp("bad")
     raw = folder / "raw"
-    for log in (SOUND, *EXPECTED):
+    for log in (VALID, *EXPECTED):
         frames = tiny.write_log(raw, log, frames=6 if log == "log_short" else 16)
         frames[min(7, len(frames) - 1)] |= BROKEN_FRAMES.get(log, {})
         file = tiny.write_frames_file(raw, log, "train", frames)
@@ -144,11 +144,11 @@ def records(pipeline: Pipeline) -> dict[str, QuarantineRecord]:
     return quarantined(pipeline.lake)
 
 
-def test_only_the_broken_logs_are_set_aside_and_the_sound_one_goes_on(
+def test_only_the_broken_logs_are_quarantined_and_the_valid_one_is_ingested(
     pipeline: Pipeline, records: dict[str, QuarantineRecord]
 ) -> None:
     assert set(records) == set(EXPECTED)
-    assert usable_logs(pipeline) == pipeline.lake.log_ids("trajectories") == [SOUND]
+    assert usable_logs(pipeline) == pipeline.lake.log_ids("trajectories") == [VALID]
     assert not any(
         needs_work(pipeline, RawLogs(pipeline), log) for log in RawLogs(pipeline).ids
     )  # the same bytes fail again
@@ -160,12 +160,12 @@ def test_the_reason_says_what_is_wrong_where_and_what_to_do(
 ) -> None:
     wanted, record = EXPECTED[log], records[log]
     what, *lines = record.reason.split("\n")
-    said = dict(line.strip().split(": ", 1) for line in lines)
-    assert list(said) == ["where", "expected", "found", "what to do"], record.reason
+    parts = dict(line.strip().split(": ", 1) for line in lines)
+    assert list(parts) == ["where", "expected", "found", "what to do"], record.reason
     assert record.asset == wanted.asset and wanted.what in what
-    assert said["where"].startswith(f"log {log}") and wanted.where in said["where"], record.reason
-    assert wanted.expected in said["expected"] and wanted.found in said["found"], record.reason
-    assert wanted.do in said["what to do"], record.reason
+    assert parts["where"].startswith(f"log {log}") and wanted.where in parts["where"], record.reason
+    assert wanted.expected in parts["expected"] and wanted.found in parts["found"], record.reason
+    assert wanted.do in parts["what to do"], record.reason
 
 
 def test_a_pickle_with_code_in_it_is_never_run(pipeline: Pipeline) -> None:
@@ -183,7 +183,7 @@ def test_a_person_sees_every_reason_on_the_index_page(pipeline: Pipeline, tmp_pa
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_raw_folder_that_is_missing_a_file_or_without_logs_says_what_should_lie_there(
+def test_a_raw_folder_that_is_missing_a_file_or_without_logs_says_what_is_expected_there(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
@@ -222,8 +222,8 @@ def test_a_raw_folder_that_is_missing_a_file_or_without_logs_says_what_should_li
     "file",
     [
         *sorted((ROOT / "storage" / "sources").glob("*.py")),
-        ROOT / "ops" / "decode.py",
-        ROOT / "ops" / "extract.py",
+        ROOT / "ops" / "ingest" / "decode.py",
+        ROOT / "ops" / "ingest" / "extract.py",
     ],
     ids=lambda file: file.name,
 )
@@ -241,9 +241,9 @@ def test_every_refusal_of_a_log_says_where_what_was_expected_what_was_found_and_
             )
 
 
-def test_the_log_is_named_once_whether_or_not_the_reader_knew_it() -> None:
-    knew = SourceError("bad", where="log a, frame 3", expected="good", found="bad", do="repair")
-    assert knew.of_log("a") is knew
-    assert str(knew.of_log("a2").where) == "log a2, log a, frame 3"
+def test_the_log_is_named_once_whether_or_not_the_reader_names_it() -> None:
+    named = SourceError("bad", where="log a, frame 3", expected="good", found="bad", do="repair")
+    assert named.of_log("a") is named
+    assert str(named.of_log("a2").where) == "log a2, log a, frame 3"
     assert str(SourceError("bad", where="/raw/a.pkl").of_log("a").where) == "log a, /raw/a.pkl"
     assert str(SourceError("bad").of_log("a").where) == "log a"

@@ -1,6 +1,7 @@
-"""The command line: each verb against a small lake, and what it says when something is wrong."""
+"""The command line: each command on a small lake, its error messages, and what it imports."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,14 +18,14 @@ from pipelines.commands.lineage import logs_behind
 from pipelines.environment import run_target
 from storage.artifact import plan, read_lineage, write_artifact
 from tests.worlds.tiny_pipeline import ingest, tiny_pipeline
-from tests.worlds.tiny_vla import made
+from tests.worlds.tiny_vla import trained_artifacts
 
 BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
-    """A lake with the tiny world, and a codebook and a student that name what they were made from."""
+    """A lake with the tiny world, and a codebook and a student with lineage but no content."""
     pipeline = tiny_pipeline(tmp_path_factory.mktemp("cli") / "lake")
     with dg.DagsterInstance.ephemeral() as instance:
         assert ingest(pipeline, instance).success
@@ -45,7 +46,7 @@ def lake(tmp_path_factory):
     return lake
 
 
-def say(capsys, *words: str) -> tuple[int, str, str]:
+def call(capsys, *words: str) -> tuple[int, str, str]:
     """Exit code, output and errors of one command."""
     code = main(words)
     out, err = capsys.readouterr()
@@ -56,7 +57,7 @@ def test_lineage_of_the_student_leads_to_the_raw_logs_without_a_dagster_instance
     lake, capsys, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "dagster", None)  # importing Dagster would fail
-    code, out, _ = say(capsys, "lineage", "student", "--lake", str(lake.root))
+    code, out, _ = call(capsys, "lineage", "student", "--lake", str(lake.root))
     assert code == 0
     for word in (
         "student",
@@ -71,23 +72,23 @@ def test_lineage_of_the_student_leads_to_the_raw_logs_without_a_dagster_instance
 
 
 def test_lineage_names_every_log_when_asked(lake, capsys):
-    _, out, _ = say(capsys, "lineage", "student", "--every-log", "--lake", str(lake.root))
+    _, out, _ = call(capsys, "lineage", "student", "--every-log", "--lake", str(lake.root))
     for log in lake.log_ids("raw_logs"):
         assert f"raw_logs/{log}" in out and f"frames/{log}" in out
 
 
-def test_lineage_says_when_what_an_artefact_was_made_from_is_no_longer_there(lake, capsys):
+def test_lineage_says_when_an_artefact_was_made_from_an_older_version(lake, capsys):
     version = read_lineage(lake.asset("codebook")).version
     with write_artifact(
         lake.asset("codebook"), plan("codebook", {}, {"num_codes": 32}, "c0de", seed=3)
     ):
         pass
-    _, out, _ = say(capsys, "lineage", "student", "--lake", str(lake.root))
+    _, out, _ = call(capsys, "lineage", "student", "--lake", str(lake.root))
     assert f"used version {version}; there is a newer one" in out
 
 
-def test_sql_asks_the_tables(lake, capsys):
-    code, out, _ = say(
+def test_sql_queries_the_tables(lake, capsys):
+    code, out, _ = call(
         capsys,
         "sql",
         "select split, count(distinct log_id) as logs from trajectories group by split "
@@ -105,7 +106,7 @@ def test_sql_asks_the_tables(lake, capsys):
 
 def test_show_draws_a_log(lake, capsys, tmp_path):
     log = lake.log_ids("trajectories")[0]
-    code, _, _ = say(
+    code, _, _ = call(
         capsys, "show", log, "--lake", str(lake.root), "--out", str(tmp_path / "log.html")
     )
     assert code == 0 and "<html" in (tmp_path / "log.html").read_text()
@@ -116,14 +117,14 @@ def test_show_without_a_log_lists_every_log_and_draws_their_pages_when_asked(
 ):
     logs, index = lake.log_ids("trajectories"), tmp_path / "index.html"
     words = ("show", "--lake", str(lake.root), "--out", str(index))
-    code, out, _ = say(capsys, *words)
+    code, out, _ = call(capsys, *words)
     assert (
         code == 0
         and out.split() == [str(index)]
         and [item.name for item in tmp_path.iterdir()] == ["index.html"]
     )
     assert all(f"latentvla show {log} --lake" in index.read_text() for log in logs)
-    code, out, _ = say(capsys, *words, "--pages")
+    code, out, _ = call(capsys, *words, "--pages")
     assert code == 0 and len(out.split()) == len(logs) + 1
     assert all(
         f'href="{log}.html"' in index.read_text() and (tmp_path / f"{log}.html").exists()
@@ -139,7 +140,7 @@ def test_only_openscene_has_a_synthetic_world_and_a_refused_run_leaves_nothing_b
     monkeypatch.delenv("LATENTVLA_RAW", raising=False)
     monkeypatch.chdir(tmp_path)
     for verb in ("run", "status", "logs"):
-        code, _, err = say(capsys, verb, "--scale", "smoke", "--source", source)
+        code, _, err = call(capsys, verb, "--scale", "smoke", "--source", source)
         assert code == 2 and "Traceback" not in err
         assert (
             "the synthetic world is written as 'openscene'" in err
@@ -169,7 +170,7 @@ def test_only_openscene_has_a_synthetic_world_and_a_refused_run_leaves_nothing_b
 def test_a_mistake_is_answered_with_what_to_do(words, hint, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
-    code, _, err = say(capsys, *words, "--lake", str(tmp_path / "lake"))
+    code, _, err = call(capsys, *words, "--lake", str(tmp_path / "lake"))
     assert code == 2
     assert hint in err and "Traceback" not in err
 
@@ -178,16 +179,16 @@ def test_a_raw_folder_without_logs_is_named(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
     (tmp_path / "raw").mkdir()
-    code, _, err = say(
+    code, _, err = call(
         capsys, "run", "--raw", str(tmp_path / "raw"), "--lake", str(tmp_path / "lake")
     )
     assert code == 2 and "there is no log" in err
 
 
 def test_config_prints_the_whole_preset(capsys):
-    code, out, _ = say(capsys, "config", "--scale", "navsim")
+    code, out, _ = call(capsys, "config", "--scale", "navsim")
     assert code == 0
-    assert {"codebook", "vla", "student", "evaluation", "where"} <= set(json.loads(out))
+    assert {"codebook", "vla", "student", "evaluation", "compute"} <= set(json.loads(out))
 
 
 def test_the_command_line_overrules_the_environment_and_the_environment_the_defaults():
@@ -201,28 +202,80 @@ def test_the_command_line_overrules_the_environment_and_the_environment_the_defa
     assert run_target(environment, scale="synthetic", lake="here").lake == "here"
 
 
-def test_a_reader_that_has_seen_enough_gets_no_stack_trace(lake):
-    words = f"{BIN / 'latentvla'} sql 'select * from trajectories' --rows 5000 --lake {lake.root} | true; exit ${{PIPESTATUS[0]}}"
-    found = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
-    assert found.returncode == 141 and found.stderr == ""
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--scale", "embedded"], {}),
+        ([], {"LATENTVLA_SCALE": "embedded"}),
+        (["--scale", "embedded"], {"LATENTVLA_SCALE": "embedded"}),
+    ],
+)
+def test_the_former_name_of_a_scale_works_with_one_notice(arguments, environment):
+    process = subprocess.run(
+        [BIN / "latentvla", "config", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(process.stdout)["scale"] == "synthetic"
+    assert process.stderr.count("notice:") == 1
+    assert "'embedded' is now called 'synthetic'" in process.stderr
 
 
-def test_help_comes_without_the_heavy_libraries():
+def test_the_notice_appears_once_though_the_definitions_read_the_environment_too():
     code = (
-        "import sys; from pipelines.cli import _parser; _parser(); "
-        "print('dagster' in sys.modules, 'torch' in sys.modules)"
+        "from pipelines.environment import run_target; run_target(); import pipelines.definitions"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
-    assert (
-        subprocess.run([BIN / "latentvla", "--help"], capture_output=True, check=False).returncode
-        == 0
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"LATENTVLA_SCALE": "embedded"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
+    assert process.stderr.count("notice:") == 1
 
 
-def test_predict_says_the_plan_of_the_student_for_one_image(tmp_path, capsys):
+def test_a_closed_pipe_gives_no_traceback(lake):
+    words = (
+        f"{BIN / 'latentvla'} sql 'select * from trajectories' --rows 5000 --lake {lake.root} "
+        "| true; exit ${PIPESTATUS[0]}"
+    )
+    process = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
+    assert process.returncode == 141 and process.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["status"], ["config"], ["logs"]], ids=" ".join
+)
+def test_a_quick_command_imports_no_heavy_library(lake, words):
+    """They answer in less than a second; torch, Dagster or matplotlib alone take longer."""
+    target = [] if "--help" in words else ["--scale", "smoke", "--lake", str(lake.root)]
+    heavy = ["torch", "dagster", "matplotlib"]
+    code = f"""
+import sys
+from pipelines.cli import main
+try:
+    code = main({[*words, *target]})
+except SystemExit as ended:
+    code = ended.code
+print(code, [name for name in {heavy} if name in sys.modules], file=sys.stderr)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stderr.splitlines()[-1] == "0 []" and process.stdout
+
+
+def test_the_command_without_arguments_prints_its_help():
+    process = subprocess.run([BIN / "latentvla"], capture_output=True, text=True, check=True)
+    assert "usage: latentvla" in process.stdout and "run the pipeline" in process.stdout.lower()
+
+
+def test_predict_prints_the_plan_of_the_student_for_one_image(tmp_path, capsys):
     file = tmp_path / "front.png"
-    cv2.imwrite(str(file), made().val.images[0][:, :, ::-1])
+    cv2.imwrite(str(file), trained_artifacts().val.images[0][:, :, ::-1])
     words = (
         "predict",
         str(file),
@@ -231,12 +284,12 @@ def test_predict_says_the_plan_of_the_student_for_one_image(tmp_path, capsys):
         "--command",
         "left",
         "--model",
-        str(made().student),
+        str(trained_artifacts().student),
     )
-    code, out, _ = say(capsys, *words)
-    expected = Student.from_pretrained(made().student).plan(
-        made().val.images[:1], np.array([[6.0, 0, 0, 0]]), ["left"]
+    code, out, _ = call(capsys, *words)
+    expected = Student.from_pretrained(trained_artifacts().student).plan(
+        trained_artifacts().val.images[:1], np.array([[6.0, 0, 0, 0]]), ["left"]
     )[0]
     assert code == 0 and np.allclose(json.loads(out), expected, atol=1e-3)
-    code, _, err = say(capsys, *words[:-3], "strait", *words[-2:])
+    code, _, err = call(capsys, *words[:-3], "strait", *words[-2:])
     assert code != 0 and "did you mean 'straight'" in err

@@ -27,9 +27,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout's root, seen from which a command finds our definitions; the packages are
-    installed.
-    """
+    """The root of a checkout, where a command finds our definitions; the packages are installed."""
     for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -42,11 +40,11 @@ def activated(**more: str) -> dict[str, str]:
     )
 
 
-def test_dagster_materializes_an_asset_in_the_words_of_its_manual(checkout):
-    """The lake is empty, so the student says what it needs: the command has found our definitions
-    and run the asset.
+def test_dagster_materializes_an_asset_as_its_manual_says(checkout):
+    """The lake is empty, so the student fails with our message: the command has found our
+    definitions and run the asset.
     """
-    found = subprocess.run(
+    process = subprocess.run(
         ["dagster", "asset", "materialize", "--select", "student"],
         cwd=checkout,
         env=activated(),
@@ -54,8 +52,8 @@ def test_dagster_materializes_an_asset_in_the_words_of_its_manual(checkout):
         text=True,
         check=False,
     )
-    assert found.returncode == 1
-    assert "no log has been ingested" in found.stdout + found.stderr
+    assert process.returncode == 1
+    assert "no log has been ingested" in process.stdout + process.stderr
     # the run is kept: history needs no DAGSTER_HOME
     assert (checkout / ".dagster" / "storage").is_dir()
     assert not (checkout / "storage").exists()
@@ -63,7 +61,7 @@ def test_dagster_materializes_an_asset_in_the_words_of_its_manual(checkout):
 
 @pytest.mark.slow
 def test_dg_launches_an_asset(checkout):
-    found = subprocess.run(
+    process = subprocess.run(
         ["dg", "launch", "--assets", "student"],
         cwd=checkout,
         env=activated(),
@@ -71,8 +69,8 @@ def test_dg_launches_an_asset(checkout):
         text=True,
         check=False,
     )
-    assert found.returncode == 1
-    assert "no log has been ingested" in found.stdout + found.stderr
+    assert process.returncode == 1
+    assert "no log has been ingested" in process.stdout + process.stderr
 
 
 @pytest.mark.slow
@@ -105,11 +103,11 @@ def test_only_commands_that_need_a_target_get_one():
 @pytest.mark.parametrize(
     "target", [["-m", "other"], ["--module-name=other"], ["-fother.py"], ["--python-file", "o.py"]]
 )
-def test_a_target_that_the_user_names_wins(target):
+def test_a_target_that_the_user_gives_takes_precedence(target):
     assert defaults_for(["asset", "materialize", *target, "--select", "x"], {}) == {}
 
 
-def test_a_target_in_the_environment_wins():
+def test_a_target_in_the_environment_takes_precedence():
     assert defaults_for(["asset", "list"], {"DAGSTER_MODULE_NAME": "other"}) == {}
 
 
@@ -130,7 +128,7 @@ def free_port() -> int:
 
 
 def asset_names(port: int) -> set[str] | None:
-    """Keys of all assets that the running UI knows, or None while it starts."""
+    """Keys of all assets in the running UI, or None while it starts."""
     query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"}
@@ -143,11 +141,11 @@ def asset_names(port: int) -> set[str] | None:
     return {node["assetKey"]["path"][-1] for node in nodes} or None
 
 
-def poll(ask, seconds: float):
-    """What `ask` answers as soon as it answers anything."""
+def poll(query, seconds: float):
+    """The first result of `query` that is not None."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if (answer := ask()) is not None:
+        if (answer := query()) is not None:
             return answer
         time.sleep(0.5)
     raise AssertionError(f"no answer within {seconds} s")

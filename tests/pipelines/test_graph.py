@@ -1,8 +1,8 @@
 """The graph as Dagster shows it: keys, dependencies, checks, jobs, schedules and sensors against a
-kept snapshot.
+snapshot.
 
-After a change that is meant: LATENTVLA_UPDATE_SNAPSHOT=1 pytest tests/pipelines/test_graph.py, and
-look at the difference.
+After an intended change: LATENTVLA_UPDATE_SNAPSHOT=1 pytest tests/pipelines/test_graph.py, and
+review the difference.
 """
 
 import json
@@ -17,7 +17,7 @@ import pytest
 from assets.chain.asset_specs import ASSET_SPECS
 from pipelines.definitions import defs
 from storage import lake
-from storage.trajectory_table import MEANING, RELABELED
+from storage.trajectory_table import MEANING, CodeLayout, relabeled_schema
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = Path(__file__).with_name("graph.json")
@@ -60,18 +60,28 @@ def graph() -> dict:
 
 
 def test_the_graph_is_the_one_in_the_snapshot():
-    found = json.dumps(graph(), indent=1)
+    current = json.dumps(graph(), indent=1)
     if os.environ.get("LATENTVLA_UPDATE_SNAPSHOT"):
-        SNAPSHOT.write_text(found + "\n")
-    assert found == SNAPSHOT.read_text().strip()
+        SNAPSHOT.write_text(current + "\n")
+    assert current == SNAPSHOT.read_text().strip()
 
 
 def test_every_column_that_the_catalogue_shows_has_a_meaning():
-    assert set(MEANING) == set(RELABELED.names) and all(MEANING.values())
+    assert set(MEANING) == set(relabeled_schema(CodeLayout(3, 4, 16)).names) and all(
+        MEANING.values()
+    )
 
 
-def test_the_assets_are_exactly_the_nine_links_of_the_lake():
-    assert tuple(graph()["assets"]) == lake.ASSET_SPECS == tuple(ASSET_SPECS)
+def test_the_assets_are_exactly_the_nine_of_the_lake():
+    assert tuple(graph()["assets"]) == lake.ASSET_NAMES == tuple(ASSET_SPECS)
+
+
+def test_the_former_name_of_the_pipelines_job_still_runs_the_pipeline():
+    jobs = graph()["jobs"]
+    assert (
+        jobs["chain"] == jobs["pipeline"]
+        and "`pipeline`" in defs.resolve_job_def("chain").description
+    )
 
 
 def test_dependencies_of_the_assets_are_those_from_which_lineage_is_made():
@@ -86,7 +96,7 @@ def test_a_person_can_read_what_an_asset_is(key):
     assert spec.code_version and spec.owners and spec.kinds and spec.group_name != "default"
 
 
-def test_every_check_says_what_it_guards():
+def test_every_check_has_a_description():
     nodes = defs.resolve_asset_graph()
     for key in nodes.asset_check_keys:
         assert len(nodes.get(key).description or "") > 15, key
@@ -103,11 +113,14 @@ def test_definitions_load_without_the_heavy_libraries():
         "cv2",
         "matplotlib",
     ]
-    code = f"import sys, pipelines.definitions; print([name for name in {heavy} if name in sys.modules])"
-    found = subprocess.run(
+    code = (
+        "import sys, pipelines.definitions; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert found.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"
 
 
 def test_the_definitions_file_stays_short():
@@ -122,11 +135,11 @@ def test_no_file_that_dagster_reads_postpones_its_annotations(package):
 
 @pytest.mark.parametrize("name", ["pipelines", "assets", "ops", "models", "storage"])
 def test_our_packages_are_ours(name):
-    """Some of these names are also on the package index; a foreign package would win outside the
-    checkout.
+    """Some of these names are also on the package index; outside the checkout another package could
+    be imported in our place.
     """
-    code = f"import {name}; print({name}.__file__)"
-    found = subprocess.run(
+    code = f"import latentvla, {name}; print({name}.__file__)"
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True
     )
-    assert Path(found.stdout.strip()) == ROOT / name / "__init__.py"
+    assert Path(process.stdout.strip()) == ROOT / name / "__init__.py"

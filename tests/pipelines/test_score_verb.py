@@ -1,4 +1,4 @@
-"""`latentvla score PLANS`: what it prints and writes, and what it says when something is wrong."""
+"""`latentvla score PLANS`: what it prints and writes, and its error messages."""
 
 from pathlib import Path
 
@@ -36,20 +36,18 @@ def row(frame: int, planner: str = "steady", *, speed: float = 8.0, log_id: str 
     }
 
 
-def say(capsys: pytest.CaptureFixture, lake: Lake, *words: object) -> tuple[int, str, str]:
+def call(capsys: pytest.CaptureFixture, lake: Lake, *words: object) -> tuple[int, str, str]:
     """Exit code, output and errors of `latentvla score`."""
     code = main(["score", *map(str, words), "--lake", str(lake.root)])
     out, err = capsys.readouterr()
     return code, out, err
 
 
-def test_means_are_printed_by_planner_and_version_with_how_many_plans_they_stand_on(
-    lake, capsys, tmp_path
-):
+def test_means_are_printed_by_planner_and_version_with_the_number_of_plans(lake, capsys, tmp_path):
     plans = write_plans(
         tmp_path / "plans.parquet", *(row(frame) for frame in SCENES), row(5, "still", speed=0.0)
     )
-    code, out, _ = say(capsys, lake, plans)
+    code, out, _ = call(capsys, lake, plans)
     assert code == 0
     first, second = out.split("EPDMS (NAVSIM v2.2)")
     assert "PDMS (NAVSIM v1.1)" in first
@@ -70,7 +68,7 @@ def test_means_are_printed_by_planner_and_version_with_how_many_plans_they_stand
 def test_a_plan_without_a_score_is_named_with_its_reason_and_still_counts(lake, capsys, tmp_path):
     broken = row(6) | {"poses": [float("nan")] * 24}
     plans = write_plans(tmp_path / "plans.parquet", row(5), broken, row(1), row(5, log_id="log-z"))
-    code, out, _ = say(capsys, lake, plans, "--versions", "v1")
+    code, out, _ = call(capsys, lake, plans, "--versions", "v1")
     assert code == 0 and "EPDMS" not in out
     assert ["steady", "test", "1/3"] in [line.split()[:3] for line in out.splitlines()]
     assert ["steady", "?", "0/1"] in [line.split()[:3] for line in out.splitlines()]
@@ -81,7 +79,7 @@ def test_a_plan_without_a_score_is_named_with_its_reason_and_still_counts(lake, 
 
 def test_scenes_without_a_plan_are_counted_when_a_split_is_named(lake, capsys, tmp_path):
     plans = write_plans(tmp_path / "plans.parquet", *(row(frame) for frame in SCENES))
-    _, out, _ = say(capsys, lake, plans, "--versions", "v1", "--expect-split", "test")
+    _, out, _ = call(capsys, lake, plans, "--versions", "v1", "--expect-split", "test")
     assert f"{len(SCENES)}/{2 * len(SCENES)}" in out
     assert (
         f"{len(SCENES)}  the file has no plan for this scene: steady at log log-b, frame 3;" in out
@@ -90,7 +88,7 @@ def test_scenes_without_a_plan_are_counted_when_a_split_is_named(lake, capsys, t
 
 def test_results_are_written_as_csv_if_the_name_says_so(lake, capsys, tmp_path):
     plans, file = write_plans(tmp_path / "plans.parquet", row(5)), tmp_path / "new" / "scores.csv"
-    code, out, _ = say(capsys, lake, plans, "--out", file)
+    code, out, _ = call(capsys, lake, plans, "--out", file)
     assert code == 0 and f"results: {file}" in out
     table = pyarrow.csv.read_csv(file)
     assert table.column_names == RESULTS.names
@@ -101,7 +99,7 @@ def test_two_processes_give_what_one_gives(lake, capsys, tmp_path):
     plans = write_plans(tmp_path / "plans.parquet", row(5), row(7, log_id="log-b"))
     results = []
     for processes in (1, 2):
-        say(capsys, lake, plans, "--processes", processes, "--versions", "v1")
+        call(capsys, lake, plans, "--processes", processes, "--versions", "v1")
         results.append(pq.read_table(tmp_path / "plans.scores.parquet"))
     assert results[0].equals(results[1])
 
@@ -131,5 +129,5 @@ def test_a_mistake_is_answered_with_what_is_wanted(
     write_plans(Path("other.parquet"), {"a": 1})
     write_plans(Path("words.parquet"), row(5) | {"poses": "0 0 0"})
     write_plans(Path("nameless.parquet"), row(5) | {"planner": None}, row(6))
-    code, _, err = say(capsys, lake, *words)
+    code, _, err = call(capsys, lake, *words)
     assert code == 2 and hint in err and "Traceback" not in err

@@ -1,4 +1,4 @@
-"""The sensors: new logs are ingested, just those; enough of them ask for retraining."""
+"""The sensors: one requests ingest of new logs only, one retraining after enough new logs."""
 
 import shutil
 from pathlib import Path
@@ -25,34 +25,34 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def pipeline(tmp_path, world):
-    """Somebody's own logs in a raw folder of their own, not ingested yet."""
+    """A pipeline over a user's own raw folder, not ingested yet."""
     shutil.copytree(world, tmp_path / "raw")
     return tiny_pipeline(tmp_path / "lake", raw=tmp_path / "raw")
 
 
-def look(pipeline, instance):
-    """What the sensor answers, after its partitions were added as the daemon does."""
-    found = new_logs(dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}))
-    for request in getattr(found, "dynamic_partitions_requests", None) or []:
+def evaluate(pipeline, instance):
+    """The result of the sensor; its partitions are added as the daemon does it."""
+    result = new_logs(dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}))
+    for request in getattr(result, "dynamic_partitions_requests", None) or []:
         instance.add_dynamic_partitions(PARTITIONS, list(request.partition_keys))
-    return found
+    return result
 
 
-def ranges(found) -> list[tuple[str, str]]:
+def ranges(result) -> list[tuple[str, str]]:
     """First and last log of each run that is asked for."""
     return [
         (
             request.tags["dagster/asset_partition_range_start"],
             request.tags["dagster/asset_partition_range_end"],
         )
-        for request in found.run_requests
+        for request in result.run_requests
     ]
 
 
 def test_all_logs_of_a_new_folder_are_ingested_in_one_run(pipeline):
     with dg.DagsterInstance.ephemeral() as instance:
-        found, ids = look(pipeline, instance), RawLogs(pipeline).ids
-        assert ranges(found) == [(ids[0], ids[-1])]
+        result, ids = evaluate(pipeline, instance), RawLogs(pipeline).ids
+        assert ranges(result) == [(ids[0], ids[-1])]
         assert list(instance.get_dynamic_partitions(PARTITIONS)) == ids
 
 
@@ -61,17 +61,18 @@ def test_a_log_that_is_dropped_in_later_is_ingested_alone(pipeline, tmp_path):
     file = next(pipeline.raw_folder.rglob(f"{late}.pkl"))
     kept = file.rename(tmp_path / "late.pkl")
     with dg.DagsterInstance.ephemeral() as instance:
-        look(pipeline, instance)
+        evaluate(pipeline, instance)
         assert ingest(pipeline, instance).success
-        assert isinstance(look(pipeline, instance), dg.SkipReason)
+        assert isinstance(evaluate(pipeline, instance), dg.SkipReason)
         kept.rename(file)
-        assert ranges(look(pipeline, instance)) == [(late, late)]
+        assert ranges(evaluate(pipeline, instance)) == [(late, late)]
 
 
 def test_a_log_is_asked_for_once_as_long_as_its_bytes_stay(pipeline):
     with dg.DagsterInstance.ephemeral() as instance:
         keys = [
-            {request.run_key for request in look(pipeline, instance).run_requests} for _ in range(2)
+            {request.run_key for request in evaluate(pipeline, instance).run_requests}
+            for _ in range(2)
         ]
     assert len(keys[0]) == 1 and keys[0] == keys[1]  # Dagster starts one run a key
 
@@ -98,12 +99,12 @@ def test_retraining_stands_in_the_calendar():
     assert retraining.cron_schedule == "0 2 * * 1" and retraining.job_name == "training"
 
 
-def test_nothing_starts_by_itself_and_the_readme_says_how_each_is_turned_on():
+def test_nothing_starts_by_itself_and_the_docs_say_how_each_is_turned_on():
     assert {item.default_status for item in SENSORS} == {dg.DefaultSensorStatus.STOPPED}
     assert {item.default_status for item in SCHEDULES} == {dg.DefaultScheduleStatus.STOPPED}
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "dagster.md").read_text()
     for kind, items in (("sensor", SENSORS), ("schedule", SCHEDULES)):
         for item in items:
-            assert f"| {kind} `{item.name}` |" in readme and "Off until it is turned on" in (
+            assert f"| {kind} `{item.name}` |" in page and "Off until it is turned on" in (
                 item.description or ""
             )

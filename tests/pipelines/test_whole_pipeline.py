@@ -1,4 +1,4 @@
-"""The whole pipeline at scale smoke, as a person runs it: once for real, then what follows from it."""
+"""The whole pipeline at scale smoke, run once from the command line, and what follows from it."""
 
 import json
 import os
@@ -19,14 +19,14 @@ from assets.chain.asset_specs import ASSET_SPECS
 from ops.report.offline import outside_of
 from pipelines.cli import main
 from pipelines.commands.lineage import logs_behind
-from pipelines.commands.run import open_instance
 from pipelines.definitions import definitions
 from pipelines.environment import RunTarget
-from pipelines.resources import pipeline_for
+from pipelines.execution import open_instance
+from pipelines.resources import pipeline_resource
 from storage.artifact import read_checks, read_lineage, record_checks
 from storage.frame_store import frame_info, read_frames
 from storage.lake import PER_LOG_ASSETS, Lake
-from storage.trajectory_table import CODES_PER_ROW, read_table
+from storage.trajectory_table import read_table
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -60,7 +60,7 @@ def run_ids(checkout) -> list[str]:
         return [run.run_id for run in instance.get_runs()]
 
 
-def test_every_link_is_made_with_its_lineage_and_the_report_opens_offline(lake):
+def test_every_asset_is_made_with_its_lineage_and_the_report_opens_offline(lake):
     for asset in ASSET_SPECS:
         if asset not in PER_LOG_ASSETS:
             assert read_lineage(lake.asset(asset)).version
@@ -76,7 +76,7 @@ def test_a_second_run_does_no_work_and_says_so(checkout, capsys):
     assert run_ids(checkout) == before
 
 
-def test_one_frame_can_be_followed_through_every_link(lake):
+def test_one_frame_can_be_followed_through_every_asset(lake):
     scores = pq.read_table(lake.asset("evaluation") / "scores.parquet")
     log, frame = scores["log_id"][0].as_py(), scores["frame_index"][0].as_py()
 
@@ -97,7 +97,7 @@ def test_one_frame_can_be_followed_through_every_link(lake):
     assert image.dtype == np.uint8 and image.std() > 5
     assert info.timestamp_us[list(info.frame_index).index(frame)] == row["timestamp_us"]
     assert len(labelled) == 1 and labelled[0]["x_m"] == row["x_m"]
-    assert len(labelled[0]["codes"]) == CODES_PER_ROW and all(labelled[0]["codes_valid"])
+    assert len(labelled[0]["codes"]) == 12 and all(labelled[0]["codes_valid"])
     assert labelled[0]["codebook_version"] == read_lineage(lake.asset("codebook")).version
     assert {"human", "student", "vla", "planner_alone", "constant_velocity"} <= set(
         scored["planner"].to_pylist()
@@ -110,7 +110,7 @@ def test_the_student_descends_from_every_training_log(lake):
     assert set(logs_behind(lake, "student")) == set(lake.log_ids("raw_logs"))
 
 
-def test_the_evaluation_also_drives_a_town_that_no_training_link_has_seen(lake):
+def test_the_evaluation_also_covers_a_town_that_no_training_asset_has_seen(lake):
     table = pq.read_table(lake.asset("evaluation") / "zero_shot.parquet")
     assert {"stopped", "ego_status_mlp", "student", "student_blank", "vla_shuffled"} <= set(
         table["planner"].to_pylist()
@@ -129,7 +129,7 @@ def test_the_data_version_of_each_asset_is_its_artefacts_and_nothing_is_stale(ch
     from dagster._core.loader import LoadingContextForTest
 
     graph = definitions(
-        pipeline_for(RunTarget("smoke", "openscene", "", "lake/smoke"))
+        pipeline_resource(RunTarget("smoke", "openscene", "", "lake/smoke"))
     ).resolve_asset_graph()
     with open_instance() as instance:
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
@@ -165,10 +165,10 @@ def test_every_asset_shows_a_picture_or_a_table_that_is_small(checkout):
             assert all(len(str(value.value)) < 100_200 for value in metadata), asset
 
 
-def test_dagster_materializes_the_student_in_the_words_of_its_manual(checkout, lake):
+def test_dagster_materializes_the_student_as_its_manual_says(checkout, lake):
     before = read_lineage(lake.asset("student"))
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "LATENTVLA_SCALE": "smoke"}
-    found = subprocess.run(
+    process = subprocess.run(
         ["dagster", "asset", "materialize", "--select", "student"],
         cwd=checkout,
         env=environment,
@@ -176,12 +176,14 @@ def test_dagster_materializes_the_student_in_the_words_of_its_manual(checkout, l
         text=True,
         check=False,
     )
-    assert found.returncode == 0, found.stderr[-2000:]
-    assert "student is current" in found.stderr + found.stdout
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "student is current" in process.stderr + process.stdout
     assert read_lineage(lake.asset("student")) == before
 
 
-def test_a_training_link_refuses_inputs_whose_checks_failed_another_day(checkout, lake, capsys):
+def test_a_training_asset_refuses_inputs_whose_checks_failed_in_an_earlier_run(
+    checkout, lake, capsys
+):
     kept = read_checks(lake.asset("relabeled"))
     record_checks(lake.asset("relabeled"), {"codes_in_range": False})
     lineage = lake.asset("student") / "lineage.json"
@@ -197,7 +199,7 @@ def test_a_training_link_refuses_inputs_whose_checks_failed_another_day(checkout
         record_checks(lake.asset("relabeled"), kept)
 
 
-def test_a_run_killed_in_the_middle_of_the_codebook_goes_on_and_ends_in_the_same_codebook(
+def test_a_run_killed_in_the_middle_of_the_codebook_resumes_and_gives_the_same_codebook(
     checkout, lake, tmp_path
 ):
     other = Lake(tmp_path / "lake")
@@ -235,10 +237,10 @@ def test_a_run_killed_in_the_middle_of_the_codebook_goes_on_and_ends_in_the_same
 
 
 def wait_for(find, process: subprocess.Popen, seconds: float = 240):
-    """What `find` finds, as soon as it finds anything, while the process lives."""
+    """The first true result of `find`, while the process lives."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
-        if found := find():
-            return found
+        if result := find():
+            return result
         time.sleep(0.05)
-    raise AssertionError("the training ended or did not begin")
+    raise AssertionError("the training ended or did not start")

@@ -1,4 +1,4 @@
-"""Planners by name, the rules among them, and how long each takes."""
+"""Planners by name, the baselines among them, and their latency."""
 
 from dataclasses import fields, replace
 
@@ -11,26 +11,26 @@ from ops.planners.latency import measure_latency
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError, ConfigError
 from storage.metrics_table import LATENCY
-from tests.worlds.tiny_vla import made, tiny_frames
+from tests.worlds.tiny_vla import tiny_frames, trained_artifacts
 
-SIGHTED = ("planner_alone", "student_no_teacher", "vla", "student")
+CAMERA_PLANNERS = ("planner_alone", "student_no_teacher", "vla", "student")
 
 
 @pytest.fixture(scope="module")
 def planners():
-    return open_planners(made().vla, made().student)
+    return open_planners(trained_artifacts().vla, trained_artifacts().student)
 
 
-def test_every_planner_answers_by_name(planners):
+def test_every_planner_opens_by_name_and_plans(planners):
     assert tuple(planners) == PLANNERS
     for name, planner in planners.items():
-        plans = planner.plan(made().val)
+        plans = planner.plan(trained_artifacts().val)
         assert plans.shape == (24, 8, 3) and np.isfinite(plans).all(), name
-        assert planner.plan(made().val.take(np.arange(0))).shape == (0, 8, 3), name
+        assert planner.plan(trained_artifacts().val.take(np.arange(0))).shape == (0, 8, 3), name
 
 
-def test_no_planner_can_see_the_future_or_the_codes(planners):
-    rows, noise = made().val, np.random.default_rng(3)
+def test_no_planner_uses_the_future_the_codes_or_the_world_pose(planners):
+    rows, noise = trained_artifacts().val, np.random.default_rng(3)
     other = replace(
         rows,
         future=noise.normal(size=rows.future.shape).astype(np.float32),
@@ -43,33 +43,33 @@ def test_no_planner_can_see_the_future_or_the_codes(planners):
         assert np.array_equal(planner.plan(other), planner.plan(rows)), name
 
 
-def test_only_the_sighted_planners_look_at_the_image(planners):
-    blank = replace(made().val, images=np.zeros_like(made().val.images))
+def test_only_planners_with_a_camera_depend_on_the_image(planners):
+    blank = replace(trained_artifacts().val, images=np.zeros_like(trained_artifacts().val.images))
     for name, planner in planners.items():
-        assert np.array_equal(planner.plan(blank), planner.plan(made().val)) == (
-            name not in SIGHTED
+        assert np.array_equal(planner.plan(blank), planner.plan(trained_artifacts().val)) == (
+            name not in CAMERA_PLANNERS
         ), name
 
 
-def test_a_plan_does_not_depend_on_the_rows_beside_it(planners):
+def test_a_plan_does_not_depend_on_the_other_rows_of_the_batch(planners):
     for name, planner in planners.items():
-        alone = planner.plan(made().val.take(np.array([7])))
-        assert np.allclose(alone[0], planner.plan(made().val)[7], atol=2e-2), name
+        alone = planner.plan(trained_artifacts().val.take(np.array([7])))
+        assert np.allclose(alone[0], planner.plan(trained_artifacts().val)[7], atol=2e-2), name
 
 
-def test_the_parameters_are_counted(planners):
+def test_parameters_are_counted(planners):
     count = {name: planner.parameters for name, planner in planners.items()}
     assert count["stopped"] == count["constant_velocity"] == 0
     assert count["student"] == count["student_no_teacher"] > count["planner_alone"] > 0
     assert count["vla"] > count["planner_alone"]
 
 
-def test_an_unknown_name_is_answered_with_the_nearest_one():
+def test_an_unknown_planner_name_is_an_error_that_suggests_the_nearest_one():
     with pytest.raises(ConfigError, match="did you mean 'student'"):
-        open_planner("studnet", made().vla, made().student)
+        open_planner("studnet", trained_artifacts().vla, trained_artifacts().student)
 
 
-def test_a_missing_artefact_is_named(tmp_path):
+def test_a_missing_artefact_is_an_error(tmp_path):
     for name in ("vla", "student", "ego_status_mlp"):
         with pytest.raises(ArtifactError):
             open_planner(name, tmp_path, tmp_path)
@@ -79,24 +79,24 @@ def one_row(**values) -> FrameSet:
     return replace(tiny_frames(1, 1), **values)
 
 
-def test_the_rules_do_what_their_names_say():
+def test_the_rules_plan_by_their_definitions():
     row = one_row(velocity=np.array([[3.0, 4.0]], np.float32))
     assert not baselines.stopped(row).any()
     assert np.allclose(baselines.constant_velocity(row)[0, :, 0], 2.5 * np.arange(1, 9))
     history = np.zeros((1, 4, 3), np.float32)
-    history[0, -1] = [-2.0, 0.0, -0.1]  # it turned by 0.1 rad in the last half second: 0.2 rad/s
+    history[0, -1] = [-2.0, 0.0, -0.1]  # a turn of 0.1 rad in the last 0.5 s: 0.2 rad/s
     arc = baselines.constant_turn_rate(replace(row, history=history))[0]
     radius = 5.0 / 0.2
     assert np.allclose(arc[:, 2], 0.1 * np.arange(1, 9), atol=1e-6)
     assert np.allclose(np.hypot(arc[:, 0], arc[:, 1] - radius), radius, atol=1e-4)
 
 
-def test_without_a_past_the_turn_rate_is_zero():
+def test_without_a_history_the_turn_rate_is_zero():
     row = one_row(history_valid=np.zeros((1, 4), bool), history=np.ones((1, 4, 3), np.float32))
     assert np.array_equal(baselines.constant_turn_rate(row), baselines.constant_velocity(row))
 
 
-def test_the_human_needs_a_whole_future():
+def test_the_human_plan_needs_a_complete_future():
     rows = tiny_frames(1, 3)
     assert np.array_equal(baselines.human(rows), rows.future)
     rows.future_valid[1, 6] = False
@@ -104,10 +104,10 @@ def test_the_human_needs_a_whole_future():
         baselines.human(rows)
 
 
-def test_latency_is_a_row_a_planner_in_the_tables_schema(planners):
+def test_latency_has_one_row_per_planner_in_the_schema_of_its_table(planners):
     table = measure_latency(
         {name: planners[name] for name in ("vla", "student", "stopped")},
-        made().val,
+        trained_artifacts().val,
         calls=5,
         turn=2,
     )
@@ -124,5 +124,5 @@ def test_latency_is_a_row_a_planner_in_the_tables_schema(planners):
     assert rows["stopped"]["parameters"] == 0 < rows["student"]["parameters"]
 
 
-def test_a_frame_set_is_built_with_every_field():
+def test_frame_set_has_a_slot_for_every_field():
     assert {item.name for item in fields(FrameSet)} == set(FrameSet.__slots__)

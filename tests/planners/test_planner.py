@@ -1,4 +1,4 @@
-"""The host planner, its fusion with the VLM, its score head, and the fit that trains them all."""
+"""Tests of the host planner, its fusion with the VLM, its score head, and their training."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -14,7 +14,7 @@ from models.planners.config import SUBSCORES, EgoMlpConfig, FusionConfig, Ground
 from models.planners.ego_mlp import EgoMlp
 from models.planners.fusion import FusedPlannerNet, VlmFusion
 from models.planners.planner import (
-    Planner,
+    PlannerNet,
     Proposals,
     compose_log_score,
     constant_velocity_anchor,
@@ -24,18 +24,17 @@ from models.planners.planner import (
 )
 from ops.planners.checkpoint import load_planner, save_planner
 from ops.planners.config import ProposalScoringConfig, RowChoice
-from ops.planners.fit_planner import planner_loop
+from ops.planners.fit_planner import PlannerTraining, planner_loop
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import planner_arrays
 from ops.planners.scored_proposals import ScoredProposals, draw_plans, score_proposals
 from ops.planners.training_arrays import TrainingArrays, mirrored, planner_frames
-from ops.training.config import FitConfig
+from ops.training.config import ComputeConfig, FitConfig
 from ops.training.fit import batch_rows, fit, learning_rate_factor
-from ops.training.launch import LaunchConfig
-from ops.training.runs import TrainingRuns
+from ops.training.runs import TrainingJob, TrainingRuns
 from storage.camera import camera_numbers
 from storage.errors import ArtifactError, ConfigError
-from tests.worlds.tiny_vla import CAMERA, SMALL_PLANNER, near_the_human, tiny_frames
+from tests.worlds.tiny_vla import CAMERA, SMALL_PLANNER, score_by_displacement, tiny_frames
 
 FUSION = FusionConfig(vlm_width=12, width=16, heads=2)
 
@@ -52,8 +51,8 @@ def batch_of(rows: int):
     )
 
 
-class Here:
-    """A session in this process; keeps the last state, and can be killed after a number of steps."""
+class LocalSession:
+    """Session in this process that keeps the last checkpoint and can be killed at a step."""
 
     rank, world_size, device = 0, 1, torch.device("cpu")
 
@@ -76,26 +75,19 @@ class Here:
 
 def test_a_planner_proposes_plans_and_chooses_one_of_them():
     images, camera, status, _ = batch_of(5)
-    planner = Planner(SMALL_PLANNER).eval()
-    found, scene = planner(images, camera, status)
-    assert (
-        found.plans_BK83.shape == (5, 3, 8, 3)
-        and found.mode_logits_BK.shape == (5, 3)
-        and len(found.aux_layer_outputs) == 1
-    )
-    assert scene.tokens_BTD.shape == (5, 2 * 4 + 7 * 6 + 1, 16) and scene.ground_BFXY.shape == (
-        5,
-        8,
-        7,
-        6,
-    )
-    assert planner.scorer(found.plans_BK83, scene).shape == (5, 3, len(SUBSCORES))
-    chosen = planner.choose(found, scene)
-    best = found.mode_logits_BK.argmax(dim=1)
-    assert torch.equal(chosen, found.plans_BK83[torch.arange(5), best])
+    planner = PlannerNet(SMALL_PLANNER).eval()
+    proposals, scene = planner(images, camera, status)
+    assert proposals.plans_BK83.shape == (5, 3, 8, 3) and proposals.mode_logits_BK.shape == (5, 3)
+    assert len(proposals.aux_layer_outputs) == 1
+    assert scene.tokens_BTD.shape == (5, 2 * 4 + 7 * 6 + 1, 16)
+    assert scene.ground_BFXY.shape == (5, 8, 7, 6)
+    assert planner.scorer(proposals.plans_BK83, scene).shape == (5, 3, len(SUBSCORES))
+    chosen = planner.choose(proposals, scene)
+    best = proposals.mode_logits_BK.argmax(dim=1)
+    assert torch.equal(chosen, proposals.plans_BK83[torch.arange(5), best])
 
 
-def test_the_anchor_is_straight_on_at_the_present_speed():
+def test_the_anchor_keeps_the_present_forward_speed_and_heading():
     plan = constant_velocity_anchor(torch.tensor([[4.0, 1.0, 2.0, 0.0, 0, 1, 0, 0]]))[0]
     assert plan[:, 0].tolist() == [2, 4, 6, 8, 10, 12, 14, 16] and not plan[:, 1:].any()
 
@@ -108,21 +100,20 @@ def test_the_scale_of_the_offsets_is_their_root_mean_square():
     assert scale[3][0] == 3.0 and scale[0][0] == 0.02
 
 
-def test_the_nearest_of_the_competing_proposals_gets_nearly_all_of_the_gradient():
+def test_the_nearest_proposal_after_the_first_gets_nearly_all_of_the_gradient():
     plans = torch.zeros(1, 3, 8, 3)
     plans[0, :, :, 0] = torch.tensor([1.0, 2.0, 9.0])[:, None]
     plans.requires_grad_()
-    found = Proposals(plans, torch.zeros(1, 3))
-    loss, best = plan_loss(found, torch.zeros(1, 8, 3), torch.ones(8, 3))
+    proposals = Proposals(plans, torch.zeros(1, 3))
+    loss, best = plan_loss(proposals, torch.zeros(1, 8, 3), torch.ones(8, 3))
     loss.backward()
-    pull = plans.grad[0, :, :, 0].sum(dim=1)
+    gradient = plans.grad[0, :, :, 0].sum(dim=1)
     assert best == 1.0
-    assert torch.allclose(
-        pull / pull[0], torch.tensor([1.0, 0.975, 0.025])
-    )  # the middle, the winner, the other
+    # first proposal, nearest of the others, the remaining one
+    assert torch.allclose(gradient / gradient[0], torch.tensor([1.0, 0.975, 0.025]))
 
 
-def test_the_mode_learns_to_prefer_the_proposal_that_is_near():
+def test_the_mode_learns_to_prefer_the_nearest_proposal():
     logits = torch.zeros(1, 3, requires_grad=True)
     plans = torch.zeros(1, 3, 8, 3)
     plans[0, :, :, 0] = torch.tensor([5.0, 0.0, 9.0])[:, None]
@@ -138,16 +129,16 @@ def test_the_composed_score_is_pdms():
 
 def test_a_trained_scorer_can_overrule_the_mode():
     images, camera, status, _ = batch_of(4)
-    planner = Planner(SMALL_PLANNER).eval()
+    planner = PlannerNet(SMALL_PLANNER).eval()
     planner.config = replace(planner.config, score_weight=1.0)
-    found, scene = planner(images, camera, status)
-    sure = torch.full((4, 3, 5), -3.0)
-    sure[:, 2] = 3.0
-    planner.scorer.forward = lambda *_: sure
-    assert torch.equal(planner.choose(found, scene), found.plans_BK83[:, 2])
+    proposals, scene = planner(images, camera, status)
+    logits = torch.full((4, 3, 5), -3.0)
+    logits[:, 2] = 3.0
+    planner.scorer.forward = lambda *_: logits
+    assert torch.equal(planner.choose(proposals, scene), proposals.plans_BK83[:, 2])
 
 
-def test_a_plan_without_a_score_teaches_nothing():
+def test_a_plan_without_a_score_does_not_contribute_to_the_loss():
     logits, target = torch.zeros(1, 2, 5, requires_grad=True), torch.full((1, 2, 5), float("nan"))
     target[0, 1] = 1.0
     score_loss(logits, target).backward()
@@ -155,39 +146,38 @@ def test_a_plan_without_a_score_teaches_nothing():
     assert score_loss(logits, torch.full((1, 2, 5), float("nan"))) == 0
 
 
-def test_a_point_on_the_ground_is_seen_where_the_camera_shows_it():
+def test_a_point_on_the_ground_is_projected_to_the_pixel_that_shows_it():
     points = torch.tensor([[10.0, 0.0], [10.0, 2.0], [-3.0, 0.0], [3.0, 20.0]])
-    at, seen = project_ground(torch.from_numpy(camera_numbers(CAMERA))[None], points)
-    pixel = (at[0] + 1) * torch.tensor([112.0, 56.0]) / 2 - 0.5
-    assert seen[0].tolist() == [True, True, False, False]
+    location, visible = project_ground(torch.from_numpy(camera_numbers(CAMERA))[None], points)
+    pixel = (location[0] + 1) * torch.tensor([112.0, 56.0]) / 2 - 0.5
+    assert visible[0].tolist() == [True, True, False, False]
     depth = 10.0 - 1.5
     assert torch.allclose(pixel[0], torch.tensor([55.5, 20.0 + 67.0 * 1.6 / depth]), atol=1e-3)
     assert torch.allclose(
         pixel[1], torch.tensor([55.5 - 67.0 * 2.0 / depth, 20.0 + 67.0 * 1.6 / depth]), atol=1e-3
     )
-    bent = replace(CAMERA, distortion=(-0.3, 0.1, 0.0, 0.0, 0.0))
-    at, _ = project_ground(torch.from_numpy(camera_numbers(bent))[None], points)
+    distorted = replace(CAMERA, distortion=(-0.3, 0.1, 0.0, 0.0, 0.0))
+    location, _ = project_ground(torch.from_numpy(camera_numbers(distorted))[None], points)
     expected, _ = cv2.projectPoints(
         np.array([[-2.0, 1.6, depth]]),
         np.zeros(3),
         np.zeros(3),
-        bent.intrinsics,
-        np.array(bent.distortion),
+        distorted.intrinsics,
+        np.array(distorted.distortion),
     )
-    assert np.allclose((at[0, 1].numpy() + 1) * [56, 28] - 0.5, expected[0, 0], atol=1e-3)
+    assert np.allclose((location[0, 1].numpy() + 1) * [56, 28] - 0.5, expected[0, 0], atol=1e-3)
 
 
-def test_the_ground_view_puts_what_is_seen_where_it_is():
+def test_features_are_sampled_at_their_position_on_the_ground_and_zero_outside_the_grid():
     view = GroundView(GroundConfig(cell_m=1.0, channels=(4,), features=4))
     points = view.points_P2[None]
     ahead = (points[..., 0:1] - 20.0) / 10.0
-    features = ahead.unflatten(1, view.config.cells).permute(
-        0, 3, 1, 2
-    )  # a map that says how far ahead
-    met = sample_ground(
+    # a map whose feature is the distance ahead
+    features = ahead.unflatten(1, view.config.cells).permute(0, 3, 1, 2)
+    sampled = sample_ground(
         features, torch.tensor([[[[12.0, 3.0], [30.25, -5.0], [80.0, 0.0]]]]), view.config
     )
-    assert torch.allclose(met[0, 0, :, 0], torch.tensor([-0.8, 1.025, 0.0]), atol=1e-5)
+    assert torch.allclose(sampled[0, 0, :, 0], torch.tensor([-0.8, 1.025, 0.0]), atol=1e-5)
 
 
 def test_a_mirrored_row_shows_the_mirrored_ground():
@@ -198,11 +188,11 @@ def test_a_mirrored_row_shows_the_mirrored_ground():
         frames, camera=np.tile(camera_numbers(replace(CAMERA, camera_to_ego=yawed)), (2, 1))
     )
     points = torch.tensor([[10.0, 2.0], [20.0, -3.0]])
-    at, _ = project_ground(torch.from_numpy(frames.camera), points)
-    other, _ = project_ground(
+    location, _ = project_ground(torch.from_numpy(frames.camera), points)
+    mirrored_location, _ = project_ground(
         torch.from_numpy(mirrored(frames).camera), points * torch.tensor([1.0, -1.0])
     )
-    assert torch.allclose(other, at * torch.tensor([-1.0, 1.0]), atol=1e-5)
+    assert torch.allclose(mirrored_location, location * torch.tensor([-1.0, 1.0]), atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", ["attention", "average"])
@@ -211,25 +201,25 @@ def test_fusion_pools_both_streams_into_memory_tokens(pool):
     visual, action = torch.randn(3, 7, 12), torch.randn(3, 12, 12)
     memory = fusion(visual, action)
     assert memory.shape == (3, 4, 16)
-    assert torch.allclose(
-        fusion(visual.flip(1), action), memory, atol=1e-5
-    )  # a pool knows no order
+    # pooling does not depend on the order of the tokens
+    assert torch.allclose(fusion(visual.flip(1), action), memory, atol=1e-5)
     assert not torch.allclose(fusion(visual, action + 1), memory)
 
 
 @pytest.mark.parametrize("kind", ["planner", "fused"])
-def test_every_trained_number_gets_a_gradient(kind):
+def test_the_gradient_reaches_every_parameter(kind):
     images, camera, status, future = batch_of(4)
     if kind == "planner":
-        model = planner = Planner(SMALL_PLANNER)
-        found, scene = model(images, camera, status)
+        model = planner = PlannerNet(SMALL_PLANNER)
+        proposals, scene = model(images, camera, status)
     else:
         model = FusedPlannerNet(replace(SMALL_PLANNER, second_memory=True), FUSION)
-        found, scene = model(images, camera, status, torch.randn(4, 7, 12), torch.randn(4, 12, 12))
+        streams = torch.randn(4, 7, 12), torch.randn(4, 12, 12)
+        proposals, scene = model(images, camera, status, *streams)
         planner = model.planner
     loss = (
-        plan_loss(found, future, planner.scale_83)[0]
-        + planner.scorer(found.plans_BK83, scene).sum()
+        plan_loss(proposals, future, planner.scale_83)[0]
+        + planner.scorer(proposals.plans_BK83, scene).sum()
     )
     loss.backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
@@ -238,7 +228,7 @@ def test_every_trained_number_gets_a_gradient(kind):
 def test_the_planner_overfits_eight_rows():
     images, camera, status, future = batch_of(8)
     torch.manual_seed(0)
-    planner = Planner(replace(SMALL_PLANNER, offset_scale=offset_scale(status, future)))
+    planner = PlannerNet(replace(SMALL_PLANNER, offset_scale=offset_scale(status, future)))
     planner.scorer.requires_grad_(False)
 
     def loss_of(model, rows):
@@ -248,7 +238,7 @@ def test_the_planner_overfits_eight_rows():
         return loss, {"best_ade_m": float(best)}
 
     fit(
-        Here(),
+        LocalSession(),
         planner,
         loss_of,
         8,
@@ -268,7 +258,7 @@ def test_it_saves_and_loads_the_same_bits(kind, tmp_path):
     scale = tuple((float(step), 2.0, 0.5) for step in range(1, 9))
     sizes = replace(SMALL_PLANNER, offset_scale=scale)
     model = {
-        "planner": lambda: Planner(sizes),
+        "planner": lambda: PlannerNet(sizes),
         "ego_mlp": lambda: EgoMlp(EgoMlpConfig(hidden=8, offset_scale=scale)),
         "fused_planner": lambda: FusedPlannerNet(replace(sizes, second_memory=True), FUSION),
     }[kind]().eval()
@@ -284,7 +274,7 @@ def test_it_saves_and_loads_the_same_bits(kind, tmp_path):
         load_planner(tmp_path, "student")
 
 
-def test_the_mirror_turns_left_into_right_and_back():
+def test_mirroring_swaps_left_and_right_and_twice_restores_the_rows():
     frames = tiny_frames(1, 6)
     frames = replace(
         frames,
@@ -297,44 +287,38 @@ def test_the_mirror_turns_left_into_right_and_back():
     assert np.array_equal(once.images[:, :, 0], frames.images[:, :, -1])
     assert np.array_equal(once.status[:, 3], -frames.status[:, 3]) and not once.codes_valid.any()
     twice = mirrored(once)
-    assert np.array_equal(twice.images, frames.images) and np.array_equal(
-        twice.future, frames.future
-    )
+    assert np.array_equal(twice.images, frames.images)
+    assert np.array_equal(twice.future, frames.future)
 
 
-def test_planners_learn_only_from_rows_with_an_image_and_a_whole_future():
+def test_planners_learn_only_from_rows_with_an_image_and_a_complete_future():
     frames = tiny_frames(1, 10)
     frames.future_valid[3, 7] = False
     frames.has_image[5] = False
-    own, flipped = planner_frames(frames, RowChoice(stride=2, mirror=True))
-    assert (
-        own.frame_index.tolist() == [0, 2, 6, 8] * 2
-        and flipped.tolist() == [False] * 4 + [True] * 4
-    )
+    rows, flipped = planner_frames(frames, RowChoice(stride=2, mirror=True))
+    assert rows.frame_index.tolist() == [0, 2, 6, 8] * 2
+    assert flipped.tolist() == [False] * 4 + [True] * 4
     frames.future_valid[:] = False
-    with pytest.raises(ArtifactError, match="nothing to plan from"):
+    with pytest.raises(ArtifactError, match="no rows to train a planner on"):
         planner_frames(frames, RowChoice())
 
 
-def test_only_scenes_are_judged_and_a_mirrored_row_has_the_mirrored_plans():
+def test_only_scenes_are_scored_and_a_mirrored_row_has_the_mirrored_plans():
     frames = tiny_frames(1, 20)
     both, flipped = planner_frames(frames, RowChoice(mirror=True))
     config = ProposalScoringConfig(num_retrieved=3, num_perturbed=2, neighbor_window=4)
-    scored = score_proposals(frames, both, flipped, near_the_human, config, seed=0)
+    scored = score_proposals(frames, both, flipped, score_by_displacement, config, seed=0)
     assert scored.plans.shape == (40, 6, 8, 3) and scored.subscores.shape == (40, 6, len(SUBSCORES))
-    scored = np.isfinite(scored.subscores).all(axis=(1, 2))
-    assert np.flatnonzero(scored).tolist() == [
-        *range(4, 10),
-        *range(24, 30),
-    ]  # 3 before, 10 after; the first is not scored
+    is_scored = np.isfinite(scored.subscores).all(axis=(1, 2))
+    # a scene needs 3 rows before it and 10 after it; score_by_displacement skips the first scene
+    assert np.flatnonzero(is_scored).tolist() == [*range(4, 10), *range(24, 30)]
     assert np.array_equal(scored.plans[20:, :, :, 1], -scored.plans[:20, :, :, 1])
-    assert np.array_equal(scored.plans[:20, -1], frames.future) and np.allclose(
-        scored.subscores[4:10, -1], 1.0
-    )
+    assert np.array_equal(scored.plans[:20, -1], frames.future)
+    assert np.allclose(scored.subscores[4:10, -1], 1.0)
     assert score_proposals(frames, both, flipped, None, config, seed=0) is None
 
 
-def test_judged_plans_start_at_the_rows_own_speed_and_are_drawn_from_the_seed():
+def test_scored_plans_start_at_the_speed_of_their_row_and_are_drawn_from_the_seed():
     frames = tiny_frames(1, 20)
     config = ProposalScoringConfig(num_retrieved=8, num_perturbed=4, neighbor_window=3)
     plans = draw_plans(frames, config, np.random.default_rng(1))
@@ -343,41 +327,41 @@ def test_judged_plans_start_at_the_rows_own_speed_and_are_drawn_from_the_seed():
     assert np.array_equal(plans, draw_plans(frames, config, np.random.default_rng(1)))
 
 
-def test_a_score_head_learns_the_sub_scores_of_its_judged_plans(tmp_path):
+def test_a_score_head_learns_the_sub_scores_of_scored_plans(tmp_path):
     frames = tiny_frames(1, 30)
     whole, flipped = planner_frames(frames, RowChoice())
     scored = score_proposals(
         frames,
         whole,
         flipped,
-        near_the_human,
+        score_by_displacement,
         ProposalScoringConfig(num_retrieved=6, num_perturbed=3, neighbor_window=20),
         seed=0,
     )
-    training = TrainingRuns(LaunchConfig(threads=1), tmp_path / "runs", "scored", 0)
+    training = TrainingRuns(ComputeConfig(threads=1), tmp_path / "runs", "scored", 0)
     planner_arrays(whole, SMALL_PLANNER, scored).save(training.arrays("planner"))
-    config = {
-        "kind": "planner",
-        "parts": {"planner": SMALL_PLANNER},
-        "arrays": str(training.arrays("planner")),
-        "fit": FitConfig(steps=150, batch=16, learning_rate=1e-2),
-        "imitation": None,
-        "proposal_scoring": ProposalScoringConfig(weight=2.0),
-        "out": str(tmp_path / "out"),
-    }
-    training.launch("planner", planner_loop, config)
+    config = PlannerTraining(
+        "planner",
+        {"planner": SMALL_PLANNER},
+        training.arrays("planner"),
+        tmp_path / "out",
+        FitConfig(steps=150, batch=16, learning_rate=1e-2),
+        ProposalScoringConfig(weight=2.0),
+        seed=0,
+    )
+    training.launch(TrainingJob("planner", planner_loop, config))
     planner = load_planner(tmp_path / "out", "planner")
     arrays = planner_arrays(whole, SMALL_PLANNER)
     with torch.no_grad():
         images, camera, status = map(
             torch.from_numpy, (arrays.images, arrays.camera, arrays.status)
         )
-        scene = planner.scene(images, planner.ground.places(camera), status)
-        said = planner.scorer(torch.from_numpy(scored.plans), scene).sigmoid().numpy()
+        scene = planner.scene(images, planner.ground.image_locations(camera), status)
+        predicted = planner.scorer(torch.from_numpy(scored.plans), scene).sigmoid().numpy()
     valid = np.isfinite(scored.subscores)
     target = scored.subscores[valid]
     assert planner.config.score_weight == 2.0
-    assert np.abs(said[valid] - target).mean() < 0.6 * np.abs(target - target.mean()).mean()
+    assert np.abs(predicted[valid] - target).mean() < 0.6 * np.abs(target - target.mean()).mean()
 
 
 def test_a_scorer_that_scores_nothing_is_an_error():
@@ -391,19 +375,19 @@ def test_a_scorer_that_scores_nothing_is_an_error():
             score_proposals(frames, whole, flipped, scores, ProposalScoringConfig(), 0)
 
 
-def test_judged_plans_are_kept_and_found_again(tmp_path):
+def test_scored_proposals_are_saved_and_loaded(tmp_path):
     assert ScoredProposals.open(tmp_path) is None
     plans, subscores = np.ones((2, 3, 8, 3), np.float32), np.full((2, 3, 5), np.nan, np.float32)
     ScoredProposals(plans, subscores).save(tmp_path)
     assert np.array_equal(ScoredProposals.open(tmp_path).plans, plans)
 
 
-def test_images_of_another_shape_than_the_vlms_are_refused():
+def test_images_with_another_aspect_ratio_than_the_vlms_are_refused():
     with pytest.raises(ConfigError, match="aspect ratio"):
         planner_arrays(tiny_frames(1, 4), replace(SMALL_PLANNER, image_hw=(28, 28)))
 
 
-def test_an_epoch_visits_every_row_once_and_every_epoch_in_another_order():
+def test_an_epoch_visits_every_row_once_and_each_epoch_has_another_order():
     steps = [batch_rows(5, step, rows=10, batch=4) for step in range(5)]
     flat = np.concatenate(steps)
     assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
@@ -414,29 +398,21 @@ def test_an_epoch_visits_every_row_once_and_every_epoch_in_another_order():
 def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth():
     config = FitConfig(steps=100, warmup=0.1)
     factors = [learning_rate_factor(step, config) for step in range(100)]
-    assert (
-        factors[0] == 0.1
-        and factors[9] == 1.0
-        and max(factors) == 1.0
-        and 0.02 < factors[-1] < 0.03
-    )
+    assert factors[0] == 0.1 and factors[9] == 1.0
+    assert max(factors) == 1.0 and 0.02 < factors[-1] < 0.03
 
 
-def trained(session: Here, steps: int = 6) -> dict:
+def trained(session: LocalSession, steps: int = 6) -> dict:
     frames = tiny_frames(1, 12)
     torch.manual_seed(3)
-    model = Planner(replace(SMALL_PLANNER, dropout=0.2))
+    model = PlannerNet(replace(SMALL_PLANNER, dropout=0.2))
     model.scorer.requires_grad_(False)
     arrays = arrays_of(frames)
 
     def loss_of(wrapped, rows):
-        found, _ = wrapped(
-            *(
-                torch.from_numpy(values[rows])
-                for values in (arrays.images, arrays.camera, arrays.status)
-            )
-        )
-        return plan_loss(found, torch.from_numpy(frames.future[rows]), model.scale_83)[0], {}
+        inputs = (arrays.images, arrays.camera, arrays.status)
+        proposals, _ = wrapped(*(torch.from_numpy(values[rows]) for values in inputs))
+        return plan_loss(proposals, torch.from_numpy(frames.future[rows]), model.scale_83)[0], {}
 
     fit(
         session,
@@ -449,22 +425,22 @@ def trained(session: Here, steps: int = 6) -> dict:
     return model.state_dict()
 
 
-def test_a_killed_run_ends_in_the_same_bits_as_one_that_was_not():
-    whole = trained(Here())
-    killed = Here(killed_at=4)
+def test_a_resumed_run_gives_the_same_bits_as_an_uninterrupted_one():
+    uninterrupted = trained(LocalSession())
+    killed = LocalSession(killed_at=4)
     with pytest.raises(KeyboardInterrupt):
         trained(killed)
     assert killed.state["step"] == 3
-    resumed = Here(state=killed.state)
-    assert all(torch.equal(value, whole[name]) for name, value in trained(resumed).items())
+    resumed = LocalSession(state=killed.state)
+    assert all(torch.equal(value, uninterrupted[name]) for name, value in trained(resumed).items())
     assert len(resumed.losses) == 3
 
 
-def test_a_loss_that_is_no_number_stops_the_run():
+def test_a_loss_that_is_nan_stops_the_run():
     model = torch.nn.Linear(1, 1)
     with pytest.raises(ConfigError, match="diverged"):
         fit(
-            Here(),
+            LocalSession(),
             model,
             lambda wrapped, rows: (wrapped(torch.tensor([[float("nan")]])).sum(), {}),
             4,
@@ -475,18 +451,19 @@ def test_a_loss_that_is_no_number_stops_the_run():
 
 def test_a_finished_run_is_not_run_again(tmp_path):
     frames = tiny_frames(1, 12)
-    training = TrainingRuns(LaunchConfig(threads=1), tmp_path / "runs", "once", 0)
+    training = TrainingRuns(ComputeConfig(threads=1), tmp_path / "runs", "once", 0)
     arrays_of(frames).save(training.arrays("planner"))
-    config = {
-        "kind": "planner",
-        "parts": {"planner": SMALL_PLANNER},
-        "arrays": str(training.arrays("planner")),
-        "fit": FitConfig(steps=3, batch=4, report_every=1),
-        "imitation": None,
-        "proposal_scoring": ProposalScoringConfig(),
-    }
     for out in ("first", "second"):
-        training.launch("planner_alone", planner_loop, config | {"out": str(tmp_path / out)})
+        config = PlannerTraining(
+            "planner",
+            {"planner": SMALL_PLANNER},
+            training.arrays("planner"),
+            tmp_path / out,
+            FitConfig(steps=3, batch=4, report_every=1),
+            ProposalScoringConfig(),
+            seed=0,
+        )
+        training.launch(TrainingJob("planner_alone", planner_loop, config))
     history = (tmp_path / "runs" / "once-planner_alone" / "history.jsonl").read_text().splitlines()
     assert len(history) == 3
     first, second = (load_planner(tmp_path / out, "planner") for out in ("first", "second"))

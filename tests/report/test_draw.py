@@ -1,6 +1,4 @@
-"""The report and the log pages: what they show, that they open offline, and what they do with what
-is missing.
-"""
+"""The report and the log pages: their contents, that they open offline, and missing inputs."""
 
 import json
 from dataclasses import replace
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from ops.drawing.charts import curves_chart
+from ops.drawing.contact_sheet import GAP, contact_sheet
 from ops.drawing.names import label
 from ops.drawing.page import Page, Section, render_page
 from ops.drawing.scene import ground_ribbon, scene_figure
@@ -22,16 +21,17 @@ from ops.evaluation.evaluate import write_evaluation
 from ops.evaluation.summarize import score_cube
 from ops.pages.log_page import ShowConfig, show_log
 from ops.pdm.score_rows import SCORE_COLUMNS, ScoredPlans
+from ops.report.codes import codes_section
 from ops.report.config import ReportConfig
 from ops.report.offline import outside_of
 from ops.report.report import draw
 from ops.report.scenes import choose_scenes
-from ops.report.training import codes_section, history_files, read_curves
+from ops.report.training import history_files, read_curves
 from storage.dataset import read_dataset
 from storage.errors import ArtifactError, ConfigError
 from storage.lake import Lake
 from storage.metrics_table import LATENCY, read_metrics
-from storage.trajectory_table import RELABELED, read_table, write_table
+from storage.trajectory_table import CodeLayout, read_table, relabeled_schema, write_table
 from tests.worlds.tiny_lake import CAMERA, HEIGHT, WIDTH, write_tiny_lake
 
 PLANNERS = (
@@ -47,9 +47,7 @@ PLANNERS = (
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """The tiny lake with an evaluation whose scores are given by hand: the student fails in the
-    first scene of log-a.
-    """
+    """The tiny lake with hand-written scores: the student collides in the first scene of log-a."""
     lake = write_tiny_lake(tmp_path_factory.mktemp("lake"))
     rows = read_dataset(lake, "test")
     scenes = rows.take(np.flatnonzero((rows.frame_index >= 3) & (rows.frame_index < 14)))
@@ -97,7 +95,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return lake
 
 
-def test_the_report_is_one_file_that_asks_nothing_of_a_network(lake: Lake, tmp_path: Path) -> None:
+def test_the_report_is_one_file_that_loads_nothing_from_a_network(
+    lake: Lake, tmp_path: Path
+) -> None:
     summary = draw(lake, tmp_path, ReportConfig())
     text = summary.file.read_text()
     assert [item.name for item in tmp_path.iterdir()] == [
@@ -113,10 +113,10 @@ def test_the_report_is_one_file_that_asks_nothing_of_a_network(lake: Lake, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("piece", "found"),
+    ("snippet", "resource"),
     [
         ('<img src="https://a.b/c.png">', "https://a.b/c.png"),
-        ("<asset rel=stylesheet href=//a.b/c.css>", "//a.b/c.css"),
+        ("<link rel=stylesheet href=//a.b/c.css>", "//a.b/c.css"),
         ("<img srcset='big.png 2x'>", "big.png 2x"),
         ('<object data="a.svg"></object>', "a.svg"),
         ('<style>@import "https://a.b/c.css";</style>', "https://a.b/c.css"),
@@ -136,14 +136,17 @@ def test_the_report_is_one_file_that_asks_nothing_of_a_network(lake: Lake, tmp_p
         ('<script src="c.js"></script>', "c.js"),
     ],
 )
-def test_whatever_a_page_would_load_from_elsewhere_is_found(piece: str, found: str) -> None:
-    assert outside_of(f"<html><body>{piece}</body></html>") == [found]
+def test_every_external_resource_of_a_page_is_listed(snippet: str, resource: str) -> None:
+    assert outside_of(f"<html><body>{snippet}</body></html>") == [resource]
 
 
-def test_what_lies_in_the_page_is_not_taken_for_outside() -> None:
-    page = """<svg xmlns="http://www.w3.org/2000/svg"><metadata><a href="http://b"/></metadata><use href="#a"/></svg>
-        <a href="#scores">scores</a><img src="data:image/png;base64,AA=="><p>fetch(this) and data-tags="a=b"</p>
-        <style>a { background: url(data:image/png;base64,AA==) }</style><script>const fetched = rows.filter(x => x)</script>"""
+def test_resources_inside_the_page_are_not_external() -> None:
+    page = """<svg xmlns="http://www.w3.org/2000/svg">
+        <metadata><a href="http://b"/></metadata><use href="#a"/></svg>
+        <a href="#scores">scores</a><img src="data:image/png;base64,AA==">
+        <p>fetch(this) and data-tags="a=b"</p>
+        <style>a { background: url(data:image/png;base64,AA==) }</style>
+        <script>const fetched = rows.filter(x => x)</script>"""
     assert outside_of(page) == []
 
 
@@ -161,17 +164,17 @@ def test_the_worst_scene_is_the_one_where_the_student_collides(lake: Lake, tmp_p
     worst, best = choose_scenes(cube, "student", 2, 2)
     assert (cube.log_id[worst[0]], cube.frame_index[worst[0]]) == ("log-a", 3)
     assert len({*cube.log_id[worst]}) == len(worst) == len(best) == 2  # one a log
-    # nothing done well is not shown as such
+    # a planner without a good scene has no best scenes
     assert len(choose_scenes(cube, "constant_velocity", 2, 2)[1]) == 0
     assert "at-fault collision" in draw(lake, tmp_path, ReportConfig()).file.read_text()
 
 
-def test_what_a_lake_lacks_is_named_and_left_out(lake: Lake, tmp_path: Path) -> None:
+def test_sections_without_input_are_left_out_and_listed(lake: Lake, tmp_path: Path) -> None:
     summary = draw(lake, tmp_path, ReportConfig())
     assert any("relabeled" in line for line in summary.left_out) and any(
         "history" in line for line in summary.left_out
     )
-    assert "Left out" in summary.file.read_text()
+    assert "Missing sections" in summary.file.read_text()
 
 
 def test_there_is_no_report_without_an_evaluation(tmp_path: Path) -> None:
@@ -186,9 +189,7 @@ def test_names_are_escaped_in_the_page(lake: Lake, tmp_path: Path) -> None:
     assert "<script>alert" not in text and "&lt;script&gt;alert" in text
 
 
-def test_a_plan_straight_ahead_lies_in_the_middle_of_the_picture_and_ends_below_the_horizon() -> (
-    None
-):
+def test_a_plan_straight_ahead_is_projected_to_the_image_centre_and_below_the_horizon() -> None:
     path = np.stack([np.arange(1, 9) * 5.0, np.zeros(8), np.zeros(8)], axis=1)
     left, right = ground_ribbon(CAMERA, path, 1.4)
     center = (left + right) / 2
@@ -202,13 +203,13 @@ def test_a_plan_straight_ahead_lies_in_the_middle_of_the_picture_and_ends_below_
     assert center[-1, 1] == pytest.approx(far)
 
 
-def test_a_plan_to_the_left_goes_left_in_the_picture_and_one_behind_is_not_drawn() -> None:
+def test_a_plan_to_the_left_is_projected_to_the_left_and_one_behind_is_not_drawn() -> None:
     path = np.stack([np.arange(1, 9) * 5.0, np.arange(1, 9) * 1.0, np.full(8, 0.2)], axis=1)
     assert ground_ribbon(CAMERA, path, 0.0)[0][-1, 0] < CAMERA.intrinsics[0, 2] - 5
     assert len(ground_ribbon(CAMERA, path * [-1, 1, 1], 1.4)[0]) == 0
 
 
-def test_a_scene_is_seen_in_the_ego_frame_wherever_the_world_lies(lake: Lake) -> None:
+def test_a_scene_is_in_the_ego_frame(lake: Lake) -> None:
     view = read_scene_view(lake, "log-a", 8)
     lead = view.boxes[np.argmax(view.box_velocity[:, 0])]
     assert lead[:3] == pytest.approx([25.0, 0.0, 0.0], abs=1e-6)
@@ -246,14 +247,16 @@ def test_any_log_can_be_shown_as_a_page_or_a_picture(
         assert "cut in" in text and "not relabeled" in text and outside_of(text) == []
 
 
-def test_a_wrong_log_or_frame_is_answered_with_what_there_is(lake: Lake, tmp_path: Path) -> None:
+def test_an_unknown_log_or_frame_raises_an_error_with_the_valid_ones(
+    lake: Lake, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="did you mean 'log-b'"):
         show_log(lake, "log-bb", tmp_path / "x.html", ShowConfig())
     with pytest.raises(ArtifactError, match=r"0 \.\.\. 23"):
         show_log(lake, "log-b", tmp_path / "x.html", ShowConfig(), frame=99)
 
 
-def test_curves_of_training_and_held_out_metrics_stand_in_one_plot(tmp_path: Path) -> None:
+def test_training_and_held_out_curves_of_a_metric_share_a_plot(tmp_path: Path) -> None:
     file = tmp_path / "history" / "vlm.jsonl"
     file.parent.mkdir()
     (tmp_path / "history_ego.jsonl").touch()
@@ -274,7 +277,7 @@ def test_curves_of_training_and_held_out_metrics_stand_in_one_plot(tmp_path: Pat
     assert curves["loss"]["held out"][1].tolist() == [2.0, 1.0]
 
 
-def test_the_codebook_shows_its_codes_its_pictures_and_its_health(
+def test_the_codes_section_shows_usage_pictures_health_and_accuracy(
     lake: Lake, tmp_path: Path
 ) -> None:
     other = Lake(tmp_path)
@@ -292,7 +295,11 @@ def test_the_codebook_shows_its_codes_its_pictures_and_its_health(
         )
     other.asset("relabeled").mkdir(parents=True)
     table = table.append_column("codebook_version", pa.array(["v"] * len(table)))
-    write_table(table, other.asset("relabeled") / "relabeled.parquet", RELABELED)
+    write_table(
+        table,
+        other.asset("relabeled") / "relabeled.parquet",
+        relabeled_schema(CodeLayout(3, 4, 16)),
+    )
     other.asset("codebook").mkdir()
     (other.asset("codebook") / "health.json").write_text(
         json.dumps({"speed_r2": 0.8123, "acceleration_r2": None, "per_token": [1.5, 2]})
@@ -312,8 +319,13 @@ def test_the_codebook_shows_its_codes_its_pictures_and_its_health(
     section = codes_section(other)
     assert isinstance(section, Section)
     text = render_page(Page("t", "s", [section]))
-    assert "the VLM says 53% of the codes right" in text and "3.4" in text and "91" in text
-    assert "Perplexity 1.0, 1.0, 1.0, 1.0 of 16" in text and "One frame under every code" in text
+    assert (
+        "top-1 code accuracy 53 % (majority class 25 %)" in text and "3.4" in text and "91" in text
+    )
+    assert (
+        "Perplexity 1.0, 1.0, 1.0, 1.0 of 16" in text
+        and "One frame decoded with every code" in text
+    )
     assert "speed R²" in text and "0.8123" in text and "1.5, 2" in text
 
 
@@ -321,7 +333,7 @@ def test_the_codebook_shows_its_codes_its_pictures_and_its_health(
     "values",
     [[0.3, 0.3, 0.3], [0.0, 0.0, 0.0], [-2.0, 5.0, 1e-3], [1e-7, 2e-7, 3e-7], [999.0, 1001.0, 1e6]],
 )
-def test_a_curve_of_any_range_lies_within_its_plot(values: list[float]) -> None:
+def test_a_curve_of_any_range_is_inside_its_plot(values: list[float]) -> None:
     text = curves_chart({"loss <a>": {"train": (np.array([1.0, 2.0, 3.0]), np.array(values))}})
     root = ElementTree.fromstring(text)
     line = root.find("{http://www.w3.org/2000/svg}polyline")
@@ -333,3 +345,13 @@ def test_a_curve_of_any_range_lies_within_its_plot(values: list[float]) -> None:
     ]
     assert 1 <= len(marks) <= 4 and len({*marks}) == len(marks)
     assert min(values) <= min(marks) + 1e-9 and max(marks) <= max(values) * (1 + 1e-3) + 1e-9
+
+
+def test_a_contact_sheet_fills_rows_of_images_and_writes_captions_into_a_corner() -> None:
+    images = np.full((5, 36, 64, 3), 100, np.uint8)
+    sheet = contact_sheet(images, columns=3, width=128)
+    assert sheet.shape == (2 * (72 + GAP), 3 * (128 + GAP), 3)
+    assert (sheet[:72, :128] == 100).all() and (sheet[72 + GAP :, 2 * (128 + GAP) :] == 255).all()
+    captioned = contact_sheet(images, [str(frame) for frame in range(5)], columns=3, width=128)
+    changed = (captioned != sheet).any(axis=2)
+    assert changed[:18, :17].any() and not changed[20:72].any()

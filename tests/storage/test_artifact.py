@@ -1,6 +1,4 @@
-"""An artefact appears whole or not at all, knows what made it, and changes its version exactly when
-it should.
-"""
+"""An artefact is replaced atomically, records its lineage, and changes version with its inputs."""
 
 import json
 import os
@@ -35,7 +33,7 @@ class Config:
     folder: Path = Path("a")
 
 
-def made(path, content, **inputs):
+def write(path, content, **inputs):
     lineage = plan(
         "codebook", {"trajectories": inputs.get("parent", "p")}, Config(), "code", seed=1
     )
@@ -44,22 +42,22 @@ def made(path, content, **inputs):
     return lineage
 
 
-def test_an_artefact_is_there_with_its_lineage_after_the_work(tmp_path):
-    lineage = made(tmp_path / "codebook", "one")
-    found = read_lineage(tmp_path / "codebook")
+def test_a_finished_artefact_has_its_lineage(tmp_path):
+    lineage = write(tmp_path / "codebook", "one")
+    read = read_lineage(tmp_path / "codebook")
     assert (tmp_path / "codebook" / "data").read_text() == "one" and is_current(
         tmp_path / "codebook", lineage.version
     )
     assert (
-        found.parents == {"trajectories": "p"}
-        and found.config == {"steps": 3, "folder": "a"}
-        and found.seed == 1
+        read.parents == {"trajectories": "p"}
+        and read.config == {"steps": 3, "folder": "a"}
+        and read.seed == 1
     )
-    assert found.created_utc and found.machine["python"]
+    assert read.created_utc and read.machine["python"]
 
 
-def test_a_failed_work_leaves_the_old_artefact_and_nothing_else(tmp_path):
-    old = made(tmp_path / "codebook", "one")
+def test_an_exception_leaves_the_old_artefact_and_nothing_else(tmp_path):
+    old = write(tmp_path / "codebook", "one")
     with (
         pytest.raises(RuntimeError),
         write_artifact(tmp_path / "codebook", plan("codebook", {}, None, "new")) as out,
@@ -73,25 +71,26 @@ def test_a_failed_work_leaves_the_old_artefact_and_nothing_else(tmp_path):
 
 
 def test_a_new_version_replaces_the_old_one_and_the_same_version_may_be_made_again(tmp_path):
-    made(tmp_path / "codebook", "one")
-    made(tmp_path / "codebook", "two")
+    write(tmp_path / "codebook", "one")
+    write(tmp_path / "codebook", "two")
     assert (tmp_path / "codebook" / "data").read_text() == "two"
-    made(tmp_path / "codebook", "three", parent="q")
+    write(tmp_path / "codebook", "three", parent="q")
     assert (tmp_path / "codebook" / "data").read_text() == "three"
     assert len(list((tmp_path / ".versions").iterdir())) == 1
 
 
-def test_neighbours_with_longer_names_are_left_alone(tmp_path):
-    made(tmp_path / "log-1-a", "neighbour")
-    made(tmp_path / "log-1", "one")
-    made(tmp_path / "log-1", "two", parent="q")
+def test_artefacts_with_a_longer_name_are_not_removed(tmp_path):
+    write(tmp_path / "log-1-a", "neighbour")
+    write(tmp_path / "log-1", "one")
+    write(tmp_path / "log-1", "two", parent="q")
     assert (tmp_path / "log-1-a" / "data").read_text() == "neighbour"
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_running_one_are_not(tmp_path):
     script = (
         "import os; from storage.artifact import plan, write_artifact; from pathlib import Path\n"
-        f"with write_artifact(Path({str(tmp_path)!r}) / 'codebook', plan('codebook', {{}}, None, 'x')) as out:\n"
+        f"path = Path({str(tmp_path)!r}) / 'codebook'\n"
+        "with write_artifact(path, plan('codebook', {}, None, 'x')) as out:\n"
         "    (out / 'data').write_text('half'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
@@ -99,26 +98,28 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
         not (tmp_path / "codebook").exists()
         and len(list((tmp_path / ".versions").glob("*.part-*"))) == 1
     )
-    alive = tmp_path / ".versions" / f"codebook-{'a' * 16}.part-{os.getppid()}"
-    alive.mkdir()
-    made(tmp_path / "codebook", "one")
-    assert list((tmp_path / ".versions").glob("*.part-*")) == [alive]
+    in_use = tmp_path / ".versions" / f"codebook-{'a' * 16}.part-{os.getppid()}"
+    in_use.mkdir()
+    write(tmp_path / "codebook", "one")
+    assert list((tmp_path / ".versions").glob("*.part-*")) == [in_use]
 
 
-def test_a_missing_artefact_is_answered_with_the_command_that_makes_it(tmp_path):
+def test_the_error_of_a_missing_artefact_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(ArtifactError, match="latentvla run --until codebook"):
         read_lineage(tmp_path / "codebook")
+    with pytest.raises(ArtifactError, match="latentvla run --until frames"):
+        read_lineage(Lake(tmp_path).log("frames", "log-1"))
     assert not is_current(tmp_path / "codebook", "x")
 
 
 BASE = ("codebook", {"a": "1"}, {"steps": 3}, "code", 1)
 
 
-@pytest.mark.parametrize("place", range(5))
-def test_every_input_counts_in_the_version(place):
-    other = ("vla", {"a": "2"}, {"steps": 4}, "edoc", 2)[place]
+@pytest.mark.parametrize("index", range(5))
+def test_every_input_changes_the_version(index):
+    other = ("vla", {"a": "2"}, {"steps": 4}, "edoc", 2)[index]
     assert (
-        version_of(*BASE[:place], other, *BASE[place + 1 :])
+        version_of(*BASE[:index], other, *BASE[index + 1 :])
         != version_of(*BASE)
         == version_of(*BASE)
     )
@@ -129,7 +130,7 @@ def test_the_digest_does_not_depend_on_the_order_of_keys(value):
     assert digest(value) == digest(dict(reversed(value.items()))) and len(digest(value)) == 16
 
 
-def test_a_comment_does_not_make_a_new_code_version_and_a_number_does(tmp_path):
+def test_a_comment_does_not_change_the_code_version_and_a_number_does(tmp_path):
     file = tmp_path / "verb.py"
 
     def version(text):
@@ -139,8 +140,8 @@ def test_a_comment_does_not_make_a_new_code_version_and_a_number_does(tmp_path):
     assert version("x = 1") == version("x  =  1   # why\n") != version("x = 2")
 
 
-def test_a_failed_blocking_check_is_kept_and_refused_by_later_runs(tmp_path):
-    made(tmp_path / "trajectories", "one")
+def test_an_artefact_whose_blocking_check_failed_is_refused_until_it_passes(tmp_path):
+    write(tmp_path / "trajectories", "one")
     path = tmp_path / "trajectories"
     require_checks(path)
     record_checks(path, {"speed_in_range": True, "key_is_unique": False})
@@ -154,14 +155,14 @@ def test_a_failed_blocking_check_is_kept_and_refused_by_later_runs(tmp_path):
 
 def test_a_lake_lists_finished_logs_only(tmp_path):
     lake = Lake(tmp_path)
-    made(lake.log("frames", "b"), "x")
-    made(lake.log("frames", "a"), "x")
+    write(lake.log("frames", "b"), "x")
+    write(lake.log("frames", "a"), "x")
     lake.log("frames", "unfinished").mkdir()
     assert lake.log_ids("frames") == ["a", "b"] and lake.log_ids("trajectories") == []
     assert json.loads((lake.log("frames", "a") / "lineage.json").read_text())["asset"] == "codebook"
 
 
-def test_errors_say_what_where_and_what_to_do_and_survive_a_process_pool():
+def test_errors_have_what_where_and_what_to_do_and_survive_a_process_pool():
     import pickle
 
     error = SourceError(
@@ -173,9 +174,9 @@ def test_errors_say_what_where_and_what_to_do_and_survive_a_process_pool():
     )
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is SourceError and str(again) == str(error) and again.found == 0
-    assert isinstance(unknown_name("scale", "embeded", ["smoke", "synthetic"]), ConfigError)
+    assert isinstance(unknown_name("scale", "syntetic", ["smoke", "synthetic"]), ConfigError)
     assert "did you mean 'synthetic'" in str(
-        unknown_name("scale", "embeded", ["smoke", "synthetic"])
+        unknown_name("scale", "syntetic", ["smoke", "synthetic"])
     )
     assert "choose one of: smoke, synthetic" in str(
         unknown_name("scale", "xyz", ["smoke", "synthetic"])

@@ -1,4 +1,4 @@
-"""The rows of many logs in memory: order, images, pairs, and what happens without logs."""
+"""The rows of many logs in memory: order, images, pairs, and the error without logs."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_rows_are_ordered_and_carry_the_images_of_their_own_frames(lake):
         assert np.array_equal(data.images[row], image)
 
 
-def test_a_split_and_a_choice_of_logs_are_kept_apart(lake):
+def test_rows_are_filtered_by_split_and_by_log(lake):
     assert set(read_dataset(lake, "train").log_id) == {"log-c"}
     assert set(read_dataset(lake, "test").log_id) == {"log-a", "log-b"}
     assert set(read_dataset(lake, log_ids=["log-b"]).log_id) == {"log-b"}
@@ -39,7 +39,7 @@ def test_the_ego_status_is_motion_and_one_hot_command(lake):
     assert np.allclose(data.status[0], [8.0, 0, 0, 0, 0, 1, 0, 0])
 
 
-def test_pairs_join_frames_of_one_log_at_the_asked_gap_only(lake):
+def test_pairs_join_frames_of_one_log_at_the_given_gap_only(lake):
     data = read_dataset(lake)
     pairs = data.pairs(1.0)
     assert (data.log_id[pairs[:, 0]] == data.log_id[pairs[:, 1]]).all() and len(pairs) == 3 * 22

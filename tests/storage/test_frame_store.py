@@ -1,6 +1,4 @@
-"""The frame store gives back the pixels it was given, in any order and size, and says what it
-lacks.
-"""
+"""The frame store returns the stored pixels in any order and size, and names what is missing."""
 
 import multiprocessing
 from dataclasses import replace
@@ -62,12 +60,12 @@ def store(tmp_path):
         list(np.delete(np.arange(27), [4, 9])),
     ],
 )
-def test_frames_come_back_exactly_in_the_order_asked_for(store, frames):
+def test_frames_come_back_exactly_in_the_requested_order(store, frames):
     rows = [frame - (frame > 4) - (frame > 9) for frame in frames]
     assert np.array_equal(read_frames(store, np.array(frames, dtype=int)), noise(25)[rows])
 
 
-def test_the_first_camera_is_the_default_and_others_have_names(store):
+def test_the_first_camera_is_the_default_and_others_are_read_by_name(store):
     assert np.array_equal(read_frames(store, np.array([2]), camera="CAM_B0"), noise(3, 1)[2:])
     with pytest.raises(
         ArtifactError, match=r"camera is not in the frame store[\s\S]*CAM_F0, CAM_B0"
@@ -89,7 +87,7 @@ def test_no_store_and_a_store_of_another_version_are_explained(store, tmp_path):
         frame_info(store)
 
 
-def test_what_is_known_of_a_store_without_its_pixels(store):
+def test_frame_info_has_times_notes_and_calibration(store):
     info = frame_info(store)
     camera = info.cameras[0]
     assert info.log_id == "log" and info.notes == ("a note",)
@@ -105,7 +103,7 @@ def test_what_is_known_of_a_store_without_its_pixels(store):
     )
 
 
-def test_black_and_frozen_images_are_seen_across_shards(tmp_path):
+def test_black_and_frozen_images_are_detected_across_shards(tmp_path):
     images = noise(12)
     images[3] = 0
     images[7] = images[6]
@@ -128,7 +126,7 @@ def test_images_may_be_given_lazily_and_must_be_as_many_as_announced(tmp_path):
         write_frames(tmp_path / "few", "log", [replace(front(noise(5)), images=noise(3))])
 
 
-def test_a_wider_view_loses_sky_and_a_taller_one_loses_both_sides_alike():
+def test_a_wider_target_loses_sky_and_a_taller_one_loses_both_sides_equally():
     assert crop_box(126, 224, (112, 224)) == (14, 0, 112, 224)
     assert crop_box(126, 224, (48, 80)) == (0, 7, 126, 210)
     assert crop_box(126, 224, (63, 112)) == (0, 0, 126, 224)
@@ -188,6 +186,6 @@ def _sum_of_frames(folder) -> int:
 
 
 def test_a_store_can_be_read_in_a_fresh_process_after_this_one_read_it(store):
-    here = _sum_of_frames(store)
+    expected = _sum_of_frames(store)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(_sum_of_frames, (store,)) == here
+        assert pool.apply(_sum_of_frames, (store,)) == expected

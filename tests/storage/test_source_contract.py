@@ -1,4 +1,4 @@
-"""What every source of raw logs must keep to; a new source joins by a line in SOURCES_UNDER_TEST."""
+"""The contract of every source of raw logs; add a new source to SOURCES_UNDER_TEST."""
 
 import pickle
 
@@ -50,7 +50,7 @@ def test_a_source_lists_its_logs_in_order_with_files_that_exist(source):
     assert all(file.is_file() for ref in refs for file in (*ref.files, *ref.image_files))
 
 
-def test_an_opened_log_is_picklable_and_says_who_it_is(source, log):
+def test_an_opened_log_is_picklable_and_has_its_id_and_split(source, log):
     assert (
         isinstance(log, RawLog)
         and log.log_id == source.logs()[0].log_id
@@ -71,7 +71,7 @@ def test_signals_are_ordered_finite_and_of_one_length(log):
     assert len(signals.route_roadblock_ids) == len(signals.tags) == rows
 
 
-def test_poses_and_velocities_tell_the_same_motion(log):
+def test_poses_and_velocities_describe_the_same_motion(log):
     signals = log.signals()
     time_s = signals.timestamp_us * 1e-6
     cos, sin = np.cos(signals.pose_world[:, 2]), np.sin(signals.pose_world[:, 2])
@@ -91,18 +91,17 @@ def test_images_carry_the_times_of_their_frames_and_exist(log):
     assert all(abs(image.timestamp_us - time_us[image.frame_index]) < 60_000 for image in images)
 
 
-def test_cameras_look_where_their_names_say_and_stand_above_the_ground(log):
+def test_the_front_camera_looks_forward_and_is_above_the_ground(log):
     cameras = log.cameras()
     assert tuple(camera.name for camera in cameras) == log.capabilities.cameras
     front = cameras[0]
     turn = front.camera_to_ego[:3, :3]
     assert np.allclose(turn @ turn.T, np.eye(3), atol=1e-6) and np.isclose(np.linalg.det(turn), 1.0)
-    assert (
-        turn[0, 2] > 0.9 and 0.5 < front.camera_to_ego[2, 3] < 3.0
-    )  # looks along ego x from a car's height
+    # looks along ego x from a car's height
+    assert turn[0, 2] > 0.9 and 0.5 < front.camera_to_ego[2, 3] < 3.0
 
 
-def test_agents_lights_and_map_are_there_exactly_if_the_capabilities_say_so(log):
+def test_agents_lights_and_map_match_the_capabilities(log):
     agents, lights, objects = log.agents(), log.lights(), log.map_objects()
     boxes = len(agents.frame_index)
     assert agents.center_world.shape == agents.size_lwh.shape == (boxes, 3)
@@ -115,7 +114,7 @@ def test_agents_lights_and_map_are_there_exactly_if_the_capabilities_say_so(log)
     assert (log.signals().command != Command.UNKNOWN).any() == log.capabilities.command
 
 
-def test_the_next_links_run_on_the_log(log, tmp_path):
+def test_the_log_can_be_decoded_and_extracted(log, tmp_path):
     summary = decode(log, tmp_path / "frames", FrameConfig())
     assert (
         summary.frames == int(log.signals().has_image.sum())
@@ -131,7 +130,7 @@ def test_the_next_links_run_on_the_log(log, tmp_path):
     )
 
 
-def test_the_fingerprint_follows_the_bytes_and_not_the_dates(source):
+def test_the_fingerprint_follows_the_bytes_and_not_the_modification_times(source):
     ref = source.logs()[0]
     before = fingerprint(ref)
     for file in (ref.image_files[3], ref.files[0]):
@@ -153,6 +152,6 @@ def test_a_missing_folder_an_empty_one_and_an_unknown_log_are_explained(source, 
         source.open("no_such_log")
 
 
-def test_a_source_that_does_not_exist_is_answered_with_the_nearest_name(tmp_path):
+def test_the_error_of_an_unknown_source_suggests_the_nearest_name(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'kitti_raw'"):
         open_source("kitty_raw", tmp_path)

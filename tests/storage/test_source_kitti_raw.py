@@ -1,6 +1,4 @@
-"""The KITTI raw reader: two clocks, uneven spacing, more poses than images, the rear axle beside
-the odometry unit.
-"""
+"""The KITTI raw reader: separate clocks, uneven spacing, missing images or poses, the lever arm."""
 
 import numpy as np
 import pytest
@@ -34,7 +32,7 @@ def test_poses_are_those_of_the_rear_axle_at_the_times_of_the_images(tmp_path):
     )
 
 
-def test_what_was_put_right_is_noted(tmp_path):
+def test_corrections_are_noted(tmp_path):
     notes = " ".join(opened(tmp_path, poses=75).signals().notes)
     assert "behind the camera's" in notes and "75 poses for 70 images" in notes
     assert "uneven frame spacing, camera 9" in notes
@@ -69,7 +67,7 @@ def test_an_odd_image_height_is_cut_to_an_even_one_with_its_calibration(tmp_path
     assert stored.intrinsics[1, 2] == log.cameras()[0].intrinsics[1, 2] - 1
 
 
-def test_the_camera_hangs_where_the_calibration_chain_puts_it(tmp_path):
+def test_the_cameras_pose_follows_from_the_calibration_files(tmp_path):
     front = opened(tmp_path).cameras()[0]
     # rear axle -> unit (-0.05, 0.32, 0.93) -> Velodyne (+0.81, -0.32, +0.80) -> camera 0 (+0.27, 0,
     # -0.08) -> 6 cm left

@@ -1,6 +1,4 @@
-"""The nuScenes reader: tables and map through the devkit, the command from the planned route, no
-future in motion.
-"""
+"""The nuScenes reader: tables and map through the devkit, command from the route, no future."""
 
 import json
 

@@ -1,6 +1,4 @@
-"""The OpenScene reader: fields of the published format, untrusted pickles, damaged logs, nuPlan
-maps.
-"""
+"""The OpenScene reader: published fields, untrusted pickles, damaged logs, nuPlan maps."""
 
 import collections
 import os
@@ -73,7 +71,7 @@ def test_frames_without_an_image_keep_their_pose_and_are_counted_in_a_note(tmp_p
     assert decode(log, tmp_path / "frames", FrameConfig()).frames == 23
 
 
-def test_a_log_whose_map_is_not_there_is_read_without_one_and_says_so(tmp_path):
+def test_a_log_whose_map_is_missing_is_read_without_it_with_a_note(tmp_path):
     tiny.write_log(tmp_path)
     (tmp_path / "maps" / "nuplan-maps-v1.0.json").unlink()
     log = open_source("openscene", tmp_path).open("log_a")
@@ -158,11 +156,11 @@ def test_plain_containers_and_numpy_arrays_are_read_as_they_were(tmp_path, proto
     }
     file = tmp_path / "log.pkl"
     file.write_bytes(pickle.dumps(content, protocol))
-    found = read_plain_pickle(file)
+    read = read_plain_pickle(file)
     assert (
-        str(found) == str(content)
-        and found["d"].dtype == np.float64
-        and (found["i"] == np.eye(3)).all()
+        str(read) == str(content)
+        and read["d"].dtype == np.float64
+        and (read["i"] == np.eye(3)).all()
     )
 
 
@@ -223,9 +221,7 @@ def test_a_frame_without_its_fields_and_a_pickle_of_something_else_are_explained
         ({"roadblock_ids": 3}, "signals"),
     ],
 )
-def test_fields_of_another_shape_or_kind_set_the_log_aside_and_never_stop_a_run(
-    tmp_path, changes, method
-):
+def test_fields_of_another_shape_or_type_raise_source_error(tmp_path, changes, method):
     with pytest.raises(SourceError, match=r"its format does not have[\s\S]*log log_a"):
         getattr(with_frame(tmp_path, 0, **changes), method)()
 
@@ -244,8 +240,8 @@ def test_an_agent_of_an_unknown_category_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
-    found = read_nuplan_map(tiny.write_map(tmp_path_factory.mktemp("maps")))
-    return {(item.layer, item.token): item for item in found}
+    objects = read_nuplan_map(tiny.write_map(tmp_path_factory.mktemp("maps")))
+    return {(item.layer, item.token): item for item in objects}
 
 
 def test_the_lane_graph_of_a_nuplan_map_is_read(objects):
@@ -289,8 +285,8 @@ def test_degrees_become_utm_metres():
 
 
 def test_a_map_in_degrees_is_read_in_the_metres_of_its_zone(tmp_path):
-    found = read_nuplan_map(tiny.write_map(tmp_path, on_the_equator=True))
-    lane = next(item for item in found if (item.layer, item.token) == (MapLayer.LANE, "20"))
+    objects = read_nuplan_map(tiny.write_map(tmp_path, on_the_equator=True))
+    lane = next(item for item in objects if (item.layer, item.token) == (MapLayer.LANE, "20"))
     # UTM's scale on its meridian
     expected = 0.9996 * np.array([[0, 2], [50, 2], [100, 2]]) + [500_000, 0]
     assert np.allclose(lane.baseline_xyyaw[:, :2], expected, atol=0.01)

@@ -1,5 +1,5 @@
-"""The student: what it imitates, what its control lacks, and the artefacts that finetune and
-distill leave behind.
+"""The student: its imitation losses, its control without a teacher, and the artefacts that finetune
+and distill write.
 """
 
 import json
@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from assets.vla import codes_by_position
+from assets.chain.metadata import codes_by_position
 from models.planners.config import ImitatorConfig
 from models.planners.planner import plan_loss
-from models.planners.student import StudentOutput, StudentPlanner, imitation_loss
+from models.planners.student import StudentNet, StudentOutput, imitation_loss
 from ops.planners.checkpoint import load_planner, save_planner
 from ops.planners.config import ImitationConfig
 from ops.planners.fit_planner import without_teacher
 from ops.planners.recipe import read_recipe
 from ops.planners.scored_proposals import ScoredProposals
 from ops.planners.training_arrays import planner_frames
-from ops.student.distill import teacher_of
+from ops.student.distill import teacher_targets
 from ops.training.config import ComputeConfig
 from ops.vla.code_accuracy import calibration_error, code_accuracy
 from ops.vla.finetune import finetune
@@ -28,16 +28,28 @@ from ops.vla.planner import open_vla
 from ops.vla.teacher import TeacherTargets, scored_proposals_for
 from ops.vla.vlm import run_vlm_in_processes
 from storage.errors import ArtifactError
-from tests.worlds.tiny_vla import RECIPE, SMALL_PLANNER, VLA, made, near_the_human, tiny_frames
+from tests.worlds.tiny_vla import (
+    RECIPE,
+    SMALL_PLANNER,
+    VLA,
+    score_by_displacement,
+    tiny_frames,
+    trained_artifacts,
+)
 
 
-def small_student(seed: int = 0) -> StudentPlanner:
+def covers(targets: TeacherTargets, frames, mirrored) -> bool:
+    """True if the targets belong to exactly these rows."""
+    return len(targets.log_id) == len(frames) and targets.match_first_rows_of(frames, mirrored)
+
+
+def small_student(seed: int = 0) -> StudentNet:
     torch.manual_seed(seed)
-    return StudentPlanner(SMALL_PLANNER, ImitatorConfig())
+    return StudentNet(SMALL_PLANNER, ImitatorConfig())
 
 
 def batch_of(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images, camera numbers, ego status, recorded future."""
+    """Images, camera numbers, ego status and recorded future of `rows` rows."""
     frames = tiny_frames(1, rows)
     return (
         torch.from_numpy(frames.images[:, ::2, ::2].copy()),
@@ -47,38 +59,38 @@ def batch_of(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch
     )
 
 
-def test_the_student_says_codes_features_and_plans():
+def test_the_student_predicts_codes_memory_tokens_and_plans():
     images, camera, status, _ = batch_of(3)
-    said = small_student().eval()(images, camera, status)
-    assert said.code_logits_BSK.shape == (3, 12, 16) and said.memory_BMD.shape == (3, 4, 16)
-    assert said.found.plans_BK83.shape == (3, 3, 8, 3)
+    output = small_student().eval()(images, camera, status)
+    assert output.code_logits_BSK.shape == (3, 12, 16) and output.memory_BMD.shape == (3, 4, 16)
+    assert output.proposals.plans_BK83.shape == (3, 3, 8, 3)
 
 
-def test_imitation_costs_nothing_when_there_is_nothing_left_to_learn():
-    said = StudentOutput(None, None, torch.randn(2, 12, 16), torch.randn(2, 4, 16))  # type: ignore[arg-type]
+def test_the_imitation_losses_are_zero_for_equal_distributions_and_directions():
+    output = StudentOutput(None, None, torch.randn(2, 12, 16), torch.randn(2, 4, 16))  # type: ignore[arg-type]
     divergence, distance = imitation_loss(
-        said, said.code_logits_BSK + 3.0, 7.0 * said.memory_BMD, temperature=2.0
+        output, output.code_logits_BSK + 3.0, 7.0 * output.memory_BMD, temperature=2.0
     )
     assert abs(divergence) < 1e-5 and abs(distance) < 1e-5
 
 
-def test_the_divergence_is_that_of_the_definition():
-    said = StudentOutput(None, None, torch.randn(1, 1, 16), torch.ones(1, 1, 2))  # type: ignore[arg-type]
+def test_the_code_loss_is_the_kl_divergence_at_the_temperature():
+    output = StudentOutput(None, None, torch.randn(1, 1, 16), torch.ones(1, 1, 2))  # type: ignore[arg-type]
     teacher = torch.randn(1, 1, 16)
-    p, q = (logits[0, 0].div(2.0).softmax(dim=-1) for logits in (teacher, said.code_logits_BSK))
-    by_hand = 4.0 * (p * (p.log() - q.log())).sum()
+    p, q = (logits[0, 0].div(2.0).softmax(dim=-1) for logits in (teacher, output.code_logits_BSK))
+    expected = 4.0 * (p * (p.log() - q.log())).sum()
     assert torch.allclose(
-        imitation_loss(said, teacher, torch.ones(1, 1, 2), 2.0)[0], by_hand, atol=1e-6
+        imitation_loss(output, teacher, torch.ones(1, 1, 2), 2.0)[0], expected, atol=1e-6
     )
 
 
-def test_every_trained_number_gets_a_gradient():
+def test_the_gradient_reaches_every_parameter():
     images, camera, status, future = batch_of(4)
     student = small_student()
-    said = student(images, camera, status)
-    loss = sum(imitation_loss(said, torch.randn(4, 12, 16), torch.randn(4, 4, 16), 2.0))
-    loss = loss + plan_loss(said.found, future, student.planner.scale_83)[0]
-    (loss + student.planner.scorer(said.found.plans_BK83, said.scene).sum()).backward()
+    output = student(images, camera, status)
+    loss = sum(imitation_loss(output, torch.randn(4, 12, 16), torch.randn(4, 4, 16), 2.0))
+    loss = loss + plan_loss(output.proposals, future, student.planner.scale_83)[0]
+    (loss + student.planner.scorer(output.proposals.plans_BK83, output.scene).sum()).backward()
     assert [name for name, parameter in student.named_parameters() if parameter.grad is None] == []
 
 
@@ -103,7 +115,7 @@ def test_the_student_learns_a_teachers_codes():
     assert agree.float().mean() > 0.9
 
 
-def test_the_control_differs_in_the_weight_of_the_teacher_alone():
+def test_the_control_differs_only_in_the_weights_of_the_imitation():
     with_teacher = ImitationConfig()
     control = without_teacher(with_teacher)
     assert (control.code_weight, control.memory_weight) == (0.0, 0.0)
@@ -114,13 +126,13 @@ def test_the_control_differs_in_the_weight_of_the_teacher_alone():
         == with_teacher
     )
     parts = [
-        json.loads((made().student / folder / "config.json").read_text())
+        json.loads((trained_artifacts().student / folder / "config.json").read_text())
         for folder in (".", "no_teacher")
     ]
     assert parts[0] == parts[1]
 
 
-def test_it_saves_and_loads_the_same_bits(tmp_path):
+def test_a_saved_and_loaded_student_gives_the_same_plans_bit_for_bit(tmp_path):
     images, camera, status, _ = batch_of(3)
     student = small_student().eval()
     save_planner(tmp_path, student)
@@ -128,32 +140,31 @@ def test_it_saves_and_loads_the_same_bits(tmp_path):
     assert torch.equal(load_planner(tmp_path, "student").plan(images, camera, status), plans)
 
 
-def test_code_accuracy_of_a_case_done_by_hand():
+def test_code_accuracy_of_a_case_calculated_by_hand():
     codes = np.array([[0, 1], [1, 1], [1, 0]])
     valid = np.array([[True, True], [True, True], [True, False]])
     logits = np.full((3, 2, 2), 0.0)
-    # says these, each with 3/4
+    # predicts these codes, each with probability 3/4
     logits[np.arange(3)[:, None], np.arange(2), [[0, 1], [0, 1], [1, 1]]] = np.log(3.0)
-    found = code_accuracy(logits, codes, valid, train_codes=codes, train_valid=valid)
-    assert found.rows == 3 and found.accuracy == 4 / 5 and found.majority_accuracy == 4 / 5
-    assert found.accuracy_by_slot == (2 / 3, 1.0) and found.majority_accuracy_by_slot == (
-        2 / 3,
-        1.0,
-    )
-    assert np.isclose(found.cross_entropy_nats, -(4 * np.log(0.75) + np.log(0.25)) / 5)
-    assert np.isclose(found.calibration_error, abs(4 / 5 - 0.75))
-    with pytest.raises(ArtifactError, match="without a single code"):
+    accuracy = code_accuracy(logits, codes, valid, train_codes=codes, train_valid=valid)
+    assert accuracy.rows == 3
+    assert accuracy.accuracy == 4 / 5 and accuracy.majority_accuracy == 4 / 5
+    assert accuracy.accuracy_by_slot == (2 / 3, 1.0)
+    assert accuracy.majority_accuracy_by_slot == (2 / 3, 1.0)
+    assert np.isclose(accuracy.cross_entropy_nats, -(4 * np.log(0.75) + np.log(0.25)) / 5)
+    assert np.isclose(accuracy.calibration_error, abs(4 / 5 - 0.75))
+    with pytest.raises(ArtifactError, match="has no valid code"):
         code_accuracy(logits, codes, valid & [True, False], codes, valid)
 
 
-def test_confidence_that_comes_true_has_no_calibration_error():
+def test_confidence_equal_to_the_accuracy_has_no_calibration_error():
     confidence = np.repeat([0.25, 0.75], 4)
     assert calibration_error(confidence, np.array([1, 0, 0, 0, 1, 1, 1, 0])) == 0.0
     assert calibration_error(confidence, np.zeros(8)) == 0.5
 
 
-def test_the_artefacts_hold_what_they_promise():
-    vla, student = made().vla, made().student
+def test_the_artefacts_contain_the_documented_files():
+    vla, student = trained_artifacts().vla, trained_artifacts().student
     for file in (
         "vlm/model.safetensors",
         "vlm/tokenizer.json",
@@ -179,11 +190,11 @@ def test_the_artefacts_hold_what_they_promise():
         "report.json",
     ):
         assert (student / file).exists(), file
-    assert not any((vla.parent / "runs").iterdir())  # nothing of the finished runs is left
+    assert not any((vla.parent / "runs").iterdir())  # the folders of finished runs are removed
 
 
-def test_the_reports_measure_the_val_split():
-    report, student = made().vla_report, made().student_report
+def test_the_reports_have_the_figures_of_the_val_split():
+    report, student = trained_artifacts().vla_report, trained_artifacts().student_report
     assert (
         report.val_rows == student.val_rows == 10
         and report.scored_by == student.scored_by == "pdm_score"
@@ -200,7 +211,7 @@ def test_the_reports_measure_the_val_split():
     ]
     human = report.planners[0]
     assert human.ade_m == 0.0 and human.pdms == 100.0
-    assert json.loads((made().vla / "report.json").read_text())["codes"]["rows"] == 10
+    assert json.loads((trained_artifacts().vla / "report.json").read_text())["codes"]["rows"] == 10
     assert [row[0] for row in student.latency_ms] == [
         "vla",
         "student",
@@ -211,94 +222,96 @@ def test_the_reports_measure_the_val_split():
     assert 0 <= student.code_agreement <= 1 and student.code_kl_nats >= 0
 
 
-def test_the_metadata_tell_every_position_of_the_codes():
-    rows = codes_by_position(json.loads((made().vla / "report.json").read_text())["codes"])
+def test_the_metadata_have_a_row_for_every_code_slot():
+    rows = codes_by_position(
+        json.loads((trained_artifacts().vla / "report.json").read_text())["codes"]
+    )
     assert [row["position"] for row in rows] == list(range(1, 13))
-    assert rows[4]["calibration error"] == made().vla_report.codes.calibration_error_by_slot[4]
+    assert (
+        rows[4]["calibration error"]
+        == trained_artifacts().vla_report.codes.calibration_error_by_slot[4]
+    )
 
 
-def test_the_students_recipe_is_the_planners(tmp_path):
-    recipe, image_hw = read_recipe(made().vla)
+def test_the_students_recipe_is_that_of_the_planners(tmp_path):
+    recipe, image_hw = read_recipe(trained_artifacts().vla)
     assert image_hw == VLA.image_hw
-    made_constants = {"offset_scale": RECIPE.planner.offset_scale, "camera": RECIPE.planner.camera}
-    assert replace(recipe, planner=replace(recipe.planner, **made_constants)) == RECIPE
+    constants = {"offset_scale": RECIPE.planner.offset_scale, "camera": RECIPE.planner.camera}
+    assert replace(recipe, planner=replace(recipe.planner, **constants)) == RECIPE
     assert (
         recipe.planner.offset_scale
-        == load_planner(made().vla / "planner_alone", "planner").config.offset_scale
+        == load_planner(trained_artifacts().vla / "planner_alone", "planner").config.offset_scale
     )
     with pytest.raises(ArtifactError, match="no finished VLA"):
         read_recipe(tmp_path)
 
 
-def test_the_teachers_words_are_kept_for_exactly_the_planners_rows():
-    frames, flipped = planner_frames(made().train, RECIPE.rows)
-    teacher = TeacherTargets.open(made().vla / "teacher")
-    assert teacher.covers(frames, flipped) and teacher.code_logits.shape == (96, 12, 16)
-    assert not teacher.covers(frames, ~flipped) and not teacher.covers(
-        frames.take(np.arange(95)), flipped[:95]
+def test_the_teachers_targets_are_stored_for_exactly_the_rows_of_the_planners():
+    frames, flipped = planner_frames(trained_artifacts().train, RECIPE.rows)
+    teacher = TeacherTargets.open(trained_artifacts().vla / "teacher")
+    assert covers(teacher, frames, flipped) and teacher.code_logits.shape == (96, 12, 16)
+    assert not covers(teacher, frames, ~flipped) and not covers(
+        teacher, frames.take(np.arange(95)), flipped[:95]
     )
 
 
-def test_other_rows_than_the_teachers_are_read_anew_and_say_the_same():
-    frames, flipped = planner_frames(made().train, RECIPE.rows)
+def test_targets_of_other_rows_are_predicted_again_with_the_same_result():
+    frames, flipped = planner_frames(trained_artifacts().train, RECIPE.rows)
     fewer = np.arange(5, 96, 9)
-    kept = TeacherTargets.open(made().vla / "teacher")
-    anew = teacher_of(
-        made().vla,
-        open_vla(made().vla),
+    stored = TeacherTargets.open(trained_artifacts().vla / "teacher")
+    predicted = teacher_targets(
+        trained_artifacts().vla,
+        open_vla(trained_artifacts().vla),
         frames.take(fewer),
         flipped[fewer],
         ComputeConfig(threads=1),
     )
-    assert anew.covers(frames.take(fewer), flipped[fewer])
-    assert np.allclose(anew.code_logits, kept.code_logits[fewer], atol=2e-3)
-    assert np.allclose(anew.memory, kept.memory[fewer], atol=1e-2)
+    assert covers(predicted, frames.take(fewer), flipped[fewer])
+    assert np.allclose(predicted.code_logits, stored.code_logits[fewer], atol=2e-3)
+    assert np.allclose(predicted.memory, stored.memory[fewer], atol=1e-2)
 
 
-def test_a_student_of_mirrored_rows_keeps_the_teachers_words_and_asks_for_the_mirror_images_alone(
-    tmp_path, monkeypatch
-):
-    frames, flipped = planner_frames(made().train, RECIPE.rows)
-    whole, scored, own = (
-        TeacherTargets.open(made().vla / "teacher"),
-        ScoredProposals.open(made().vla / "teacher"),
-        np.flatnonzero(~flipped),
-    )
+def test_for_mirrored_rows_targets_are_predicted_only_for_the_mirror_images(tmp_path, monkeypatch):
+    frames, flipped = planner_frames(trained_artifacts().train, RECIPE.rows)
+    both = TeacherTargets.open(trained_artifacts().vla / "teacher")
+    scored = ScoredProposals.open(trained_artifacts().vla / "teacher")
+    originals = np.flatnonzero(~flipped)
     vla = tmp_path / "vla"
-    shutil.copytree(made().vla, vla)
-    kept = TeacherTargets(*(getattr(whole, item.name)[own] for item in fields(TeacherTargets)))
-    kept.save(vla / "teacher")
-    ScoredProposals(scored.plans[own], scored.subscores[own]).save(vla / "teacher")
-    asked = []
+    shutil.copytree(trained_artifacts().vla, vla)
+    stored = TeacherTargets(
+        *(getattr(both, item.name)[originals] for item in fields(TeacherTargets))
+    )
+    stored.save(vla / "teacher")
+    ScoredProposals(scored.plans[originals], scored.subscores[originals]).save(vla / "teacher")
+    vlm_rows = []
     monkeypatch.setattr(
         "ops.student.distill.run_vlm_in_processes",
         lambda folder, images, *rest: (
-            asked.append(len(images)) or run_vlm_in_processes(folder, images, *rest)
+            vlm_rows.append(len(images)) or run_vlm_in_processes(folder, images, *rest)
         ),
     )
-    said = teacher_of(vla, open_vla(vla), frames, flipped, ComputeConfig(threads=1))
-    assert asked == [flipped.sum()] and said.covers(frames, flipped)
-    assert np.array_equal(said.memory[own], kept.memory) and np.allclose(
-        said.code_logits, whole.code_logits, atol=2e-3
+    targets = teacher_targets(vla, open_vla(vla), frames, flipped, ComputeConfig(threads=1))
+    assert vlm_rows == [flipped.sum()] and covers(targets, frames, flipped)
+    assert np.array_equal(targets.memory[originals], stored.memory)
+    assert np.allclose(targets.code_logits, both.code_logits, atol=2e-3)
+    proposals = scored_proposals_for(
+        vla, trained_artifacts().train, frames, flipped, None, RECIPE.proposal_scoring, 0
     )
-    plans = scored_proposals_for(
-        vla, made().train, frames, flipped, None, RECIPE.proposal_scoring, 0
-    )
-    assert np.array_equal(plans.plans, scored.plans) and np.array_equal(
-        plans.subscores, scored.subscores, equal_nan=True
-    )
+    assert np.array_equal(proposals.plans, scored.plans)
+    assert np.array_equal(proposals.subscores, scored.subscores, equal_nan=True)
 
 
-def test_a_split_without_codes_is_refused(tmp_path):
+def test_a_split_without_codes_is_an_error(tmp_path):
     frames = tiny_frames(1, 20)
     frames.codes_valid[:] = False
-    with pytest.raises(ArtifactError, match="nothing for the VLM to learn"):
+    with pytest.raises(ArtifactError, match="no rows to train the VLM on"):
         finetune(
             frames,
             frames,
             tmp_path,
             VLA,
-            score_plans=near_the_human,
+            num_codes=16,
+            score_plans=score_by_displacement,
             compute=ComputeConfig(threads=1),
             runs=tmp_path / "runs",
             name="none",

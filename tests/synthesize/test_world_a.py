@@ -1,6 +1,4 @@
-"""Town A's logs: the same bytes from the same seed, drives that a person would call driving, and
-OpenScene's frames.
-"""
+"""Town A's logs: reproducible bytes, realistic drives, and OpenScene's frame format."""
 
 import os
 import pickle
@@ -18,13 +16,14 @@ from ops.synthesize.config import WorldConfig
 from ops.synthesize.film.ground import Palette
 from ops.synthesize.film.mesh_batch import make_mesh_batch
 from ops.synthesize.film.props import parked_cars, place_props
-from ops.synthesize.town.town import TownConfig, build_town
+from ops.synthesize.town.build_town import build_town
+from ops.synthesize.town.town import TownConfig
 from ops.synthesize.traffic.events import EventKind
 from ops.synthesize.traffic.expert import EAST_SHARE, SHORTEST_EVENT_S, DriveConfig, drive, is_east
 from ops.synthesize.traffic.spawn import EGO_SIZE_M
 from ops.synthesize.traffic.traffic import REAR_SHARE
 from ops.synthesize.world import synthesize_log, world_log_ids
-from ops.synthesize.writers.nuplan import ORIGIN_M
+from ops.synthesize.writers.nuplan_layers import ORIGIN_M
 from ops.synthesize.writers.openscene import CAMERAS
 from storage.errors import ConfigError
 from storage.sources import open_source
@@ -32,7 +31,7 @@ from storage.sources import open_source
 WORLD = WorldConfig(
     train_logs=3, val_logs=1, test_logs=2, seconds=SHORTEST_EVENT_S, image_width=96, image_height=54
 )
-LAST = "A-test-0001"  # in the part of the town that training never enters
+LAST = "A-test-0001"  # in the part of the town that only test logs enter
 FIELDS = {
     "token",
     "frame_idx",
@@ -63,8 +62,8 @@ FIELDS = {
     "occ_gt_final_path",
     "flow_gt_final_path",
 }
-# nuPlan's bounds of comfort: accelerations in m/s2, jerk in m/s3, yaw rate in rad/s
-MOST_ACCEL, MOST_BRAKING, MOST_LATERAL, MOST_JERK, MOST_YAW_RATE = 2.40, -4.05, 4.89, 4.13, 0.95
+# nuPlan's comfort bounds: accelerations in m/s2, jerk in m/s3, yaw rate in rad/s
+MAX_ACCEL, MIN_ACCEL, MAX_LATERAL, MAX_JERK, MAX_YAW_RATE = 2.40, -4.05, 4.89, 4.13, 0.95
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +84,14 @@ def logs(raw) -> dict[str, list[dict]]:
 
 @pytest.fixture(scope="module")
 def drives():
-    """Sixteen drives of the western part, half of them with an event asked for."""
+    """Sixteen drives in the western part; each has an event with probability 0.5."""
     config = TownConfig(seed=WORLD.seed)
-    wish = DriveConfig(frames=24, hz=2.0, east=False, event_rate=0.5)
+    drive_config = DriveConfig(frames=24, hz=2.0, east=False, event_rate=0.5)
     return [
         drive(
             build_town(config),
             parked_cars(config, Palette()),
-            wish,
+            drive_config,
             np.random.default_rng([5, number]),
         )
         for number in range(16)
@@ -118,7 +117,7 @@ def box(x: float, y: float, yaw: float, length: float, width: float) -> Polygon:
     return Polygon(corners @ turn + (x, y))
 
 
-def test_a_log_made_twice_is_the_same_byte_for_byte(raw, tmp_path):
+def test_a_log_written_twice_has_the_same_bytes(raw, tmp_path):
     synthesize_log(tmp_path, WORLD, "A-train-0001")
     first = log_files(raw, "A-train-0001")
     assert len(first) == 1 + round(WORLD.seconds * WORLD.hz) and first == log_files(
@@ -126,7 +125,7 @@ def test_a_log_made_twice_is_the_same_byte_for_byte(raw, tmp_path):
     )
 
 
-def test_a_log_made_alone_in_a_process_of_its_own_is_the_one_made_after_others(raw, tmp_path):
+def test_a_log_written_in_a_separate_process_equals_one_written_after_others(raw, tmp_path):
     code = (
         f"from pathlib import Path; from ops.synthesize.world import *; "
         f"synthesize_log(Path({str(tmp_path)!r}), {WORLD!r}, {LAST!r})"
@@ -140,7 +139,7 @@ def test_a_log_made_alone_in_a_process_of_its_own_is_the_one_made_after_others(r
     assert log_files(tmp_path, LAST) == log_files(raw, LAST)
 
 
-def test_another_seed_is_another_town_and_another_drive(raw, tmp_path):
+def test_another_seed_gives_another_town_and_another_drive(raw, tmp_path):
     other = replace(WORLD, seed=WORLD.seed + 1)
     synthesize_log(tmp_path, other, "A-train-0001")
     first, second = log_files(raw, "A-train-0001"), log_files(tmp_path, "A-train-0001")
@@ -152,12 +151,12 @@ def test_another_seed_is_another_town_and_another_drive(raw, tmp_path):
     assert not np.array_equal(*centers)
 
 
-def test_two_logs_of_one_world_are_two_drives(logs):
+def test_logs_of_one_world_start_at_different_positions(logs):
     start = {tuple(frames[0]["ego2global_translation"]) for frames in logs.values()}
     assert len(start) == len(logs)
 
 
-def test_the_ego_touches_nobody_in_any_frame(logs):
+def test_the_ego_never_touches_a_road_user(logs):
     length, width, _ = EGO_SIZE_M
     ego = box(length * (0.5 - REAR_SHARE), 0.0, 0.0, length, width)
     boxes = [
@@ -173,9 +172,9 @@ def test_the_ego_drives_within_the_bounds_of_comfort(logs):
     for frames in logs.values():
         state = np.array([frame["ego_dynamic_state"] for frame in frames])
         yaw_rate = np.array([frame["can_bus"][14] for frame in frames])
-        assert state[:, 2].max() <= MOST_ACCEL and state[:, 2].min() >= MOST_BRAKING
-        assert np.abs(state[:, 3]).max() <= MOST_LATERAL and np.abs(yaw_rate).max() <= MOST_YAW_RATE
-        assert np.abs(np.diff(state[:, 2]) * WORLD.hz).max() <= MOST_JERK
+        assert state[:, 2].max() <= MAX_ACCEL and state[:, 2].min() >= MIN_ACCEL
+        assert np.abs(state[:, 3]).max() <= MAX_LATERAL and np.abs(yaw_rate).max() <= MAX_YAW_RATE
+        assert np.abs(np.diff(state[:, 2]) * WORLD.hz).max() <= MAX_JERK
 
 
 def test_speeds_are_those_of_the_positions(logs):
@@ -189,7 +188,7 @@ def test_speeds_are_those_of_the_positions(logs):
 
 def test_frames_have_the_fields_of_openscene(logs):
     for frame in (frame for frames in logs.values() for frame in frames):
-        # the one of ours, which official readers ignore
+        # an addition, which official readers ignore
         assert set(frame) == FIELDS | {"tags"}
         assert set(frame["cams"]) == set(CAMERAS) and all(
             set(camera)
@@ -220,7 +219,7 @@ def test_frames_have_the_fields_of_openscene(logs):
         ].shape == (count, 3)
 
 
-def test_frames_are_chained_and_every_front_image_can_be_read(raw, logs):
+def test_frames_refer_to_their_neighbours_and_every_front_image_can_be_read(raw, logs):
     for log_id, split in world_log_ids(WORLD):
         frames = logs[log_id]
         tokens = [frame["token"] for frame in frames]
@@ -242,27 +241,30 @@ def test_events_are_tagged_for_a_second_or_more_and_their_share_follows_the_rate
     assert len({tag for recording in tagged for tags in recording.tags for tag in tags}) >= 3
 
 
-@pytest.mark.parametrize(("rate", "found"), [(0.0, False), (1.0, True)])
-def test_no_drive_has_an_event_at_rate_zero_and_every_drive_has_one_at_rate_one(rate, found):
+@pytest.mark.parametrize(("rate", "has_event"), [(0.0, False), (1.0, True)])
+def test_no_drive_has_an_event_at_rate_zero_and_every_drive_has_one_at_rate_one(rate, has_event):
     config = TownConfig(seed=WORLD.seed)
-    wish = DriveConfig(frames=24, hz=2.0, event_rate=rate)
+    drive_config = DriveConfig(frames=24, hz=2.0, event_rate=rate)
     parked = parked_cars(config, Palette())
     assert all(
-        any(drive(build_town(config), parked, wish, np.random.default_rng([6, number])).tags)
-        is found
+        any(
+            drive(build_town(config), parked, drive_config, np.random.default_rng([6, number])).tags
+        )
+        is has_event
         for number in range(3)
     )
 
 
-def test_only_logs_of_the_test_enter_the_eastern_part(logs, drives):
+def test_only_test_logs_enter_the_eastern_part(logs, drives):
     town = build_town(TownConfig(seed=WORLD.seed))
     assert all(recording.pose[:, 0, 0].max() <= east_from_m() for recording in drives)
     for recording in drives:
-        here = (
+        lane_indexes = (
             np.searchsorted(recording.route.lane_start_m, recording.travelled_m, side="right") - 1
         )
         assert not any(
-            is_east(town, town.lanes[recording.route.lane_ids[lane]]) for lane in set(here.tolist())
+            is_east(town, town.lanes[recording.route.lane_ids[lane]])
+            for lane in set(lane_indexes.tolist())
         )
     reached = {
         log_id: max(frame["ego2global_translation"][0] for frame in frames) - ORIGIN_M[0]
@@ -271,7 +273,7 @@ def test_only_logs_of_the_test_enter_the_eastern_part(logs, drives):
     assert reached.pop(LAST) > east_from_m() and max(reached.values()) <= east_from_m()
 
 
-def test_logs_too_short_for_events_are_refused_unless_none_are_wanted(tmp_path):
+def test_logs_too_short_for_events_are_refused_unless_the_event_rate_is_zero(tmp_path):
     short = replace(WORLD, seconds=SHORTEST_EVENT_S - 0.5)
     with pytest.raises(ConfigError, match=r"too short[\s\S]*event_rate=0"):
         synthesize_log(tmp_path, short, LAST)
@@ -279,15 +281,13 @@ def test_logs_too_short_for_events_are_refused_unless_none_are_wanted(tmp_path):
     assert len(world_log_ids(replace(short, event_rate=0.0))) == 6
 
 
-def test_side_cameras_are_drawn_where_they_are_asked_for_and_the_front_stays_the_same(
-    raw, tmp_path
-):
+def test_side_cameras_are_rendered_if_configured_and_the_front_stays_the_same(raw, tmp_path):
     wide = replace(WORLD, cameras=("CAM_F0", "CAM_L0", "CAM_R0"))
     synthesize_log(tmp_path, wide, LAST)
     source = open_source("openscene", tmp_path)
     log = source.open(LAST)
     assert [camera.name for camera in log.cameras()] == ["CAM_F0", "CAM_L0", "CAM_R0"]
-    # where it looks
+    # its optical axis
     left = next(camera for camera in log.cameras() if camera.name == "CAM_L0").camera_to_ego[:3, 2]
     assert left[1] > 0.7 and left[0] > 0.4
     blobs = "sensor_blobs/test/" + LAST
@@ -312,12 +312,12 @@ def test_side_cameras_are_drawn_where_they_are_asked_for_and_the_front_stays_the
         (("CAM_F0", "CAM_F0"), "every camera once"),
     ],
 )
-def test_a_camera_that_cannot_be_is_refused(cameras, message):
+def test_an_invalid_choice_of_cameras_is_refused(cameras, message):
     with pytest.raises(ConfigError, match=message):
         world_log_ids(replace(WORLD, cameras=cameras))
 
 
-def test_a_street_with_nothing_near_can_be_drawn():
-    things = place_props(TownConfig(seed=WORLD.seed), Palette())
-    nothing = things.take(np.zeros(len(things.model), bool))
-    assert len(make_mesh_batch(nothing).corners) == 0
+def test_an_empty_set_of_instances_gives_an_empty_mesh_batch():
+    props = place_props(TownConfig(seed=WORLD.seed), Palette())
+    no_props = props.take(np.zeros(len(props.model), bool))
+    assert len(make_mesh_batch(no_props).corners) == 0

@@ -1,6 +1,4 @@
-"""Town B as nuScenes' own devkit and as our reader see it; the contract of every source holds for
-it too.
-"""
+"""Town B read by nuScenes' devkit and by this project's reader; the contract of all sources."""
 
 import json
 from dataclasses import replace
@@ -14,8 +12,8 @@ from ops.ingest.config import ExtractConfig
 from ops.ingest.extract import extract
 from ops.synthesize.config import TownBConfig
 from ops.synthesize.film.camera import Camera
-from ops.synthesize.town.town import build_town
-from ops.synthesize.town_b import PALETTE, scene_names, synthesize_town_b, town_plan
+from ops.synthesize.town.build_town import build_town
+from ops.synthesize.town_b import PALETTE, scene_names, synthesize_town_b, town_config_b
 from ops.synthesize.writers.nuscenes import VERSION, write_data_set
 from ops.synthesize.writers.nuscenes_map import LOCATION
 from ops.synthesize.writers.nuscenes_shapes import arclines
@@ -62,16 +60,12 @@ def log(source):
 
 
 test_logs_are_in_order = contract.test_a_source_lists_its_logs_in_order_with_files_that_exist
-test_a_log_is_picklable = contract.test_an_opened_log_is_picklable_and_says_who_it_is
+test_a_log_is_picklable = contract.test_an_opened_log_is_picklable_and_has_its_id_and_split
 test_signals_are_ordered = contract.test_signals_are_ordered_finite_and_of_one_length
 test_images_carry_their_times = contract.test_images_carry_the_times_of_their_frames_and_exist
-test_cameras_look_ahead = (
-    contract.test_cameras_look_where_their_names_say_and_stand_above_the_ground
-)
-test_capabilities_are_true = (
-    contract.test_agents_lights_and_map_are_there_exactly_if_the_capabilities_say_so
-)
-test_the_next_links_run = contract.test_the_next_links_run_on_the_log
+test_cameras_look_ahead = contract.test_the_front_camera_looks_forward_and_is_above_the_ground
+test_capabilities_are_true = contract.test_agents_lights_and_map_match_the_capabilities
+test_the_log_can_be_extracted = contract.test_the_log_can_be_decoded_and_extracted
 
 
 def test_the_devkit_renders_a_sample_with_its_boxes(devkit, tmp_path):
@@ -86,14 +80,14 @@ def test_the_devkit_renders_a_sample_with_its_boxes(devkit, tmp_path):
     )
 
 
-def test_every_token_that_a_table_names_is_there(devkit):
-    for table, links in {
+def test_every_token_in_a_table_exists(devkit):
+    for table, references in {
         "sample_data": {"sample": "sample_token", "ego_pose": "ego_pose_token"},
         "sample_annotation": {"instance": "instance_token", "sample": "sample_token"},
         "scene": {"log": "log_token", "sample": "first_sample_token"},
     }.items():
         for row in getattr(devkit, table):
-            assert all(devkit.get(other, row[name]) for other, name in links.items())
+            assert all(devkit.get(other, row[name]) for other, name in references.items())
     for table in ("sample", "sample_data", "sample_annotation"):
         rows = {row["token"]: row for row in getattr(devkit, table)}
         assert all(rows[row["next"]]["prev"] == token for token, row in rows.items() if row["next"])
@@ -111,8 +105,8 @@ def test_the_devkit_finds_the_ego_on_drivable_ground_in_the_expansion_and_in_the
     assert devkit.map[0]["mask"].is_on_mask(*poses[:, :2].T).all()
     assert not devkit.map[0]["mask"].is_on_mask(np.array([2.0]), np.array([2.0])).any()
     for x, y, _ in poses[::4]:
-        there = devkit_map.layers_on_point(x, y)
-        assert there["drivable_area"] and there["road_segment"] and not there["walkway"]
+        layers = devkit_map.layers_on_point(x, y)
+        assert layers["drivable_area"] and layers["road_segment"] and not layers["walkway"]
         assert devkit_map.get_closest_lane(x, y, radius=4.0)
     x, y, _ = poses[0]
     near = devkit_map.get_records_in_patch((x - 70, y - 70, x + 70, y + 70))
@@ -121,8 +115,8 @@ def test_the_devkit_finds_the_ego_on_drivable_ground_in_the_expansion_and_in_the
     )
 
 
-def test_the_centre_lines_of_the_devkit_are_those_of_the_town(devkit_map):
-    town = build_town(town_plan(SMALL))
+def test_the_devkit_reads_the_centre_lines_of_the_town(devkit_map):
+    town = build_town(town_config_b(SMALL))
     assert (
         len(devkit_map.lane) + len(devkit_map.lane_connector)
         == len(town.lanes)
@@ -138,7 +132,7 @@ def test_the_centre_lines_of_the_devkit_are_those_of_the_town(devkit_map):
         ]
 
 
-def test_an_arc_goes_where_its_circle_goes():
+def test_arc_segments_follow_a_circle_and_a_straight_line():
     angle = np.linspace(0.0, 1.2, 13)
     circle = np.column_stack([20 * np.sin(angle), 20 * (1 - np.cos(angle)), angle])
     pieces = arclines(circle)
@@ -162,7 +156,7 @@ def test_the_can_bus_holds_the_planned_route_and_the_devkit_reads_it(raw, log):
     assert set(log.signals().command.tolist()) <= {Command.LEFT, Command.STRAIGHT, Command.RIGHT}
 
 
-def test_our_reader_sees_one_motion_in_poses_and_velocities_and_boxes_that_move_with_them(log):
+def test_poses_and_velocities_agree_and_boxes_move(log):
     signals, agents = log.signals(), log.agents()
     time_s = signals.timestamp_us * 1e-6
     driven = np.hypot(*np.diff(signals.pose_world[:, :2], axis=0).T) / np.diff(time_s)
@@ -175,12 +169,12 @@ def test_our_reader_sees_one_motion_in_poses_and_velocities_and_boxes_that_move_
     assert len(np.unique(agents.track_token)) < len(agents.track_token)
 
 
-def test_every_scene_is_for_the_test_alone(source):
+def test_every_scene_is_in_the_test_split(source):
     assert [ref.log_id for ref in source.logs()] == scene_names(SMALL)
     assert {ref.split for ref in source.logs()} == {"test"}
 
 
-def test_the_camera_and_the_map_are_not_those_of_town_a(log, tmp_path):
+def test_the_camera_differs_from_town_a_and_the_map_has_all_layers(log, tmp_path):
     camera = log.cameras()[0]
     assert abs(camera.camera_to_ego[2, 3] - Camera().position_m[2]) > 0.2
     assert abs(camera.intrinsics[0, 0] / camera.width - Camera().focal_share) > 0.1
@@ -200,16 +194,18 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_town(raw, t
     assert all(
         (raw / file).read_bytes() == (tmp_path / "again" / file).read_bytes() for file in files
     )
-    other = build_town(town_plan(replace(SMALL, seed=24)))
+    other = build_town(town_config_b(replace(SMALL, seed=24)))
     assert any(
         not np.array_equal(one.center, two.center)
         for one, two in zip(
-            other.junctions.values(), build_town(town_plan(SMALL)).junctions.values(), strict=True
+            other.junctions.values(),
+            build_town(town_config_b(SMALL)).junctions.values(),
+            strict=True,
         )
     )
 
 
-def test_a_set_that_breaks_in_the_middle_leaves_the_old_one_as_it_was(raw):
+def test_a_failed_write_leaves_the_old_data_set_unchanged(raw):
     before = json.loads((raw / VERSION / "scene.json").read_text())
 
     def broken():
@@ -217,7 +213,9 @@ def test_a_set_that_breaks_in_the_middle_leaves_the_old_one_as_it_was(raw):
         yield
 
     with pytest.raises(OSError, match="disk is full"):
-        write_data_set(raw, build_town(town_plan(SMALL)), PALETTE, Camera("CAM_FRONT"), broken())
+        write_data_set(
+            raw, build_town(town_config_b(SMALL)), PALETTE, Camera("CAM_FRONT"), broken()
+        )
     assert json.loads((raw / VERSION / "scene.json").read_text()) == before
     assert [path.name for path in raw.parent.iterdir()] == [raw.name]
 

@@ -1,7 +1,7 @@
-"""The door to Ray Train: the codebook and the VLM trained by real workers, and a worker that dies."""
+"""Training loops on Ray workers: the codebook, the VLM, and workers that die."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +16,42 @@ from ops.planners.training_arrays import TrainingArrays
 from ops.training.config import ComputeConfig, FitConfig
 from ops.training.launch import Session, launch
 from ops.training.runs import TrainingJob, TrainingRuns
+from ops.vla.vlm import VlmTraining
 from tests.latent_actions.test_learn_actions import recipe
 from tests.worlds.ground_world import drive
 from tests.worlds.tiny_vla import SMALL_VLM, tiny_frames
 
 pytestmark = pytest.mark.slow
-LOSE_AT = 6
+DIE_AT_STEP = 6
+
+
+@dataclass(frozen=True)
+class CountingConfig:
+    """Configuration of counting_loop."""
+
+    deaths: int
+
+
+@dataclass(frozen=True)
+class DeathConfig:
+    """Configuration of vlm_loop_with_death."""
+
+    training: VlmTraining
+    die_after: int | None
+
+
+@dataclass(frozen=True)
+class WritingConfig:
+    """Configuration of writing_loop."""
+
+    out: Path
+    seed: int = 3
 
 
 @pytest.fixture(scope="module")
 def no_ray_left_behind():
-    """Let workers import the loops of this file, and shut the private cluster down when the file is
-    done.
+    """Lets workers import the loops of this file, and shuts the private Ray cluster down after its
+    tests.
     """
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
@@ -38,9 +62,7 @@ def no_ray_left_behind():
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_real_workers_train_a_codebook_through_the_same_loop(
-    num_workers, tmp_path, no_ray_left_behind
-):
+def test_ray_workers_train_a_codebook_with_the_same_loop(num_workers, tmp_path, no_ray_left_behind):
     out = tmp_path / "codebook"
     out.mkdir()
     health = learn_actions(
@@ -61,78 +83,75 @@ def test_real_workers_train_a_codebook_through_the_same_loop(
     assert gap_s == 0.5 and not any(name.startswith("module.") for name in model.state_dict())
 
 
-def counting_loop(config: dict) -> dict:
-    """Counts to ten; at LOSE_AT the process dies, as often as `config["deaths"]` says."""
+def counting_loop(config: CountingConfig, session: Session) -> dict:
+    """Counts to ten; the process dies at DIE_AT_STEP, in the first `config.deaths` attempts."""
     import os
     import time
 
-    session, deaths = Session(config), Path(config["_run"]) / "deaths"
+    deaths = session.folder / "deaths"
     state = session.resume()
     start = state["step"] if state else 0
     for step in range(start + 1, 11):
         died = len(deaths.read_text()) if deaths.exists() else 0
-        if step == LOSE_AT and died < config["deaths"]:
-            time.sleep(
-                3
-            )  # a checkpoint counts once the controller, which looks every 0.2 s, has it
+        if step == DIE_AT_STEP and died < config.deaths:
+            # the controller polls every 0.2 s for the checkpoint
+            time.sleep(3)
             deaths.write_text("x" * (died + 1))
             os._exit(1)
         session.report(step, {"value": float(step)}, {"step": step} if step % 2 == 0 else None)
     return {"began_at": start, "ended_at": step, "world": session.world_size}
 
 
-def test_a_worker_that_dies_is_started_again_from_the_last_checkpoint(tmp_path, no_ray_left_behind):
-    found = launch(
+def test_a_worker_that_dies_is_restarted_from_the_last_checkpoint(tmp_path, no_ray_left_behind):
+    result = launch(
         counting_loop,
-        {"deaths": 1},
+        CountingConfig(1),
         name="dies",
         runs=tmp_path,
         compute=ComputeConfig(num_workers=1, max_failures=1, threads=1),
     )
-    assert found == {"began_at": 4, "ended_at": 10, "world": 1}
+    assert result == {"began_at": 4, "ended_at": 10, "world": 1}
 
 
 def test_a_worker_that_dies_more_often_than_allowed_ends_the_run(tmp_path, no_ray_left_behind):
     with pytest.raises(Exception, match=r"(?i)worker|died|exit"):
         launch(
             counting_loop,
-            {"deaths": 2},
+            CountingConfig(2),
             name="dies",
             runs=tmp_path,
             compute=replace(ComputeConfig(num_workers=1, threads=1), max_failures=0),
         )
 
 
-def mortal_vlm_loop(config: dict) -> dict:
-    """Trains a VLM; with `config["die_after"]` its first life ends after the checkpoint of that
-    step.
-    """
+def vlm_loop_with_death(config: DeathConfig, session: Session) -> dict:
+    """Trains a VLM; in the first attempt rank 0 dies after the checkpoint of step `die_after`."""
     import os
     import time
 
     from ops.vla.vlm import vlm_loop
 
-    report, died = Session.report, Path(config["_run"]) / "died"
+    report, died = Session.report, session.folder / "died"
 
     def report_and_die(self, step, metrics, state=None):
         report(self, step, metrics, state)
-        if step == config["die_after"] and self.rank == 0 and not died.exists():
+        if step == config.die_after and self.rank == 0 and not died.exists():
             time.sleep(3)
             died.touch()
             os._exit(1)
 
     Session.report = report_and_die
     try:
-        return vlm_loop(config)
+        return vlm_loop(config.training, session)
     finally:
         Session.report = report
 
 
-def test_two_workers_train_adapters_of_one_vlm_and_a_lost_worker_changes_no_bit(
+def test_two_workers_train_adapters_of_a_vlm_and_a_dead_worker_changes_no_bit(
     tmp_path, no_ray_left_behind
 ):
-    """What runs at full scale, on a small model: DDP, adapters, gradient checkpointing, and weights
-    from a folder.
+    """The features of a full-scale run on a small model: DDP, adapters, gradient checkpointing and
+    weights from a folder.
     """
     torch.manual_seed(0)
     ActionVlm.build(SMALL_VLM).save(tmp_path / "base")
@@ -146,30 +165,26 @@ def test_two_workers_train_adapters_of_one_vlm_and_a_lost_worker_changes_no_bit(
     ).save(tmp_path / "arrays")
     vlm = VlmConfig(pretrained=str(tmp_path / "base"), lora_rank=2, gradient_checkpointing=True)
     fit = FitConfig(steps=6, batch=8, learning_rate=1e-2, report_every=2, checkpoint_every=2)
-    made = {}
+    weights = {}
     for name, die_after in (("whole", None), ("lost", 4)):
-        config = {
-            "arrays": str(tmp_path / "arrays"),
-            "out": str(tmp_path / name),
-            "vlm": vlm,
-            "fit": fit,
-            "seed": 0,
-            "die_after": die_after,
-        }
+        training = VlmTraining(tmp_path / "arrays", tmp_path / name, vlm, fit, seed=0)
+        config = DeathConfig(training, die_after)
         launch(
-            mortal_vlm_loop,
+            vlm_loop_with_death,
             config,
             name=name,
             runs=tmp_path / "runs",
             compute=ComputeConfig(num_workers=2, max_failures=1),
         )
-        made[name] = load_file(tmp_path / name / "model.safetensors")
+        weights[name] = load_file(tmp_path / name / "model.safetensors")
     assert (tmp_path / "runs" / "lost" / "died").exists()
-    assert made["whole"].keys() == made["lost"].keys()
-    assert all(torch.equal(value, made["lost"][name]) for name, value in made["whole"].items())
+    assert weights["whole"].keys() == weights["lost"].keys()
+    assert all(
+        torch.equal(value, weights["lost"][name]) for name, value in weights["whole"].items()
+    )
     before = load_file(tmp_path / "base" / "model.safetensors")
     changed = {
-        name for name, value in before.items() if not torch.equal(value, made["whole"][name])
+        name for name, value in before.items() if not torch.equal(value, weights["whole"][name])
     }
     assert any("q_proj" in name for name in changed) and not any(
         "visual" in name for name in changed
@@ -186,16 +201,16 @@ def test_two_workers_train_adapters_of_one_vlm_and_a_lost_worker_changes_no_bit(
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_trainings_side_by_side_give_what_they_give_in_turn(at_once, tmp_path):
+def test_trainings_in_parallel_give_the_results_of_trainings_in_sequence(at_once, tmp_path):
     training = TrainingRuns(ComputeConfig(at_once=at_once), tmp_path, "two", seed=3)
     training.launch_all(
         [
-            TrainingJob(part, writing_loop, {"out": str(tmp_path / part)})
+            TrainingJob(part, writing_loop, WritingConfig(tmp_path / part))
             for part in ("left", "right")
         ]
     )
-    found = [(tmp_path / part).read_text() for part in ("left", "right")]
-    assert found[0] == found[1] == "0.0043"
+    results = [(tmp_path / part).read_text() for part in ("left", "right")]
+    assert results[0] == results[1] == "0.0043"
 
 
 def test_an_error_in_one_of_several_trainings_is_raised(tmp_path):
@@ -203,17 +218,18 @@ def test_an_error_in_one_of_several_trainings_is_raised(tmp_path):
     with pytest.raises(Exception, match="no_such_folder"):
         training.launch_all(
             [
-                TrainingJob("left", writing_loop, {"out": str(tmp_path / "left")}),
-                TrainingJob("right", writing_loop, {"out": str(tmp_path / "no_such_folder" / "x")}),
+                TrainingJob("left", writing_loop, WritingConfig(tmp_path / "left")),
+                TrainingJob(
+                    "right", writing_loop, WritingConfig(tmp_path / "no_such_folder" / "x")
+                ),
             ]
         )
 
 
-def writing_loop(config: dict) -> dict:
-    """Writes a number that its seed decides."""
+def writing_loop(config: WritingConfig, session: Session) -> dict:
+    """Writes a random number of its seed."""
     import torch
 
-    Session(config)
-    torch.manual_seed(config["seed"])
-    Path(config["out"]).write_text(f"{float(torch.rand(())):.4f}")
+    torch.manual_seed(config.seed)
+    config.out.write_text(f"{float(torch.rand(())):.4f}")
     return {}

@@ -1,6 +1,4 @@
-"""The plan for Qwen2.5-VL-3B on 8 GPUs: its counts at the published shapes, and that the preset
-fits.
-"""
+"""The estimate for Qwen2.5-VL-3B on 8 GPUs: counts at the published shapes; the preset fits."""
 
 from functools import lru_cache
 
@@ -10,11 +8,11 @@ import torch
 
 from benchmarks.full_scale import (
     LIMIT_GB,
-    Plan,
+    StepEstimate,
+    estimate_step,
     main,
     measure_plan,
     measure_step,
-    plan,
     published_3b,
 )
 from models.vlm import ActionVlm
@@ -24,13 +22,13 @@ from tests.worlds.tiny_vla import HEIGHT, RECIPE, SMALL_VLM, WIDTH
 
 
 @lru_cache
-def of_the_preset() -> Plan:
-    return plan(preset("navsim").vla, gpus=8)
+def preset_estimate() -> StepEstimate:
+    return estimate_step(preset("navsim").vla, gpus=8)
 
 
 def test_the_3b_shapes_have_the_published_number_of_parameters():
-    assert round(of_the_preset().parameters / 1e9, 3) == 3.755
-    assert round(of_the_preset().vision_parameters / 1e9, 3) == 0.669
+    assert round(preset_estimate().parameters / 1e9, 3) == 3.755
+    assert round(preset_estimate().vision_parameters / 1e9, 3) == 0.669
 
 
 def test_the_adapters_are_those_of_every_projection_of_the_language_model_and_nothing_else():
@@ -39,27 +37,27 @@ def test_the_adapters_are_those_of_every_projection_of_the_language_model_and_no
     key = text.num_key_value_heads * hidden // text.num_attention_heads
     # q, o; k, v; gate, up, down
     layer = 2 * (hidden + hidden) + 2 * (hidden + key) + 3 * (hidden + inner)
-    assert of_the_preset().trained == rank * layer * text.num_hidden_layers + 16 * hidden
+    assert preset_estimate().trained == rank * layer * text.num_hidden_layers + 16 * hidden
     assert rank * layer * text.num_hidden_layers == 119_734_272
 
 
 def test_the_preset_fits_into_80_gb_with_and_without_checkpointing():
-    found = of_the_preset()
-    assert found.rows == 16 and found.visual_tokens == 144
-    assert found.weights_bytes < found.peak_gb * 1e9 < LIMIT_GB * 1e9
-    assert found.peak_gb + (found.kept_all_bytes - found.kept_bytes) / 1e9 < LIMIT_GB
+    estimate = preset_estimate()
+    assert estimate.rows == 16 and estimate.visual_tokens == 144
+    assert estimate.weights_bytes < estimate.peak_gb * 1e9 < LIMIT_GB * 1e9
+    assert estimate.peak_gb + (estimate.kept_all_bytes - estimate.kept_bytes) / 1e9 < LIMIT_GB
 
 
-def test_the_counted_products_are_those_of_the_formula():
-    """Two a weight and token forward; as many again backward, where only the adapters have
+def test_the_counted_operations_are_those_of_the_formula():
+    """Two operations per weight and token forward; as many backward, where only the adapters have
     gradients of weights.
     """
-    found, text = of_the_preset(), published_3b().text_config
-    weights = found.parameters - found.vision_parameters - text.vocab_size * text.hidden_size
-    forward = found.done_flops - found.model_flops
-    assert forward == pytest.approx(2 * weights * found.rows * found.tokens, rel=0.1)
-    vision = 2 * found.rows * 4 * found.visual_tokens * found.vision_parameters
-    assert found.model_flops == pytest.approx(2 * forward + vision, rel=0.1)
+    estimate, text = preset_estimate(), published_3b().text_config
+    weights = estimate.parameters - estimate.vision_parameters - text.vocab_size * text.hidden_size
+    forward = estimate.done_flops - estimate.model_flops
+    assert forward == pytest.approx(2 * weights * estimate.rows * estimate.tokens, rel=0.1)
+    vision = 2 * estimate.rows * 4 * estimate.visual_tokens * estimate.vision_parameters
+    assert estimate.model_flops == pytest.approx(2 * forward + vision, rel=0.1)
 
 
 def test_the_measured_step_is_a_whole_training_step(tmp_path):
@@ -79,14 +77,14 @@ def test_the_measured_step_is_a_whole_training_step(tmp_path):
     assert not torch.equal(before, vlm.action_rows_KD)
 
 
-def test_without_a_gpu_it_says_that_nothing_was_measured(capsys, monkeypatch):
+def test_without_a_gpu_the_step_is_skipped(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     main(["--step"])
     out = capsys.readouterr().out
     assert "3.755 B" in out and "skipped, there is no GPU" in out
 
 
-def test_a_plan_is_timed_for_the_vlm_and_for_the_student_as_it_is_deployed():
+def test_planning_is_timed_for_the_vlm_and_for_the_exported_student():
     torch.manual_seed(0)
-    found = measure_plan(ActionVlm.build(SMALL_VLM), RECIPE, (HEIGHT, WIDTH), calls=2)
-    assert found.vlm_s > 0 and found.student_s > 0 and found.student_parameters > 1000
+    times = measure_plan(ActionVlm.build(SMALL_VLM), RECIPE, (HEIGHT, WIDTH), calls=2)
+    assert times.vlm_s > 0 and times.student_s > 0 and times.student_parameters > 1000

@@ -1,24 +1,24 @@
-"""A reading of features tells of the future what they tell, on rows that it was not fitted on."""
+"""A probe of features predicts from them on other rows than those it was fitted on."""
 
 import numpy as np
 
-from benchmarks.teacher_knowledge import error, foretell
+from benchmarks.teacher_knowledge import error, probe_future
 from tests.worlds.tiny_vla import tiny_frames
 
 
-def test_a_reading_foretells_what_the_features_tell_and_nothing_else():
+def test_a_probe_predicts_from_informative_features_and_not_from_noise():
     train, rows, generator = (
         tiny_frames(5, 24),
         tiny_frames(2, 24, seed=1, prefix="val"),
         np.random.default_rng(0),
     )
     noise = [generator.normal(size=(len(frames), 10)) for frames in (train, rows)]
-    told = [
+    informative = [
         np.concatenate([frames.future[:, [3, 7], 1], more], axis=1)
         for frames, more in zip((train, rows), noise, strict=True)
     ]
-    straight = error(foretell(noise[0], train, noise[1], rows), rows)
-    knowing = error(foretell(told[0], train, told[1], rows), rows)
-    assert knowing.mean() < 0.2 * straight.mean()
+    noise_error = error(probe_future(noise[0], train, noise[1], rows), rows)
+    informed_error = error(probe_future(informative[0], train, informative[1], rows), rows)
+    assert informed_error.mean() < 0.2 * noise_error.mean()
     drift = np.abs(rows.future[..., 1]).mean()
-    assert straight.mean() > 0.8 * drift
+    assert noise_error.mean() > 0.8 * drift

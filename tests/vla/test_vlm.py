@@ -1,5 +1,5 @@
-"""The vision-language model with action tokens: the same numbers as its class, its own decoding,
-its files.
+"""Tests of the vision-language model with action tokens: equal to Hugging Face's class in its
+logits, decoding and files.
 """
 
 from copy import deepcopy
@@ -18,7 +18,7 @@ from transformers import (
 
 from models.vlm import ActionVlm
 from models.vlm_config import VlmConfig
-from models.vlm_inputs import CODE_COUNT, VlmInputs, VlmProcessor, prompts, rope_positions
+from models.vlm_inputs import VlmInputs, VlmProcessor, prompts, rope_positions
 from ops.training.config import FitConfig
 from ops.training.fit import fit
 from ops.vla.vlm import code_loss, run_vlm, vlm_inputs
@@ -29,11 +29,10 @@ from tests.worlds.tiny_vla import SMALL_VLM, tiny_frames
 @pytest.fixture(scope="module")
 def vlm(tmp_path_factory) -> ActionVlm:
     torch.manual_seed(0)
-    made = ActionVlm.build(SMALL_VLM).eval()
-    made.save(
-        tmp_path_factory.mktemp("vlm")
-    )  # puts the action rows into the class's own vocabulary
-    return made
+    vlm = ActionVlm.build(SMALL_VLM).eval()
+    # writes the action rows into the vocabulary of the Hugging Face model
+    vlm.save(tmp_path_factory.mktemp("vlm"))
+    return vlm
 
 
 def inputs_of(vlm: ActionVlm, texts: list[str]) -> VlmInputs:
@@ -49,19 +48,19 @@ def inputs(request, vlm: ActionVlm) -> VlmInputs:
 
 
 def class_arguments(vlm: ActionVlm, inputs: VlmInputs) -> dict[str, torch.Tensor]:
-    """The batch as the class's own forward wants it."""
-    place = torch.arange(inputs.input_ids_BL.shape[1])[None]
+    """The batch as arguments of the Hugging Face class's forward."""
+    index = torch.arange(inputs.input_ids_BL.shape[1])[None]
     return {
         "input_ids": inputs.input_ids_BL,
-        "attention_mask": (place >= inputs.pad_B[:, None]).long(),
+        "attention_mask": (index >= inputs.pad_B[:, None]).long(),
         "pixel_values": inputs.pixels,
         "image_grid_thw": inputs.grid_thw_B3,
         "mm_token_type_ids": (inputs.input_ids_BL == vlm.processor.image_pad).long(),
     }
 
 
-def test_any_text_encodes_and_decodes_back_and_a_code_is_one_token():
-    processor = VlmProcessor.build()
+def test_any_text_is_encoded_without_loss_and_a_code_is_one_token():
+    processor = VlmProcessor.build(16)
     tokenizer = processor.tokenizer
     for text in ("straight v=08.1 a=-0.3", "Zürich → 東京 \t\n<|", "<ACT_3><ACT_15>"):
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
@@ -71,25 +70,25 @@ def test_any_text_encodes_and_decodes_back_and_a_code_is_one_token():
     ]
 
 
-def test_prompts_say_command_speed_and_acceleration_and_are_equally_long():
+def test_prompts_hold_command_speed_and_acceleration_and_have_equal_length():
     frames = tiny_frames(1, 6)
-    said = prompts(frames.status)
-    assert len({len(text) for text in said}) == 1
-    assert said[0] == f"straight v={frames.velocity[0, 0]:04.1f} a=+0.0"
+    texts = prompts(frames.status)
+    assert len({len(text) for text in texts}) == 1
+    assert texts[0] == f"straight v={frames.velocity[0, 0]:04.1f} a=+0.0"
 
 
 def test_patches_are_bit_equal_to_those_of_the_image_processor(vlm):
     images = tiny_frames(1, 3).images
-    own = vlm.processor.patchify(torch.from_numpy(images))
-    theirs = vlm.processor.image_processor(
+    patches = vlm.processor.patchify(torch.from_numpy(images))
+    expected = vlm.processor.image_processor(
         images=list(images), do_resize=False, return_tensors="pt"
     )
-    assert torch.equal(own, theirs["pixel_values"])
+    assert torch.equal(patches, expected["pixel_values"])
 
 
-def test_rotary_positions_are_those_of_the_class(vlm, inputs):
+def test_rotary_positions_equal_those_of_the_hugging_face_class(vlm, inputs):
     arguments = class_arguments(vlm, inputs)
-    theirs, _ = vlm.model.model.get_rope_index(
+    expected, _ = vlm.model.model.get_rope_index(
         arguments["input_ids"],
         arguments["mm_token_type_ids"],
         inputs.grid_thw_B3,
@@ -97,10 +96,10 @@ def test_rotary_positions_are_those_of_the_class(vlm, inputs):
     )
     for row, pad in enumerate(inputs.pad_B.tolist()):
         length = inputs.input_ids_BL.shape[1] - pad
-        assert torch.equal(theirs[:, row, pad:], inputs.positions_3T[:, :length])
+        assert torch.equal(expected[:, row, pad:], inputs.positions_3T[:, :length])
 
 
-def test_text_after_the_image_goes_on_after_its_larger_side():
+def test_positions_of_the_text_after_the_image_continue_from_its_larger_side():
     assert rope_positions(2, (1, 3), 7).tolist() == [
         [0, 1, 2, 2, 2, 5, 6],
         [0, 1, 2, 2, 2, 5, 6],
@@ -108,77 +107,73 @@ def test_text_after_the_image_goes_on_after_its_larger_side():
     ]
 
 
-def test_logits_are_those_of_the_class_at_the_action_rows(vlm, inputs):
+def test_logits_equal_those_of_the_hugging_face_class_at_the_action_tokens(vlm, inputs):
     first = vlm.processor.first_action
     with torch.no_grad():
-        theirs = vlm.model(**class_arguments(vlm, inputs)).logits[:, -1, first : first + CODE_COUNT]
-    assert torch.allclose(vlm.decode(inputs, slots=1).logits_BSK[:, 0], theirs, atol=1e-6)
+        expected = vlm.model(**class_arguments(vlm, inputs)).logits[:, -1, first : first + 16]
+    assert torch.allclose(vlm.decode(inputs, slots=1).logits_BSK[:, 0], expected, atol=1e-6)
 
 
-def test_decoding_says_what_generate_says_when_only_codes_are_allowed(vlm, inputs):
+def test_decoding_equals_generate_constrained_to_the_action_tokens(vlm, inputs):
     first = vlm.processor.first_action
 
     class OnlyCodes(LogitsProcessor):
         def __call__(self, input_ids, scores):
             allowed = torch.full_like(scores, -torch.inf)
-            allowed[:, first : first + CODE_COUNT] = scores[:, first : first + CODE_COUNT]
+            allowed[:, first : first + 16] = scores[:, first : first + 16]
             return allowed
 
-    theirs = vlm.model.generate(
+    expected = vlm.model.generate(
         **class_arguments(vlm, inputs),
         max_new_tokens=12,
         min_new_tokens=12,
         do_sample=False,
         logits_processor=LogitsProcessorList([OnlyCodes()]),
     )
-    assert torch.equal(vlm.decode(inputs).codes_BS, theirs[:, -12:] - first)
+    assert torch.equal(vlm.decode(inputs).codes_BS, expected[:, -12:] - first)
 
 
 def test_step_by_step_decoding_gives_the_logits_of_one_pass_over_its_codes(vlm, inputs):
-    said = vlm.decode(inputs)
+    decoded = vlm.decode(inputs)
     with torch.no_grad():
-        assert torch.allclose(vlm(inputs, said.codes_BS), said.logits_BSK, atol=1e-5)
-    assert said.action_BSD.shape == (3, 12, 32) and said.visual_BVD.shape == (3, 8, 32)
+        assert torch.allclose(vlm(inputs, decoded.codes_BS), decoded.logits_BSK, atol=1e-5)
+    assert decoded.action_BSD.shape == (3, 12, 32) and decoded.visual_BVD.shape == (3, 8, 32)
 
 
-def test_decoding_reads_the_image_and_the_prompt_once_and_then_one_token_a_step(vlm, inputs):
-    lengths, seen = [], []
+def test_decoding_encodes_image_and_prompt_once_and_then_one_token_a_step(vlm, inputs):
+    lengths, image_calls = [], []
     layer, vision = vlm.model.model.language_model.layers[0], vlm.model.model.visual
     hooks = [
         layer.register_forward_pre_hook(lambda _, arguments: lengths.append(arguments[0].shape[1])),
-        vision.register_forward_pre_hook(lambda *_: seen.append(1)),
+        vision.register_forward_pre_hook(lambda *_: image_calls.append(1)),
     ]
     vlm.decode(inputs)
     for hook in hooks:
         hook.remove()
-    assert lengths == [inputs.input_ids_BL.shape[1], *[1] * 11] and seen == [1]
+    assert lengths == [inputs.input_ids_BL.shape[1], *[1] * 11] and image_calls == [1]
 
 
-def test_the_quicker_layers_give_what_those_of_the_class_give(vlm, inputs, tmp_path):
+def test_the_replaced_layers_give_the_hidden_states_of_the_hugging_face_class(
+    vlm, inputs, tmp_path
+):
     vlm.save(tmp_path)
-    plain, first = (
-        AutoModelForImageTextToText.from_pretrained(tmp_path).eval(),
-        vlm.processor.first_action,
-    )
-    said = vlm.decode(inputs)
-    arguments, seen_BT = (
-        class_arguments(vlm, inputs),
-        torch.cat([inputs.input_ids_BL, first + said.codes_BS[:, :-1]], dim=1),
-    )
-    more = torch.ones_like(said.codes_BS[:, :-1])
+    reference = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    decoded, arguments = vlm.decode(inputs), class_arguments(vlm, inputs)
+    codes_BT = vlm.processor.first_action + decoded.codes_BS[:, :-1]
+    ids_BT, ones_BT = torch.cat([inputs.input_ids_BL, codes_BT], dim=1), torch.ones_like(codes_BT)
     arguments |= {
-        "input_ids": seen_BT,
-        "attention_mask": torch.cat([arguments["attention_mask"], more], dim=1),
-        "mm_token_type_ids": torch.cat([arguments["mm_token_type_ids"], 0 * more], dim=1),
+        "input_ids": ids_BT,
+        "attention_mask": torch.cat([arguments["attention_mask"], ones_BT], dim=1),
+        "mm_token_type_ids": torch.cat([arguments["mm_token_type_ids"], 0 * ones_BT], dim=1),
     }
     with torch.no_grad():
-        hidden_BTD = plain.model(**arguments).last_hidden_state
-    assert torch.allclose(hidden_BTD[:, -12:], said.action_BSD, atol=1e-5)
-    is_visual_BT = seen_BT == vlm.processor.image_pad
-    assert torch.allclose(hidden_BTD[is_visual_BT], said.visual_BVD.flatten(0, 1), atol=1e-5)
+        hidden_BTD = reference.model(**arguments).last_hidden_state
+    assert torch.allclose(hidden_BTD[:, -12:], decoded.action_BSD, atol=1e-5)
+    is_visual_BT = ids_BT == vlm.processor.image_pad
+    assert torch.allclose(hidden_BTD[is_visual_BT], decoded.visual_BVD.flatten(0, 1), atol=1e-5)
 
 
-def test_a_frozen_vision_tower_keeps_nothing_for_a_backward_pass(inputs, tmp_path):
+def test_a_frozen_vision_tower_takes_no_part_in_the_backward_pass(inputs, tmp_path):
     ActionVlm.build(SMALL_VLM).save(tmp_path)
     adapted = ActionVlm.build(
         VlmConfig(pretrained=str(tmp_path), lora_rank=2, gradient_checkpointing=True)
@@ -189,7 +184,7 @@ def test_a_frozen_vision_tower_keeps_nothing_for_a_backward_pass(inputs, tmp_pat
     assert len(trained) > 1 and all(parameter.grad is not None for parameter in trained)
 
 
-def test_rows_do_not_touch_each_other(vlm):
+def test_rows_of_a_batch_do_not_influence_each_other(vlm):
     frames = tiny_frames(1, 5)
     together = run_vlm(vlm, frames.images, frames.status, batch=5)
     alone = run_vlm(vlm, frames.images[2:3], frames.status[2:3])
@@ -197,7 +192,7 @@ def test_rows_do_not_touch_each_other(vlm):
     assert np.array_equal(together.codes[2], alone.codes[0])
 
 
-def test_a_prompt_word_changes_the_codes_but_not_the_visual_states(vlm):
+def test_the_command_changes_the_codes_but_not_the_visual_states(vlm):
     left, right = (
         vlm.decode(inputs_of(vlm, [f"{word} v=08.1 a=-0.3"])) for word in ("left", "right")
     )
@@ -205,10 +200,10 @@ def test_a_prompt_word_changes_the_codes_but_not_the_visual_states(vlm):
     assert not torch.allclose(left.logits_BSK, right.logits_BSK)
 
 
-def test_it_saves_a_plain_checkpoint_and_loads_the_same_bits(vlm, inputs, tmp_path):
+def test_it_saves_a_plain_qwen_checkpoint_and_loads_the_same_bits(vlm, inputs, tmp_path):
     vlm.save(tmp_path)
-    again = ActionVlm.from_pretrained(tmp_path).eval()
-    assert torch.equal(again.decode(inputs).logits_BSK, vlm.decode(inputs).logits_BSK)
+    loaded = ActionVlm.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded.decode(inputs).logits_BSK, vlm.decode(inputs).logits_BSK)
     plain = AutoModelForImageTextToText.from_pretrained(tmp_path)
     assert type(plain).__name__ == "Qwen2_5_VLForConditionalGeneration"
     assert (
@@ -219,41 +214,40 @@ def test_it_saves_a_plain_checkpoint_and_loads_the_same_bits(vlm, inputs, tmp_pa
 
 def test_weights_from_a_folder_are_trained_by_the_same_code(vlm, inputs, tmp_path):
     vlm.save(tmp_path)
-    real = ActionVlm.build(
-        replace(SMALL_VLM, pretrained=str(tmp_path), hidden=999)
-    )  # the sizes are the folder's
-    assert torch.equal(real.eval().decode(inputs).logits_BSK, vlm.decode(inputs).logits_BSK)
-    real.train()(inputs, torch.zeros(3, 12, dtype=torch.long)).sum().backward()
-    assert real.action_rows_KD.grad is not None
+    # the folder's sizes apply, not the configuration's
+    loaded = ActionVlm.build(replace(SMALL_VLM, pretrained=str(tmp_path), hidden=999))
+    assert torch.equal(loaded.eval().decode(inputs).logits_BSK, vlm.decode(inputs).logits_BSK)
+    loaded.train()(inputs, torch.zeros(3, 12, dtype=torch.long)).sum().backward()
+    assert loaded.action_rows_KD.grad is not None
 
 
-def test_tokens_without_a_past_get_spare_rows_and_start_near_the_mean(vlm, tmp_path):
-    bare = VlmProcessor.build().tokenizer
+def test_new_tokens_use_spare_rows_and_start_near_the_mean_embedding(vlm, tmp_path):
+    tokenizer = VlmProcessor.build(16).tokenizer
     model = ActionVlm.build(SMALL_VLM).model
-    model.resize_token_embeddings(len(bare) + 40)  # spare rows, as the published weights have
+    model.resize_token_embeddings(len(tokenizer) + 40)  # spare rows, as the published weights have
     with torch.no_grad():
         model.get_input_embeddings().weight.normal_()
-    processor = VlmProcessor.build()
+    processor = VlmProcessor.build(16)
     assert processor.new_actions
-    made = ActionVlm(model, processor)
-    assert model.get_input_embeddings().weight.shape[0] == len(bare) + 40
+    action_vlm = ActionVlm(model, processor, 12)
+    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer) + 40
     mean = model.get_input_embeddings().weight[: processor.first_action].mean(dim=0)
-    assert (made.action_rows_KD - mean).abs().max() < 0.2
+    assert (action_vlm.action_rows_KD - mean).abs().max() < 0.2
 
 
-def test_every_trained_number_gets_a_gradient(inputs):
+def test_the_gradient_reaches_every_parameter(inputs):
     vlm = ActionVlm.build(SMALL_VLM).train()
     code_loss(
         vlm(inputs, torch.arange(36).view(3, 12) % 16),
         torch.arange(36).view(3, 12) % 16,
         torch.ones(3, 12, dtype=torch.bool),
     )[0].backward()
-    without = [
+    without_gradient = [
         name
         for name, parameter in vlm.named_parameters()
         if parameter.grad is None or not parameter.grad.any()
     ]
-    assert without == []
+    assert without_gradient == []
 
 
 def test_adapters_train_alone_and_merge_into_the_saved_weights(vlm, inputs, tmp_path):
@@ -280,8 +274,8 @@ def test_adapters_train_alone_and_merge_into_the_saved_weights(vlm, inputs, tmp_
     assert not torch.allclose(after, vlm.decode(inputs).logits_BSK, atol=1e-3)
 
 
-class Here:
-    """A session in this process; keeps the last state, and can be killed after a number of steps."""
+class LocalSession:
+    """Session in this process that keeps the last checkpoint and can be killed at a step."""
 
     rank, world_size, device = 0, 1, torch.device("cpu")
 
@@ -302,14 +296,16 @@ class Here:
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_killed_run_ends_in_the_same_bits_and_keeps_only_what_it_trains(vlm, rank, tmp_path):
-    """Of a model with adapters that is the adapters and the action rows; the rest is read again
-    from its folder.
+def test_a_resumed_run_gives_the_same_bits_and_its_checkpoint_holds_trained_weights_only(
+    vlm, rank, tmp_path
+):
+    """With adapters these are the adapters and the action rows; the other weights are loaded from
+    the model's folder.
     """
     vlm.save(tmp_path)
     frames, codes = tiny_frames(1, 8), torch.arange(96).view(8, 12) % 16
 
-    def trained(session: Here) -> dict[str, torch.Tensor]:
+    def trained(session: LocalSession) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
         model = ActionVlm.build(
             VlmConfig(pretrained=str(tmp_path), lora_rank=rank, gradient_checkpointing=True)
@@ -332,25 +328,25 @@ def test_a_killed_run_ends_in_the_same_bits_and_keeps_only_what_it_trains(vlm, r
         )
         return model.state_dict()
 
-    killed = Here(killed_at=4)
+    killed = LocalSession(killed_at=4)
     with pytest.raises(KeyboardInterrupt):
         trained(killed)
-    kept = killed.state["model"]
-    assert killed.state["step"] == 4 and "action_rows_KD" in kept
-    assert rank == 0 or all("lora_" in name or name == "action_rows_KD" for name in kept)
-    whole, resumed = trained(Here()), trained(Here(state=killed.state))
-    assert whole.keys() == resumed.keys() and all(
-        torch.equal(value, whole[name]) for name, value in resumed.items()
+    saved = killed.state["model"]
+    assert killed.state["step"] == 4 and "action_rows_KD" in saved
+    assert rank == 0 or all("lora_" in name or name == "action_rows_KD" for name in saved)
+    uninterrupted, resumed = trained(LocalSession()), trained(LocalSession(state=killed.state))
+    assert uninterrupted.keys() == resumed.keys() and all(
+        torch.equal(value, uninterrupted[name]) for name, value in resumed.items()
     )
-    assert any(not torch.equal(value, whole[name]) for name, value in kept.items())
+    assert any(not torch.equal(value, uninterrupted[name]) for name, value in saved.items())
     killed.state["model"].pop("action_rows_KD")
     with pytest.raises(RuntimeError, match="another training"):
-        trained(Here(state=killed.state))
+        trained(LocalSession(state=killed.state))
 
 
 def test_it_overfits_eight_rows():
     torch.manual_seed(0)
-    frames, vlm, session = tiny_frames(1, 8), ActionVlm.build(SMALL_VLM), Here()
+    frames, vlm, session = tiny_frames(1, 8), ActionVlm.build(SMALL_VLM), LocalSession()
     codes = torch.from_numpy(np.random.default_rng(0).integers(0, 16, (8, 12)))
 
     def loss_of(model, rows):
@@ -371,7 +367,7 @@ def test_it_overfits_eight_rows():
     assert np.array_equal(run_vlm(vlm, frames.images, frames.status).codes, codes.numpy())
 
 
-def test_codes_that_do_not_exist_do_not_count():
+def test_invalid_codes_do_not_change_the_loss():
     logits = torch.randn(2, 12, 16)
     codes, valid = torch.randint(16, (2, 12)), torch.ones(2, 12, dtype=torch.bool)
     valid[1, 4:] = False

@@ -1,5 +1,5 @@
-"""A textured plane seen by a camera that drives over it: the smallest world in which codes can
-carry ego motion.
+"""A camera that drives over a textured plane: the smallest world in which codes can carry ego
+motion.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ def drive(
     split: str = "train",
     image_hw: tuple[int, int] = (32, 48),
 ) -> FrameSet:
-    """Rows of a few drives. `standing`: the camera stays where it is, while the recorded poses
-    drive on.
+    """Rows of `logs` drives of `frames` frames each. With `standing`, the camera does not move, but
+    the recorded poses do.
     """
     rng = np.random.default_rng(seed)
     parts = [
@@ -45,15 +45,15 @@ def _one_drive(
     speed = np.clip(rng.uniform(0, 9) + acceleration * time_s, 0, 12)
     yaw = rng.uniform(-np.pi, np.pi) + yaw_rate * time_s
     velocity = speed[:, None] * np.column_stack([np.cos(yaw), np.sin(yaw)])
-    place = np.cumsum(
+    position = np.cumsum(
         np.concatenate([np.zeros((1, 2)), (velocity[1:] + velocity[:-1]) / 2 * step_s]), axis=0
     )
-    poses = np.column_stack([place, yaw])
+    poses = np.column_stack([position, yaw])
     texture = _texture(rng)
     images = np.stack(
         [_render(texture, poses[0] if standing else pose, image_hw) for pose in poses]
     )
-    zeros, nothing = np.zeros(frames), np.zeros((frames, 12))
+    zeros, no_codes = np.zeros(frames), np.zeros((frames, 12))
     return FrameSet(
         log_id=np.array([log] * frames, dtype=object),
         frame_index=np.arange(frames, dtype=np.int32),
@@ -70,16 +70,14 @@ def _one_drive(
         history_valid=np.zeros((frames, 4), bool),
         future=np.zeros((frames, 8, 3), np.float32),
         future_valid=np.zeros((frames, 8), bool),
-        codes=nothing.astype(np.int64),
-        codes_valid=nothing.astype(bool),
+        codes=no_codes.astype(np.int64),
+        codes_valid=no_codes.astype(bool),
         tags=np.array([*([()] * frames), None], dtype=object)[:-1],
     )
 
 
 def _camera(image_hw: tuple[int, int]) -> np.ndarray:
-    """The numbers of the camera that _render is, as storage.dataset.camera_numbers gives them,
-    (19,).
-    """
+    """Camera numbers (19,) of _render's camera, in the order of storage.camera.camera_numbers."""
     height, width = image_hw
     to_camera = [[0, -1, 0, 0], [0, 0, -1, CAMERA_HEIGHT_M], [1, 0, 0, 0]]
     return np.array(
@@ -98,7 +96,7 @@ def _camera(image_hw: tuple[int, int]) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator, size: int = 128) -> np.ndarray:
-    """(size, size, 3) smooth noise that repeats without a seam."""
+    """Smooth periodic noise (size, size, 3)."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size), indexing="ij"))
     band = np.exp(-((frequency * size / 10) ** 2)) + 0.7 * np.exp(-((frequency * size / 30) ** 2))
     noise = np.fft.ifft2(
@@ -108,18 +106,16 @@ def _texture(rng: np.random.Generator, size: int = 128) -> np.ndarray:
 
 
 def _render(texture: np.ndarray, pose: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
-    """One frame (H, W, 3) uint8: the plane fading into haze, and above it a sky that turns with the
-    heading.
-    """
+    """One frame (H, W, 3) uint8: the plane with haze, and a sky that depends on the heading."""
     height, width = image_hw
     down, right = np.meshgrid(
         np.arange(height) + 0.5 - HORIZON, np.arange(width) + 0.5 - width / 2, indexing="ij"
     )
     ahead = FOCAL * CAMERA_HEIGHT_M / np.maximum(down, 0.5)
-    aside = -right * ahead / FOCAL
+    to_left = -right * ahead / FOCAL
     cos, sin = np.cos(pose[2]), np.sin(pose[2])
-    x = (pose[0] + cos * ahead - sin * aside) / METRES_A_TEXEL
-    y = (pose[1] + sin * ahead + cos * aside) / METRES_A_TEXEL
+    x = (pose[0] + cos * ahead - sin * to_left) / METRES_A_TEXEL
+    y = (pose[1] + sin * ahead + cos * to_left) / METRES_A_TEXEL
     left, low, size = np.floor(x).astype(int), np.floor(y).astype(int), len(texture)
     a, b = (x - left)[..., None], (y - low)[..., None]
     corner = [

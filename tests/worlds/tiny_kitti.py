@@ -1,6 +1,4 @@
-"""Writes a tiny drive in the KITTI raw format for tests: a car on a circle, its odometry 12 ms
-behind its camera.
-"""
+"""Writes a tiny drive in the KITTI raw format: a car on a circle, odometry 12 ms behind camera."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,7 +58,7 @@ def _stamp(time_s: float) -> str:
 
 
 def _oxts(time_s: np.ndarray) -> np.ndarray:
-    """(n, 30) vlm_outputs of the unit: place by the Mercator projection, motion by the rigid body."""
+    """Readings (n, 30) of the unit: Mercator projection of its position, rigid-body motion."""
     pose = rear_axle_pose(time_s)
     lever_x, lever_y = UNIT_IN_REAR_AXLE
     cos, sin = np.cos(pose[:, 2]), np.sin(pose[:, 2])
@@ -94,7 +92,8 @@ def _tracklets(frames: int) -> str:
     """One car 10 m ahead of the Velodyne for the whole drive."""
     pose = "<item><tx>10</tx><ty>0</ty><tz>-1.7</tz><rx>0</rx><ry>0</ry><rz>0</rz></item>"
     return (
-        f"<boost_serialization><tracklets><count>1</count><item><objectType>Car</objectType><h>1.6</h><w>1.8</w>"
-        f"<l>4.2</l><first_frame>0</first_frame><poses><count>{frames}</count>{pose * frames}</poses></item>"
+        f"<boost_serialization><tracklets><count>1</count><item><objectType>Car</objectType>"
+        f"<h>1.6</h><w>1.8</w><l>4.2</l><first_frame>0</first_frame>"
+        f"<poses><count>{frames}</count>{pose * frames}</poses></item>"
         f"</tracklets></boost_serialization>"
     )

@@ -1,5 +1,4 @@
-"""A lake with three short logs on one straight road, made in code through the contract's tables.
-Not a world to learn from.
+"""A lake with three short logs on one straight road.
 
 The road runs along the world direction YAW from START: two lanes of 3.5 m, the ego in the right
 one. A leader drives ahead, a parked car stands beside the road, a pedestrian waits.
@@ -41,15 +40,12 @@ CAMERA = Camera(
     np.array([[70.0, 0, 47.5], [0, 70.0, 26.5], [0, 0, 1.0]]),
     np.array([[0.0, 0, 1, 1.5], [-1, 0, 0, 0], [0, -1, 0, 1.6], [0, 0, 0, 1]]),
 )
-LOGS = {
-    "log-a": ("test", 8.0),
-    "log-b": ("test", 11.0),
-    "log-c": ("train", 6.0),
-}  # split, speed m/s
+# log id -> split, speed in m/s
+LOGS = {"log-a": ("test", 8.0), "log-b": ("test", 11.0), "log-c": ("train", 6.0)}
 
 
 def write_tiny_lake(root: Path) -> Lake:
-    """Write the logs' frames and tables; each artefact gets a lineage file as the pipeline would."""
+    """Write the logs' frames and tables, with a lineage file for each artefact as in a pipeline."""
     lake = Lake(root)
     for log_id, (split, speed) in LOGS.items():
         for asset in ("frames", "trajectories"):
@@ -99,11 +95,11 @@ def _images(along: np.ndarray) -> np.ndarray:
     depth = 1.6 * 70.0 / np.maximum(row - 26.5, 0.3)
     side = (column - 47.5) * depth / 70.0
     images = []
-    for place in along:
+    for position in along:
         image = np.where((row < 27)[..., None], [170, 200, 230], [95, 140, 85]).astype(float)
         road = (row >= 27) & (side > -5.2) & (side < 1.8)
         image[road] = [105, 105, 110]
-        dash = road & (np.abs(side + 1.75) < 0.12) & ((depth + place) % 6.0 < 3.0)
+        dash = road & (np.abs(side + 1.75) < 0.12) & ((depth + position) % 6.0 < 3.0)
         image[dash] = [235, 235, 225]
         images.append(image.astype(np.uint8))
     return np.stack(images)
@@ -111,12 +107,12 @@ def _images(along: np.ndarray) -> np.ndarray:
 
 def _trajectories(log_id: str, split: str, along: np.ndarray, speed: float) -> pa.Table:
     rows = []
-    for frame, place in enumerate(along):
+    for frame, position in enumerate(along):
         steps = frame + np.array([-4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8])
         valid = (steps >= 0) & (steps < FRAMES)
         offset = np.where(valid, (steps - frame) * speed * 0.5, 0.0)
         poses = np.stack([offset, 0 * offset, 0 * offset], axis=1).astype(np.float32)
-        x, y = on_road(place, 0.0)
+        x, y = on_road(position, 0.0)
         rows.append(
             {
                 "log_id": log_id,
@@ -147,9 +143,9 @@ def _trajectories(log_id: str, split: str, along: np.ndarray, speed: float) -> p
 
 def _agents(log_id: str, along: np.ndarray, speed: float) -> pa.Table:
     rows = []
-    for frame, place in enumerate(along):
-        lead = on_road(place + 25.0, 0.0)
-        things = [
+    for frame, position in enumerate(along):
+        lead = on_road(position + 25.0, 0.0)
+        agents = [
             ("lead", Category.VEHICLE, lead, speed, (4.6, 1.9, 1.6)),
             ("parked", Category.VEHICLE, on_road(60.0, -4.2), 0.0, (4.4, 1.8, 1.5)),
             ("walker", Category.PEDESTRIAN, on_road(90.0, 7.5), 0.0, (0.6, 0.6, 1.7)),
@@ -170,7 +166,7 @@ def _agents(log_id: str, along: np.ndarray, speed: float) -> pa.Table:
                 "width_m": size[1],
                 "height_m": size[2],
             }
-            for token, kind, at, pace, size in things
+            for token, kind, at, pace, size in agents
         ]
     return pa.Table.from_pylist(rows, AGENTS)
 

@@ -1,5 +1,4 @@
-"""Writes a tiny scene in the nuScenes format for tests: 13 tables, images, a map expansion, CAN bus
-messages.
+"""Writes a tiny scene in the nuScenes format: 13 tables, images, a map expansion, CAN bus messages.
 
 A car drives at a steady speed along y = -2 of a straight two-lane road; another drives 10 m ahead.
 Written from the published schema, so that nuscenes-devkit itself opens it.
@@ -54,7 +53,7 @@ def write_scene(
 
 
 def _tables(frames: int) -> dict[str, list[dict[str, Any]]]:
-    def link(kind: str, index: int) -> dict[str, str]:
+    def tokens(kind: str, index: int) -> dict[str, str]:
         return {
             "token": f"{kind}{index}",
             "prev": f"{kind}{index - 1}" if index else "",
@@ -64,7 +63,7 @@ def _tables(frames: int) -> dict[str, list[dict[str, Any]]]:
     times = [START_US + 500_000 * index for index in range(frames)]
     data = [
         {
-            **link("front", index),
+            **tokens("front", index),
             "sample_token": f"sample{index}",
             "ego_pose_token": f"pose{index}",
             "calibrated_sensor_token": "front",
@@ -80,7 +79,7 @@ def _tables(frames: int) -> dict[str, list[dict[str, Any]]]:
     data += [
         {
             **row,
-            **link("lidar", index),
+            **tokens("lidar", index),
             "calibrated_sensor_token": "lidar",
             "timestamp": times[index],
             "fileformat": "pcd",
@@ -90,7 +89,7 @@ def _tables(frames: int) -> dict[str, list[dict[str, Any]]]:
     ]
     boxes = [
         {
-            **link("box", index),
+            **tokens("box", index),
             "sample_token": f"sample{index}",
             "instance_token": "car",
             "visibility_token": "4",
@@ -185,7 +184,7 @@ def _tables(frames: int) -> dict[str, list[dict[str, Any]]]:
             }
         ],
         "sample": [
-            {**link("sample", index), "timestamp": time_us, "scene_token": "scene"}
+            {**tokens("sample", index), "timestamp": time_us, "scene_token": "scene"}
             for index, time_us in enumerate(times)
         ],
         "sample_data": data,
@@ -212,13 +211,13 @@ def _expansion() -> dict[str, Any]:
         ring = shapely.get_coordinates(shapely.box(*bounds))[:-1]
         first = len(nodes)
         nodes.extend(
-            {"token": f"n{first + place}", "x": x, "y": y} for place, (x, y) in enumerate(ring)
+            {"token": f"n{first + corner}", "x": x, "y": y} for corner, (x, y) in enumerate(ring)
         )
         polygons.append(
             {
                 "token": f"area_{token}",
                 "holes": [],
-                "exterior_node_tokens": [f"n{first + place}" for place in range(len(ring))],
+                "exterior_node_tokens": [f"n{first + corner}" for corner in range(len(ring))],
             }
         )
         return {"token": token, "polygon_token": f"area_{token}"}

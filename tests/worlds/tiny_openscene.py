@@ -1,8 +1,7 @@
-"""Writes tiny logs in the OpenScene format for tests: a straight two-lane road and a car that
-drives along it.
+"""Writes tiny logs in the OpenScene format: a car that drives along a straight two-lane road.
 
-Not the synthetic world: written from the public format alone, so that the reader and that writer
-check each other.
+Written from the published format alone, independently of the writer in `ops/synthesize/writers`, so
+that reader and writer check each other.
 """
 
 import json
@@ -141,7 +140,8 @@ def write_map(maps: Path, *, on_the_equator: bool = False) -> Path:
             ],
         ),
         "lane_connectors": (
-            "exit_lane_fid, entry_lane_fid, lane_group_connector_fid, intersection_fid, speed_limit_mps",
+            "exit_lane_fid, entry_lane_fid, lane_group_connector_fid, intersection_fid, "
+            "speed_limit_mps",
             [
                 (30, line([(100, 2), (120, 2)]), 20, 22, 12, 40, 10.0),
                 (31, line([(100, -2), (120, -2)]), 21, 23, 12, 40, 10.0),
@@ -200,17 +200,15 @@ def write_map(maps: Path, *, on_the_equator: bool = False) -> Path:
 
 
 def _degrees(shape: Any) -> Any:
-    """Metres to degrees close to the equator, by the length of a degree of longitude and latitude
-    there (WGS 84).
-    """
+    """Metres to degrees near the equator, by the length of a degree there (WGS 84)."""
     return shapely.transform(
         shape, lambda xy: np.array([3.0, 0.0]) + xy / np.array([111_319.491, 110_574.276])
     )
 
 
 def _geopackage_blob(shape: Any) -> bytes:
-    """A GeoPackage geometry: magic, version, flags (little endian, xy envelope), srs, envelope,
-    WKB.
+    """A GeoPackage geometry: magic, version, flags (little endian, xy envelope), SRS, xy envelope
+    and WKB.
     """
     x0, y0, x1, y1 = shape.bounds
     return (

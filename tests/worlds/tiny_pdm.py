@@ -1,10 +1,9 @@
-"""A straight road for the PDM score, made in code, on which every sub-score can be worked out by
-hand. Not a world.
+"""A straight road for tests of the PDM score, on which every sub-score can be computed by hand.
 
 The ego stands at the origin and looks along x. Lanes are 3.5 m wide: `right` (centre y = 0) and
 `left` (y = 3.5) are one roadblock and on the route, `against` (y = 7) is another and not. An
-intersection and a connector with a light can be put anywhere. `moved` carries the whole scene to
-another place and heading.
+intersection and a connector with a light can be put anywhere. `moved` moves and turns the whole
+scene.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ TIME_US = 1_600_000_000_000_000
 
 @dataclass(frozen=True)
 class Road:
-    """What stands on the road and around it."""
+    """The road and the agents on it."""
 
     speed_mps: float = 8.0
     agents: tuple["Track", ...] = ()
@@ -38,7 +37,7 @@ class Road:
 
 @dataclass(frozen=True)
 class Track:
-    """One agent that moves in a straight line."""
+    """An agent that moves in a straight line."""
 
     x: float
     y: float

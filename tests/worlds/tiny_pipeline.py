@@ -16,7 +16,7 @@ from storage.lake import PER_LOG_ASSETS
 
 @dataclass(frozen=True)
 class TinyPreset:
-    """What the assets of ingest read of a preset."""
+    """The fields of a preset that the ingest assets read."""
 
     scale: str = "tiny"
     seed: int = 0
@@ -38,8 +38,6 @@ class TinyPreset:
 
 
 TINY = TinyPreset()
-
-
 MODULES = [raw_logs, frames, trajectories]
 
 
@@ -51,7 +49,7 @@ def tiny_pipeline(lake, source="openscene", raw="") -> Pipeline:
 def ingest(
     pipeline: Pipeline, instance: dg.DagsterInstance, log_ids=None, assets=PER_LOG_ASSETS
 ) -> dg.ExecuteInProcessResult:
-    """Run assets of ingest over some logs of the pipeline (default: all) as one run."""
+    """Run ingest assets over some logs of the pipeline (default: all) as one Dagster run."""
     definitions = dg.Definitions(
         assets=dg.load_assets_from_modules(MODULES),
         resources={"pipeline": pipeline},

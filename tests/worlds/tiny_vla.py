@@ -1,9 +1,8 @@
-"""Frames with something to learn, and a VLA and a student made from them in seconds. Not a world,
-no map.
+"""Synthetic frames without a map, and a VLA and a student trained on them in seconds.
 
-A bright bar at the left, in the middle or at the right of the image says where the road bends; the
-ego status says how fast. The codes say both. `made()` trains everything once for all tests of a
-run.
+A bright bar at the left, in the middle or at the right of the image encodes the bend of the road,
+the ego status the speed, and the codes both. `trained_artifacts()` trains once for all tests of a
+process.
 """
 
 import tempfile
@@ -64,8 +63,8 @@ STUDENT = StudentConfig(check_rows=16, val_rows=10, latency_calls=4)
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """Finished artefacts and what they were made from."""
+class TrainedArtifacts:
+    """Finished artefacts, the rows of their splits, and their reports."""
 
     vla: Path
     student: Path
@@ -76,7 +75,7 @@ class Made:
 
 
 def tiny_frames(logs: int = 2, frames: int = 24, seed: int = 0, prefix: str = "log") -> FrameSet:
-    """Rows whose future follows from what is seen (the bend) and from the status (the speed)."""
+    """Rows whose future follows from the image (the bend) and the ego status (the speed)."""
     generator, count = np.random.default_rng(seed), logs * frames
     speed = generator.uniform(2, 12, count).astype(np.float32)
     bend = generator.integers(-1, 2, count)
@@ -86,13 +85,13 @@ def tiny_frames(logs: int = 2, frames: int = 24, seed: int = 0, prefix: str = "l
     times = 0.5 * np.arange(1, 9)
     yaw = 0.15 * bend[:, None] * times
     along = speed[:, None] * times
-    here = np.arange(count) % frames
+    frame_index = np.arange(count) % frames
     valid = np.ones((count, 8), dtype=bool)
     zeros = np.zeros(count, np.float32)
     return FrameSet(
         log_id=np.array([f"{prefix}{row // frames}" for row in range(count)], dtype=object),
-        frame_index=here.astype(np.int32),
-        timestamp_us=here.astype(np.int64) * 500_000,
+        frame_index=frame_index.astype(np.int32),
+        timestamp_us=frame_index.astype(np.int64) * 500_000,
         images=images,
         has_image=np.ones(count, bool),
         camera=np.tile(camera_numbers(CAMERA), (count, 1)),
@@ -111,21 +110,23 @@ def tiny_frames(logs: int = 2, frames: int = 24, seed: int = 0, prefix: str = "l
     )
 
 
-def near_the_human(rows: FrameSet, plans_NK83: np.ndarray) -> np.ndarray:
-    """Stands in for the PDM scorer, in its shape: every sub-score is high where the plan is near
-    the recorded one.
+def score_by_displacement(rows: FrameSet, plans_NK83: np.ndarray) -> np.ndarray:
+    """A stand-in for the PDM scorer: every sub-score decreases with the displacement error.
+
+    The first row has NaN, like a row that is not a scene.
     """
     error = np.linalg.norm(plans_NK83[..., :2] - rows.future[:, None, :, :2], axis=-1).mean(axis=-1)
     scores = np.repeat(np.exp(-error)[..., None], 6, axis=-1)
-    scores[0] = np.nan  # as for a scene that cannot be scored
+    scores[0] = np.nan
     return scores
 
 
 @lru_cache(maxsize=1)
-def made() -> Made:
+def trained_artifacts() -> TrainedArtifacts:
     """A VLA and a student, trained for a few steps."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-vla-"))
-    train, val, here = tiny_frames(), tiny_frames(1, seed=1, prefix="val"), ComputeConfig(threads=1)
+    train, val = tiny_frames(), tiny_frames(1, seed=1, prefix="val")
+    compute = ComputeConfig(threads=1)
     for name in ("vla", "student"):
         (folder / name).mkdir()
     vla = finetune(
@@ -133,8 +134,9 @@ def made() -> Made:
         val,
         folder / "vla",
         VLA,
-        score_plans=near_the_human,
-        compute=here,
+        num_codes=16,
+        score_plans=score_by_displacement,
+        compute=compute,
         runs=folder / "runs",
         name="vla-test",
         seed=0,
@@ -145,10 +147,10 @@ def made() -> Made:
         folder / "vla",
         folder / "student",
         STUDENT,
-        score_plans=near_the_human,
-        compute=here,
+        score_plans=score_by_displacement,
+        compute=compute,
         runs=folder / "runs",
         name="student-test",
         seed=0,
     )
-    return Made(folder / "vla", folder / "student", train, val, vla, student)
+    return TrainedArtifacts(folder / "vla", folder / "student", train, val, vla, student)

@@ -1,1 +1,1 @@
-"""The rules of the PDM score: collisions, areas, comfort, progress, tracking."""
+"""The rules of the PDM score: collisions, areas, comfort, progress, tracking, aggregation."""

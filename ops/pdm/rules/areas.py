@@ -1,8 +1,7 @@
-"""Where the ego box is at each moment: across lanes, off the road, on the wrong side. Not a score:
-see compliance.py.
+"""In which areas the ego box is at each state: several lanes, off the road, on the wrong side.
 
-Source: PDM_SPEC 1.5 (navsim pdm_scorer.py `_calculate_ego_area`). A point on an edge is outside. T
-moments.
+Source: docs/metrics.md, "Ego areas"; devkit pdm_planner/scoring/pdm_scorer.py
+`_calculate_ego_area`. A point on an edge is outside. T states.
 """
 
 from enum import IntEnum
@@ -15,9 +14,11 @@ from ops.pdm.rules.map_index import DRIVABLE, INTERSECTION, LANE, ON_ROUTE, insi
 
 
 class Area(IntEnum):
-    """Columns of the areas of one moment."""
+    """Columns of the areas of one state."""
 
-    MULTIPLE_LANES = 0  # corners touch more than one lane or connector, and none holds all four
+    MULTIPLE_LANES = (
+        0  # the corners lie in more than one lane or connector, and none holds all four
+    )
     NON_DRIVABLE = 1  # a corner lies in no roadblock, intersection or car park
     ONCOMING = 2  # the centre lies in no lane or connector of the route
     INTERSECTION = 3  # the centre lies in an intersection (DDC and LK of v2)
@@ -48,7 +49,7 @@ def ego_areas(states, corners, polygons, out):
     edge_start, edges = polygons.edge_start, polygons.edges
     low_x, low_y, high_x, high_y = swept_bounds(corners)
     near = np.empty(len(kind), dtype=np.int64)
-    found = 0
+    count = 0
     for m in range(len(kind)):
         if (
             bounds[m, 0] <= high_x
@@ -56,12 +57,12 @@ def ego_areas(states, corners, polygons, out):
             and bounds[m, 1] <= high_y
             and bounds[m, 3] >= low_y
         ):
-            near[found] = m
-            found += 1
+            near[count] = m
+            count += 1
     for t in range(corners.shape[0]):
         low_x, low_y, high_x, high_y = bounds_of(corners[t])
         lanes, one_lane, drivable, center_kinds, rear_kinds = 0, False, 0, 0, 0
-        for n in range(found):
+        for n in range(count):
             m = near[n]
             if (
                 bounds[m, 0] > high_x
@@ -74,7 +75,7 @@ def ego_areas(states, corners, polygons, out):
             for k in range(6):
                 x = states[t, 0] if k == 5 else corners[t, k, 0]
                 y = states[t, 1] if k == 5 else corners[t, k, 1]
-                wanted = (
+                relevant = (
                     INTERSECTION
                     if k == 5
                     else ON_ROUTE | INTERSECTION
@@ -82,7 +83,7 @@ def ego_areas(states, corners, polygons, out):
                     else LANE | DRIVABLE
                 )
                 if (
-                    kind[m] & wanted
+                    kind[m] & relevant
                     and bounds[m, 0] <= x <= bounds[m, 2]
                     and bounds[m, 1] <= y <= bounds[m, 3]
                     and inside(

@@ -1,10 +1,11 @@
-"""Touches with other road users: at-fault collisions, time to collision, red lights. Not their
-weights: aggregate.py.
+"""Contacts with other road users and red lights: at-fault collisions, time to collision, traffic
+light compliance.
 
-Source: PDM_SPEC 1.6 and 1.7 (navsim pdm_scorer.py, pdm_scorer_utils.py `get_collision_type`, nuplan
-idm/utils.py). Tracks are independent of each other: each is followed through time until it is found
-not to be the ego's fault. Legend: T states, F frames of the traffic (`stride` states each), A
-tracks.
+Source: docs/metrics.md, "NC", "TTC" and "TLC"; devkit pdm_planner/scoring/pdm_scorer.py
+`_calculate_no_at_fault_collision`, `_calculate_ttc`, `_calculate_traffic_light_compliance`,
+pdm_scorer_utils.py `get_collision_type`, nuplan planning/simulation/observation/idm/utils.py.
+Tracks are independent of each other: each is followed in time until a contact that is not the ego's
+fault. Legend: T states, F frames of the traffic (`stride` states each), A tracks.
 """
 
 import math
@@ -25,8 +26,8 @@ from ops.pdm.rules.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, STEP_S
 
 STOPPED_EGO_MPS = 5e-2  # collision: an ego this slow is never at fault
 STOPPED_TRACK_MPS = 5e-2  # collision: a track this slow is always the ego's fault
-STANDING_EGO_MPS = 5e-3  # time to collision: not looked at below
-# of 0.1 s, within 1 s: the ego is moved on in a straight line for so long
+STANDING_EGO_MPS = 5e-3  # time to collision: states slower than this are skipped
+# of 0.1 s, within 1 s: the ego is moved straight ahead for these times
 LOOK_AHEAD_STEPS = (0, 3, 6, 9)
 _REACH_S = LOOK_AHEAD_STEPS[-1] * STEP_S
 _AHEAD, _BEHIND = math.cos(math.radians(30.0)), math.cos(math.radians(150.0))
@@ -35,15 +36,15 @@ _HALF_DIAGONAL_M = math.hypot(HALF_LENGTH_M, HALF_WIDTH_M)
 
 @inner
 def tracks_near(states, bounds, traffic, out):
-    """Fill `out` (A,) with the tracks that the ego could meet within its swept `bounds`; returns
-    how many.
+    """Fill `out` (A,) with the tracks that can touch the ego, given the `bounds` of all its boxes;
+    returns their number.
     """
     fastest = 0.0
     for t in range(states.shape[0]):
         fastest = max(fastest, math.hypot(states[t, 3], states[t, 4]))
     margin_m = fastest * _REACH_S + CLOSE_M
     sweep, ignored = traffic.sweep, traffic.ignored
-    found = 0
+    count = 0
     for a in range(len(ignored)):
         if (
             not ignored[a]
@@ -52,9 +53,9 @@ def tracks_near(states, bounds, traffic, out):
             and sweep[a, 1] <= bounds[3] + margin_m
             and sweep[a, 3] >= bounds[1] - margin_m
         ):
-            out[found] = a
-            found += 1
-    return found
+            out[count] = a
+            count += 1
+    return count
 
 
 @inner
@@ -92,12 +93,12 @@ def _touch_exactly(corners, t, shift_x, shift_y, track_corners, f, a):
 
 @inner
 def _direction(states, t, c, s, x, y):
-    """Cosine of the angle between the ego's heading (c, s) and the way from its rear axle to a
-    point.
+    """Cosine of the angle between the ego's heading (c, s) and the direction from its rear axle to
+    a point.
 
-    Rounding can carry the devkit's cosine past 1, where its arccosine is NaN and a track dead ahead
-    counts as nowhere; which tracks that hits depends on the build of numpy, so it is not
-    reproduced.
+    The devkit takes the arccosine of this. Rounding can carry its cosine past 1, where the
+    arccosine is NaN and a track straight ahead counts as neither ahead nor behind. Which tracks
+    that affects depends on the build of numpy, so it is not reproduced.
     """
     dx, dy = x - states[t, 0], y - states[t, 1]
     distance = math.sqrt(dx * dx + dy * dy)
@@ -106,7 +107,7 @@ def _direction(states, t, c, s, x, y):
 
 @inner
 def _at_fault(states, t, c, s, corners, areas, traffic, f, a):
-    """True if a touch with track a at state t is the ego's fault."""
+    """True if a contact with track a at state t is the ego's fault."""
     if math.hypot(states[t, 3], states[t, 4]) <= STOPPED_EGO_MPS:
         return False
     if not traffic.moves[a] or traffic.speed[f, a] <= STOPPED_TRACK_MPS:
@@ -123,11 +124,11 @@ def _at_fault(states, t, c, s, corners, areas, traffic, f, a):
 
 @inner
 def no_at_fault_collision(states, corners, facing, areas, traffic, near):
-    """Score (1, 0.5 static object, 0) of one simulated plan and index of its first at-fault touch
+    """Score (1, 0.5 static object, 0) of one simulated plan and index of its first at-fault contact
     (inf if none).
 
-    A touch that is not the ego's fault takes the track out for good; after one that is, nothing can
-    get worse with it.
+    After the first contact with a track, the track is not looked at again: if it was not the ego's
+    fault the devkit ignores the track, and if it was the score cannot get lower with it.
     """
     present, pose, direction, half = traffic.present, traffic.pose, traffic.facing, traffic.half
     radius, track_corners, stride = traffic.radius, traffic.corners, traffic.stride
@@ -162,9 +163,7 @@ def no_at_fault_collision(states, corners, facing, areas, traffic, near):
 
 @inner
 def time_to_collision(states, corners, facing, areas, traffic, near, steps):
-    """Score (1 or 0) and index of the first infraction (inf if none); states 0 .. steps - 1 are
-    looked at.
-    """
+    """Score (1 or 0) and index of the first infraction (inf if none) in states 0 .. steps - 1."""
     first = math.inf
     for a in near:
         first = min(first, _first_infraction(states, corners, facing, areas, traffic, steps, a))
@@ -203,26 +202,22 @@ def _first_infraction(states, corners, facing, areas, traffic, steps, a):
             ):
                 continue
             cosine = _direction(states, t, c, s, pose[f, a, 0], pose[f, a, 1])
-            lost = (
+            off_lane = (
                 areas[t, Area.MULTIPLE_LANES]
                 or areas[t, Area.NON_DRIVABLE]
                 or areas[t, Area.REAR_INTERSECTION]
             )
-            return float(t) if cosine > _AHEAD or (lost and cosine >= _BEHIND) else math.inf
+            return float(t) if cosine > _AHEAD or (off_lane and cosine >= _BEHIND) else math.inf
     return math.inf
 
 
 @inner
 def runs_red_light(corners, bounds, traffic):
-    """True if the ego box ever shares a point with a red connector; also when it stands in it from
-    the start.
+    """True if the ego box ever shares a point with a red connector, also if it does so at the
+    start.
     """
-    start, light_bounds, red, xy = (
-        traffic.light_start,
-        traffic.light_bounds,
-        traffic.red,
-        traffic.light_xy,
-    )
+    start, xy = traffic.light_start, traffic.light_xy
+    light_bounds, red = traffic.light_bounds, traffic.red
     for light in range(red.shape[1]):
         if (
             light_bounds[light, 0] > bounds[2]

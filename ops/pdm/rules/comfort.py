@@ -1,9 +1,9 @@
-"""Bounds on accelerations, jerks and yaw motion, and how two plans in a row differ. Not how plans
-become states.
+"""Comfort: bounds on acceleration, jerk and yaw motion, and the difference of two plans in a row.
 
-Source: PDM_SPEC 1.7 (navsim scoring/pdm_comfort_metrics.py; filters are Savitzky-Golay,
-scipy.signal.savgol_filter). A filter over a known number of samples is a fixed banded matrix, so it
-is built once from scipy and applied in one pass. n samples.
+Source: docs/metrics.md, "C and HC" and "EC"; devkit pdm_planner/scoring/pdm_comfort_metrics.py
+`ego_is_comfortable`, `ego_is_two_frame_extended_comfort`. The filters are Savitzky-Golay
+(scipy.signal.savgol_filter). A filter over a known number of samples is a fixed banded matrix, so
+it is built once from scipy and applied in one pass. n samples.
 """
 
 import math
@@ -22,7 +22,7 @@ MAX_LAT_ACC = 4.89  # m/s2
 MAX_JERK, MAX_LON_JERK = 8.37, 4.13  # m/s3
 MAX_YAW_ACC, MAX_YAW_RATE = 1.93, 0.95  # rad/s2, rad/s
 EXTENDED_LIMITS = (0.7, 0.5, 0.1, 0.1)  # RMS of differences: m/s2, m/s3, rad/s, rad/s2
-EXTENDED_MAX_GAP_S = 0.55  # two frames farther apart than this are not compared
+EXTENDED_MAX_GAP_S = 0.55  # two frames are compared if they are less than this apart
 _DECIMALS = 1e8  # the devkit rounds to 8 decimals before it compares
 
 
@@ -69,7 +69,7 @@ def _filter(samples: int, window: int, order: int, derivative: int = 0) -> Filte
 
 @cache
 def filters(samples: int, whole_plan: bool) -> Filters:
-    """Filters of v1 (`whole_plan`: accelerations and jerks are one parabola over all samples) or of
+    """Filters of v1 (`whole_plan`: one parabola over all samples for accelerations and jerks) or
     v2.
     """
     acceleration_window, jerk_window = (samples, samples) if whole_plan else (8, 15)
@@ -84,7 +84,9 @@ def filters(samples: int, whole_plan: bool) -> Filters:
 
 @cache
 def extended_filters(samples: int) -> Filters:
-    """Filters of the two-frame comfort; its yaw acceleration is a parabola's, not a cubic's."""
+    """Filters of the two-frame comfort: the yaw acceleration is that of a parabola, not of a
+    cubic.
+    """
     return filters(samples, False)._replace(yaw_acc=_filter(samples, 5, 2, 2))
 
 
@@ -158,7 +160,7 @@ def comfort_bounds(states, filters_, to_center, work, out):
 @inner
 def _extended_features(states, filters_, out):
     """Fill rows 0 .. 3 of `out` (5, n): acceleration magnitude, its jerk, yaw rate, yaw
-    acceleration; row 4 is free.
+    acceleration; row 4 is scratch.
     """
     smooth, jerk = filters_.smooth, filters_.jerk
     _magnitude(states, out[4])
@@ -171,15 +173,17 @@ def _extended_features(states, filters_, out):
 
 @kernel
 def _rms_differences(now, before, filters_):
-    """(4,) root mean square of the differences of the features of two stretches of states (n, 11)."""
-    here, there = np.empty((5, len(now))), np.empty((5, len(now)))
-    _extended_features(now, filters_, here)
-    _extended_features(before, filters_, there)
+    """(4,) root mean square of the differences of the features of two sequences of states
+    (n, 11).
+    """
+    features_now, features_before = np.empty((5, len(now))), np.empty((5, len(now)))
+    _extended_features(now, filters_, features_now)
+    _extended_features(before, filters_, features_before)
     out = np.empty(4)
     for k in range(4):
         total = 0.0
         for i in range(len(now)):
-            total += (here[k, i] - there[k, i]) ** 2
+            total += (features_now[k, i] - features_before[k, i]) ** 2
         out[k] = math.sqrt(total / len(now))
     return out
 
@@ -188,12 +192,13 @@ def extended_comfort(now: np.ndarray, before: np.ndarray, gap_s: float) -> tuple
     """EC of v2: 1 or 0, and the (4,) RMS differences of acceleration, jerk, yaw rate and yaw
     acceleration.
 
-    Takes the simulated states (41, 11) of a plan and of the one made `gap_s` before it.
+    `now` and `before` are the simulated states (41, 11) of two plans, the second `gap_s` earlier.
     Raises ValueError unless 0 < gap_s < 0.55.
     """
     if not 0 < gap_s < EXTENDED_MAX_GAP_S:
         raise ValueError(
-            f"two frames compared for comfort must lie up to {EXTENDED_MAX_GAP_S} s apart, not {gap_s} s"
+            f"two frames compared for comfort must be less than {EXTENDED_MAX_GAP_S} s apart, "
+            f"found {gap_s} s"
         )
     shift = round(gap_s / STEP_S)
     rms = _rms_differences(

@@ -1,7 +1,7 @@
-"""Staying on the road and on the right side of it. Not where the ego is: that is areas.py.
+"""Drivable area and driving direction compliance, from the ego areas of areas.py.
 
-Source: PDM_SPEC 1.6 (navsim pdm_scorer.py `_calculate_drivable_area_compliance`,
-`_calculate_driving_direction_compliance`).
+Source: docs/metrics.md, "DAC" and "DDC"; devkit pdm_planner/scoring/pdm_scorer.py
+`_calculate_drivable_area_compliance`, `_calculate_driving_direction_compliance`.
 """
 
 import math
@@ -11,12 +11,12 @@ from ops.pdm.rules.engine import inner
 
 ONCOMING_SAMPLES = 11  # sliding window: 1.0 s
 ONCOMING_LIMIT_M = 2.0  # less than this far on the wrong side is compliant
-ONCOMING_VIOLATION_M = 6.0  # this far or farther is a violation, between them half
+ONCOMING_VIOLATION_M = 6.0  # this far or farther scores 0, between the two limits 0.5
 
 
 @inner
 def stays_on_road(areas):
-    """1 if every corner lies in a roadblock, an intersection or a car park at every moment, else 0."""
+    """1 if all corners lie in roadblocks, intersections or car parks at every state, else 0."""
     for t in range(areas.shape[0]):
         if areas[t, Area.NON_DRIVABLE]:
             return 0.0
@@ -25,8 +25,9 @@ def stays_on_road(areas):
 
 @inner
 def driving_direction(corners, areas, spare_intersections):
-    """1, 0.5 or 0 by the longest way on the wrong side within 1 s; v2 spares steps that end in an
-    intersection.
+    """1, 0.5 or 0 by the longest distance on the wrong side within 1 s.
+
+    `spare_intersections` (v2): steps that end in an intersection do not count.
     """
     worst = 0.0
     for t in range(corners.shape[0]):

@@ -1,9 +1,8 @@
-"""The decorators that compile the inner loops of the score. Not a home for loops: those live beside
-their rule.
+"""The decorators that compile the inner loops of the score with numba.
 
 Compiled code is kept in a folder named after the hash of every module that compiles something (and
-of vehicle.py, whose constants they use). Numba's own cache only watches the file a function stands
-in, so a change in `geometry.py` would leave old machine code in its callers; a new folder cannot.
+of vehicle.py, whose constants they use). Numba's own cache only checks the file that holds a
+function, so after a change in `geometry.py` its callers would run outdated machine code.
 """
 
 import hashlib
@@ -24,8 +23,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _cache_folder() -> Path:
-    """Folder of the machine code of exactly these sources: beside them, or in the temporary folder
-    if read-only.
+    """Folder of the machine code of exactly these sources: in their `__pycache__`, or in the
+    temporary folder if that is read-only.
     """
     texts = [file.read_bytes() for file in sorted(_PDM.rglob("*.py"))]
     sources = (
@@ -33,26 +32,26 @@ def _cache_folder() -> Path:
         + (_PDM / "rules" / "vehicle.py").read_bytes()
     )
     name = f"kernels-{numba.__version__}-{hashlib.sha256(sources).hexdigest()[:12]}"
-    beside = _PDM / "rules" / "__pycache__"
+    cache = _PDM / "rules" / "__pycache__"
     try:
-        beside.mkdir(exist_ok=True)
-        writable = os.access(beside, os.W_OK)
+        cache.mkdir(exist_ok=True)
+        writable = os.access(cache, os.W_OK)
     except OSError:
         writable = False
     if not writable:
         return Path(tempfile.gettempdir()) / f"latentvla-{os.getuid()}" / name
-    for outdated in beside.glob("kernels-*"):
+    for outdated in cache.glob("kernels-*"):
         if outdated.name != name:
             shutil.rmtree(outdated, ignore_errors=True)
-    return beside / name
+    return cache / name
 
 
 _FOLDER = _cache_folder()
 
 
 def kernel(function: Function) -> Function:
-    """Compile a function that Python calls, at its first call, and keep the machine code for the
-    next process.
+    """Compile a function that Python calls, at its first call; the next process loads the machine
+    code.
     """
     before: str = vars(numba_config)["CACHE_DIR"]
     vars(numba_config)["CACHE_DIR"] = str(_FOLDER)
@@ -63,17 +62,16 @@ def kernel(function: Function) -> Function:
 
 
 def inner(function: Function) -> Function:
-    """Compile a function that only compiled code calls; without the entry from Python it compiles
-    in half the time.
+    """Compile a function that only compiled code calls: without the Python wrapper that takes half
+    the time.
     """
     return numba.njit(**_INTERNAL)(function)
 
 
 def inner_sum(function: Function) -> Function:
-    """`inner` for sums of products whose order of addition does not matter, so that they run on
-    vector registers.
+    """`inner` for sums of products whose order of addition does not matter, so that they use vector
+    registers.
 
-    Everywhere else floating point is strict: the signs of small differences decide who touches
-    whom.
+    Everywhere else floating point is strict, because signs of small differences decide contacts.
     """
     return numba.njit(fastmath={"reassoc"}, **_INTERNAL)(function)

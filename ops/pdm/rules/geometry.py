@@ -1,13 +1,13 @@
-"""Exact predicates on points, boxes and polygons in the plane. Not an index: that is map_index.py.
+"""Exact predicates on points, boxes and polygons in the plane.
 
-Coordinates of real maps are around 5e6 m, where doubles are 1e-9 m apart, and the reference decides
-touching and containment with exact signs. The sign of an orientation is therefore taken from plain
-doubles where their error bound allows it, and from double-double arithmetic where it does not.
+Coordinates of real maps are around 5e6 m, where doubles are 1e-9 m apart, and the devkit (GEOS)
+decides contact and containment with exact signs. The sign of an orientation is therefore taken from
+plain doubles where their error bound allows it, and from double-double arithmetic elsewhere.
 
 Legend: a ring is rows [start, stop) of layer g of a (G, V, 2) array, open (the last vertex joins
 the first). A box is an array whose first four rows are its corners, counter-clockwise: front left,
-rear left, rear right, front right. Arguments are numbers where possible: handing arrays on costs
-more than the arithmetic here.
+rear left, rear right, front right. Arguments are numbers where possible: passing arrays costs more
+than the arithmetic here.
 """
 
 import math
@@ -17,12 +17,11 @@ import numpy as np
 from ops.pdm.rules.engine import inner, kernel
 from ops.pdm.rules.vehicle import HALF_LENGTH_M, HALF_WIDTH_M, REAR_AXLE_TO_CENTER_M
 
-_ORIENT_BOUND = (
-    3.3306690738754716e-16  # (3 + 16 eps) eps, eps = 2^-53: Shewchuk 1997, bound A of orient2d
-)
+# (3 + 16 eps) eps, eps = 2^-53: Shewchuk 1997, bound A of orient2d
+_ORIENT_BOUND = 3.3306690738754716e-16
 _SPLIT = 134217729.0  # 2^27 + 1: Veltkamp's constant
 _HALF_PI = math.pi / 2
-CLOSE_M = 1e-6  # gaps nearer to 0 than this are decided on the corners
+CLOSE_M = 1e-6  # for gaps nearer to 0 than this the corners are tested exactly
 
 OUTSIDE, BOUNDARY, INSIDE = 0, 1, 2
 
@@ -89,8 +88,8 @@ def fill_box(center_x, center_y, yaw, half_length, half_width, out):
 
 @inner
 def fill_ego_boxes(states, corners, facing):
-    """Fill `corners` (T, 5, 2) with corners and, last, centre of the ego box at each state (T, 11),
-    `facing` (T, 2).
+    """Fill `corners` (T, 5, 2) with the four corners and the centre of the ego box at each state
+    (T, 11), `facing` (T, 2) with the cosine and sine of its heading.
     """
     for t in range(states.shape[0]):
         yaw = states[t, 2]
@@ -103,11 +102,11 @@ def fill_ego_boxes(states, corners, facing):
 
 @inner
 def box_gap(dx, dy, c, s, half_length, half_width, c2, s2, half_length2, half_width2):
-    """Widest gap between two boxes along their four axes: > 0 they are apart, < 0 they overlap,
-    within rounding.
+    """Widest gap between two boxes along their four axes, within rounding: > 0 if they are apart,
+    < 0 if they overlap.
 
-    `dx, dy` leads from the first centre to the second; (c, s) and (c2, s2) are the directions of
-    their long axes.
+    (dx, dy) is the vector from the first centre to the second; (c, s) and (c2, s2) are the
+    directions of their long axes.
     """
     turn_c, turn_s = abs(c * c2 + s * s2), abs(c * s2 - s * c2)
     gap = abs(dx * c + dy * s) - (half_length + half_length2 * turn_c + half_width2 * turn_s)
@@ -142,8 +141,8 @@ def boxes_touch(a, b):
 
 @inner
 def segment_touches_box(ax, ay, bx, by, box):
-    """True if the closed segment a-b shares a point with a box: no edge of the box and not the
-    segment parts them.
+    """True if the closed segment a-b shares a point with a box (separating axes: the edges of the
+    box and the segment).
     """
     left, right = 0, 0
     for i in range(4):
@@ -159,8 +158,8 @@ def segment_touches_box(ax, ay, bx, by, box):
 
 @inner
 def crossing(ax, ay, bx, by, x, y):
-    """How an edge a-b meets the ray from (x, y) towards +x: 0 not, 1 crosses it, 2 holds the point
-    itself.
+    """How an edge a-b meets the ray from (x, y) towards +x: 0 not at all, 1 crosses it, 2 contains
+    the point itself.
     """
     if ax < x and bx < x:
         return 0
@@ -258,7 +257,7 @@ def wrapped(angle):
 
 
 @kernel
-def _boxes(pose, half):
+def box_corners(pose, half):
     """(F, A, 4, 2) corners of boxes with half sizes (A, 2) at poses (F, A, 3)."""
     out = np.empty((pose.shape[0], pose.shape[1], 4, 2))
     for f in range(pose.shape[0]):
@@ -268,13 +267,11 @@ def _boxes(pose, half):
 
 
 def ego_center(ego: np.ndarray) -> np.ndarray:
-    """(2,) centre of the ego box at a state whose first columns are the rear axle's x, y, heading."""
+    """(2,) centre of the ego box at a state that starts with the rear axle's x, y, heading."""
     return ego[:2] + REAR_AXLE_TO_CENTER_M * np.array([np.cos(ego[2]), np.sin(ego[2])])
 
 
 def ego_box(ego: np.ndarray) -> np.ndarray:
-    """(4, 2) corners of the ego box at a state whose first columns are the rear axle's x, y,
-    heading.
-    """
+    """(4, 2) corners of the ego box at a state that starts with the rear axle's x, y, heading."""
     pose = np.array([[[*ego_center(ego), ego[2]]]])
-    return _boxes(pose, np.array([[HALF_LENGTH_M, HALF_WIDTH_M]]))[0, 0]
+    return box_corners(pose, np.array([[HALF_LENGTH_M, HALF_WIDTH_M]]))[0, 0]

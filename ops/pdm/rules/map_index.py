@@ -1,9 +1,8 @@
-"""Map polygons laid out so that a point is tested against a handful of edges. Not the choice of
-polygons: scene.py.
+"""An index of map polygons with which a point is tested against a few edges only.
 
 Each polygon is cut into horizontal slabs and each slab lists the edges that reach into it. A ray
-towards +x from a point can only meet edges of the point's own slab, so the answer is the one of the
-full ring.
+towards +x from a point can only meet edges of the point's slab, so the result is that of the whole
+ring.
 """
 
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from ops.pdm.rules.engine import inner, kernel
 from ops.pdm.rules.geometry import crossing
 
 LANE, DRIVABLE, ON_ROUTE, INTERSECTION = 1, 2, 4, 8  # bits of `kind`
-_EDGES_A_SLAB = 2  # slabs are made so thin that about this many edges start in each
+_EDGES_A_SLAB = 2  # the number of slabs is such that about this many edges start in each
 
 
 class Polygons(NamedTuple):
@@ -58,11 +57,13 @@ def _slab(y, low_y, slabs_per_m, count):
 
 @kernel
 def _fill_slabs(edges, start, bounds, slab_start, slabs_per_m):
-    """First entry of each slab, and the edges that reach into them, as rows of `edges` (P, 4)."""
+    """First entry of each slab, and the edges that reach into the slabs, as rows of `edges`
+    (P, 4).
+    """
     first = np.zeros(slab_start[-1] + 1, dtype=np.int64)
     place = np.zeros(slab_start[-1] + 1, dtype=np.int64)
     order = np.empty(0, dtype=np.int64)
-    for fill in range(2):  # first count, then write
+    for fill in range(2):  # first count, then fill
         if fill:
             for s in range(1, len(first)):
                 first[s] += first[s - 1]

@@ -1,8 +1,8 @@
-"""RunTarget along the centreline: progress, and keeping to the lane. Not how progress is
-normalised: see aggregate.py.
+"""Distances to and along the centreline: raw progress and lane keeping.
 
-Source: PDM_SPEC 1.7 (navsim pdm_scorer.py `_calculate_progress`, `_calculate_lane_keeping`; GEOS
-LengthIndexOfPoint).
+Source: docs/metrics.md, "EP" and "LK"; devkit pdm_planner/scoring/pdm_scorer.py
+`_calculate_progress`, `_calculate_lane_keeping`; GEOS LengthIndexOfPoint. aggregate.py normalises
+the progress.
 """
 
 import math
@@ -46,9 +46,11 @@ def _block_distance(bounds, b, x, y):
 
 @kernel
 def project(line, x, y):
-    """Distance along the line of the point nearest to (x, y); the first one if there are several."""
+    """Distance along the line of its point nearest to (x, y); the first one if there are
+    several.
+    """
     xy, bounds = line.xy, line.bounds
-    best, place = math.inf, 0.0
+    best, station = math.inf, 0.0
     for b in range(len(bounds)):
         if _block_distance(bounds, b, x, y) > best:
             continue
@@ -61,8 +63,8 @@ def project(line, x, y):
                 part = (
                     ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / square if square > 0.0 else 0.0
                 )
-                place = line.along[i] + min(max(part, 0.0), 1.0) * math.sqrt(square)
-    return place
+                station = line.along[i] + min(max(part, 0.0), 1.0) * math.sqrt(square)
+    return station
 
 
 @inner
@@ -79,8 +81,8 @@ def _farther(xy, bounds, x, y, limit):
 
 @inner
 def raw_progress(corners, line):
-    """Metres that the ego's centre advances along the centreline from the first moment to the last,
-    at least 0.
+    """Distance in m that the ego's centre advances along the centreline from the first state to the
+    last, at least 0.
     """
     last = corners.shape[0] - 1
     start = project(line, corners[0, 4, 0], corners[0, 4, 1])
@@ -89,8 +91,9 @@ def raw_progress(corners, line):
 
 @inner
 def keeps_lane(corners, areas, line, pause):
-    """False once 20 samples in a row are off the centreline; those in an intersection `pause` the
-    count or end it.
+    """False if 20 samples in a row are farther than 0.5 m from the centreline.
+
+    `pause`: samples in an intersection are skipped; else they reset the count.
     """
     xy, bounds = line.xy, line.bounds
     count = 0
@@ -98,11 +101,8 @@ def keeps_lane(corners, areas, line, pause):
         if areas[t, Area.INTERSECTION]:
             count = count if pause else 0
             continue
-        count = (
-            count + 1
-            if _farther(xy, bounds, corners[t, 4, 0], corners[t, 4, 1], LANE_LIMIT_M)
-            else 0
-        )
+        x, y = corners[t, 4, 0], corners[t, 4, 1]
+        count = count + 1 if _farther(xy, bounds, x, y, LANE_LIMIT_M) else 0
         if count >= LANE_SAMPLES:
             return False
     return True

@@ -1,11 +1,11 @@
-"""From a plan to what the car would do: 10 Hz reference, LQR tracker, kinematic bicycle. Not
-PDM-Closed's own speeds.
+"""From a plan to simulated states: 10 Hz reference, LQR tracker, kinematic bicycle.
 
-Source: PDM_SPEC 1.2 and 1.3 (navsim simulation/batch_lqr.py, batch_lqr_utils.py,
-batch_kinematic_bicycle.py). Two facts make it cheap. The least-squares problem of the speed profile
-has a matrix that no heading changes (cos^2 + sin^2 = 1), so its solution is one constant matrix.
-The one of the curvature profile is tridiagonal once the curvatures themselves are the unknowns, so
-it is two sweeps. K plans, T = 41 poses at 0.1 s.
+Source: docs/metrics.md, "From a plan to a score" and "Tracker and vehicle"; devkit
+pdm_planner/simulation/batch_lqr.py, batch_lqr_utils.py, batch_kinematic_bicycle.py. Two facts make
+it cheap. The matrix of the least-squares problem of the speed profile does not depend on the
+headings (cos^2 + sin^2 = 1), so its solution is one constant matrix. The problem of the curvature
+profile is tridiagonal with the curvatures as unknowns, so two sweeps solve it. K plans, T = 41
+poses at 0.1 s.
 """
 
 import math
@@ -23,12 +23,10 @@ _CURVATURE_RATE_PENALTY = 1e-2
 _INITIAL_CURVATURE_PENALTY = 1e-10
 _STOP_GAIN = 0.5  # 1/s
 _STOP_SPEED_MPS = 0.2
-_SPEED_GAIN = (
-    10.0 * 1.0 / (10.0 * 1.0 * 1.0 + 1.0)
-)  # q N dt / (q (N dt)^2 + r) with q = 10, r = 1, N dt = 1 s
-_HEADING_WEIGHT = (
-    10.0  # of the lateral cost, against 1 for the lateral error and 1 for the steering rate
-)
+# q N dt / (q (N dt)^2 + r) with q = 10, r = 1, N dt = 1 s
+_SPEED_GAIN = 10.0 * 1.0 / (10.0 * 1.0 * 1.0 + 1.0)
+# of the lateral cost; the lateral error and the steering rate have weight 1
+_HEADING_WEIGHT = 10.0
 _ACCELERATION_LAG_S = 0.2
 _STEERING_LAG_S = 0.05
 _MAX_STEER_RAD = math.pi / 3
@@ -38,9 +36,9 @@ _TURN = 2 * math.pi
 def _speed_matrix(steps: int, accelerations_penalised: bool) -> np.ndarray:
     """(steps, steps) matrix from displacements along the heading to the smoothed speed profile.
 
-    The devkit means to penalise differences of the accelerations, as nuPlan does, but assigns its
-    difference matrix instead of adding to it, which leaves minus the identity (and +1 in the last
-    row's last column).
+    The devkit should penalise differences of the accelerations, as nuPlan does, but it assigns to
+    its difference matrix instead of adding to it, which leaves minus the identity (and +1 in the
+    last column of the last row).
     """
     profile = np.tril(np.full((steps, steps), STEP_S))  # speeds from the unknowns (v0, a0, a1, ...)
     profile[:, 0] = 1.0
@@ -60,7 +58,7 @@ _SPEED_MATRIX, _NUPLAN_SPEED_MATRIX = _speed_matrix(STEPS, True), _speed_matrix(
 
 def references(plans: np.ndarray, origin: np.ndarray, time_us: int, dt_s: float) -> np.ndarray:
     """(K, 41, 3) world references at 0.1 s of plans (K, n, 3) in the frame of the pose `origin`
-    (3,), `dt_s` apart.
+    (3,), `dt_s` between poses.
     """
     c, s = np.cos(origin[2]), np.sin(origin[2])
     cp, sp = np.cos(plans[..., 2]), np.sin(plans[..., 2])
@@ -73,7 +71,7 @@ def references(plans: np.ndarray, origin: np.ndarray, time_us: int, dt_s: float)
 
 
 def resampled(poses: np.ndarray, time_us: int) -> np.ndarray:
-    """(K, 41, 3) world references from world poses (K, n, 3) exactly 0.1 s apart, the first of them
+    """(K, 41, 3) world references from world poses (K, n, 3) exactly 0.1 s apart, the first one
     now.
     """
     times = time_us + np.arange(poses.shape[1], dtype=np.int64) * round(STEP_S * 1e6)
@@ -81,28 +79,28 @@ def resampled(poses: np.ndarray, time_us: int) -> np.ndarray:
 
 
 def track(reference: np.ndarray, start: np.ndarray, quirks: Quirks = DEVKIT) -> np.ndarray:
-    """States (K, 41, 11) of the car that tracks references (K, 41, 3) from the state `start` (11,)."""
+    """States (K, 41, 11) of the car tracking references (K, 41, 3) from the state `start` (11,)."""
     matrix = _SPEED_MATRIX if quirks.accelerations_penalised else _NUPLAN_SPEED_MATRIX
     return _track(np.ascontiguousarray(reference), start, matrix)
 
 
 def _plan_times_us(time_us: int, count: int, dt_s: float) -> np.ndarray:
-    """(count + 1,) int64 times of the current pose and of a plan; the devkit cuts seconds off at
-    whole microseconds.
+    """(count + 1,) int64 times of the current pose and of a plan; as in the devkit, seconds are
+    truncated to microseconds.
     """
     seconds = (np.arange(count) * dt_s + dt_s) + time_us * 1e-6
     return np.concatenate([[time_us], (seconds * 1e6).astype(np.int64)])
 
 
 def _weights(pose_times_us: np.ndarray, time_us: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of 41 samples: the pose before it, and times since that pose and between it and the
-    next, in us.
+    """For each of 41 samples: index of the pose before it, time since that pose, and time from that
+    pose to the next, in us.
 
-    Sample times are cut off at whole microseconds too, so one can be 1 us early; they are clipped
-    to the poses.
+    Sample times are truncated to microseconds too, so a sample can be 1 us early; they are clipped
+    to the time span of the poses.
     """
-    wanted = ((np.arange(POSES) * STEP_S + time_us * 1e-6) * 1e6).astype(np.int64)
-    query = np.clip(wanted, pose_times_us[0], pose_times_us[-1])
+    sample_us = ((np.arange(POSES) * STEP_S + time_us * 1e-6) * 1e6).astype(np.int64)
+    query = np.clip(sample_us, pose_times_us[0], pose_times_us[-1])
     later = np.clip(np.searchsorted(pose_times_us, query), 1, len(pose_times_us) - 1)
     since, span = query - pose_times_us[later - 1], pose_times_us[later] - pose_times_us[later - 1]
     return later - 1, since.astype(np.float64), span.astype(np.float64)
@@ -116,8 +114,8 @@ def _principal(angle):
 
 @kernel
 def _resample(poses, earlier, since, span):
-    """(K, T, 3) world poses interpolated linearly from (K, n, 3); headings take the short way
-    round.
+    """(K, T, 3) world poses interpolated linearly from (K, n, 3), headings along the shorter
+    turn.
     """
     out = np.empty((poses.shape[0], len(earlier), 3))
     yaw = np.empty(poses.shape[1])
@@ -139,7 +137,7 @@ def _resample(poses, earlier, since, span):
 
 @inner_sum
 def _speed_profile(reference, speed_matrix, out):
-    """Fill `out` (40,) with the speeds that a reference (41, 3) asks for."""
+    """Fill `out` (40,) with the speed profile of a reference (41, 3)."""
     along = np.empty(len(out))
     for i in range(len(out)):
         dx, dy = reference[i + 1, 0] - reference[i, 0], reference[i + 1, 1] - reference[i, 1]
@@ -153,12 +151,12 @@ def _speed_profile(reference, speed_matrix, out):
 
 @inner
 def _curvature_profile(reference, speed, weight, moment, out):
-    """Fill `out` (40,) with curvatures: least squares of heading changes on distances, curvature
-    rate penalised.
+    """Fill `out` (40,) with curvatures: least squares of heading changes on distances, with a
+    penalty on the curvature rate.
 
-    Minimises sum (v_i dt k_i - dyaw_i)^2 + q sum ((k_{i+1} - k_i) / dt)^2 + q0 k_0^2 by folding the
-    last unknown into the one before it; every term of the folded weights is positive, so nothing
-    cancels at standstill.
+    Minimises sum (v_i dt k_i - dyaw_i)^2 + q sum ((k_{i+1} - k_i) / dt)^2 + q0 k_0^2 by eliminating
+    the last unknown again and again. Every term of the weights is positive, so nothing cancels at
+    standstill.
     """
     last = len(out) - 1
     stiff = _CURVATURE_RATE_PENALTY / (STEP_S * STEP_S)
@@ -176,8 +174,8 @@ def _curvature_profile(reference, speed, weight, moment, out):
 
 @inner
 def _steering_rate(lateral, heading, steer, v, acceleration, curvature, i):
-    """LQR steering rate: the errors after 10 steps without steering against what a constant
-    steering rate adds.
+    """LQR steering rate: the constant rate whose effect after 10 steps best cancels the errors that
+    remain without steering.
     """
     last = min(i + _HORIZON, len(curvature) - 1)
     add_lateral, add_heading, add_steer = 0.0, 0.0, 0.0
@@ -195,7 +193,9 @@ def _steering_rate(lateral, heading, steer, v, acceleration, curvature, i):
 
 @inner
 def _drive(states, i, command, steering_rate):
-    """One Euler step of the bicycle with lagged commands: row i of `states` (T, 11) -> row i + 1."""
+    """One Euler step of the bicycle with lagged commands: from row i of `states` (T, 11) to
+    i + 1.
+    """
     yaw, speed, acceleration, steer = states[i, 2], states[i, 3], states[i, 5], states[i, 7]
     acceleration += STEP_S / (STEP_S + _ACCELERATION_LAG_S) * (command - acceleration)
     rate = STEP_S / (STEP_S + _STEERING_LAG_S) * steering_rate
@@ -213,17 +213,14 @@ def _drive(states, i, command, steering_rate):
 
 @inner
 def _follow(reference, speed, curvature, states):
-    """Fill rows 1 .. of `states` (41, 11) by tracking a reference (41, 3) with its profiles (40,)."""
+    """Fill rows 1 to 40 of `states` (41, 11): track a reference (41, 3) with its profiles (40,)."""
     for i in range(STEPS):
         goal, v = speed[min(i + _HORIZON, STEPS - 1)], states[i, 3]
         if goal <= _STOP_SPEED_MPS and v <= _STOP_SPEED_MPS:
             _drive(states, i, -_STOP_GAIN * (v - goal), 0.0)
             continue
-        dx, dy, yaw = (
-            states[i, 0] - reference[i, 0],
-            states[i, 1] - reference[i, 1],
-            reference[i, 2],
-        )
+        yaw = reference[i, 2]
+        dx, dy = states[i, 0] - reference[i, 0], states[i, 1] - reference[i, 1]
         lateral = -dx * math.sin(yaw) + dy * math.cos(yaw)
         command = -_SPEED_GAIN * (v - goal)
         rate = _steering_rate(
@@ -236,12 +233,8 @@ def _follow(reference, speed, curvature, states):
 def _track(reference, start, speed_matrix):
     """References (K, 41, 3) -> simulated states (K, 41, 11)."""
     states = np.empty((reference.shape[0], POSES, STATE_SIZE))
-    speed, curvature, weight, moment = (
-        np.empty(STEPS),
-        np.empty(STEPS),
-        np.empty(STEPS),
-        np.empty(STEPS),
-    )
+    speed, curvature = np.empty(STEPS), np.empty(STEPS)
+    weight, moment = np.empty(STEPS), np.empty(STEPS)
     for k in range(reference.shape[0]):
         _speed_profile(reference[k], speed_matrix, speed)
         _curvature_profile(reference[k], speed, weight, moment, curvature)

@@ -1,5 +1,5 @@
-"""The ego vehicle of NAVSIM (nuPlan's Pacifica) and the columns of a state. Not a motion model:
-that is tracking.py.
+"""The ego vehicle of NAVSIM (nuPlan's Pacifica), the steps of the simulation, the columns of a
+state.
 """
 
 from enum import IntEnum

@@ -1,13 +1,15 @@
-"""Scenes of a log kept in one Arrow file, so that map, route and tracks are worked out once. Not a
-place for results.
+"""The cache of scenes: one Arrow file a log, so that map, route and tracks are computed once.
 
-A file says which version of the scene layout and of the log's tables made it; another version, or a
-damaged file, is made again. One row a frame that has its key frames: a scene, or the reason why
-there is none. Rows of one log share most of their map, which the compression folds together.
+A file holds the version of the log's tables and of the code that built it; a file of another
+version, or a damaged one, is written again. One row for each frame that has its key frames: a
+scene, or the reason why there is none. Rows of one log share most of their map, which compresses
+well.
 """
 
+import hashlib
 import os
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,13 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from ops.pdm.scene.from_tables import LogScenes
-from ops.pdm.scene.scene import HISTORY_POSES, HUMAN_POSES, KEY_FRAMES, SCENE_VERSION, Scene
+from ops.pdm.scene.scene import HISTORY_POSES, HUMAN_POSES, KEY_FRAMES, Scene
 from storage.artifact import LINEAGE_FILE, read_lineage
 from storage.errors import ArtifactError, SourceError
 from storage.lake import Lake
 from storage.trajectory_table import TABLES, read_table
 
-_SHAPES: dict[str, tuple[int, ...]] = {  # of the numeric fields; -1 is what is left
+_SHAPES: dict[str, tuple[int, ...]] = {  # of the numeric fields; -1 is computed
     "ego": (7,),
     "past": (HISTORY_POSES, 7),
     "past_time_us": (HISTORY_POSES,),
@@ -65,14 +67,12 @@ SCHEMA = pa.schema(
 )
 assert {field.name for field in fields(Scene)} == set(SCHEMA.names) - {
     f"error_{name}" for name in _ERROR
-} - {"log_id", "frame_index"} | {"scene_key"}, (
-    "the layout of a scene changed: bring SCHEMA and SCENE_VERSION up to date"
-)
+} - {"log_id", "frame_index"} | {"scene_key"}, "the fields of a scene changed: update SCHEMA"
 
 
 def cached_scenes(lake: Lake, log_id: str) -> dict[int, Scene | SourceError]:
-    """Scenes of a log by frame, or the reason why there is none, from the lake's cache; made first
-    if not current.
+    """Scenes of a log by frame, or the reason why there is none, from the lake's cache, which is
+    written first if it is outdated.
 
     Raises ArtifactError if the lake has no finished trajectories of the log.
     """
@@ -84,39 +84,39 @@ def cached_scenes(lake: Lake, log_id: str) -> dict[int, Scene | SourceError]:
             expected="finished trajectories",
             do="extract it: latentvla run --until trajectories",
         )
-    made_from = read_lineage(folder).version
+    tables_version = read_lineage(folder).version
     file = lake.scenes / f"{log_id}.arrow"
-    scenes = read_scenes(file, made_from)
+    scenes = read_scenes(file, tables_version)
     if scenes is None:
         log = LogScenes(*(read_table(folder, name) for name in TABLES))
-        scenes = {int(frame): _made(log, int(frame)) for frame in log.frames()}
-        write_scenes(file, log_id, scenes, made_from)
+        scenes = {int(frame): _scene_or_error(log, int(frame)) for frame in log.frames()}
+        write_scenes(file, log_id, scenes, tables_version)
     return scenes
 
 
 def write_scenes(
-    file: Path, log_id: str, scenes: dict[int, Scene | SourceError], made_from: str
+    file: Path, log_id: str, scenes: dict[int, Scene | SourceError], tables_version: str
 ) -> None:
-    """Write the scenes of a log; a reader sees the whole file or none."""
+    """Write the scenes of a log; the file appears complete or not at all."""
     rows = [_row(log_id, frame, scene) for frame, scene in sorted(scenes.items())]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(_stamp(made_from)))
+    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(_stamp(tables_version)))
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(f".part-{os.getpid()}")
+    part = file.with_suffix(f".part-{os.getpid()}")
     with ipc.new_file(
-        aside, table.schema, options=ipc.IpcWriteOptions(compression="zstd")
+        part, table.schema, options=ipc.IpcWriteOptions(compression="zstd")
     ) as writer:
         writer.write_table(table)
-    os.replace(aside, file)
+    os.replace(part, file)
 
 
-def read_scenes(file: Path, made_from: str) -> dict[int, Scene | SourceError] | None:
-    """The scenes of a file that `write_scenes` wrote; None if there is none of this version, or it
-    is damaged.
+def read_scenes(file: Path, tables_version: str) -> dict[int, Scene | SourceError] | None:
+    """The scenes of a file that `write_scenes` wrote; None if the file is missing, damaged or of
+    another version.
     """
     try:
         with pa.memory_map(str(file)) as source:
             reader = ipc.open_file(source)
-            if reader.schema.metadata != _stamp(made_from):
+            if reader.schema.metadata != _stamp(tables_version):
                 return None
             table = reader.read_all()
     except (FileNotFoundError, pa.ArrowInvalid):
@@ -128,15 +128,23 @@ def read_scenes(file: Path, made_from: str) -> dict[int, Scene | SourceError] | 
     }
 
 
-def _made(log: LogScenes, frame: int) -> Scene | SourceError:
+def _scene_or_error(log: LogScenes, frame: int) -> Scene | SourceError:
     try:
         return log.scene(frame)
     except SourceError as error:
         return error
 
 
-def _stamp(made_from: str) -> dict[bytes, bytes]:
-    return {b"scene_version": str(SCENE_VERSION).encode(), b"made_from": made_from.encode()}
+def _stamp(tables_version: str) -> dict[bytes, bytes]:
+    return {b"code": _code_hash().encode(), b"tables_version": tables_version.encode()}
+
+
+@cache
+def _code_hash() -> str:
+    """Hash of the modules that build a scene."""
+    folder = Path(__file__).parent
+    files = [*sorted(folder.glob("*.py")), *sorted((folder.parent / "rules").glob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _row(log_id: str, frame: int, scene: Scene | SourceError) -> dict[str, object]:

@@ -1,9 +1,8 @@
-"""Scenes from the tables of one log. Not the reading of the tables, and not what a scene is: that
-is scene.py.
+"""Builds the scenes of a log from its tables.
 
-What all frames of a log share (map, lane network, tracks by frame) is laid out once. Key frames are
-0.5 s apart: each is the frame nearest to 0.5 s after the one before it and may miss that by 0.05 s,
-so logs of 2 Hz with jitter and logs of 10 Hz give the same kind of scene.
+The data that all frames of a log share (map, lane network, tracks by frame) is prepared once. Key
+frames are 0.5 s apart: each is the frame nearest to 0.5 s after the previous one, within 0.05 s, so
+logs of 2 Hz with jitter and logs of 10 Hz give the same kind of scene.
 """
 
 from collections.abc import Iterable
@@ -13,17 +12,17 @@ import pyarrow as pa
 
 from ops.pdm.rules.vehicle import KEY_STEP_S, to_ego
 from ops.pdm.scene.log_map import LogMap
-from ops.pdm.scene.route import centerline, known_route, mended_route, starting_lane
+from ops.pdm.scene.route import centerline, known_route, repaired_route, starting_lane
 from ops.pdm.scene.scene import HISTORY_POSES, HUMAN_POSES, KEY_FRAMES, Scene, check_scene
 from storage.errors import SourceError
 
-KEY_TOLERANCE_S = 0.05  # a key frame may lie this far from 0.5 s after the one before it
+KEY_TOLERANCE_S = 0.05  # a key frame is this near to 0.5 s after the previous one
 _STATE = ("x_m", "y_m", "yaw_rad", "vx_mps", "vy_mps", "ax_mps2", "ay_mps2")
 _AGENT = ("x_m", "y_m", "yaw_rad", "vx_mps", "vy_mps")
 
 
 class LogScenes:
-    """The scenes of one log."""
+    """The scenes of one log, from its four tables."""
 
     def __init__(
         self, trajectories: pa.Table, agents: pa.Table, lights: pa.Table, map_table: pa.Table
@@ -46,13 +45,13 @@ class LogScenes:
         return self.frame_index[(self._keys >= 0).all(axis=1)]
 
     def scene(self, frame_index: int) -> Scene:
-        """The scene at a frame. Raises SourceError, naming log and frame, where there is none to be
-        had.
-        """
+        """The scene at a frame. Raises SourceError with log and frame if there is none."""
         where = f"log '{self.log_id}', frame {frame_index}"
         if frame_index not in self._row:
             raise SourceError(
-                "there is no such frame in the log", where=where, do="take one of scene_frames(...)"
+                "there is no such frame in the log",
+                where=where,
+                do="take one of scene_frames(...)",
             )
         row = self._row[frame_index]
         keys = self._keys[row]
@@ -106,8 +105,8 @@ class LogScenes:
             raise SourceError(
                 "the frame has no route", where=where, do="scores need the roadblocks of the route"
             )
-        known = known_route(self._map.network, listed)
-        route = mended_route(self._map.network, known, ego) if known else []
+        on_map = known_route(self._map.network, listed)
+        route = repaired_route(self._map.network, on_map, ego) if on_map else []
         lanes = self._map.network.lanes_of(route)
         if not lanes:
             raise SourceError(
@@ -128,8 +127,8 @@ def scene_from_tables(
     map_table: pa.Table,
     frame_index: int,
 ) -> Scene:
-    """The scene at one frame of a log from its four tables. Raises SourceError, naming both, if
-    there is none.
+    """The scene at one frame of a log from its four tables. Raises SourceError with log and frame
+    if there is none.
     """
     return LogScenes(trajectories, agents, lights, map_table).scene(frame_index)
 
@@ -141,17 +140,17 @@ def scenes_from_tables(
     map_table: pa.Table,
     frame_indices: Iterable[int] | None = None,
 ) -> list[Scene | SourceError]:
-    """The scenes at many frames of a log (None: all with their key frames); a frame without one
-    gives its error.
+    """The scenes at many frames of a log (None: all that have their key frames), or the error of a
+    frame that has none.
     """
     log = LogScenes(trajectories, agents, lights, map_table)
-    found: list[Scene | SourceError] = []
+    scenes: list[Scene | SourceError] = []
     for frame in log.frames() if frame_indices is None else frame_indices:
         try:
-            found.append(log.scene(int(frame)))
+            scenes.append(log.scene(int(frame)))
         except SourceError as error:
-            found.append(error)
-    return found
+            scenes.append(error)
+    return scenes
 
 
 def scene_frames(
@@ -167,7 +166,7 @@ def scene_frames(
 
 def key_rows(time_us: np.ndarray, before: int, after: int) -> np.ndarray:
     """(T, before + 1 + after) rows of the key frames around each of T rows in time order, -1 where
-    there is none.
+    one is missing.
     """
     count = len(time_us)
     out = np.full((count, before + 1 + after), -1)
@@ -183,7 +182,7 @@ def key_rows(time_us: np.ndarray, before: int, after: int) -> np.ndarray:
 
 
 def _nearest_row(time_us: np.ndarray, wanted_us: np.ndarray) -> np.ndarray:
-    """Row nearest to each wanted time, -1 if it misses it by more than the tolerance."""
+    """Row nearest to each wanted time, -1 if it is farther away than the tolerance."""
     if len(time_us) < 2:
         return np.full(len(wanted_us), -1)
     later = np.clip(np.searchsorted(time_us, wanted_us), 1, len(time_us) - 1)
@@ -229,7 +228,7 @@ class _Tracks:
             raise SourceError(
                 "a track appears twice in one frame",
                 where=where,
-                do="mend the agents table of the log",
+                do="correct the agents table of the log",
             )
         boxes[key, column, 0] = 1.0
         boxes[key, column, 1:] = self._box[rows]
@@ -248,8 +247,9 @@ class _Lights:
         self._red = np.asarray(table["is_red"].to_pylist(), dtype=bool)
 
     def at(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Connectors (L,) with a light and whether it is red (K, L) at K frames; not listed is not
-        red.
+        """Connectors (L,) with a light, and whether it is red (K, L) at K frames.
+
+        A light that a frame does not list is not red.
         """
         red = np.zeros((len(frames), len(self._token)), dtype=bool)
         for key, frame in enumerate(frames):

@@ -1,4 +1,4 @@
-"""Lanes and roadblocks of a map, linked to their successors."""
+"""The lane network of a map: lanes and roadblocks with their successors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""The map table of one log as a lane network, and the polygons around a place. Not a route: that is
-route.py.
+"""The map table of one log as a lane network, and the map polygons around the ego.
 
-Source: PDM_SPEC 1.4 (navsim observation/pdm_occupancy_map.py `PDMDrivableMap.from_simulation`).
+Source: docs/metrics.md, "Inputs of a scene"; devkit pdm_planner/observation/pdm_occupancy_map.py
+`PDMDrivableMap.from_simulation`.
 """
 
 from itertools import pairwise
@@ -22,7 +22,7 @@ _PLAIN = (MapLayer.INTERSECTION, MapLayer.CARPARK_AREA)
 
 
 class LogMap:
-    """The map around one log."""
+    """The map of one log."""
 
     def __init__(self, table: pa.Table) -> None:
         names = ["token", "roadblock_id", "predecessors", "successors", "speed_limit_mps"]
@@ -32,17 +32,17 @@ class LogMap:
         self._rings = [ring.reshape(-1, 2) for ring in _lists(table["polygon_xy"])]
         self._paths = [path.reshape(-1, 3) for path in _lists(table["baseline_xyyaw"])]
         self._limit = np.array([row["speed_limit_mps"] or 0.0 for row in rows])
-        self._whole = np.array([len(ring) >= 3 for ring in self._rings], dtype=bool)
+        self._is_polygon = np.array([len(ring) >= 3 for ring in self._rings], dtype=bool)
         shapes = [
-            shapely.Polygon(ring) if whole else shapely.Polygon()
-            for ring, whole in zip(self._rings, self._whole, strict=True)
+            shapely.Polygon(ring) if is_polygon else shapely.Polygon()
+            for ring, is_polygon in zip(self._rings, self._is_polygon, strict=True)
         ]
         lanes: dict[str, Lane] = {}
         members: dict[str, list[str]] = {}
         self._block = np.asarray([row["roadblock_id"] for row in rows], dtype=str)
         for i, row in enumerate(rows):
             path = self._paths[i]
-            if self._layer[i] in _LANES and self._whole[i] and len(path) > 1:
+            if self._layer[i] in _LANES and self._is_polygon[i] and len(path) > 1:
                 length = float(np.hypot(*np.diff(path[:, :2], axis=0).T).sum())
                 lanes[row["token"]] = Lane(
                     row["token"],
@@ -70,11 +70,11 @@ class LogMap:
         self._tree = shapely.STRtree(shapes)
 
     def around(self, ego: np.ndarray) -> dict[str, np.ndarray]:
-        """The fields map_* and path_* of a scene: the polygons that say where the ego may be.
+        """The fields map_* and path_* of a scene.
 
-        Roadblocks, intersections and car parks that meet the square of 200 m around the ego's
-        centre; all lanes of those roadblocks; all connectors of the roadblock connectors there.
-        These themselves do not count.
+        Roadblocks, intersections and car parks that intersect the square of 200 m around the ego's
+        centre; all lanes of those roadblocks; all connectors of the roadblock connectors there. The
+        polygons of the roadblock connectors themselves are left out.
         """
         x = ego[0] + REAR_AXLE_TO_CENTER_M * np.cos(ego[2])
         y = ego[1] + REAR_AXLE_TO_CENTER_M * np.sin(ego[2])
@@ -83,24 +83,24 @@ class LogMap:
         near[self._tree.query(square, predicate="intersects")] = True
         blocks = near & np.isin(self._layer, _BLOCKS)
         inside = np.isin(self._layer, _LANES) & np.isin(self._block, self._token[blocks])
-        taken = np.flatnonzero(
-            self._whole & (inside | near & np.isin(self._layer, (MapLayer.ROADBLOCK, *_PLAIN)))
+        chosen = np.flatnonzero(
+            self._is_polygon & (inside | near & np.isin(self._layer, (MapLayer.ROADBLOCK, *_PLAIN)))
         )
-        xy, start = _joined([self._rings[i] for i in taken], 2)
-        paths, path_start = _joined([self._paths[i] for i in taken], 3)
+        xy, start = _joined([self._rings[i] for i in chosen], 2)
+        paths, path_start = _joined([self._paths[i] for i in chosen], 3)
         return {
             "map_xy": xy,
             "map_start": start,
-            "map_layer": self._layer[taken],
-            "map_token": self._token[taken],
+            "map_layer": self._layer[chosen],
+            "map_token": self._token[chosen],
             "path_xyyaw": paths,
             "path_start": path_start,
-            "path_limit_mps": self._limit[taken],
+            "path_limit_mps": self._limit[chosen],
         }
 
 
 def _joined(parts: list[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays (n_i, width) as one, and where each starts."""
+    """Arrays (n_i, width) as one, and the first row of each."""
     start = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
     return np.concatenate([np.zeros((0, width)), *parts]), start
 

@@ -1,8 +1,8 @@
-"""From a route of roadblocks to the lanes on it and the centreline ahead. Not the planning of a
-route.
+"""From a route of roadblocks to the lanes on it and the centreline ahead.
 
-Source: PDM_SPEC 1.4 (navsim abstract_pdm_planner.py, utils/route_utils.py, utils/graph_search). All
-searches walk a graph of a few dozen nodes once a scene, so they are plain Python.
+Source: docs/metrics.md, "Inputs of a scene"; devkit pdm_planner/abstract_pdm_planner.py
+`_get_discrete_centerline`, utils/route_utils.py, utils/graph_search. All searches run on a graph of
+a few dozen nodes once a scene, so they are plain Python.
 """
 
 from collections.abc import Sequence
@@ -17,35 +17,35 @@ from ops.pdm.scene.lane_network import Lane, Network
 from storage.trajectory_table import MapLayer
 
 _BLOCKS_AHEAD = 30  # roadblocks of the route that the centreline may cover
-_NEAR_M, _NEAR_YAW_RAD = (
-    3.0,
-    np.pi / 4,
-)  # a roadblock this close and aligned to a lane's centre line holds the ego
-_BACKWARD_DEPTH, _FORWARD_DEPTH = 15, 30  # of the searches that mend a route
-_LOOP_AREA_M2 = 1.0  # two connectors of a route that overlap by more make a loop
+# the ego is in a roadblock if it is this close to and aligned with a centre line of its lanes
+_NEAR_M, _NEAR_YAW_RAD = 3.0, np.pi / 4
+_BACKWARD_DEPTH, _FORWARD_DEPTH = 15, 30  # of the searches that repair a route
+_LOOP_AREA_M2 = 1.0  # a route whose connectors overlap by more has a loop
 
 
 def known_route(network: Network, route: Sequence[str]) -> list[str]:
-    """Blocks of a route that the map holds, each once."""
+    """The blocks of a route that are on the map, each once."""
     return [token for token in dict.fromkeys(route) if token in network.blocks]
 
 
-def mended_route(network: Network, route: Sequence[str], ego: np.ndarray) -> list[str]:
-    """A route that starts where the ego is, has no missing link and crosses no intersection twice."""
+def repaired_route(network: Network, route: Sequence[str], ego: np.ndarray) -> list[str]:
+    """The route starting at the ego, with its gaps filled, cut before it crosses an intersection
+    again.
+    """
     route = _joined_to_ego(network, list(route), ego)
-    links: dict[int, list[str]] = {}
+    gaps: dict[int, list[str]] = {}
     for i, (block, following) in enumerate(pairwise(route)):
         if block not in network.blocks[following].predecessors:
-            found = _search(network, block, [following], _FORWARD_DEPTH, forward=True)
-            if found and len(found) >= 3:
-                links[i] = found[1:-1]
-    whole = [token for i, block in enumerate(route) for token in (block, *links.get(i, ()))]
-    return _without_loop(network, whole)
+            way = _search(network, block, [following], _FORWARD_DEPTH, forward=True)
+            if way and len(way) >= 3:
+                gaps[i] = way[1:-1]
+    filled = [token for i, block in enumerate(route) for token in (block, *gaps.get(i, ()))]
+    return _without_loop(network, filled)
 
 
 def starting_lane(lanes: Sequence[Lane], ego: np.ndarray) -> Lane:
-    """Lane of the route that holds the rear axle, by smallest heading error; else the one nearest
-    to the ego box.
+    """Lane of the route that contains the rear axle, the one with the smallest heading error; else
+    one that contains the ego's centre; else the one nearest to the ego box.
     """
     rear = shapely.Point(ego[0], ego[1])
     inside = [lane for lane in lanes if lane.polygon.intersects(rear)]
@@ -56,15 +56,17 @@ def starting_lane(lanes: Sequence[Lane], ego: np.ndarray) -> Lane:
         ego[1] + REAR_AXLE_TO_CENTER_M * np.sin(ego[2]),
     )
     box = shapely.polygons(ego_box(ego))
-    holding = [lane for lane in lanes if lane.polygon.contains(center)]
-    return holding[0] if holding else min(lanes, key=lambda lane: lane.polygon.distance(box))
+    around_center = [lane for lane in lanes if lane.polygon.contains(center)]
+    if around_center:
+        return around_center[0]
+    return min(lanes, key=lambda lane: lane.polygon.distance(box))
 
 
 def centerline(
     network: Network, lanes: Sequence[Lane], route: Sequence[str], start: Lane
 ) -> np.ndarray:
-    """(N, 3) centre lines, joined up, of the shortest way over the route's lanes to the last block
-    within 30.
+    """(N, 3) joined centre lines of the shortest way over the route's lanes, up to the last of 30
+    blocks.
     """
     first = route.index(start.block) if start.block in route else 0
     target = route[first : first + _BLOCKS_AHEAD][-1]
@@ -73,12 +75,12 @@ def centerline(
 
 
 def _shortest(network: Network, start: Lane, allowed: set[str], target: str) -> list[Lane]:
-    """Dijkstra over lanes; where the target cannot be reached, the shortest of the ways with most
+    """Dijkstra over lanes; if the target cannot be reached, the shortest of the ways with the most
     lanes.
     """
     parent: dict[str, Lane | None] = {start.token: None}
     frontier = {start.token: (1.0, 1)}  # cost, lanes so far
-    done: dict[str, tuple[float, int]] = {}
+    visited: dict[str, tuple[float, int]] = {}
     end = None
     while frontier:
         token = min(frontier, key=lambda lane: frontier[lane][0])
@@ -87,16 +89,17 @@ def _shortest(network: Network, start: Lane, allowed: set[str], target: str) -> 
         if lane.block == target:
             end = lane
             break
-        done[token] = (cost, depth)
+        visited[token] = (cost, depth)
         for following in lane.successors:
-            if following not in allowed or following in done:
+            if following not in allowed or following in visited:
                 continue
             longer = cost + network.lanes[following].length_m
             if following not in frontier or longer < frontier[following][0]:
                 parent[following] = lane
                 frontier[following] = (longer, depth + 1)
     if end is None:
-        end = network.lanes[min(done, key=lambda lane: (-done[lane][1], done[lane][0]))]
+        deepest = min(visited, key=lambda lane: (-visited[lane][1], visited[lane][0]))
+        end = network.lanes[deepest]
     way = [end]
     while (before := parent[way[-1].token]) is not None:
         way.append(before)
@@ -104,21 +107,23 @@ def _shortest(network: Network, start: Lane, allowed: set[str], target: str) -> 
 
 
 def _joined_to_ego(network: Network, route: list[str], ego: np.ndarray) -> list[str]:
-    """The route with the way from the ego's block to it, if the ego is off it."""
+    """The route, extended to the ego's block if the ego is not on it."""
     start, candidates = _block_of_ego(network, set(route), ego)
     if start is None or start in route:
         return route
-    found = _search(network, route[0], candidates, _BACKWARD_DEPTH, forward=False)
-    if found:
-        return found[:-1] + route
-    found = _search(network, start, route[:3], _FORWARD_DEPTH, forward=True)
-    return found + route[route.index(found[-1]) + 1 :] if found else route
+    way = _search(network, route[0], candidates, _BACKWARD_DEPTH, forward=False)
+    if way:
+        return way[:-1] + route
+    way = _search(network, start, route[:3], _FORWARD_DEPTH, forward=True)
+    return way + route[route.index(way[-1]) + 1 :] if way else route
 
 
 def _block_of_ego(
     network: Network, route: set[str], ego: np.ndarray
 ) -> tuple[str | None, list[str]]:
-    """The block that most likely holds the ego, on the route if any is, and all that may."""
+    """The block that most likely contains the ego, preferably one of the route, and all
+    candidates.
+    """
     near = shapely.box(ego[0] - 1.0, ego[1] - 1.0, ego[0] + 1.0, ego[1] + 1.0)
     rear = shapely.Point(ego[0], ego[1])
     blocks = [block for block in network.blocks.values() if block.lanes]
@@ -131,13 +136,13 @@ def _block_of_ego(
         for block in around
         for lane in block.lanes
     }
-    good = {
+    aligned = {
         key: error[0]
         for key, error in errors.items()
         if error[0] < _NEAR_M and error[1] < _NEAR_YAW_RAD
     }
-    on_route = {key: error for key, error in good.items() if key[0] in route}
-    chosen = on_route or good or {key: error[0] for key, error in errors.items()}
+    on_route = {key: error for key, error in aligned.items() if key[0] in route}
+    chosen = on_route or aligned or {key: error[0] for key, error in errors.items()}
     if not chosen:
         return None, []
     return min(chosen, key=lambda key: chosen[key])[0], list(

@@ -1,5 +1,4 @@
-"""Everything that the score needs to know of one moment, as plain arrays. Not how it is read: that
-is scene_tables.py.
+"""A scene: all inputs of the score at one frame, as plain arrays. from_tables.py builds it.
 
 World frame: metres, radians. K = 11 key frames at 0, 0.5, ... 5 s (v1 needs them all, v2 the first
 nine), A agents, M polygons with P vertices in all, L lane connectors with a light, R lanes and
@@ -16,7 +15,6 @@ from storage.trajectory_table import MapLayer
 KEY_FRAMES = 11
 HISTORY_POSES = 4
 HUMAN_POSES = 8
-SCENE_VERSION = 2  # of the layout below; a cache of another version is made again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,14 +42,14 @@ class Scene:
     map_token: np.ndarray  # (M,) str
     route_lane_token: np.ndarray  # (R,) str, lanes and connectors of the route
     centerline: np.ndarray  # (N, 3) x, y, heading of the route from the starting lane on
-    speed_limit_mps: float | None  # of the starting lane; None: not known, 15 m/s is used
+    speed_limit_mps: float | None  # of the starting lane; None: unknown, 15 m/s is used
     split: str = ""  # train | val | test
     location: str = ""  # map name
     # (Q, 3) centre lines of the lanes
     path_xyyaw: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
-    # (M + 1,) first of polygon m's
+    # (M + 1,) int64: the centre line of polygon m is path_xyyaw[path_start[m]:path_start[m + 1]]
     path_start: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
-    # (M,) its limit, 0 where not known
+    # (M,) speed limit of polygon m, 0 where unknown
     path_limit_mps: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
@@ -61,9 +59,7 @@ class Scene:
 
 
 def check_scene(scene: Scene) -> Scene:
-    """The scene itself if it can be scored. Raises SourceError naming log, frame and field
-    otherwise.
-    """
+    """The scene itself if it can be scored. Else raises SourceError with log, frame and field."""
     agents, count = scene.agents, len(scene.agent_token)
     shapes = {
         "ego": (7,),
@@ -114,13 +110,13 @@ def check_scene(scene: Scene) -> Scene:
             where=scene.where,
             found=scene.map_token[np.diff(scene.map_start) < 3].tolist(),
         )
-    bad = agents[..., 0].any(axis=0) & ~(scene.agent_lwh > 0).all(axis=1)
-    if bad.any():
+    without_size = agents[..., 0].any(axis=0) & ~(scene.agent_lwh > 0).all(axis=1)
+    if without_size.any():
         raise SourceError(
             "an agent's box has no size",
             where=scene.where,
             expected="length, width, height > 0",
-            found=scene.agent_token[bad].tolist(),
+            found=scene.agent_token[without_size].tolist(),
         )
     if (np.diff(scene.past_time_us) <= 0).any() or scene.past_time_us[-1] != scene.time_us:
         raise SourceError(

@@ -1,1 +1,1 @@
-"""What moves in a PDM scene: recorded and reacting road users, and the PDM-Closed planner."""
+"""The moving parts of a scene: logged and simulated road users, and the planner PDM-Closed."""

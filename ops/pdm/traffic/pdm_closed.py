@@ -1,10 +1,9 @@
-"""PDM-Closed: the rule-based planner whose progress every plan is measured against. Not its score:
-that is score.py's.
+"""PDM-Closed: the rule-based planner whose progress every plan is measured against.
 
-Source: PDM_SPEC 1.10 (navsim pdm_generator.py, batch_idm_policy.py,
-abstract_pdm_closed_planner.py). Three paths (centreline, 1 m right, 1 m left) times five target
-speeds give 15 proposals, path-major. Its quirks are in quirks.py. Legend: V proposals of a path, F
-frames of the forecast, A tracks, L red lights.
+Source: docs/metrics.md, "PDM-Closed"; devkit pdm_planner/abstract_pdm_closed_planner.py,
+proposal/pdm_generator.py, proposal/batch_idm_policy.py. Three paths (centreline, 1 m right, 1 m
+left) times five target speeds give 15 proposals, path-major. Its quirks are in quirks.py. Legend: V
+proposals of a path, F frames of the forecast, A tracks, L red lights.
 """
 
 import math
@@ -42,25 +41,25 @@ SPEEDS = len(SPEED_FRACTIONS)
 PROPOSALS = len(LATERAL_OFFSETS_M) * SPEEDS
 LONG_STEPS = 50  # the chosen proposal is unrolled to 5 s
 _MIN_GAP_M, _HEADWAY_S, _ACC, _DEC, _EXPONENT = 1.0, 1.5, 1.5, 3.0, 10
-_PATH_START_M = 1e-5  # smallest place on a path that is looked up
+_PATH_START_M = 1e-5  # smallest station (distance along a path) that is looked up
 _BRAKES, _SHARES, _NEGATIVE = 0, 1, 2  # quirks, see Quirks.closed_*
-_PLACE, _SPEED, _REAR = 0, 1, 2  # record of a leader: place on the path, speed, half length
+_STATION, _SPEED, _REAR = 0, 1, 2  # record of a leader: station, speed, half length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Path:
-    """One of the three paths and what stands in its corridor."""
+    """One of the three paths and the obstacles in its corridor."""
 
     line: Line
     xyyaw: np.ndarray  # (N, 3), headings unwrapped
     inside: np.ndarray  # (F, A + L) bool: shares a point with the corridor
-    places: np.ndarray  # (F, A + L) place on the path of its centre, where inside
+    stations: np.ndarray  # (F, A + L) station of its centre, where inside
     corridor: shapely.Polygon
-    rank: np.ndarray  # (F, A + L) which of several equally near comes first; zeros until it matters
+    rank: np.ndarray  # (F, A + L) order of equally near obstacles; zeros until there are such
 
 
-class Proposals:
-    """The 15 proposals of one scene and what is needed to unroll the chosen one further."""
+class PdmClosedProposals:
+    """The 15 proposals of PDM-Closed at one scene; `finish` extends one of them to 5 s."""
 
     def __init__(self, scene: Scene, quirks: Quirks = DEVKIT) -> None:
         self._scene = scene
@@ -77,13 +76,11 @@ class Proposals:
         self._targets = limit * np.array(SPEED_FRACTIONS)
         self._lights = _light_polygons(self.traffic)
         ego = shapely.polygons(ego_box(scene.ego))
-        self._passed = shapely.within(
-            ego, self._lights
-        )  # (L,) connectors that hold the ego: no stop for those
-        self.poses = np.zeros(
-            (PROPOSALS, LONG_STEPS + 1, 3)
-        )  # world; after 4 s zeros until unrolled
-        self._motion = np.zeros((PROPOSALS, LONG_STEPS + 1, 2))  # place on the path, speed
+        # (L,) connectors that contain the ego: it does not stop for those
+        self._passed = shapely.within(ego, self._lights)
+        # world; zeros after 4 s until unrolled
+        self.poses = np.zeros((PROPOSALS, LONG_STEPS + 1, 3))
+        self._motion = np.zeros((PROPOSALS, LONG_STEPS + 1, 2))  # station, speed
         self._leaders = np.zeros((PROPOSALS, LONG_STEPS + 1, 3))
         self._paths = [self._path(offset) for offset in LATERAL_OFFSETS_M]
         for p, path in enumerate(self._paths):
@@ -108,7 +105,7 @@ class Proposals:
                 first,
                 last,
                 path.inside,
-                path.places,
+                path.stations,
                 path.rank,
                 self._boxes,
                 traffic.light_xy,
@@ -127,16 +124,17 @@ class Proposals:
             self._rank(path)
 
     def _rank(self, path: _Path) -> None:
-        """Order what is in the corridor as the devkit meets it: by its search tree, built here
-        since ties are rare.
+        """Order the obstacles in the corridor as the search tree of the devkit returns them.
+
+        The tree is built only here because ties are rare.
         """
         for f, corners in enumerate(self.traffic.corners):
             tree = shapely.STRtree([*shapely.polygons(corners), *self._lights])
-            met = tree.query(path.corridor, predicate="intersects")
-            path.rank[f, met] = np.arange(len(met)) + 1
+            order = tree.query(path.corridor, predicate="intersects")
+            path.rank[f, order] = np.arange(len(order)) + 1
 
     def _path(self, offset_m: float) -> _Path:
-        """The path beside the centreline at a distance to the left."""
+        """The path parallel to the centreline, `offset_m` to the left."""
         center = self._scene.centerline
         xyyaw = center.copy()
         xyyaw[:, 0] += np.cos(center[:, 2] + np.pi / 2) * offset_m
@@ -145,19 +143,19 @@ class Proposals:
         line = make_line(xyyaw[:, :2])
         corridor = self._corridor(line)
         ring = shapely.get_coordinates(corridor.exterior)[:-1]
-        inside, places = _contents(ring, corridor.bounds, line, self.traffic)
+        inside, stations = _contents(ring, corridor.bounds, line, self.traffic)
         red = self.traffic.red & shapely.intersects(corridor, self._lights)
         centers = shapely.get_coordinates(shapely.centroid(self._lights))
-        light_places = np.array([project(line, x, y) for x, y in centers])
+        light_stations = np.array([project(line, x, y) for x, y in centers])
         everything = np.concatenate([inside, red], axis=1)
-        places = np.concatenate([places, np.broadcast_to(light_places, red.shape)], axis=1)
+        stations = np.concatenate([stations, np.broadcast_to(light_stations, red.shape)], axis=1)
         return _Path(
-            line, xyyaw, everything, places, corridor, np.zeros(everything.shape, np.int64)
+            line, xyyaw, everything, stations, corridor, np.zeros(everything.shape, np.int64)
         )
 
     def _corridor(self, line: Line) -> shapely.Polygon:
-        """The ego's width around the path from the first vertex past the ego to 5 s at the highest
-        speed.
+        """The strip of the ego's width along the path, from the first vertex past the ego to the
+        distance of 5 s at the highest target speed.
         """
         start = project(line, self._scene.ego[0], self._scene.ego[1])
         stop = min(start + abs(self._targets.max()) * LONG_STEPS * STEP_S, line.along[-1])
@@ -176,11 +174,11 @@ def _light_polygons(traffic: Traffic) -> np.ndarray:
 
 @kernel
 def _contents(ring, bounds, line, traffic):
-    """Which tracks share a point with a corridor, and the places of their centres on its path: (F,
-    A) both.
+    """Which tracks share a point with a corridor, and the stations of their centres on its path:
+    both (F, A).
     """
     frames, tracks = traffic.present.shape
-    found, places = np.zeros((frames, tracks), dtype=np.bool_), np.zeros((frames, tracks))
+    inside, stations = np.zeros((frames, tracks), dtype=np.bool_), np.zeros((frames, tracks))
     sweep, corners = traffic.sweep, traffic.corners
     low_x, low_y, high_x, high_y = bounds
     for a in range(tracks):
@@ -197,23 +195,25 @@ def _contents(ring, bounds, line, traffic):
             if left > high_x or right < low_x or down > high_y or up < low_y:
                 continue
             if ring_touches_box(ring, np.int64(0), len(ring), corners[f, a]):
-                found[f, a] = True
-                places[f, a] = project(line, traffic.pose[f, a, 0], traffic.pose[f, a, 1])
-    return found, places
+                inside[f, a] = True
+                stations[f, a] = project(line, traffic.pose[f, a, 0], traffic.pose[f, a, 1])
+    return inside, stations
 
 
 @inner
-def _pose_at(xyyaw, along, place, poses, v, step):
-    """Fill poses[v, step] with the pose at a place on a path (N, 3) whose headings are unwrapped."""
-    place = min(max(place, _PATH_START_M), along[-1])
+def _pose_at(xyyaw, along, station, poses, v, step):
+    """Fill poses[v, step] with the pose at a station of a path (N, 3) whose headings are
+    unwrapped.
+    """
+    station = min(max(station, _PATH_START_M), along[-1])
     low, j = 0, len(along) - 1
-    while j - low > 1:  # along[low] < place <= along[j]
+    while j - low > 1:  # along[low] < station <= along[j]
         middle = (low + j) // 2
-        if along[middle] < place:
+        if along[middle] < station:
             low = middle
         else:
             j = middle
-    part = place - along[j - 1]
+    part = station - along[j - 1]
     for k in range(3):
         poses[v, step, k] = (xyyaw[j, k] - xyyaw[j - 1, k]) / (
             along[j] - along[j - 1]
@@ -224,25 +224,25 @@ def _pose_at(xyyaw, along, place, poses, v, step):
 @inner
 def _advance(motion, leaders, v, step, target):
     """One step of the intelligent driver model."""
-    place, speed = motion[v, step - 1, 0], motion[v, step - 1, 1]
+    station, speed = motion[v, step - 1, 0], motion[v, step - 1, 1]
     approach = speed * (speed - leaders[v, step, _SPEED]) / (2 * math.sqrt(_ACC * _DEC))
-    wanted = _MIN_GAP_M + speed * _HEADWAY_S + approach
-    gap = max(leaders[v, step, _PLACE] - place - leaders[v, step, _REAR], _MIN_GAP_M)
-    rate = _ACC * (1 - (speed / target) ** _EXPONENT - (wanted / gap) ** 2)
-    motion[v, step, 0] = place + STEP_S * speed
+    desired_gap = _MIN_GAP_M + speed * _HEADWAY_S + approach
+    gap = max(leaders[v, step, _STATION] - station - leaders[v, step, _REAR], _MIN_GAP_M)
+    rate = _ACC * (1 - (speed / target) ** _EXPONENT - (desired_gap / gap) ** 2)
+    motion[v, step, 0] = station + STEP_S * speed
     motion[v, step, 1] = speed + STEP_S * min(max(rate, -_DEC), _ACC)
 
 
 @inner
-def _nearest_ahead(box, place, f, inside, places, rank, boxes, light_xy, light_start, passed):
-    """The track or (A + light) nearest to the ego box among those ahead of a place, its distance,
-    if it was tied.
+def _nearest_ahead(box, station, f, inside, stations, rank, boxes, light_xy, light_start, passed):
+    """Index of the track, or A + index of the light, nearest to the ego box among those ahead of a
+    station (-1: none), its distance, and whether another one is equally near.
     """
-    nearest, who, tie = math.inf, -1, False
+    nearest, leader, tie = math.inf, -1, False
     tracks = inside.shape[1] - len(light_start) + 1
     for o in range(inside.shape[1]):
         light = o - tracks
-        if not inside[f, o] or places[f, o] <= place or (light >= 0 and passed[light]):
+        if not inside[f, o] or stations[f, o] <= station or (light >= 0 and passed[light]):
             continue
         if light >= 0:
             distance = ring_box_distance(light_xy, light_start[light], light_start[light + 1], box)
@@ -250,9 +250,9 @@ def _nearest_ahead(box, place, f, inside, places, rank, boxes, light_xy, light_s
             first = 4 * (f * tracks + o)
             distance = ring_box_distance(boxes, first, first + 4, box)
         tie = tie or distance == nearest
-        if distance < nearest or (distance == nearest and rank[f, o] < rank[f, who]):
-            nearest, who = distance, o
-    return who, nearest, tie
+        if distance < nearest or (distance == nearest and rank[f, o] < rank[f, leader]):
+            nearest, leader = distance, o
+    return leader, nearest, tie
 
 
 @kernel
@@ -263,7 +263,7 @@ def _unroll(
     first,
     last,
     inside,
-    places,
+    stations,
     rank,
     boxes,
     light_xy,
@@ -277,39 +277,42 @@ def _unroll(
     motion,
     leaders,
 ):
-    """Unroll proposals (V, ...) of one path over steps first + 1 .. last, in place; returns how
-    many leaders tied.
+    """Unroll proposals (V, ...) of one path over steps first + 1 .. last, in place; returns the
+    number of steps with equally near leaders.
     """
     box, tracks, ties = np.empty((4, 2)), len(moves), 0
     for v in range(len(targets)):
         if first == 0:
             _pose_at(xyyaw, along, motion[v, 0, 0], poses, v, 0)
     for step in range(first + 1, last + 1):
-        place_of_leader, speed_of_leader, rear_of_leader = 0.0, 0.0, 0.0
+        station_of_leader, speed_of_leader, rear_of_leader = 0.0, 0.0, 0.0
         for v in range(len(targets)):
             if not flags[_SHARES]:
-                place_of_leader, speed_of_leader, rear_of_leader = 0.0, 0.0, 0.0
+                station_of_leader, speed_of_leader, rear_of_leader = 0.0, 0.0, 0.0
             if step % FORECAST_STRIDE and (step > 1 or flags[_BRAKES]):
                 for k in range(3):
                     leaders[v, step, k] = leaders[v, step - 1, k]
                 continue
-            place, yaw = motion[v, step - 1, 0], poses[v, step - 1, 2]
+            station, yaw = motion[v, step - 1, 0], poses[v, step - 1, 2]
             x = poses[v, step - 1, 0] + REAR_AXLE_TO_CENTER_M * math.cos(yaw)
             y = poses[v, step - 1, 1] + REAR_AXLE_TO_CENTER_M * math.sin(yaw)
             fill_box(x, y, yaw, HALF_LENGTH_M, HALF_WIDTH_M, box)
             f = step // FORECAST_STRIDE
-            who, distance, tie = _nearest_ahead(
-                box, place, f, inside, places, rank, boxes, light_xy, light_start, passed
+            leader, distance, tie = _nearest_ahead(
+                box, station, f, inside, stations, rank, boxes, light_xy, light_start, passed
             )
             ties += tie
-            if who < 0:  # free road: the end of the path is a wall
-                place_of_leader, rear_of_leader = along[-1], HALF_LENGTH_M
+            if leader < 0:  # free road: the end of the path is a wall
+                station_of_leader, rear_of_leader = along[-1], HALF_LENGTH_M
             else:
-                place_of_leader = place + distance
-                if who < tracks:  # a red light keeps the speed that was there before
-                    turn = wrapped(track_pose[0, who, 2] - yaw)
-                    speed_of_leader = math.cos(turn) * track_speed[0, who] if moves[who] else 0.0
-            leaders[v, step, _PLACE], leaders[v, step, _SPEED] = place_of_leader, speed_of_leader
+                station_of_leader = station + distance
+                if leader < tracks:  # a red light leaves the speed as it was
+                    turn = wrapped(track_pose[0, leader, 2] - yaw)
+                    speed_of_leader = (
+                        math.cos(turn) * track_speed[0, leader] if moves[leader] else 0.0
+                    )
+            leaders[v, step, _STATION] = station_of_leader
+            leaders[v, step, _SPEED] = speed_of_leader
             leaders[v, step, _REAR] = rear_of_leader
         for v in range(len(targets)):
             _advance(motion, leaders, v, step, targets[v])

@@ -1,8 +1,9 @@
-"""Where the other road users are at each moment of the score. Not what a touch with them means:
-that is collisions.py.
+"""The other road users and the red lights over time: as logged, or as PDM-Closed forecasts them.
 
-Source: PDM_SPEC 1.4 and 1.10 (navsim metric_cache_processor.py `_interpolate_gt_observation`,
-observation/pdm_observation.py, log_replay_traffic_agents.py). F frames, A tracks, L red lights.
+Source: docs/metrics.md, "Inputs of a scene" and "PDM-Closed"; devkit
+planning/metric_caching/metric_cache_processor.py `_interpolate_gt_observation`,
+pdm_planner/observation/pdm_observation.py, traffic_agents_policies/log_replay_traffic_agents.py.
+F frames, A tracks, L red lights.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ops.pdm.rules.engine import kernel
-from ops.pdm.rules.geometry import _boxes, boxes_touch, ego_box, ego_center
+from ops.pdm.rules.geometry import box_corners, boxes_touch, ego_box, ego_center
 from ops.pdm.rules.quirks import DEVKIT, Quirks
 from ops.pdm.rules.vehicle import KEY_STEP_S, STEP_S
 from ops.pdm.scene.scene import Scene
@@ -19,13 +20,13 @@ from storage.trajectory_table import Category, MapLayer
 FORECAST_STRIDE = 2  # steps of 0.1 s between two frames of the forecast
 FORECAST_FRAMES = 26  # 0 .. 5 s
 _FORECAST_RADIUS_M = 100.0
-_FORECAST_MOST = {Category.VEHICLE: 50, Category.PEDESTRIAN: 25, Category.BICYCLE: 10}
-_FORECAST_MOST_STATIC = 50
+_FORECAST_LIMIT = {Category.VEHICLE: 50, Category.PEDESTRIAN: 25, Category.BICYCLE: 10}
+_FORECAST_LIMIT_STATIC = 50
 
 
 class Traffic(NamedTuple):
-    """Boxes and red lights over time; arrays and one number only, so that compiled code can take it
-    as one argument.
+    """Boxes and red lights over time; only arrays and one number, so that compiled code takes it as
+    one argument.
     """
 
     present: np.ndarray  # (F, A) bool
@@ -34,12 +35,11 @@ class Traffic(NamedTuple):
     corners: np.ndarray  # (F, A, 4, 2) corners of the boxes
     half: np.ndarray  # (A, 2) half length and half width, m
     radius: np.ndarray  # (A,) half diagonal, m
-    speed: np.ndarray  # (F, A) that counts in each frame, m/s; 0 of static objects
+    speed: np.ndarray  # (F, A) that the rules use in each frame, m/s; 0 for static objects
     moves: np.ndarray  # (A,) bool: vehicle, pedestrian or bicycle
-    sweep: (
-        np.ndarray
-    )  # (A, 4) bounds of all the boxes of a track: lowest x, lowest y, highest x, highest y
-    ignored: np.ndarray  # (A,) bool: never counts (overlaps the ego at the start of a forecast)
+    # (A, 4) bounds of all boxes of a track: lowest x, lowest y, highest x, highest y
+    sweep: np.ndarray
+    ignored: np.ndarray  # (A,) bool: left out (overlaps the ego at the start of a forecast)
     light_xy: np.ndarray  # (V, 2) vertices of the connectors with a light
     light_start: np.ndarray  # (L + 1,) first vertex of each
     light_bounds: np.ndarray  # (L, 4) lowest x, lowest y, highest x, highest y
@@ -91,11 +91,11 @@ def with_logged_lights(scene: Scene, traffic: Traffic) -> Traffic:
 
 
 def forecast_traffic(scene: Scene) -> Traffic:
-    """PDM-Closed's view of the world: constant velocity from now on, every 0.2 s for 5 s, red
-    lights standing.
+    """The forecast of PDM-Closed: constant velocity from now on, every 0.2 s for 5 s; red lights
+    stay red.
 
-    Tracks move along their heading, against it where the velocity opposes it. Those that touch the
-    ego now are ignored.
+    Tracks move along their heading, or against it where their velocity opposes it. Those that touch
+    the ego now are ignored.
     """
     now = scene.agents[0]
     chosen = _nearest(scene, now)
@@ -122,13 +122,13 @@ def _moves(category: np.ndarray) -> np.ndarray:
 
 
 def _nearest(scene: Scene, now: np.ndarray) -> np.ndarray:
-    """Indices of the tracks that PDM-Closed looks at: within 100 m, at most so many of each kind,
-    static ones first.
+    """Indices of the tracks that PDM-Closed considers: within 100 m, the nearest of each kind up to
+    its limit, static objects first.
     """
     distance = np.hypot(*(now[:, 1:3] - ego_center(scene.ego)).T)
     seen = (now[:, 0] > 0) & (distance <= _FORECAST_RADIUS_M)
-    groups = [(~_moves(scene.agent_category), _FORECAST_MOST_STATIC)]
-    groups += [(scene.agent_category == kind, most) for kind, most in _FORECAST_MOST.items()]
+    groups = [(~_moves(scene.agent_category), _FORECAST_LIMIT_STATIC)]
+    groups += [(scene.agent_category == kind, most) for kind, most in _FORECAST_LIMIT.items()]
     members = [(np.flatnonzero(group & seen), most) for group, most in groups]
     return np.concatenate([rows[np.argsort(distance[rows])][:most] for rows, most in members])
 
@@ -139,8 +139,8 @@ def interpolated(
     """Key frames (K, A, 6) at 2 Hz -> present (F, A), pose (F, A, 3) and velocity (F, A, 2) at 10
     Hz.
 
-    Linear between sightings, across gaps, nothing before the first or after the last; a single one
-    holds throughout.
+    Linear between sightings, also across gaps; absent before the first and after the last. A track
+    with a single sighting is present, unmoved, in every frame.
     """
     frames = round((len(key) - 1) * KEY_STEP_S / STEP_S) + 1
     time, key_time = np.arange(frames) * STEP_S, np.arange(len(key)) * KEY_STEP_S
@@ -149,9 +149,8 @@ def interpolated(
     complete = seen.all(axis=0)
     if complete.any():
         later = np.clip(np.searchsorted(key_time, time), 1, len(key) - 1)
-        part = ((time - key_time[later - 1]) / (key_time[later] - key_time[later - 1]))[
-            :, None, None
-        ]
+        part = (time - key_time[later - 1]) / (key_time[later] - key_time[later - 1])
+        part = part[:, None, None]
         track = key[:, complete, 1:].copy()
         track[..., 2] = np.unwrap(track[..., 2], axis=0)
         values[:, complete] = track[later - 1] + (track[later] - track[later - 1]) * part
@@ -174,7 +173,7 @@ def traffic_of(
 ) -> Traffic:
     """Traffic without lights from the tracks `chosen` of a scene."""
     pose, half = np.ascontiguousarray(pose), scene.agent_lwh[chosen, :2] / 2
-    corners, moves = _boxes(pose, half), _moves(scene.agent_category[chosen])
+    corners, moves = box_corners(pose, half), _moves(scene.agent_category[chosen])
     radius = np.hypot(half[:, 0], half[:, 1])
     low = (
         np.where(present[..., None], pose[..., :2], np.inf).min(axis=0, initial=np.inf)
@@ -217,14 +216,16 @@ def _select(traffic: Traffic, keep: np.ndarray) -> Traffic:
 
 
 def _with_lights(scene: Scene, traffic: Traffic, red: np.ndarray) -> Traffic:
-    """Add those lights of the route's connectors that are ever red; `red` (F, lights of the scene)."""
-    shining = red.any(axis=0) & np.isin(scene.light_token, scene.route_lane_token)
+    """Add the lights of the route's connectors that are ever red; `red` is (F, lights of the
+    scene).
+    """
+    ever_red = red.any(axis=0) & np.isin(scene.light_token, scene.route_lane_token)
     connectors = np.flatnonzero(scene.map_layer == MapLayer.LANE_CONNECTOR)
-    place = dict(zip(scene.map_token[connectors].tolist(), connectors.tolist(), strict=True))
-    lights = [i for i in np.flatnonzero(shining) if scene.light_token[i] in place]
+    polygon_of = dict(zip(scene.map_token[connectors].tolist(), connectors.tolist(), strict=True))
+    lights = [i for i in np.flatnonzero(ever_red) if scene.light_token[i] in polygon_of]
     if not lights:
         return traffic
-    polygons = [place[scene.light_token[i]] for i in lights]
+    polygons = [polygon_of[scene.light_token[i]] for i in lights]
     rings = [scene.map_xy[scene.map_start[m] : scene.map_start[m + 1]] for m in polygons]
     start = np.concatenate([[0], np.cumsum([len(ring) for ring in rings])]).astype(np.int64)
     bounds = np.array([[*ring.min(axis=0), *ring.max(axis=0)] for ring in rings])

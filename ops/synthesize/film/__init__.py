@@ -1,1 +1,1 @@
-"""The camera of the synthetic world: meshes, shading and JPEG frames."""
+"""The cameras of the synthetic world: ground texture, meshes, shading, rendering."""

@@ -1,5 +1,4 @@
-"""A pinhole camera on the ego: where it sits, how it projects, which ground each pixel sees. Not
-what it draws.
+"""A pinhole camera on the ego: mounting, projection, and the ground point of each pixel.
 
 Camera frame: x right, y down, z forward. Ego frame: rear axle on the ground, x forward, y left, z
 up. Pixel centres are whole numbers.
@@ -13,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Camera:
-    """Mounting and optics of one camera."""
+    """Mounting and intrinsics of one camera."""
 
     name: str = "CAM_F0"
     width: int = 224  # pixels
@@ -69,14 +68,12 @@ class Camera:
     def ground_xy(self) -> np.ndarray:
         """Ego-frame ground point of each pixel from `horizon_row` down, (rows, W, 2) float32."""
         rays = self._rays[self.horizon_row :]
-        reach = self._ground_distance[self.horizon_row :, :, None]
-        return (self.to_ego[:2, 3] + rays[..., :2] * reach).astype(np.float32)
+        length = self._ground_distance[self.horizon_row :, :, None]
+        return (self.to_ego[:2, 3] + rays[..., :2] * length).astype(np.float32)
 
     @cached_property
     def ground_depth(self) -> np.ndarray:
-        """Horizontal distance of the ground seen in the middle of each row from `horizon_row` down,
-        (rows,) metres.
-        """
+        """Horizontal distance of the ground in the middle of each row of `ground_xy`, (rows,) m."""
         middle = self.ground_xy[:, self.width // 2] - self.to_ego[:2, 3]
         return np.hypot(*middle.T)
 
@@ -94,9 +91,9 @@ class Camera:
     def _ground_distance(self) -> np.ndarray:
         """Ray length to the ground, -1 where the ray misses it or meets it beyond 400 m."""
         down = -self._rays[..., 2]
-        reach = self.position_m[2] / np.maximum(down, 1e-9)
+        length = self.position_m[2] / np.maximum(down, 1e-9)
         return np.where(
-            (down > 0) & (reach * np.hypot(self._rays[..., 0], self._rays[..., 1]) < 400.0),
-            reach,
+            (down > 0) & (length * np.hypot(self._rays[..., 0], self._rays[..., 1]) < 400.0),
+            length,
             -1.0,
         )

@@ -1,8 +1,6 @@
-"""The ground of a town as one picture seen from above: asphalt, markings, kerbs, pavements, grass.
-Not what stands on it.
+"""The ground texture of a town, seen from above: asphalt, markings, kerbs, pavements, grass.
 
-Row and column grow with y and x. The picture comes with smaller copies for far pixels, and a coarse
-mask of built ground.
+Rows grow with y, columns with x. The texture is a mipmap, with a coarse mask of built ground.
 """
 
 from dataclasses import dataclass
@@ -13,22 +11,23 @@ import numpy as np
 from shapely.geometry import Polygon
 
 from ops.synthesize.town import curves
+from ops.synthesize.town.build_town import build_town
 from ops.synthesize.town.town import (
     CROSSWALK_M,
     LANE_WIDTH_M,
     MEDIAN_OPEN_M,
     MEDIAN_SHOULDER_M,
+    Arm,
     Junction,
     Lane,
     Street,
     Town,
     TownConfig,
     Turn,
-    build_town,
 )
 
 METRES_PER_PIXEL = 0.125
-LEVELS = 5  # each half as fine as the one before
+LEVELS = 5  # each with half the resolution of the one before
 PAVEMENT_M = 3.0
 _SHIFT = 4  # fractional bits of polygon corners
 
@@ -49,7 +48,7 @@ class Palette:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The picture and its smaller copies; level k has METRES_PER_PIXEL * 2**k metres a pixel."""
+    """The texture as a mipmap; level k has METRES_PER_PIXEL * 2**k metres per pixel."""
 
     levels: tuple[np.ndarray, ...]  # (H, W, 3) uint8 RGB
     built: np.ndarray  # (h, w) bool at 1 m: street, junction, bay or pavement
@@ -57,7 +56,7 @@ class Ground:
 
 @lru_cache(maxsize=2)
 def paint_ground(config: TownConfig, palette: Palette) -> Ground:
-    """Draw the ground of a town; kept for the process, since all its logs share it."""
+    """Draw the ground of a town; cached for the process, since all its logs share it."""
     town = build_town(config)
     width, height = (int(np.ceil(side / METRES_PER_PIXEL)) for side in town.size_m)
     canvas = _Canvas(np.empty((height, width, 3), np.uint8))
@@ -99,6 +98,7 @@ class _Canvas:
         self.image = image
 
     def fill(self, ring: np.ndarray, colour: tuple[int, int, int]) -> None:
+        """A polygon given by its ring (n, 2)."""
         cv2.fillPoly(self.image, [self._pixels(ring)], colour, cv2.LINE_AA, _SHIFT)
 
     def line(self, points: np.ndarray, colour: tuple[int, int, int], width_m: float) -> None:
@@ -111,7 +111,7 @@ class _Canvas:
     def dashes(
         self, points: np.ndarray, colour: tuple[int, int, int], width_m: float, dash: int, gap: int
     ) -> None:
-        """Dashes of whole metres along points that lie about a metre apart."""
+        """Dashes of `dash` metres with gaps of `gap` along points (n, 3) a metre apart."""
         for start in range(2, len(points) - dash - 2, dash + gap):
             self.line(points[start : start + dash + 1], colour, width_m)
 
@@ -136,11 +136,11 @@ def _texture(image: np.ndarray, rng: np.random.Generator, strength: float, grain
     """Add grey noise of a grain size in pixels, as one tile repeated; in place."""
     side = 1024
     coarse = rng.normal(0.0, 1.0, (side // grain, side // grain)).astype(np.float32)
-    around = cv2.resize(
+    padded = cv2.resize(
         np.pad(coarse, 2, mode="wrap"), None, fx=grain, fy=grain, interpolation=cv2.INTER_CUBIC
     )
-    # its edges meet when it is repeated
-    tile = around[2 * grain : -2 * grain, 2 * grain : -2 * grain]
+    # opposite edges match when the tile is repeated
+    tile = padded[2 * grain : -2 * grain, 2 * grain : -2 * grain]
     side = len(tile)
     tile = np.repeat((tile * strength)[:, :, None], 3, axis=2)
     lighter, darker = (np.clip(sign * tile, 0, 255).astype(np.uint8) for sign in (1, -1))
@@ -186,9 +186,7 @@ def _paint_street(canvas: _Canvas, street: Street, palette: Palette) -> None:
 
 
 def _wear(canvas: _Canvas, lane: Lane, rng: np.random.Generator, palette: Palette) -> None:
-    """Tyre tracks, patches of newer and older asphalt, cracks and manholes: what makes one's own
-    speed visible.
-    """
+    """Tyre tracks, patches of asphalt, cracks and manholes, which make the ego's speed visible."""
     base = np.array(palette.asphalt, float)
     for side in (0.85, -0.85):
         canvas.line(curves.offset(lane.path, side), tuple(base * 0.92), 0.55)
@@ -200,70 +198,40 @@ def _wear(canvas: _Canvas, lane: Lane, rng: np.random.Generator, palette: Palett
             float(rng.choice((0.70, 0.80, 1.18, 1.28))),
             rng.uniform(-1.0, 1.0),
         )
-        here = curves.offset(lane.path[at : at + 2], side)
+        stretch = curves.offset(lane.path[at : at + 2], side)
         if kind == 0:
-            stretch = curves.offset(lane.path[at : at + int(rng.integers(2, 6))], side)
-            canvas.line(stretch, tuple(np.clip(base * shade, 0, 255)), float(rng.uniform(0.7, 1.9)))
+            patch = curves.offset(lane.path[at : at + int(rng.integers(2, 6))], side)
+            canvas.line(patch, tuple(np.clip(base * shade, 0, 255)), float(rng.uniform(0.7, 1.9)))
         elif kind == 1:
             angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
             canvas.fill(
-                here[0, :2] + 0.38 * np.stack([np.cos(angles), np.sin(angles)], axis=1),
+                stretch[0, :2] + 0.38 * np.stack([np.cos(angles), np.sin(angles)], axis=1),
                 tuple(base * 0.55),
             )
         elif kind == 2:
             across = np.stack(
-                [curves.offset(here[:1], reach)[0] for reach in (-1.2, -0.3, 0.4, 1.3)]
+                [curves.offset(stretch[:1], reach)[0] for reach in (-1.2, -0.3, 0.4, 1.3)]
             )
             across[:, :2] += rng.normal(0, 0.25, (4, 2))
-            across[:, 2] = here[0, 2] + np.pi / 2
+            across[:, 2] = stretch[0, 2] + np.pi / 2
             canvas.line(across, tuple(base * 0.6), 0.13)
 
 
 def _paint_junction(canvas: _Canvas, town: Town, junction: Junction, palette: Palette) -> None:
-    priority = {arm.axis for arm in junction.arms}
+    """Crosswalks, stop and yield lines, and the markings of the lanes that meet here."""
+    has_crossing_axes = len({arm.axis for arm in junction.arms}) == 2
     for arm in junction.arms:
-        outward = curves.heading_vector(arm.mouth[2])
-        left = np.array([-outward[1], outward[0]])
-        if arm.crosswalk is not None:
-            depth = arm.crosswalk[3] - arm.crosswalk[0]
-            for across in np.arange(-arm.half_width_m + 0.45, arm.half_width_m - 0.4, 1.05):
-                base = arm.mouth[:2] - outward * CROSSWALK_M[0] + left * across
-                canvas.fill(
-                    np.stack([base, base + left * 0.55, base + left * 0.55 + depth, base + depth]),
-                    palette.paint,
-                )
+        _paint_crosswalk(canvas, arm, palette)
         if len(junction.arms) == 2:
             continue
-        near = arm.mouth[:2] + outward * 0.35
-        inner, outer = (
-            left * (0.25 + town.streets[arm.street].median_m / 2),
-            left * (arm.half_width_m - 0.4),
-        )
+        median_m = town.streets[arm.street].median_m
         if junction.signalled:
-            canvas.fill(
-                np.stack(
-                    [
-                        near + inner,
-                        near + outer,
-                        near + outer + outward * 0.5,
-                        near + inner + outward * 0.5,
-                    ]
-                ),
-                palette.paint,
-            )
-        # this street gives way: a row of triangles
-        elif arm.axis == 1 and len(priority) == 2:
-            for across in np.arange(
-                0.4 + town.streets[arm.street].median_m / 2, arm.half_width_m - 0.7, 0.8
-            ):
-                corner = near + left * across
-                canvas.fill(
-                    np.stack([corner, corner + left * 0.6, corner + left * 0.3 + outward * 0.9]),
-                    palette.paint,
-                )
+            _paint_stop_line(canvas, arm, median_m, palette)
+        elif arm.axis == 1 and has_crossing_axes:
+            _paint_yield_line(canvas, arm, median_m, palette)
     for lane in town.lanes.values():
         if lane.is_connector and lane.junction_id == junction.junction_id:
-            if len(junction.arms) == 2:  # a bend: its lines go on
+            if len(junction.arms) == 2:  # a bend: its lines continue
                 canvas.line(lane.left, palette.middle, 0.16)
                 canvas.line(curves.offset(lane.right, -0.1), palette.paint, 0.14)
             elif lane.turn == Turn.LEFT:
@@ -272,8 +240,51 @@ def _paint_junction(canvas: _Canvas, town: Town, junction: Junction, palette: Pa
             _paint_arrows(canvas, town, lane, palette)
 
 
+def _axes(arm: Arm) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors (2,) away from the junction and to the left of it."""
+    outward = curves.heading_vector(arm.mouth[2])
+    return outward, np.array([-outward[1], outward[0]])
+
+
+def _paint_crosswalk(canvas: _Canvas, arm: Arm, palette: Palette) -> None:
+    if arm.crosswalk is None:
+        return
+    outward, left = _axes(arm)
+    depth = arm.crosswalk[3] - arm.crosswalk[0]
+    for across in np.arange(-arm.half_width_m + 0.45, arm.half_width_m - 0.4, 1.05):
+        base = arm.mouth[:2] - outward * CROSSWALK_M[0] + left * across
+        canvas.fill(
+            np.stack([base, base + left * 0.55, base + left * 0.55 + depth, base + depth]),
+            palette.paint,
+        )
+
+
+def _paint_stop_line(canvas: _Canvas, arm: Arm, median_m: float, palette: Palette) -> None:
+    outward, left = _axes(arm)
+    near = arm.mouth[:2] + outward * 0.35
+    inner, outer = left * (0.25 + median_m / 2), left * (arm.half_width_m - 0.4)
+    canvas.fill(
+        np.stack(
+            [near + inner, near + outer, near + outer + outward * 0.5, near + inner + outward * 0.5]
+        ),
+        palette.paint,
+    )
+
+
+def _paint_yield_line(canvas: _Canvas, arm: Arm, median_m: float, palette: Palette) -> None:
+    """A row of triangles."""
+    outward, left = _axes(arm)
+    near = arm.mouth[:2] + outward * 0.35
+    for across in np.arange(0.4 + median_m / 2, arm.half_width_m - 0.7, 0.8):
+        corner = near + left * across
+        canvas.fill(
+            np.stack([corner, corner + left * 0.6, corner + left * 0.3 + outward * 0.9]),
+            palette.paint,
+        )
+
+
 def _paint_arrows(canvas: _Canvas, town: Town, lane: Lane, palette: Palette) -> None:
-    """An arrow for each direction that a lane of a wide street allows."""
+    """Arrows for the turns that a lane of a wide street allows."""
     group = town.roadblocks[lane.roadblock_id].lane_ids
     if len(group) < 2 or len(lane.path) < 24:
         return

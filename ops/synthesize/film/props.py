@@ -1,8 +1,6 @@
-"""What stands still beside the streets: houses, trees, posts, lamps, parked cars, signals and
-signs, placed from the seed.
+"""Places the static props of a town: houses, trees, posts, lamps, parked cars, signals and signs.
 
-Not their shapes (shapes.py) and not their light (render.py). Nothing stands on a street, a junction
-or a pavement edge.
+None stands on a street, a junction or the edge of a pavement. Their models are in shapes.py.
 """
 
 from dataclasses import dataclass
@@ -13,7 +11,8 @@ import numpy as np
 from ops.synthesize.film.ground import PAVEMENT_M, Palette, paint_ground
 from ops.synthesize.film.shapes import ROLES, VEHICLE_KINDS, Role
 from ops.synthesize.town import curves
-from ops.synthesize.town.town import Arm, Junction, Street, TownConfig, build_town
+from ops.synthesize.town.build_town import build_town
+from ops.synthesize.town.town import Arm, Junction, Street, TownConfig
 
 CAR_COLOURS = np.array(
     [
@@ -30,6 +29,11 @@ CAR_COLOURS = np.array(
     ],
     float,
 )
+PARKED_SIZES_M = {
+    "sedan": (4.6, 1.84, 1.46),
+    "hatchback": (4.1, 1.78, 1.53),
+    "van": (5.0, 1.95, 2.1),
+}
 WALLS = np.array(
     [
         (196, 180, 158),
@@ -47,31 +51,32 @@ LEAVES = np.array([(58, 92, 42), (76, 104, 44), (48, 84, 52), (98, 112, 48)], fl
 
 
 @dataclass(frozen=True, slots=True)
-class Things:
-    """Instances of models; N things."""
+class Instances:
+    """N instances of the models in shapes.py."""
 
     model: np.ndarray  # (N,) object, names of shapes.MODELS
-    position: np.ndarray  # (N, 3) metres, foot of the thing
+    position: np.ndarray  # (N, 3) metres, middle of the bottom
     yaw_rad: np.ndarray  # (N,)
     size_m: np.ndarray  # (N, 3) length, width, height
     colour: np.ndarray  # (N, ROLES, 3)
     light: np.ndarray  # (N, 2) int: junction and axis of a signal, zeros for the rest
 
-    def take(self, rows: np.ndarray) -> "Things":
-        return Things(*(getattr(self, name)[rows] for name in Things.__slots__))
+    def take(self, rows: np.ndarray) -> "Instances":
+        """The instances of the given rows (indexes or a mask)."""
+        return Instances(*(getattr(self, name)[rows] for name in Instances.__slots__))
 
 
-def join_things(parts: list[Things]) -> Things:
-    """All of several sets."""
-    return Things(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in Things.__slots__)
+def concatenate_instances(parts: list[Instances]) -> Instances:
+    """Concatenate sets of instances."""
+    return Instances(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in Instances.__slots__)
     )
 
 
 def colours(**roles: np.ndarray | tuple) -> np.ndarray:
-    """Colours by role, (ROLES, 3), with the usual ones for glass, trim and lamps."""
+    """Colours by role, (ROLES, 3), with defaults for glass, trim and lamps."""
     out = np.full((ROLES, 3), 128.0)
-    usual = {
+    defaults = {
         "GLASS": (44, 54, 66),
         "TRIM": (26, 26, 28),
         "BRAKE": (112, 14, 14),
@@ -83,14 +88,14 @@ def colours(**roles: np.ndarray | tuple) -> np.ndarray:
         "AMBER": (58, 44, 8),
         "GREEN": (8, 48, 22),
     }
-    for name, value in (usual | roles).items():
+    for name, value in (defaults | roles).items():
         out[Role[name]] = value
     return out
 
 
 @lru_cache(maxsize=2)
-def place_props(config: TownConfig, palette: Palette) -> Things:
-    """Everything that stands still in a town; kept for the process."""
+def place_props(config: TownConfig, palette: Palette) -> Instances:
+    """All static props of a town; cached for the process."""
     town = build_town(config)
     placer = _Placer(
         paint_ground(config, palette).built.copy(), np.random.default_rng([config.seed, 303])
@@ -101,17 +106,19 @@ def place_props(config: TownConfig, palette: Palette) -> Things:
         placer.roadside(street)
     for street in town.streets:
         placer.buildings(street)
-    return placer.things()
+    return placer.instances()
 
 
 def parked_cars(config: TownConfig, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
     """Poses (S, 3) of the centres and sizes (S, 3) of all parked cars."""
-    things = place_props(config, palette)
-    cars = things.take(np.isin(things.model, VEHICLE_KINDS))
+    instances = place_props(config, palette)
+    cars = instances.take(np.isin(instances.model, VEHICLE_KINDS))
     return np.column_stack([cars.position[:, :2], cars.yaw_rad]), cars.size_m
 
 
 class _Placer:
+    """Collects instances; `built` (h, w) marks the square metres that are occupied."""
+
     def __init__(self, built: np.ndarray, rng: np.random.Generator) -> None:
         self.built, self.rng = built, rng
         self.rows: list[tuple] = []
@@ -129,8 +136,8 @@ class _Placer:
         self.rows.append((model, np.append(xy, z), yaw, np.array(size, float), colour, light))
 
     def signals(self, junction: Junction) -> None:
-        """Lights for each arm, one beyond the crossing over the road and one near; or a sign that
-        asks to give way.
+        """Signals for each arm, one near and one above the road behind the junction, or a yield
+        sign.
         """
         if len(junction.arms) == 2:
             return
@@ -140,7 +147,7 @@ class _Placer:
             depth = float(np.hypot(*(junction.center - arm.mouth[:2])))
             if not junction.signalled:
                 if arm.axis == 1:
-                    foot = _from(arm, -0.5, -(arm.half_width_m + 0.9))
+                    foot = _point_ahead(arm, -0.5, -(arm.half_width_m + 0.9))
                     self.add("post", foot, inward, (0.09, 0.09, 2.1), pole)
                     self.add(
                         "board",
@@ -151,9 +158,9 @@ class _Placer:
                         2.0,
                     )
                 continue
-            near = _from(arm, 5.5, -(arm.half_width_m + 1.2))
-            far = _from(arm, 2 * depth - 2.5, -(arm.half_width_m + 0.9))
-            over = _from(arm, 2 * depth - 2.5, -0.5 * arm.half_width_m)
+            near = _point_ahead(arm, 5.5, -(arm.half_width_m + 1.2))
+            far = _point_ahead(arm, 2 * depth - 2.5, -(arm.half_width_m + 0.9))
+            over = _point_ahead(arm, 2 * depth - 2.5, -0.5 * arm.half_width_m)
             head = (0.35, 0.62, 1.75)
             self.add("post", near, inward, (0.14, 0.14, 2.6), pole)
             self.add(
@@ -181,64 +188,57 @@ class _Placer:
             )
 
     def roadside(self, street: Street) -> None:
-        """Posts, lamps and trees along both kerbs, and cars in the bays."""
-        rng = self.rng
+        """Posts, lamps and trees along both kerbs, trees on the median, and cars in the bays."""
         for side in (1, -1):
-            verge = street.half_width_m + PAVEMENT_M
-            for at in range(8, len(street.middle) - 6, 9):
-                here = curves.offset(street.middle[[at]], side * (verge + 0.3))[0]
-                if self._free(here[:2], 0.4):
-                    self.add(
-                        "post",
-                        here[:2],
-                        here[2],
-                        (0.14, 0.14, 1.0),
-                        colours(BODY=(228, 228, 224), TRIM=(180, 40, 36)),
-                    )
-            for at in range(int(rng.integers(4, 14)), len(street.middle) - 4, 26):
-                here = curves.offset(street.middle[[at]], side * (street.half_width_m + 0.8))[0]
-                lamp = colours(BODY=(88, 92, 96), TRIM=(88, 92, 96))
-                if street.bays:
-                    continue
-                self.add("post", here[:2], here[2], (0.16, 0.16, 7.0), lamp)
-                inner = curves.offset(street.middle[[at]], side * (street.half_width_m - 0.4))[0]
-                self.add(
-                    "post",
-                    inner[:2],
-                    here[2],
-                    (0.3, 2.4, 0.14),
-                    colours(BODY=(214, 212, 196), TRIM=(214, 212, 196)),
-                    7.0,
-                )
-            for at in range(
-                int(rng.integers(3, 9)), len(street.middle) - 3, int(rng.integers(8, 15))
-            ):
-                here = curves.offset(street.middle[[at]], side * (verge + rng.uniform(1.2, 3.0)))[0]
-                if rng.random() < 0.75 and self._free(here[:2], 1.0):
-                    self._tree(here[:2])
+            self._posts(street, side)
+            self._lamps(street, side)
+            self._trees(street, side)
         if street.lanes_each_way == 2:
             for at in range(6, len(street.middle) - 8, 13):
-                if rng.random() < 0.7:
+                if self.rng.random() < 0.7:
                     self._tree(street.middle[at, :2], small=True)
         for bay in street.bays:
-            for at in range(3, len(bay) - 4, 7):
-                if rng.random() < 0.62:
-                    here = curves.offset(bay[[at]], 1.15 + rng.uniform(-0.08, 0.08))[0]
-                    kind = str(rng.choice(("sedan", "hatchback", "van"), p=(0.45, 0.4, 0.15)))
-                    size = {
-                        "sedan": (4.6, 1.84, 1.46),
-                        "hatchback": (4.1, 1.78, 1.53),
-                        "van": (5.0, 1.95, 2.1),
-                    }[kind]
-                    self.add(
-                        kind,
-                        here[:2],
-                        here[2] + rng.normal(0, 0.02),
-                        size,
-                        colours(BODY=CAR_COLOURS[rng.integers(10)]),
-                    )
+            self._parked_cars(bay)
+
+    def _posts(self, street: Street, side: int) -> None:
+        colour = colours(BODY=(228, 228, 224), TRIM=(180, 40, 36))
+        left_m = side * (street.half_width_m + PAVEMENT_M + 0.3)
+        for at in range(8, len(street.middle) - 6, 9):
+            pose = curves.offset(street.middle[[at]], left_m)[0]
+            if self._is_free(pose[:2], 0.4):
+                self.add("post", pose[:2], pose[2], (0.14, 0.14, 1.0), colour)
+
+    def _lamps(self, street: Street, side: int) -> None:
+        pole = colours(BODY=(88, 92, 96), TRIM=(88, 92, 96))
+        head = colours(BODY=(214, 212, 196), TRIM=(214, 212, 196))
+        first = int(self.rng.integers(4, 14))
+        if street.bays:
+            return
+        for at in range(first, len(street.middle) - 4, 26):
+            foot = curves.offset(street.middle[[at]], side * (street.half_width_m + 0.8))[0]
+            over = curves.offset(street.middle[[at]], side * (street.half_width_m - 0.4))[0]
+            self.add("post", foot[:2], foot[2], (0.16, 0.16, 7.0), pole)
+            self.add("post", over[:2], foot[2], (0.3, 2.4, 0.14), head, 7.0)
+
+    def _trees(self, street: Street, side: int) -> None:
+        rng, verge = self.rng, street.half_width_m + PAVEMENT_M
+        for at in range(int(rng.integers(3, 9)), len(street.middle) - 3, int(rng.integers(8, 15))):
+            pose = curves.offset(street.middle[[at]], side * (verge + rng.uniform(1.2, 3.0)))[0]
+            if rng.random() < 0.75 and self._is_free(pose[:2], 1.0):
+                self._tree(pose[:2])
+
+    def _parked_cars(self, bay: np.ndarray) -> None:
+        rng = self.rng
+        for at in range(3, len(bay) - 4, 7):
+            if rng.random() < 0.62:
+                pose = curves.offset(bay[[at]], 1.15 + rng.uniform(-0.08, 0.08))[0]
+                kind = str(rng.choice(("sedan", "hatchback", "van"), p=(0.45, 0.4, 0.15)))
+                yaw = pose[2] + rng.normal(0, 0.02)
+                colour = colours(BODY=CAR_COLOURS[rng.integers(10)])
+                self.add(kind, pose[:2], yaw, PARKED_SIZES_M[kind], colour)
 
     def buildings(self, street: Street) -> None:
+        """Houses and blocks of flats on both sides of a street, trees in the gaps."""
         rng = self.rng
         for side in (1, -1):
             at = int(rng.integers(0, 8))
@@ -248,7 +248,7 @@ class _Placer:
                 here = curves.offset(
                     street.middle[[min(int(at + width / 2), len(street.middle) - 1)]], side * back
                 )[0]
-                if rng.random() < 0.72 and self._free(here[:2], 0.62 * max(width, depth)):
+                if rng.random() < 0.72 and self._is_free(here[:2], 0.62 * max(width, depth)):
                     wall, roof = WALLS[rng.integers(len(WALLS))], ROOFS[rng.integers(len(ROOFS))]
                     if rng.random() < (0.45 if street.lanes_each_way == 2 else 0.15):
                         self.add(
@@ -267,7 +267,7 @@ class _Placer:
                             colours(BODY=wall, EXTRA=roof, TRIM=(86, 58, 40)),
                         )
                     self._occupy(here[:2], 0.55 * max(width, depth))
-                elif rng.random() < 0.5 and self._free(here[:2], 1.5):
+                elif rng.random() < 0.5 and self._is_free(here[:2], 1.5):
                     self._tree(here[:2])
                 at += int(width + rng.uniform(1.5, 7.0))
 
@@ -289,16 +289,17 @@ class _Placer:
         low, high = np.floor(xy - radius).astype(int), np.ceil(xy + radius).astype(int) + 1
         return slice(max(low[1], 0), high[1]), slice(max(low[0], 0), high[0])
 
-    def _free(self, xy: np.ndarray, radius: float) -> bool:
+    def _is_free(self, xy: np.ndarray, radius: float) -> bool:
         window = self.built[self._window(xy, radius)]
         return window.size > 0 and not window.any()
 
     def _occupy(self, xy: np.ndarray, radius: float) -> None:
         self.built[self._window(xy, radius)] = True
 
-    def things(self) -> Things:
+    def instances(self) -> Instances:
+        """All instances placed so far."""
         model, position, yaw, size, colour, light = zip(*self.rows, strict=True)
-        return Things(
+        return Instances(
             np.array(model, object),
             np.array(position),
             np.array(yaw),
@@ -308,9 +309,7 @@ class _Placer:
         )
 
 
-def _from(arm: Arm, ahead_m: float, left_m: float) -> np.ndarray:
-    """A point seen by who arrives on the arm: ahead of the stop line, to the left of the street's
-    middle.
-    """
+def _point_ahead(arm: Arm, ahead_m: float, left_m: float) -> np.ndarray:
+    """A point (2,) ahead of the stop line and left of the centre line, in arriving direction."""
     forward = curves.heading_vector(arm.mouth[2] + np.pi)
     return arm.mouth[:2] + ahead_m * forward + left_m * np.array([-forward[1], forward[0]])

@@ -1,8 +1,7 @@
-"""Turns a recording into camera images: which things stand where at each frame, their lamps, and
-the weather of the log.
-"""
+"""Renders the camera images of a recording: model instances and lamps of each frame, weather."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -10,8 +9,14 @@ import numpy as np
 from ops.synthesize.film.camera import Camera
 from ops.synthesize.film.ground import Palette, paint_ground
 from ops.synthesize.film.mesh_batch import MeshBatch, make_mesh_batch
-from ops.synthesize.film.props import CAR_COLOURS, Things, colours, join_things, place_props
-from ops.synthesize.film.render import Casters, Light, Renderer, make_casters
+from ops.synthesize.film.props import (
+    CAR_COLOURS,
+    Instances,
+    colours,
+    concatenate_instances,
+    place_props,
+)
+from ops.synthesize.film.render import Light, Renderer, ShadowCasters, make_shadow_casters
 from ops.synthesize.film.shapes import VEHICLE_KINDS, Role
 from ops.synthesize.town.signals import AMBER, GREEN, RED
 from ops.synthesize.town.town import Town, TownConfig
@@ -19,7 +24,7 @@ from ops.synthesize.traffic.events import CYCLIST, HAZARD
 from ops.synthesize.traffic.recording import CONE_SIZE_M, Recording
 from ops.synthesize.traffic.traffic import REAR_SHARE
 
-SIGHT_M = 115.0  # moving things and signals beyond are not drawn
+SIGHT_M = 115.0  # moving instances and signals farther away are not drawn
 LAMP_ON = {Role.RED: (255, 40, 30), Role.AMBER: (255, 176, 32), Role.GREEN: (40, 255, 130)}
 CLOTHES = np.array(
     [
@@ -35,70 +40,69 @@ CLOTHES = np.array(
 )
 
 
+_UP = (0.0, 0.0, 1.0)
+WEATHERS = {
+    "clear": Light(
+        sun=_UP,
+        ambient=0.62,
+        direct=0.50,
+        tint=(1.0, 0.99, 0.96),
+        zenith=(92, 142, 206),
+        horizon=(198, 214, 226),
+        haze_m=420.0,
+        shadow=0.42,
+    ),
+    "overcast": Light(
+        sun=_UP,
+        ambient=0.80,
+        direct=0.10,
+        tint=(0.94, 0.96, 1.0),
+        zenith=(150, 158, 168),
+        horizon=(204, 208, 212),
+        haze_m=260.0,
+        shadow=0.16,
+    ),
+    "haze": Light(
+        sun=_UP,
+        ambient=0.80,
+        direct=0.14,
+        tint=(1.0, 1.0, 1.0),
+        zenith=(176, 182, 186),
+        horizon=(208, 210, 208),
+        haze_m=95.0,
+        shadow=0.14,
+        lamps=True,
+    ),
+    "evening": Light(
+        sun=_UP,
+        ambient=0.56,
+        direct=0.52,
+        tint=(1.0, 0.86, 0.68),
+        zenith=(88, 108, 156),
+        horizon=(244, 196, 148),
+        haze_m=300.0,
+        shadow=0.40,
+        lamps=True,
+    ),
+}
+
+
 def weather(rng: np.random.Generator) -> Light:
-    """The light of a log: clear, overcast, hazy, or a low sun."""
-    kind = rng.choice(("clear", "overcast", "haze", "evening"), p=(0.42, 0.26, 0.16, 0.16))
+    """A random weather: clear, overcast, haze, or evening with a low sun."""
+    kind = str(rng.choice(("clear", "overcast", "haze", "evening"), p=(0.42, 0.26, 0.16, 0.16)))
     bearing = rng.uniform(0, 2 * np.pi)
-    height = {
+    elevation = {
         "clear": rng.uniform(0.7, 1.1),
         "overcast": 1.2,
         "haze": 0.9,
         "evening": rng.uniform(0.30, 0.42),
     }[kind]
     sun = (
-        float(np.cos(bearing) * np.cos(height)),
-        float(np.sin(bearing) * np.cos(height)),
-        float(np.sin(height)),
+        float(np.cos(bearing) * np.cos(elevation)),
+        float(np.sin(bearing) * np.cos(elevation)),
+        float(np.sin(elevation)),
     )
-    if kind == "clear":
-        return Light(
-            "clear",
-            sun,
-            0.62,
-            0.50,
-            (1.0, 0.99, 0.96),
-            (92, 142, 206),
-            (198, 214, 226),
-            420.0,
-            0.42,
-        )
-    if kind == "overcast":
-        return Light(
-            "overcast",
-            sun,
-            0.80,
-            0.10,
-            (0.94, 0.96, 1.0),
-            (150, 158, 168),
-            (204, 208, 212),
-            260.0,
-            0.16,
-        )
-    if kind == "haze":
-        return Light(
-            "haze",
-            sun,
-            0.80,
-            0.14,
-            (1.0, 1.0, 1.0),
-            (176, 182, 186),
-            (208, 210, 208),
-            95.0,
-            0.14,
-            True,
-        )
-    return Light(
-        "evening",
-        sun,
-        0.56,
-        0.52,
-        (1.0, 0.86, 0.68),
-        (88, 108, 156),
-        (244, 196, 148),
-        300.0,
-        0.40,
-        True,
-    )
+    return replace(WEATHERS[kind], sun=sun)
 
 
 def render_log(
@@ -109,11 +113,11 @@ def render_log(
     light: Light,
     rng: np.random.Generator,
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """For each frame of the recording one image (H, W, 3) uint8 RGB a camera."""
-    scenery, signals, casters = _still(town.config, palette)
+    """For each frame of the recording one image (H, W, 3) uint8 RGB per camera."""
+    static, signals, casters = _static_scene(town.config, palette)
     seed = int(rng.integers(1 << 30))
     renderers = [
-        Renderer(camera, paint_ground(town.config, palette), scenery, casters, light, seed)
+        Renderer(camera, paint_ground(town.config, palette), static, casters, light, seed)
         for camera in cameras
     ]
     paint = CAR_COLOURS[rng.integers(0, len(CAR_COLOURS), len(recording.kind))]
@@ -123,39 +127,49 @@ def render_log(
     rows = np.array([row_of[int(junction)] for junction in signals.light[:, 0]])
     cones = _cones(recording)
     for frame in range(len(recording.time_s)):
-        here = recording.pose[frame, 0, :2]
-        cars, (people, stride) = (
-            _cars(recording, frame, paint, light),
-            _people(recording, frame, clothes, trousers),
+        ego_xy = recording.pose[frame, 0, :2]
+        vehicles, (people, stride) = (
+            _vehicles(recording, frame, paint, light),
+            _pedestrians(recording, frame, clothes, trousers),
         )
-        close = _near(signals, here)
-        lamps = _lit_signals(signals.take(close), rows[close], recording.signals[frame])
-        things = join_things([cars, people, lamps, cones])
+        in_sight = _is_in_sight(signals, ego_xy)
+        lamps = _lit_signals(signals.take(in_sight), rows[in_sight], recording.signals[frame])
+        instances = concatenate_instances([vehicles, people, lamps, cones])
         swing = np.concatenate(
-            [np.zeros(len(cars.model)), stride, np.zeros(len(lamps.model) + len(cones.model))]
+            [np.zeros(len(vehicles.model)), stride, np.zeros(len(lamps.model) + len(cones.model))]
         )
-        near = _near(things, here)
-        things = things.take(near)
-        moving, shadows = [make_mesh_batch(things, swing[near])], make_casters(things)
+        in_sight = _is_in_sight(instances, ego_xy)
+        instances = instances.take(in_sight)
+        moving, shadows = (
+            [make_mesh_batch(instances, swing[in_sight])],
+            make_shadow_casters(instances),
+        )
         yield tuple(
             renderer.render(recording.pose[frame, 0], moving, shadows) for renderer in renderers
         )
 
 
-def _near(things: Things, here: np.ndarray) -> np.ndarray:
-    away = things.position[:, :2] - here
+def _is_in_sight(instances: Instances, ego_xy: np.ndarray) -> np.ndarray:
+    away = instances.position[:, :2] - ego_xy
     return np.hypot(away[:, 0], away[:, 1]) < SIGHT_M
 
 
 @lru_cache(maxsize=2)
-def _still(config: TownConfig, palette: Palette) -> tuple[MeshBatch, Things, Casters]:
-    """What stands still as quads, the signals, and the shadows; kept for the process."""
-    things = place_props(config, palette)
-    is_signal = things.model == "signal"
-    return make_mesh_batch(things.take(~is_signal)), things.take(is_signal), make_casters(things)
+def _static_scene(
+    config: TownConfig, palette: Palette
+) -> tuple[MeshBatch, Instances, ShadowCasters]:
+    """Static quads, signals, and shadow casters of a town; cached for the process."""
+    instances = place_props(config, palette)
+    is_signal = instances.model == "signal"
+    return (
+        make_mesh_batch(instances.take(~is_signal)),
+        instances.take(is_signal),
+        make_shadow_casters(instances),
+    )
 
 
-def _cars(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> Things:
+def _vehicles(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> Instances:
+    """The vehicles of a frame but the ego; `paint` (V, 3) are their colours."""
     pose, size, kind = recording.pose[frame, 1:], recording.size_m[1:], recording.kind[1:]
     middle = (
         size[:, :1]
@@ -179,7 +193,7 @@ def _cars(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> 
     colour[kind == CYCLIST, Role.EXTRA] = (206, 160, 128)
     colour[kind == CYCLIST, Role.RIGHT] = (40, 90, 160)
     names = np.array((*VEHICLE_KINDS, "cyclist"), object)[kind]
-    return Things(
+    return Instances(
         names,
         np.column_stack([pose[:, :2] + middle, np.zeros(len(pose))]),
         pose[:, 2],
@@ -189,9 +203,10 @@ def _cars(recording: Recording, frame: int, paint: np.ndarray, light: Light) -> 
     )
 
 
-def _people(
+def _pedestrians(
     recording: Recording, frame: int, clothes: np.ndarray, trousers: np.ndarray
-) -> tuple[Things, np.ndarray]:
+) -> tuple[Instances, np.ndarray]:
+    """The pedestrians of a frame, and their strides (P,) in [-1, 1]."""
     xy, velocity = recording.walker_xy[frame], recording.walker_velocity[frame]
     count = len(xy)
     colour = np.tile(colours(EXTRA=(206, 160, 128)), (count, 1, 1))
@@ -202,7 +217,7 @@ def _people(
         np.tile((0.42, 0.56, 1.75), (count, 1))
         * (1 + 0.05 * np.sin(np.arange(count) * 7.0))[:, None]
     )
-    return Things(
+    return Instances(
         np.full(count, "person", object),
         np.column_stack([xy, np.zeros(count)]),
         recording.walker_yaw_rad,
@@ -212,10 +227,10 @@ def _people(
     ), stride
 
 
-def _cones(recording: Recording) -> Things:
+def _cones(recording: Recording) -> Instances:
     pose, count = recording.cone_pose, len(recording.cone_pose)
     colour = np.tile(colours(BODY=(236, 96, 28), TRIM=(240, 240, 240)), (count, 1, 1))
-    return Things(
+    return Instances(
         np.full(count, "cone", object),
         np.column_stack([pose[:, :2], np.zeros(count)]),
         pose[:, 2],
@@ -225,15 +240,12 @@ def _cones(recording: Recording) -> Things:
     )
 
 
-def _lit_signals(signals: Things, rows: np.ndarray, states: np.ndarray) -> Things:
-    """Signals with the lamp of their state lit; `rows` (N,) of their junctions in `states` (J, 2)."""
+def _lit_signals(signals: Instances, rows: np.ndarray, states: np.ndarray) -> Instances:
+    """Signals (N,) with the lamp of their state lit; `rows` (N,) index `states` (J, 2)."""
     state = states[rows, signals.light[:, 1]]
     colour = signals.colour.copy()
     for value, role in ((GREEN, Role.GREEN), (AMBER, Role.AMBER), (RED, Role.RED)):
         colour[state == value, role] = LAMP_ON[role]
-    return Things(
+    return Instances(
         signals.model, signals.position, signals.yaw_rad, signals.size_m, colour, signals.light
     )
-
-
-__all__ = ["render_log", "weather"]

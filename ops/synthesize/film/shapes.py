@@ -1,5 +1,4 @@
-"""The things that stand in the world as small polygon models: vehicles, people, houses, trees,
-signals. No drawing.
+"""Low-polygon models: vehicles, pedestrians, cyclists, houses, trees, posts, signals, signs, cones.
 
 A model is a list of quadrilaterals in units of the instance's length, width and height (x forward,
 y left, z up), each with a role that the instance gives a colour; later quads are drawn over earlier
@@ -14,7 +13,7 @@ import numpy as np
 
 
 class Role(IntEnum):
-    """What a quad is made of; an instance has one colour for each."""
+    """The part that a quad belongs to; an instance has one colour per role."""
 
     BODY = 0
     GLASS = 1
@@ -44,10 +43,12 @@ class Model:
 
 
 def vehicle(cabin: tuple[float, float, float, float], waist: float) -> Model:
-    """A car or van; `cabin` is rear bottom, rear top, front top, front bottom in lengths, `waist`
-    its lower edge.
+    """A car or van.
+
+    `cabin`: its rear bottom, rear top, front top and front bottom in lengths; `waist`: its lower
+    edge in heights.
     """
-    parts = _Parts()
+    parts = _ModelBuilder()
     parts.box((-0.5, 0.5), (-0.5, 0.5), (0.16, waist), Role.BODY, top=True)
     back, back_top, front_top, front = cabin
     parts.hexahedron(
@@ -91,7 +92,7 @@ def vehicle(cabin: tuple[float, float, float, float], waist: float) -> Model:
 
 def lorry() -> Model:
     """A truck: a cab and a box on wheels."""
-    parts = _Parts()
+    parts = _ModelBuilder()
     parts.box((0.24, 0.5), (-0.48, 0.48), (0.12, 0.78), Role.EXTRA, top=True)
     parts.front((-0.44, 0.44), (0.46, 0.72), Role.GLASS, 100.0)
     parts.box((-0.5, 0.22), (-0.5, 0.5), (0.22, 1.0), Role.BODY, top=True)
@@ -109,7 +110,7 @@ def lorry() -> Model:
 
 def person() -> Model:
     """A pedestrian with two legs, a torso and a head; legs swing with the stride."""
-    parts = _Parts()
+    parts = _ModelBuilder()
     for side in (1, -1):
         parts.box(
             (-0.22, 0.22),
@@ -125,7 +126,7 @@ def person() -> Model:
 
 def cyclist() -> Model:
     """A rider on a bicycle."""
-    parts = _Parts()
+    parts = _ModelBuilder()
     for x in (-0.33, 0.33):
         parts.box((x - 0.17, x + 0.17), (-0.08, 0.08), (0.0, 0.36), Role.GLASS)
     parts.box((-0.3, 0.3), (-0.06, 0.06), (0.30, 0.36), Role.RIGHT)
@@ -137,8 +138,8 @@ def cyclist() -> Model:
 
 
 def house() -> Model:
-    """A house with a gabled roof and rows of windows; the door side is left and right alike."""
-    parts = _Parts()
+    """A house with a gabled roof and rows of windows; left and right sides are alike."""
+    parts = _ModelBuilder()
     parts.box((-0.5, 0.5), (-0.5, 0.5), (0.0, 0.74), Role.BODY)
     ridge = [(-0.5, 0.0, 1.0), (0.5, 0.0, 1.0)]
     parts.quad([(-0.54, 0.54, 0.72), (0.54, 0.54, 0.72), ridge[1], ridge[0]][::-1], Role.EXTRA)
@@ -156,7 +157,7 @@ def house() -> Model:
 
 def block() -> Model:
     """A flat-roofed block of flats with window bands."""
-    parts = _Parts()
+    parts = _ModelBuilder()
     parts.box((-0.5, 0.5), (-0.5, 0.5), (0.0, 1.0), Role.BODY)
     for low in (0.06, 0.30, 0.54, 0.78):
         for begin, end in ((-0.44, -0.08), (0.08, 0.44)):
@@ -168,7 +169,7 @@ def block() -> Model:
 
 def tree() -> Model:
     """A trunk and a crown of two rings."""
-    parts = _Parts()
+    parts = _ModelBuilder()
     parts.box((-0.06, 0.06), (-0.06, 0.06), (0.0, 0.42), Role.EXTRA)
     angles = np.arange(7) * np.pi / 3
     rings = [(0.30, 0.28), (0.50, 0.52), (0.40, 0.80), (0.12, 1.0)]
@@ -187,8 +188,8 @@ def tree() -> Model:
 
 
 def post() -> Model:
-    """A delineator post, a sign or a pole: a plain upright box with a band near its top."""
-    parts = _Parts()
+    """A delineator, a pole or a beam: a box with a band near its top."""
+    parts = _ModelBuilder()
     parts.box((-0.5, 0.5), (-0.5, 0.5), (0.0, 1.0), Role.BODY, top=True)
     parts.box((-0.52, 0.52), (-0.52, 0.52), (0.70, 0.86), Role.TRIM, detail=40.0)
     return parts.model()
@@ -196,7 +197,7 @@ def post() -> Model:
 
 def cone() -> Model:
     """A traffic cone with a light band."""
-    parts = _Parts()
+    parts = _ModelBuilder()
     for low, high, role in (
         (0.0, 0.45, Role.BODY),
         (0.45, 0.65, Role.TRIM),
@@ -218,8 +219,8 @@ def cone() -> Model:
 
 
 def signal_head() -> Model:
-    """The head of a traffic light; its lamps look back along -x, towards those who arrive."""
-    parts = _Parts()
+    """The head of a traffic light; its lamps face -x, towards arriving vehicles."""
+    parts = _ModelBuilder()
     parts.box((-0.5, 0.5), (-0.5, 0.5), (0.0, 1.0), Role.TRIM, top=True)
     for low, role in ((0.68, Role.RED), (0.36, Role.AMBER), (0.04, Role.GREEN)):
         parts.rear((-0.26, 0.26), (low, low + 0.28), role, 300.0)
@@ -228,16 +229,16 @@ def signal_head() -> Model:
 
 
 def board() -> Model:
-    """A flat sign seen from behind -x."""
-    parts = _Parts()
+    """A flat sign that faces -x."""
+    parts = _ModelBuilder()
     parts.box((-0.5, 0.5), (-0.5, 0.5), (0.0, 1.0), Role.TRIM)
     parts.rear((-0.5, 0.5), (0.0, 1.0), Role.BODY, 300.0)
     parts.rear((-0.36, 0.36), (0.14, 0.86), Role.EXTRA, 300.0)
     return parts.model()
 
 
-class _Parts:
-    """Collects quads."""
+class _ModelBuilder:
+    """Collects the quads of a model."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[list, Role, list, float]] = []

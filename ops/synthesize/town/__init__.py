@@ -1,1 +1,1 @@
-"""The procedural town: streets, lanes, signals and routes."""
+"""The procedural town: street grid, lanes, signals and routes."""

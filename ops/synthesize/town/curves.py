@@ -1,10 +1,10 @@
-"""Plane curves as sampled paths: offset, resample, join, bend. Not roads: nothing here knows about
-lanes.
+"""Geometry of plane curves as sampled paths: offset, resample, join, bend.
 
 A path is an array (n, 3): x, y in metres and heading in radians, unwrapped, counter-clockwise.
 """
 
 import numpy as np
+from shapely.geometry import Polygon
 
 
 def resample(path: np.ndarray, step_m: float = 1.0) -> np.ndarray:
@@ -48,14 +48,14 @@ def offset_points(path: np.ndarray, left_m: np.ndarray) -> np.ndarray:
 
 
 def reverse(path: np.ndarray) -> np.ndarray:
-    """The same path driven the other way."""
+    """The same path in the opposite direction, (n, 3)."""
     return np.column_stack([path[::-1, :2], path[::-1, 2] + np.pi])
 
 
 def join(paths: list[np.ndarray]) -> np.ndarray:
     """Paths that meet end to start, as one with unwrapped heading."""
-    whole = np.concatenate([paths[0]] + [path[1:] for path in paths[1:]])
-    return np.column_stack([whole[:, :2], np.unwrap(whole[:, 2])])
+    joined = np.concatenate([paths[0]] + [path[1:] for path in paths[1:]])
+    return np.column_stack([joined[:, :2], np.unwrap(joined[:, 2])])
 
 
 def curvature(path: np.ndarray) -> np.ndarray:
@@ -65,16 +65,16 @@ def curvature(path: np.ndarray) -> np.ndarray:
 
 
 def bend(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A smooth turn between two poses (x, y, heading) with zero curvature at both ends: a quintic
-    Bezier curve.
+    """A smooth turn between two poses (x, y, heading) as a quintic Bezier curve with zero curvature
+    at both ends, (n, 3).
 
-    The control points lie on the two tangents, so a turn is symmetric and its curvature rises and
+    The control points lie on the two tangents: a turn is symmetric, and its curvature rises and
     falls once.
     """
     turn = wrap(end[2] - start[2])
     leg = np.hypot(*(end[:2] - start[:2])) / (2 * np.cos(turn / 2))
     ahead, behind = heading_vector(start[2]), -heading_vector(end[2])
-    control = np.stack(
+    control_points = np.stack(
         [
             start[:2],
             start[:2] + 0.34 * leg * ahead,
@@ -88,11 +88,11 @@ def bend(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     weights = np.concatenate(
         [c * t**k * (1 - t) ** (5 - k) for k, c in enumerate((1, 5, 10, 10, 5, 1))], axis=1
     )
-    return resample(with_heading(weights @ control, start[2], end[2]))
+    return resample(with_heading(weights @ control_points, start[2], end[2]))
 
 
 def winding(start: np.ndarray, end: np.ndarray, bulge_m: float) -> np.ndarray:
-    """A street between two poses: a cubic Hermite curve pushed sideways by `bulge_m` in its middle."""
+    """A cubic Hermite curve between two poses, displaced sideways by `bulge_m` halfway, (n, 3)."""
     chord = end[:2] - start[:2]
     reach = np.hypot(*chord)
     t = np.linspace(0.0, 1.0, 161)[:, None]
@@ -121,3 +121,25 @@ def wrap(angle: float | np.ndarray) -> float | np.ndarray:
 def heading_vector(heading: float) -> np.ndarray:
     """Unit vector (2,) of a heading."""
     return np.array([np.cos(heading), np.sin(heading)])
+
+
+def offset_point(pose: np.ndarray, ahead_m: float, left_m: float) -> np.ndarray:
+    """Point (2,) ahead and to the left of a pose (x, y, heading)."""
+    forward = heading_vector(pose[2])
+    return pose[:2] + ahead_m * forward + left_m * np.array([-forward[1], forward[0]])
+
+
+def trapezoid(
+    pose: np.ndarray, ahead_m: float, behind_m: float, ahead_half_m: float, behind_half_m: float
+) -> Polygon:
+    """A trapezoid across a pose, from `behind_m` to `ahead_m` along its heading; the half widths
+    are those of its two ends.
+    """
+    return Polygon(
+        [
+            offset_point(pose, behind_m, behind_half_m),
+            offset_point(pose, behind_m, -behind_half_m),
+            offset_point(pose, ahead_m, -ahead_half_m),
+            offset_point(pose, ahead_m, ahead_half_m),
+        ]
+    )

@@ -1,6 +1,4 @@
-"""Traffic signals: two phases a junction, green, amber and all red. Not where they stand or how
-they look.
-"""
+"""Traffic signals: the state of each junction's two phases (green, amber, all red) over time."""
 
 import numpy as np
 
@@ -12,7 +10,7 @@ CYCLE_S = 2 * (GREEN_S + AMBER_S + ALL_RED_S)
 
 
 class Signals:
-    """The clocks of all junctions in one log; J junctions, two axes."""
+    """The signal phases of all junctions in one log; J junctions, two axes."""
 
     def __init__(self, town: Town, rng: np.random.Generator) -> None:
         self.row = {junction: row for row, junction in enumerate(town.junctions)}
@@ -25,16 +23,16 @@ class Signals:
     def states_of(
         self, row: int | np.ndarray, axis: int | np.ndarray, time_s: float | np.ndarray
     ) -> np.ndarray:
-        """GREEN, AMBER or RED for an axis of a junction; rows, axes and times of any shapes that go
-        together.
+        """GREEN, AMBER or RED for axes of junctions (rows of `states`) at times; the arguments are
+        broadcast.
         """
-        inside = (time_s + self.phase_s[row] + CYCLE_S / 2 * axis) % CYCLE_S
-        return np.where(inside < GREEN_S, GREEN, np.where(inside < GREEN_S + AMBER_S, AMBER, RED))
+        cycle_s = (time_s + self.phase_s[row] + CYCLE_S / 2 * axis) % CYCLE_S
+        return np.where(cycle_s < GREEN_S, GREEN, np.where(cycle_s < GREEN_S + AMBER_S, AMBER, RED))
 
     def turn_green(self, junction_id: int, axis: int, at_s: float) -> None:
-        """Set the clock of a junction so that an axis turns green at a time."""
+        """Shift the phase of a junction so that an axis turns green at time `at_s`."""
         self.phase_s[self.row[junction_id]] = (-at_s - CYCLE_S / 2 * axis) % CYCLE_S
 
     def turn_amber(self, junction_id: int, axis: int, time_s: float) -> None:
-        """Set the clock of a junction so that an axis turns amber now."""
+        """Shift the phase of a junction so that an axis turns amber at time `time_s`."""
         self.phase_s[self.row[junction_id]] = (GREEN_S - time_s - CYCLE_S / 2 * axis) % CYCLE_S

@@ -1,9 +1,8 @@
-"""One log's drive: picks the expert's route, stages an event, fills the streets, runs the traffic
-and records it. Not pictures.
+"""Drives one log: the expert's route, an event, the traffic around it, and the recording.
 
-The expert obeys everything the simulation obeys and adds a human touch: its own liking for speed,
-curves and headways, and a slow wander inside the lane. A drive that hurts anybody's comfort or
-body, or misses its event, is thrown away and driven again.
+The expert obeys everything the simulation obeys and has a human touch: preferences for speed,
+curves and headways of its own, and a slow wander inside the lane. A drive that is uncomfortable,
+touches somebody or misses its event is discarded and driven again.
 """
 
 from dataclasses import dataclass
@@ -11,38 +10,37 @@ from functools import lru_cache
 
 import numpy as np
 
+from ops.synthesize.town.build_town import build_town
 from ops.synthesize.town.routes import Route, make_route, pick_lanes
 from ops.synthesize.town.signals import Signals
-from ops.synthesize.town.town import Lane, Town, TownConfig, build_town
-from ops.synthesize.traffic.events import Event, EventKind, stage
-from ops.synthesize.traffic.recording import Recorder, Recording, fault
+from ops.synthesize.town.town import Lane, Town, TownConfig
+from ops.synthesize.traffic.event_kinds import stage_event
+from ops.synthesize.traffic.events import Event, EventKind, EventSite
+from ops.synthesize.traffic.recording import Recorder, Recording, disqualification
 from ops.synthesize.traffic.spawn import ROUTE_M, spawn_fleet, spawn_people
 from ops.synthesize.traffic.traffic import STEP_S, Traffic
 
 WARM_UP_S = 4.0  # driven before the first frame, so that no frame shows the start
 TRIES = 240
-SHORTEST_EVENT_S = (
-    11.0  # logs with events: one of 55 needed more than 60 tries at 11 s, one of 14 at 9 s
-)
+# logs with events: one of 55 needed more than 60 tries at 11 s, one of 14 at 9 s
+SHORTEST_EVENT_S = 11.0
 SLOW_MPS = 2.0
-LONGEST_SLOW_S = (
-    7.0  # recorded time in all below that speed: a log that only waits teaches nothing but waiting
-)
+# recorded time below SLOW_MPS: a log that only waits teaches nothing but waiting
+LONGEST_SLOW_S = 7.0
 LEAST_BEND_RAD = 1.7  # turning of a route, left and right together, in the first BEND_M
 BEND_M = 130
-ROUTES = 25  # looked at for a place for an event before a try is given up
+ROUTES = 25  # routes per try in search of a position for the event
 EAST_SHARE = 0.72  # lanes beyond this share of the town's width are its eastern part
 
 
 @dataclass(frozen=True, slots=True)
 class DriveConfig:
-    """What is asked of a drive."""
+    """The length of a drive, where it may go, and how likely an event is."""
 
     frames: int
     hz: float  # frames a second
-    east: bool | None = (
-        None  # only in the eastern part, only in the western part, or anywhere (None)
-    )
+    # only in the eastern part, only in the western part, or anywhere (None)
+    east: bool | None = None
     event_rate: float = 0.0  # probability of a rare event
 
 
@@ -51,19 +49,21 @@ def drive(
 ) -> Recording:
     """Drive one log. `parked`: poses of the centres (S, 3) and sizes (S, 3) of all parked cars.
 
-    Raises RuntimeError if no try passes the audit, which would be a mistake in the world.
+    Raises RuntimeError if no try is acceptable, which would be a mistake in the world.
     """
-    wanted = rng.random() < config.event_rate
+    has_event = rng.random() < config.event_rate
     kinds = (
-        rng.permutation(np.array(list(EventKind), object)) if wanted else np.array([None], object)
+        rng.permutation(np.array(list(EventKind), object))
+        if has_event
+        else np.array([None], object)
     )
-    faults = []
+    reasons = []
     for attempt in range(TRIES):
         recording, reason = _attempt(town, parked, config, kinds[attempt // 8 % len(kinds)], rng)
         if recording is not None:
             return recording
-        faults.append(reason)
-    raise RuntimeError(f"no acceptable drive in {TRIES} tries: {faults}")
+        reasons.append(reason)
+    raise RuntimeError(f"no acceptable drive in {TRIES} tries: {reasons}")
 
 
 def is_east(town: Town, lane: Lane) -> bool:
@@ -78,30 +78,24 @@ def _attempt(
     kind: EventKind | None,
     rng: np.random.Generator,
 ) -> tuple[Recording | None, str]:
-    for _ in range(ROUTES):
-        ego, start_m = _ego_route(town, config.east, rng), float(rng.uniform(5.0, 25.0))
-        if (
-            np.abs(np.diff(ego.path[int(start_m) : int(start_m) + BEND_M, 2])).sum()
-            < LEAST_BEND_RAD
-        ):
-            continue
-        event = None if kind is None else stage(kind, town, ego, start_m, parked[0], rng)
-        if kind is None or event is not None:
-            break
-    else:
-        return None, f"no place for {kind}"
-    fleet, drivers, vehicle_kind = spawn_fleet(
-        town, ego, start_m, event.setting if event else _NOTHING, rng
-    )
-    people = spawn_people(town, ego, event.setting if event else _NOTHING, rng)
+    """One drive, or None with the reason for which it was discarded."""
+    staged = _stage(town, parked[0], config.east, kind, rng)
+    if staged is None:
+        return None, f"no position for {kind}"
+    ego, start_m, event = staged
+    setup = event.setup if event else Event.setup
+    fleet, drivers, vehicle_kind = spawn_fleet(town, ego, start_m, setup, rng)
+    people = spawn_people(town, ego, setup, rng)
     traffic = Traffic(town, fleet, drivers, people, Signals(town, rng))
-    recorder, reason, slow_s = Recorder(), "", 0.0
+    recorder, slow_s = Recorder(), 0.0
     every, warm_up = round(1.0 / (config.hz * STEP_S)), round(WARM_UP_S / STEP_S)
     steps = warm_up + (config.frames - 1) * every + 1
     for step in range(steps):
         if step >= warm_up:
             slow_s += STEP_S * (traffic.v_mps[0] < SLOW_MPS)
-            reason = fault(traffic) or ("waits too long" if slow_s > LONGEST_SLOW_S else "")
+            reason = disqualification(traffic) or (
+                "waits too long" if slow_s > LONGEST_SLOW_S else ""
+            )
             if reason:
                 return None, reason
             if (step - warm_up) % every == 0:
@@ -118,34 +112,57 @@ def _attempt(
     return recorder.finish(traffic, vehicle_kind, parked, event), ""
 
 
-_NOTHING = Event.setting
+def _stage(
+    town: Town,
+    parked: np.ndarray,
+    east: bool | None,
+    kind: EventKind | None,
+    rng: np.random.Generator,
+) -> tuple[Route, float, Event | None] | None:
+    """A route of the ego with enough turns, its start along it in metres, and the event on it.
+
+    None if no route has a position for the event.
+    """
+    for _ in range(ROUTES):
+        ego, start_m = _ego_route(town, east, rng), float(rng.uniform(5.0, 25.0))
+        headings = ego.path[int(start_m) : int(start_m) + BEND_M, 2]
+        if np.abs(np.diff(headings)).sum() < LEAST_BEND_RAD:
+            continue
+        if kind is None:
+            return ego, start_m, None
+        event = stage_event(kind, EventSite(town, ego, start_m, parked), rng)
+        if event is not None:
+            return ego, start_m, event
+    return None
 
 
 def _ego_route(town: Town, east: bool | None, rng: np.random.Generator) -> Route:
-    inside, starts = _allowed(town.config, east)
+    allowed, starts = _allowed_lanes(town.config, east)
     lanes = pick_lanes(
         town,
         starts[rng.integers(len(starts))],
         ROUTE_M + 2.0,
         rng,
-        lambda lane: lane.lane_id in inside,
+        lambda lane: lane.lane_id in allowed,
     )
     return make_route(town, lanes, ROUTE_M)
 
 
 @lru_cache(maxsize=6)
-def _allowed(config: TownConfig, east: bool | None) -> tuple[frozenset[int], tuple[int, ...]]:
-    """Lanes in that part of the town, and those of them a route can start in; kept for the process."""
+def _allowed_lanes(config: TownConfig, east: bool | None) -> tuple[frozenset[int], tuple[int, ...]]:
+    """Ids of the lanes in a part of the town, and of those in which a route can start.
+
+    Cached for the process.
+    """
     town = build_town(config)
-    inside = [lane for lane in town.lanes.values() if east is None or is_east(town, lane) == east]
-    while (
-        east is not None
-    ):  # who can only go on to the other part is left out, or training would be led there
-        known = {lane.lane_id for lane in inside}
-        closed = [lane for lane in inside if not known.isdisjoint(lane.successors)]
-        if len(closed) == len(inside):
+    lanes = [lane for lane in town.lanes.values() if east is None or is_east(town, lane) == east]
+    # lanes that lead only to the other part are left out, or training routes would enter it
+    while east is not None:
+        ids = {lane.lane_id for lane in lanes}
+        staying = [lane for lane in lanes if not ids.isdisjoint(lane.successors)]
+        if len(staying) == len(lanes):
             break
-        inside = closed
-    return frozenset(lane.lane_id for lane in inside), tuple(
-        lane.lane_id for lane in inside if not lane.is_connector
+        lanes = staying
+    return frozenset(lane.lane_id for lane in lanes), tuple(
+        lane.lane_id for lane in lanes if not lane.is_connector
     )

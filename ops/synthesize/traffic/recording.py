@@ -1,4 +1,4 @@
-"""What happened in one log, frame by frame, and whether it may be kept. Not how it came about."""
+"""The recording of one drive, frame by frame, and the checks that disqualify a drive."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,16 @@ from ops.synthesize.traffic.traffic import REAR_SHARE, Traffic
 
 PERSON_SIZE_M, CONE_SIZE_M = (0.6, 0.65, 1.75), (0.42, 0.42, 0.75)
 HARDEST_MPS2 = -3.5  # braking beyond this disqualifies a drive
-FORESEEN_S = (
-    0.0,
-    0.35,
-    0.7,
-    1.0,
-)  # so does a touch now, or soon if all went straight on, as time to collision is judged
-FORESEEN_ROOM_M = 0.2  # corners of a box that its circles leave out
-NEAR_M = 26.0  # who is farther away cannot be touched within that time
+# so does contact now, or at these times at constant velocity, as in the time-to-collision score
+PREDICTED_S = (0.0, 0.35, 0.7, 1.0)
+PREDICTED_MARGIN_M = 0.2  # for the corners of a box, which its circles do not cover
+NEAR_M = 26.0  # road users farther away cannot be reached within that time
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One log at its frames; T frames, V vehicles (0 is the ego), P pedestrians, J junctions, S
-    things that stand.
+    """One drive at its frames; T frames, V vehicles (0 is the ego), P pedestrians, J junctions, S
+    parked cars, C cones.
     """
 
     time_s: np.ndarray  # (T,) from the first frame
@@ -38,7 +34,7 @@ class Recording:
     walker_velocity: np.ndarray  # (T, P, 2)
     walker_yaw_rad: np.ndarray  # (P,)
     signals: np.ndarray  # (T, J, 2) GREEN, AMBER or RED of each axis, junctions in the town's order
-    parked_pose: np.ndarray  # (S, 3) centres of parked cars near the way
+    parked_pose: np.ndarray  # (S, 3) centres of parked cars near the drive
     parked_size_m: np.ndarray  # (S, 3)
     cone_pose: np.ndarray  # (C, 3)
     route: Route  # the ego's
@@ -48,10 +44,10 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class RoadUsers:
-    """Everybody and everything but the ego at one frame; A of them, centres of boxes on the ground."""
+    """All A road users and objects at one frame but the ego; centres of boxes on the ground."""
 
     name: np.ndarray  # (A,) str, the same in every frame
-    category: np.ndarray  # (A,) str, NAVSIM's names
+    category: np.ndarray  # (A,) str, NAVSIM's category names
     xy: np.ndarray  # (A, 2)
     yaw_rad: np.ndarray  # (A,)
     velocity: np.ndarray  # (A, 2)
@@ -62,7 +58,7 @@ def road_users(recording: Recording, frame: int) -> RoadUsers:
     """All boxes of a frame: vehicles, pedestrians, parked cars, cones."""
     pose, size = recording.pose[frame, 1:], recording.size_m[1:]
     forward = np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], axis=1)
-    still = np.concatenate([recording.parked_pose, recording.cone_pose])
+    static = np.concatenate([recording.parked_pose, recording.cone_pose])
     people, cones = recording.walker_xy[frame], len(recording.cone_pose)
     groups = (
         ("car", len(pose)),
@@ -82,14 +78,14 @@ def road_users(recording: Recording, frame: int) -> RoadUsers:
             ]
         ),
         np.concatenate(
-            [pose[:, :2] + size[:, :1] * (0.5 - REAR_SHARE) * forward, people, still[:, :2]]
+            [pose[:, :2] + size[:, :1] * (0.5 - REAR_SHARE) * forward, people, static[:, :2]]
         ),
-        np.concatenate([pose[:, 2], recording.walker_yaw_rad, still[:, 2]]),
+        np.concatenate([pose[:, 2], recording.walker_yaw_rad, static[:, 2]]),
         np.concatenate(
             [
                 forward * recording.speed_mps[frame, 1:, None],
                 recording.walker_velocity[frame],
-                np.zeros((len(still), 2)),
+                np.zeros((len(static), 2)),
             ]
         ),
         np.concatenate(
@@ -110,7 +106,7 @@ class Recorder:
         self._rows: list[tuple] = []
 
     def add(self, traffic: Traffic) -> None:
-        """Take down this moment."""
+        """Add the present state of the traffic as a frame."""
         speed, lateral = traffic.speeds()
         blinker = np.where(traffic.blinker != 0, traffic.blinker, traffic.turning())
         self._rows.append(
@@ -134,9 +130,7 @@ class Recorder:
         parked: tuple[np.ndarray, np.ndarray],
         event: Event | None,
     ) -> Recording:
-        """The recording; `parked` are the poses (S, 3) and sizes (S, 3) of all parked cars of the
-        town.
-        """
+        """The recording; `parked`: poses (S, 3) and sizes (S, 3) of all parked cars of the town."""
         time, pose, speed, accel, lateral, blinker, walk, stride, lights, travelled = (
             np.stack(column) for column in zip(*self._rows, strict=True)
         )
@@ -151,7 +145,7 @@ class Recorder:
             (str(event.kind),) if event is not None and event.active(float(now)) else ()
             for now in time
         )
-        cones = event.setting.cones if event is not None else np.zeros((0, 3))
+        cones = event.setup.cones if event is not None else np.zeros((0, 3))
         return Recording(
             time - time[0],
             pose,
@@ -174,9 +168,9 @@ class Recorder:
         )
 
 
-def fault(traffic: Traffic) -> str:
-    """Why this moment disqualifies the drive, or "": a touch now or soon, too near a person, or
-    braking beyond comfort.
+def disqualification(traffic: Traffic) -> str:
+    """Why the present state disqualifies the drive, or "": contact now or soon, a pedestrian too
+    near, or braking beyond comfort.
     """
     if traffic.a_mps2[0] < HARDEST_MPS2:
         return "hard braking"
@@ -187,29 +181,29 @@ def fault(traffic: Traffic) -> str:
     near = np.flatnonzero(np.hypot(away[:, 0], away[:, 1]) < NEAR_M) + 1
     walk, stride = traffic.walkers()
     away = walk - xy[0]
-    beside = (
+    is_near = (
         (np.abs(away) < NEAR_M).all(axis=1) if traffic.v_mps[0] > 0.1 else np.zeros(len(walk), bool)
     )
-    walk, stride = walk[beside], stride[beside]
+    walk, stride = walk[is_near], stride[is_near]
     if len(near) + len(walk) == 0:
         return ""
     circles = traffic.circles(np.concatenate([[0], near]))
     velocity = forward * traffic.v_mps[:, None]
     reach_m = (0.5 * (width_m[0] + width_m[near]) - 0.05)[:, None, None]
-    for ahead_s in FORESEEN_S if traffic.v_mps[0] > 2.0 else FORESEEN_S[:1]:
-        own = circles[0] + ahead_s * velocity[0]
+    for ahead_s in PREDICTED_S if traffic.v_mps[0] > 2.0 else PREDICTED_S[:1]:
+        ego = circles[0] + ahead_s * velocity[0]
         cars = circles[1:] + ahead_s * velocity[near, None]
         gap = np.hypot(
-            cars[:, :, None, 0] - own[:, 0], cars[:, :, None, 1] - own[:, 1]
+            cars[:, :, None, 0] - ego[:, 0], cars[:, :, None, 1] - ego[:, 1]
         )  # (n, 5, 5)
         in_front = (
             ahead_s == 0.0 or ((xy[near] - xy[0]) @ forward[0] > traffic.front_m[0])[:, None, None]
         )
-        if ((gap < reach_m + FORESEEN_ROOM_M * (ahead_s > 0)) & in_front).any():
+        if ((gap < reach_m + PREDICTED_MARGIN_M * (ahead_s > 0)) & in_front).any():
             return "collision" if ahead_s == 0.0 else "nearly a collision"
         people = walk + ahead_s * stride
         if (
-            np.hypot(people[:, :1] - own[:, 0], people[:, 1:] - own[:, 1]) < 0.5 * width_m[0] + 0.35
+            np.hypot(people[:, :1] - ego[:, 0], people[:, 1:] - ego[:, 1]) < 0.5 * width_m[0] + 0.35
         ).any():
-            return "too near a person"
+            return "too near a pedestrian"
     return ""

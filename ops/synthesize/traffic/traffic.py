@@ -1,11 +1,10 @@
-"""The traffic simulation: cars that follow, stop, yield and turn, and pedestrians that cross,
-stepped together as arrays.
+"""The traffic simulation: vehicles that follow, stop, yield and turn, and pedestrians that cross.
 
-Vehicle 0 is the ego. Longitudinal motion is the improved intelligent driver model (Treiber &
-Kesting, 2013, ch. 11) under a jerk bound; a vehicle follows its path exactly. Not who drives where
-(spawn.py) and not what goes wrong (events.py). Hundreds of these steps make one log, so only those
-who can meet are compared, and what never changes is computed once. Legend: V vehicles, P
-pedestrians, J junctions, K junctions on a route, M metres of route, S samples of look-ahead.
+All are stepped together as arrays; vehicle 0 is the ego. Longitudinal motion is the improved
+intelligent driver model (IDM; Treiber & Kesting, Traffic Flow Dynamics, 2013, ch. 11) under a jerk
+bound; a vehicle follows its path exactly. A log takes hundreds of steps, so only road users that
+can meet are compared, and what never changes is computed once. Legend: V vehicles, P pedestrians, J
+junctions, K junctions on a route, M metres of route, S samples of look-ahead.
 """
 
 from dataclasses import dataclass
@@ -13,83 +12,84 @@ from functools import lru_cache
 
 import numpy as np
 
+from ops.synthesize.town.build_town import build_town
 from ops.synthesize.town.routes import FAR_M, Route
 from ops.synthesize.town.signals import AMBER, GREEN, RED, Signals
-from ops.synthesize.town.town import Town, TownConfig, build_town
+from ops.synthesize.town.town import Town, TownConfig
 from ops.synthesize.traffic.walkers import Pedestrians, is_clear
 from ops.synthesize.traffic.ways import Ways
 
 STEP_S = 0.1
 LOOK_AHEAD_M = np.arange(0.0, 52.0, 2.0)  # samples of the corridor ahead of the front bumper
-CORRIDOR_M = 1.75  # a body point nearer than this to the path is in the way
-PERSON_CORRIDOR_M = 2.3  # people are given more room
-REAR_SHARE = 0.218  # share of the length behind the rear axle, the ego's own proportions
-_CROSSING_S = np.array([0.0, 4.0])  # walkers want green now, and still then
-_FORESEEN_S = (0.8, 1.6, 2.4, 3.2)  # where walkers will be is in the way too
+CORRIDOR_M = 1.75  # a point of a vehicle nearer than this to the path blocks it
+PERSON_CORRIDOR_M = 2.3  # the same for pedestrians
+REAR_SHARE = 0.218  # share of the length behind the rear axle, as of the ego
+_CROSSING_S = np.array([0.0, 4.0])  # pedestrians need green at these times from now
+_PREDICTED_S = (0.8, 1.6, 2.4, 3.2)  # pedestrians' positions at these times block a path too
 
 
 @dataclass(slots=True)
 class Drivers:
-    """How each vehicle drives, arrays (V,)."""
+    """Driver parameters of each vehicle, arrays (V,)."""
 
     accel_mps2: np.ndarray  # comfortable acceleration
     brake_mps2: np.ndarray  # comfortable braking
     hardest_mps2: np.ndarray  # bound on braking
     jerk_mps3: np.ndarray  # bound on the change of acceleration
-    headway_s: np.ndarray
-    gap_m: np.ndarray  # standing gap
-    stop_m: np.ndarray  # where they stop before a line
+    headway_s: np.ndarray  # time gap to the vehicle ahead
+    gap_m: np.ndarray  # gap at standstill
+    stop_m: np.ndarray  # distance to a stop line at standstill
 
 
 @dataclass(slots=True)
 class Fleet:
-    """What is driven: arrays over the vehicles."""
+    """The vehicles at the start of a drive."""
 
     routes: list[Route]
-    speed_cap: np.ndarray  # (V, M) speed wished for at every metre
-    start_m: np.ndarray  # (V,)
+    speed_cap: np.ndarray  # (V, M) desired speed at every metre, m/s
+    start_m: np.ndarray  # (V,) rear axle along the route
     speed_mps: np.ndarray  # (V,)
-    size_m: np.ndarray  # (V, 3)
+    size_m: np.ndarray  # (V, 3) length, width, height
     lateral_m: np.ndarray  # (V, M) to the left of the route's centre line
-    frozen: np.ndarray  # (V,) bool: stands until told otherwise
+    frozen: np.ndarray  # (V,) bool: stands until an event starts it
 
 
 @dataclass(frozen=True, slots=True)
 class Connectors:
-    """The connectors of a town as rows of arrays, (C,); the last row stands for none."""
+    """The connectors of a town as arrays (C,); the last row stands for no connector."""
 
-    slot: dict[int, int]  # lane -> row
+    row_of: dict[int, int]  # lane id -> row
     conflict: np.ndarray  # (C, C) bool
-    turn: np.ndarray
-    rank: np.ndarray  # who comes first: the smaller
+    turn: np.ndarray  # Turn
+    rank: np.ndarray  # right of way: the smaller goes first
     signalled: np.ndarray  # bool
-    axis: np.ndarray  # of the street it leaves
-    place: np.ndarray  # row of its junction among the town's
+    axis: np.ndarray  # of the street on which it begins
+    junction: np.ndarray  # row of its junction among the town's
 
 
 @lru_cache(maxsize=2)
-def connectors(config: TownConfig) -> Connectors:
-    """Those of a town; kept for the process."""
+def town_connectors(config: TownConfig) -> Connectors:
+    """The connectors of a town; cached for the process."""
     town = build_town(config)
-    every = [lane for lane in town.lanes.values() if lane.is_connector]
-    row = {junction: number for number, junction in enumerate(town.junctions)}
-    slot = {lane.lane_id: index for index, lane in enumerate(every)} | {0: len(every)}
-    conflict = np.zeros((len(every) + 1,) * 2, bool)
+    lanes = [lane for lane in town.lanes.values() if lane.is_connector]
+    junction_row = {junction: row for row, junction in enumerate(town.junctions)}
+    row_of = {lane.lane_id: index for index, lane in enumerate(lanes)} | {0: len(lanes)}
+    conflict = np.zeros((len(lanes) + 1,) * 2, bool)
     for first, second in town.conflicts:
-        conflict[slot[first], slot[second]] = True
+        conflict[row_of[first], row_of[second]] = True
     return Connectors(
-        slot,
+        row_of,
         conflict,
-        np.array([int(lane.turn) for lane in every] + [0]),
-        np.array([lane.rank for lane in every] + [99]),
-        np.array([town.junctions[lane.junction_id].signalled for lane in every] + [False]),
-        np.array([lane.arm % 2 for lane in every] + [0]),
-        np.array([row[lane.junction_id] for lane in every] + [0]),
+        np.array([int(lane.turn) for lane in lanes] + [0]),
+        np.array([lane.rank for lane in lanes] + [99]),
+        np.array([town.junctions[lane.junction_id].signalled for lane in lanes] + [False]),
+        np.array([lane.arm % 2 for lane in lanes] + [0]),
+        np.array([junction_row[lane.junction_id] for lane in lanes] + [0]),
     )
 
 
 class Traffic:
-    """The moving world. `step` advances it; the arrays are its state."""
+    """The moving road users. `step` advances them; the arrays are their state."""
 
     def __init__(
         self, town: Town, fleet: Fleet, drivers: Drivers, people: Pedestrians, signals: Signals
@@ -101,7 +101,7 @@ class Traffic:
             signals,
             fleet,
         )
-        self._pose: np.ndarray | None = None  # of this step, computed when first asked for
+        self._pose: np.ndarray | None = None  # of this step, computed at first use
         self._forward: np.ndarray | None = None
         self._walkers: tuple[np.ndarray, np.ndarray] | None = None
         self.ways = Ways(np.stack([route.path for route in fleet.routes]), fleet.lateral_m)
@@ -112,20 +112,19 @@ class Traffic:
         self.front_m, self.rear_m = (1 - REAR_SHARE) * self.length_m, REAR_SHARE * self.length_m
         self.s_m, self.v_mps = fleet.start_m.astype(float), fleet.speed_mps.astype(float)
         self.a_mps2 = np.zeros(len(self.s_m))
-        self.extra_brake = np.zeros(len(self.s_m))  # braking ordered by an event, m/s2
+        self.extra_brake = np.zeros(len(self.s_m))  # braking caused by an event, m/s2
         self.blinker = np.zeros(len(self.s_m), int)  # set by an event: 1 left, -1 right, 2 both
-        self.planned_m = np.zeros_like(fleet.lateral_m)  # way beside the line that an event ordered
-        self.planned_m[1:] = fleet.lateral_m[1:]  # the ego's own is only its wander
-        self.stop_at_m = np.full(
-            len(self.s_m), np.inf
-        )  # place on the route where an event makes a vehicle wait
+        self.planned_m = np.zeros_like(fleet.lateral_m)  # lateral offset set by an event
+        self.planned_m[1:] = fleet.lateral_m[1:]  # the ego's offset is only its wander
+        # position on the route where an event makes a vehicle wait
+        self.stop_at_m = np.full(len(self.s_m), np.inf)
         self.time_s = 0.0
-        self.held = np.zeros(len(self.s_m), bool)  # must stop at the line of the next junction
-        self.leader, self.leader_gap_m = -1, np.inf  # what the ego follows: a vehicle, or -1
-        self._prepare(connectors(town.config))
+        self.must_stop = np.zeros(len(self.s_m), bool)  # at the line of the next junction
+        self.leader, self.leader_gap_m = -1, np.inf  # the vehicle that the ego follows, or -1
+        self._prepare(town_connectors(town.config))
 
     def shift(self, vehicle: int, lateral_m: np.ndarray) -> None:
-        """Let a vehicle drive beside its route's centre line, (M,) metres to the left."""
+        """Set the lateral offset of a vehicle's path, (M,) metres to the left of its route."""
         self.ways.shift(vehicle, lateral_m)
         self._pose = self._forward = None
 
@@ -136,7 +135,7 @@ class Traffic:
         return self._pose
 
     def forward(self) -> np.ndarray:
-        """Where the vehicles point, unit vectors (V, 2), to be read only."""
+        """Heading of the vehicles as unit vectors (V, 2), to be read only."""
         if self._forward is None:
             yaw = self.poses()[:, 2]
             self._forward = np.empty((len(yaw), 2))
@@ -145,127 +144,131 @@ class Traffic:
         return self._forward
 
     def walkers(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and velocities (P, 2) of the people, to be read only. (Who starts now has
-        neither moved nor speed.)
+        """Positions and velocities (P, 2) of the pedestrians, to be read only.
+
+        One who starts in this step has neither moved nor speed.
         """
         if self._walkers is None:
             self._walkers = self.people.motion(self.time_s)
         return self._walkers
 
     def circles(self, rows: np.ndarray) -> np.ndarray:
-        """Centres of five circles of half a width that cover each of some bodies, (n, 5, 2)."""
+        """Centres (n, 5, 2) of five circles of half a width that cover each vehicle of `rows`."""
         return (
-            self.poses()[rows, None, :2] + self._cover[rows, :, None] * self.forward()[rows, None]
+            self.poses()[rows, None, :2]
+            + self._circle_offsets[rows, :, None] * self.forward()[rows, None]
         )
 
     def speeds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Speeds over ground (V,) m/s, and the accelerations across the path (V,) m/s2, to the
-        left.
-        """
+        """Speeds over ground (V,) m/s, and lateral accelerations to the left (V,) m/s2."""
         path, stretch = self.ways.path, self.ways.stretch
         index = np.minimum(np.maximum(np.round(self.s_m).astype(int), 1), path.shape[1] - 2)
         speed = self.v_mps * stretch[self._rows, index]
-        bend = (path[self._rows, index + 1, 2] - path[self._rows, index - 1, 2]) / (
+        curvature = (path[self._rows, index + 1, 2] - path[self._rows, index - 1, 2]) / (
             2 * stretch[self._rows, index]
         )
-        return speed, speed * speed * bend
+        return speed, speed * speed * curvature
 
     def turning(self) -> np.ndarray:
-        """Turn of the connector that each vehicle is in or within 30 m of, (V,)."""
+        """Turn of the connector in which, or within 30 m of which, each vehicle is, (V,)."""
         k = np.argmax(self.leave_m > self.s_m[:, None], axis=1)
         return np.where(self.enter_m[self._rows, k] - self.s_m < 30.0, self._turn[self._rows, k], 0)
 
     def step(self) -> None:
         """Advance by STEP_S."""
         self._start_walking()
-        accel = np.minimum(np.minimum(self._free(), self._following()), self._stopping())
+        accel = np.minimum(np.minimum(self._free_road(), self._following()), self._stopping())
         accel = np.where(self.extra_brake > 0, np.minimum(accel, -self.extra_brake), accel)
         accel = np.maximum(accel, -self.drivers.hardest_mps2)
         bound = self._jerk_bound
-        urgent = accel < -2.2  # a foot can be fast when it must
+        urgent = accel < -2.2  # hard braking may build up faster
         least = self.a_mps2 - np.where(urgent, 1.6, 1.0) * bound
         self.a_mps2 = np.minimum(np.maximum(accel, least), self.a_mps2 + bound)
-        after = np.where(self.frozen, 0.0, np.maximum(self.v_mps + self.a_mps2 * STEP_S, 0.0))
-        self.s_m = self.s_m + 0.5 * (self.v_mps + after) * STEP_S
-        self.a_mps2 = np.where((after <= 0) & (self.a_mps2 < 0), 0.0, self.a_mps2)
-        self.v_mps = after
+        next_mps = np.where(self.frozen, 0.0, np.maximum(self.v_mps + self.a_mps2 * STEP_S, 0.0))
+        self.s_m = self.s_m + 0.5 * (self.v_mps + next_mps) * STEP_S
+        self.a_mps2 = np.where((next_mps <= 0) & (self.a_mps2 < 0), 0.0, self.a_mps2)
+        self.v_mps = next_mps
         self.time_s += STEP_S
         self._pose = self._forward = self._walkers = None
 
-    def _prepare(self, known: Connectors) -> None:
-        """What does not change while the traffic moves."""
-        drive, count = self.drivers, len(self.s_m)
+    def _prepare(self, connectors: Connectors) -> None:
+        """Compute what does not change while the traffic moves."""
+        drivers, count = self.drivers, len(self.s_m)
         self._rows = np.arange(count)
-        self._conflict = known.conflict
-        slots = np.array(
-            [[known.slot[lane] for lane in route.connector.tolist()] for route in self.fleet.routes]
+        self._conflict = connectors.conflict
+        rows = np.array(
+            [
+                [connectors.row_of[lane] for lane in route.connector.tolist()]
+                for route in self.fleet.routes
+            ]
         )  # (V, K)
-        self._slots, self._turn, self._rank = slots, known.turn[slots], known.rank[slots]
-        self._signalled, self._axis, self._place = (
-            known.signalled[slots],
-            known.axis[slots],
-            known.place[slots],
+        self._connector_rows, self._turn, self._rank = (
+            rows,
+            connectors.turn[rows],
+            connectors.rank[rows],
         )
-        self._jerk_bound = drive.jerk_mps3 * STEP_S
-        self._ease = 2 * np.sqrt(drive.accel_mps2 * drive.brake_mps2)
-        self._power = 4 * drive.accel_mps2 / drive.brake_mps2
-        self._along = np.stack(
+        self._signalled, self._axis, self._junction = (
+            connectors.signalled[rows],
+            connectors.axis[rows],
+            connectors.junction[rows],
+        )
+        self._jerk_bound = drivers.jerk_mps3 * STEP_S
+        self._idm_scale = 2 * np.sqrt(drivers.accel_mps2 * drivers.brake_mps2)
+        self._idm_power = 4 * drivers.accel_mps2 / drivers.brake_mps2
+        self._point_offsets = np.stack(
             [0.3 - self.rear_m, 0.5 * (self.front_m - self.rear_m), self.front_m - 0.3], axis=1
         )  # (V, 3)
-        self._owner = np.repeat(self._rows, 3)
+        self._point_vehicle = np.repeat(self._rows, 3)
         along, half = (
             self.fleet.size_m[:, :1] * (np.arange(5) / 4 - REAR_SHARE),
             0.5 * self.fleet.size_m[:, 1:2],
         )
-        self._cover = np.clip(
+        self._circle_offsets = np.clip(
             along, half - self.rear_m[:, None], (1 - REAR_SHARE) * self.length_m[:, None] - half
         )  # (V, 5)
 
-    def _interaction(
+    def _idm_following(
         self, gap_m: np.ndarray, closing_v: np.ndarray, rows: np.ndarray
     ) -> np.ndarray:
-        """Acceleration by the IDM for gaps to something that moves at `v - closing_v`; shapes (n,)."""
-        drive, v = self.drivers, self.v_mps[rows]
-        wish = drive.gap_m[rows] + np.maximum(
-            v * drive.headway_s[rows] + v * closing_v / self._ease[rows], 0.0
+        """IDM acceleration of vehicles `rows` for gaps closing at `closing_v`; all (n,)."""
+        drivers, v = self.drivers, self.v_mps[rows]
+        wanted_m = drivers.gap_m[rows] + np.maximum(
+            v * drivers.headway_s[rows] + v * closing_v / self._idm_scale[rows], 0.0
         )
-        ratio = wish / np.maximum(gap_m, 0.3)
-        return drive.accel_mps2[rows] * (1 - ratio**2)
+        ratio = wanted_m / np.maximum(gap_m, 0.3)
+        return drivers.accel_mps2[rows] * (1 - ratio**2)
 
-    def _free(self) -> np.ndarray:
-        """Acceleration towards the speed wished for, (V,)."""
+    def _free_road(self) -> np.ndarray:
+        """Acceleration towards the desired speed, (V,)."""
         ahead = np.minimum(
             np.maximum(self.s_m + 0.4 * self.v_mps, 0), self.speed_cap.shape[1] - 1.001
         ).astype(int)
-        wish = np.maximum(self.speed_cap[self._rows, ahead], 0.5)
-        drive = self.drivers
-        slow = drive.accel_mps2 * (1 - (self.v_mps / wish) ** 4)
-        fast = -drive.brake_mps2 * (
-            1 - np.minimum(wish / np.maximum(self.v_mps, 0.1), 1.0) ** self._power
+        wanted_mps = np.maximum(self.speed_cap[self._rows, ahead], 0.5)
+        drivers = self.drivers
+        speeding_up = drivers.accel_mps2 * (1 - (self.v_mps / wanted_mps) ** 4)
+        slowing_down = -drivers.brake_mps2 * (
+            1 - np.minimum(wanted_mps / np.maximum(self.v_mps, 0.1), 1.0) ** self._idm_power
         )
-        return np.where(self.v_mps <= wish, slow, fast)
+        return np.where(self.v_mps <= wanted_mps, speeding_up, slowing_down)
 
-    def _bodies(self, forward: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x (A,), y (A,) and owners (A,) of all points that can be in the way; people's owner is
-        -1.
-        """
-        points = self.poses()[:, None, :2] + self._along[:, :, None] * forward[:, None]
+    def _obstacle_points(self, forward: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x (A,), y (A,) and vehicle (A,) of all points that can block a path; -1: a pedestrian."""
+        points = self.poses()[:, None, :2] + self._point_offsets[:, :, None] * forward[:, None]
         walk, stride = self.walkers()
         moving = (stride[:, 0] != 0) | (stride[:, 1] != 0)
-        walk_on, stride_on = walk[moving], stride[moving]
-        every = np.concatenate(
-            [points.reshape(-1, 2), walk, *(walk_on + stride_on * wait for wait in _FORESEEN_S)]
-        )
+        walk_moving, stride_moving = walk[moving], stride[moving]
+        predicted = (walk_moving + stride_moving * ahead_s for ahead_s in _PREDICTED_S)
+        xy = np.concatenate([points.reshape(-1, 2), walk, *predicted])
         return (
-            every[:, 0],
-            every[:, 1],
-            np.concatenate([self._owner, np.full(len(every) - len(self._owner), -1)]),
+            xy[:, 0],
+            xy[:, 1],
+            np.concatenate([self._point_vehicle, np.full(len(xy) - len(self._point_vehicle), -1)]),
         )
 
     def _following(self) -> np.ndarray:
-        """Acceleration allowed by what is in the corridor ahead, (V,)."""
+        """Acceleration allowed by obstacles in the corridor ahead, (V,)."""
         forward, path = self.forward(), self.ways.path
-        x, y, owner = self._bodies(forward)
+        x, y, owner = self._obstacle_points(forward)
         front, last = self.s_m + self.front_m, path.shape[1] - 1
         box = self.ways.box[
             self._rows, np.minimum(np.maximum(front, 0), last).astype(int), :, None
@@ -276,14 +279,11 @@ class Traffic:
             & (y > box[:, 1] - PERSON_CORRIDOR_M)
             & (y < box[:, 3] + PERSON_CORRIDOR_M)
         )
-        others = owner[body] != vehicle
-        vehicle, body = vehicle[others], body[others]
-        low = np.minimum(np.maximum(front[vehicle, None] + LOOK_AHEAD_M, 0), last).astype(
-            int
-        )  # (n, S)
-        corridor = path.reshape(-1, 3).take(
-            low + vehicle[:, None] * path.shape[1], axis=0
-        )  # (n, S, 3)
+        is_other = owner[body] != vehicle
+        vehicle, body = vehicle[is_other], body[is_other]
+        # (n, S) and (n, S, 3)
+        low = np.minimum(np.maximum(front[vehicle, None] + LOOK_AHEAD_M, 0), last).astype(int)
+        corridor = path.reshape(-1, 3).take(low + vehicle[:, None] * path.shape[1], axis=0)
         apart_x, apart_y = x[body, None] - corridor[..., 0], y[body, None] - corridor[..., 1]
         is_person = owner[body] < 0
         hit = (
@@ -300,86 +300,92 @@ class Traffic:
         velocity = forward[owner[body]] * np.where(is_person, 0.0, self.v_mps[owner[body]])[:, None]
         speed = np.maximum(velocity[:, 0] * east + velocity[:, 1] * north, 0.0)
         accel = np.full(len(self.s_m), np.inf)
-        np.minimum.at(accel, vehicle, self._interaction(gap, self.v_mps[vehicle] - speed, vehicle))
+        np.minimum.at(
+            accel, vehicle, self._idm_following(gap, self.v_mps[vehicle] - speed, vehicle)
+        )
         self.leader, self.leader_gap_m = -1, np.inf
-        mine = int(np.searchsorted(vehicle, 0, side="right"))  # vehicles are in order
-        if mine:
-            nearest = np.argmin(gap[:mine])
+        # vehicles are in order: these rows are the ego's
+        ego_rows = int(np.searchsorted(vehicle, 0, side="right"))
+        if ego_rows:
+            nearest = np.argmin(gap[:ego_rows])
             self.leader, self.leader_gap_m = int(owner[body[nearest]]), float(gap[nearest])
         return accel
 
     def _stopping(self) -> np.ndarray:
-        """Acceleration allowed by red lights, the right of way of others and places to wait, (V,)."""
+        """Acceleration allowed by signals, right of way and events' stop positions, (V,)."""
         front = self.s_m + self.front_m
         k = np.argmax(self.leave_m > (self.s_m - self.rear_m)[:, None], axis=1)
-        distance = self.enter_m[self._rows, k] - front  # bumper to the line
-        self.held = self._must_wait(k, distance)
-        line = np.where(self.held, distance - self.drivers.stop_m, np.inf)
+        distance = self.enter_m[self._rows, k] - front  # front bumper to the stop line
+        self.must_stop = self._must_wait(k, distance)
+        line = np.where(self.must_stop, distance - self.drivers.stop_m, np.inf)
         gap = np.minimum(line, self.stop_at_m - front) + self.drivers.gap_m
         accel, rows = np.full(len(gap), np.inf), np.flatnonzero(np.isfinite(gap))
-        accel[rows] = self._interaction(gap[rows], self.v_mps[rows], rows)
+        accel[rows] = self._idm_following(gap[rows], self.v_mps[rows], rows)
         return accel
 
     def _must_wait(self, k: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        """Who must stop at the line of junction `k` (V,) on their route, `distance` (V,) ahead:
-        (V,) bool.
+        """Vehicles that must stop before junction `k` (V,) of their route, (V,) bool.
+
+        `distance` (V,): from the front bumper to the stop line, metres.
         """
-        held, inside = np.zeros(len(k), bool), distance <= 0
+        waits, inside = np.zeros(len(k), bool), distance <= 0
         near = np.flatnonzero(~inside & (distance < 45.0))
         if not len(near):
-            return held
-        at, v, was_held = k[near], self.v_mps[near], self.held[near]
-        may = (
-            distance[near] - self.drivers.stop_m[near] > v**2 / (2 * 2.6)
-        ) | was_held  # can stop, or stands
-        state = self.signals.states_of(self._place[near, at], self._axis[near, at], self.time_s)
+            return waits
+        at, v, waited = k[near], self.v_mps[near], self.must_stop[near]
+        # can stop in comfort, or waits already
+        can_stop = (distance[near] - self.drivers.stop_m[near] > v**2 / (2 * 2.6)) | waited
+        state = self.signals.states_of(self._junction[near, at], self._axis[near, at], self.time_s)
         light = np.where(self._signalled[near, at], state, GREEN)
-        barred = (light == RED) | ((light == AMBER) & may)
-        held[near] = barred & may
-        asks = near[~barred & may]
-        rival = near[
-            ~barred & ~was_held & (self.enter_m[near, at] < FAR_M)
-        ]  # who waits for others is nobody's rival
-        if len(asks):
-            held[asks] = self._yields(k, distance, asks, np.flatnonzero(inside), rival)
-        return held
+        barred = (light == RED) | ((light == AMBER) & can_stop)
+        waits[near] = barred & can_stop
+        candidates = near[~barred & can_stop]
+        # vehicles that wait do not compete for the right of way
+        rivals = near[~barred & ~waited & (self.enter_m[near, at] < FAR_M)]
+        if len(candidates):
+            waits[candidates] = self._yields(
+                k, distance, candidates, np.flatnonzero(inside), rivals
+            )
+        return waits
 
     def _yields(
         self,
         k: np.ndarray,
         distance: np.ndarray,
-        asks: np.ndarray,
+        candidates: np.ndarray,
         inside: np.ndarray,
-        rival: np.ndarray,
+        rivals: np.ndarray,
     ) -> np.ndarray:
-        """Which of `asks` (n,) must let somebody `inside` a junction, or a `rival` before it, go
-        first: (n,) bool.
+        """Which of `candidates` (n,) must yield to a vehicle `inside` a junction or to one of its
+        `rivals` before it, (n,) bool; the three are indexes of vehicles.
         """
-        others = np.concatenate([inside, rival])
-        meet = self._conflict[self._slots[asks, k[asks], None], self._slots[others, k[others]]] & (
-            asks[:, None] != others
-        )
-        if not meet.any():
-            return np.zeros(len(asks), bool)
+        others = np.concatenate([inside, rivals])
+        conflicts = self._conflict[
+            self._connector_rows[candidates, k[candidates], None],
+            self._connector_rows[others, k[others]],
+        ] & (candidates[:, None] != others)
+        if not conflicts.any():
+            return np.zeros(len(candidates), bool)
         rank, arrival = (
             self._rank[self._rows, k],
             np.maximum(distance, 0) / np.maximum(self.v_mps, 3.0),
         )
         order = arrival + 1e-3 * self._rows
-        clear = (self.leave_m[asks, k[asks]] - self.s_m[asks] + self.rear_m[asks]) / np.maximum(
-            self.v_mps[asks], 4.5
+        distance_m = self.leave_m[candidates, k[candidates]] - self.s_m[candidates]
+        distance_m = distance_m + self.rear_m[candidates]
+        clear_s = distance_m / np.maximum(self.v_mps[candidates], 4.5)
+        own_rank, other_rank = rank[candidates, None], rank[others]
+        goes_first = (other_rank < own_rank) | (
+            (other_rank == own_rank) & (order[others] < order[candidates, None])
         )
-        mine, theirs = rank[asks, None], rank[others]
-        goes_first = (theirs < mine) | ((theirs == mine) & (order[others] < order[asks, None]))
         is_inside = np.arange(len(others)) < len(inside)
-        return (
-            meet & (is_inside | (goes_first & (arrival[others] < 0.75 * clear[:, None] + 0.5)))
-        ).any(axis=1)
+        arrives_first = arrival[others] < 0.75 * clear_s[:, None] + 0.5
+        return (conflicts & (is_inside | (goes_first & arrives_first))).any(axis=1)
 
     def _start_walking(self) -> None:
-        """Let those pedestrians start who wish to and for whom the road is safe."""
+        """Start the pedestrians who want to cross and for whom the road is free."""
         people = self.people
-        for person in people.would_start(self.time_s):
+        for person in people.waiting(self.time_s):
             if not people.careful[person] or self._safe_to_cross(person):
                 people.begun_s[person] = self.time_s
 

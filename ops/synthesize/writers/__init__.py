@@ -1,1 +1,1 @@
-"""Writers of public log formats: OpenScene, nuPlan maps, nuScenes."""
+"""Writers of public formats: OpenScene logs, nuPlan maps, nuScenes data sets."""

@@ -1,5 +1,4 @@
-"""Writes a GeoPackage: SQLite tables of geometries in WGS 84 degrees, as nuPlan's maps are. Not
-what a town's map holds.
+"""Writes a GeoPackage, the file format of nuPlan's maps: SQLite tables of geometries in WGS 84.
 
 Geometries are a short header and WKB (OGC 12-128r19, section 2.1.3). The bytes depend on the rows
 alone.
@@ -15,10 +14,10 @@ import numpy as np
 import shapely
 
 _WGS84 = (
-    'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],'
-    'UNIT["degree",0.0174532925199433],AUTHORITY["EPSG","4326"]]'
+    'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],'
+    'PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433],AUTHORITY["EPSG","4326"]]'
 )
-# fixed: the file must not depend on when it was written
+# fixed, so that the file does not depend on the time of writing
 _LAST_CHANGE = "2024-01-01T00:00:00.000Z"
 _SEMI_MAJOR_M, _FLATTENING, _SCALE = 6378137.0, 1 / 298.257223563, 0.9996
 
@@ -28,18 +27,18 @@ Row = Mapping[str, Any]
 def write_geopackage(
     file: Path,
     layers: Mapping[str, tuple[str, Sequence[str], Sequence[Row]]],
-    plain: Mapping[str, Sequence[Row]],
+    attributes: Mapping[str, Sequence[Row]],
     utm_zone: int,
 ) -> None:
-    """Write `file`, which must not exist.
+    """Write `file`, which must not exist yet.
 
     `layers`: name -> (geometry type, column declarations after fid and geom, rows with `fid`,
-    `geom` in UTM metres and the columns). `plain`: name -> rows of a table without geometry.
+    `geom` in UTM metres and the columns). `attributes`: name -> rows of a table without geometry.
     """
     with sqlite3.connect(file) as database:
         database.execute("PRAGMA application_id=0x47504B47")
         database.execute("PRAGMA user_version=10300")
-        _write_registers(database)
+        _write_metadata_tables(database)
         for name, (kind, columns, rows) in layers.items():
             declared = ", ".join(
                 ['"fid" INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL', f'"geom" {kind}', *columns]
@@ -55,7 +54,7 @@ def write_geopackage(
             database.execute(
                 "INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', ?, 4326, 0, 0)", (name, kind)
             )
-        for name, rows in plain.items():
+        for name, rows in attributes.items():
             keys = list(rows[0])
             database.execute(
                 f'CREATE TABLE "{name}" ("fid" INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, '
@@ -67,7 +66,8 @@ def write_geopackage(
                 [tuple(row.values()) for row in rows],
             )
             database.execute(
-                "INSERT INTO gpkg_contents VALUES (?, 'attributes', ?, '', ?, NULL, NULL, NULL, NULL, NULL)",
+                "INSERT INTO gpkg_contents VALUES "
+                "(?, 'attributes', ?, '', ?, NULL, NULL, NULL, NULL, NULL)",
                 (name, name, _LAST_CHANGE),
             )
     database.close()
@@ -109,11 +109,11 @@ def degrees_from_utm(xy: np.ndarray, zone: int) -> np.ndarray:
     )
 
 
-def _write_registers(database: sqlite3.Connection) -> None:
+def _write_metadata_tables(database: sqlite3.Connection) -> None:
     database.execute(
-        "CREATE TABLE gpkg_spatial_ref_sys (srs_name TEXT NOT NULL, srs_id INTEGER NOT NULL PRIMARY KEY, "
-        "organization TEXT NOT NULL, organization_coordsys_id INTEGER NOT NULL, definition TEXT NOT NULL, "
-        "description TEXT)"
+        "CREATE TABLE gpkg_spatial_ref_sys (srs_name TEXT NOT NULL, "
+        "srs_id INTEGER NOT NULL PRIMARY KEY, organization TEXT NOT NULL, "
+        "organization_coordsys_id INTEGER NOT NULL, definition TEXT NOT NULL, description TEXT)"
     )
     database.executemany(
         "INSERT INTO gpkg_spatial_ref_sys VALUES (?, ?, ?, ?, ?, ?)",
@@ -145,14 +145,15 @@ def _write_registers(database: sqlite3.Connection) -> None:
         ],
     )
     database.execute(
-        "CREATE TABLE gpkg_contents (table_name TEXT NOT NULL PRIMARY KEY, data_type TEXT NOT NULL, "
-        "identifier TEXT UNIQUE, description TEXT DEFAULT '', last_change DATETIME NOT NULL, min_x DOUBLE, "
-        "min_y DOUBLE, max_x DOUBLE, max_y DOUBLE, srs_id INTEGER)"
+        "CREATE TABLE gpkg_contents (table_name TEXT NOT NULL PRIMARY KEY, "
+        "data_type TEXT NOT NULL, identifier TEXT UNIQUE, description TEXT DEFAULT '', "
+        "last_change DATETIME NOT NULL, min_x DOUBLE, min_y DOUBLE, max_x DOUBLE, max_y DOUBLE, "
+        "srs_id INTEGER)"
     )
     database.execute(
         "CREATE TABLE gpkg_geometry_columns (table_name TEXT NOT NULL, column_name TEXT NOT NULL, "
-        "geometry_type_name TEXT NOT NULL, srs_id INTEGER NOT NULL, z TINYINT NOT NULL, m TINYINT NOT NULL, "
-        "CONSTRAINT pk_geom_cols PRIMARY KEY (table_name, column_name))"
+        "geometry_type_name TEXT NOT NULL, srs_id INTEGER NOT NULL, z TINYINT NOT NULL, "
+        "m TINYINT NOT NULL, CONSTRAINT pk_geom_cols PRIMARY KEY (table_name, column_name))"
     )
 
 

@@ -1,9 +1,8 @@
-"""Writes recordings as a nuScenes data set: 13 tables, front-camera samples, basemap mask, map
-expansion, CAN bus files.
+"""Writes recordings as a nuScenes data set: tables, camera samples, maps and CAN bus files.
 
-The tables hold all scenes, so a set is written in one go beside its place and renamed into it.
-There is no lidar and no radar: `num_lidar_pts` is 0 everywhere, and visibility, which nuScenes
-counts over six cameras, is left empty as its schema allows.
+The tables hold all scenes, so the whole set is written to a temporary folder and renamed. There is
+no lidar and no radar: `num_lidar_pts` is 0 everywhere, and visibility, which nuScenes counts over
+six cameras, is left empty as its schema allows.
 """
 
 import json
@@ -25,18 +24,18 @@ from ops.synthesize.town.town import Town
 from ops.synthesize.traffic.recording import Recording
 from ops.synthesize.writers.nuscenes_boxes import ATTRIBUTES, CATEGORIES, add_annotations
 from ops.synthesize.writers.nuscenes_map import LOCATION, basemap_mask, map_expansion
-from ops.synthesize.writers.nuscenes_shapes import Record, linked, quaternion, rounded, token
+from ops.synthesize.writers.nuscenes_shapes import Record, quaternion, rounded, row_tokens, token
 
 VERSION = "v1.0-town-b"  # folder of the tables
 JPEG_QUALITY = 90
-ROUTE_AHEAD_M = 80  # of the planned route that are written beyond the end of the drive
+ROUTE_AHEAD_M = 80  # of the planned route written beyond the end of the drive
 VISIBILITIES = ("v0-40", "v40-60", "v60-80", "v80-100")
 MASK_FILE = f"maps/{LOCATION}.png"
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One recorded scene with what is needed to write it; T frames."""
+    """One recorded scene with its images and times; T frames."""
 
     name: str  # scene-<number>
     recording: Recording
@@ -47,29 +46,27 @@ class Scene:
 def write_data_set(
     raw: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[Scene]
 ) -> None:
-    """Write the whole set; it appears at `raw` when it is complete and takes the place of what lay
-    there.
-    """
-    aside = raw.with_name(f".{raw.name}.part-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    """Write the whole set; it replaces `raw` when it is complete."""
+    part = raw.with_name(f".{raw.name}.part-{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
     try:
-        _write_all(aside, town, palette, camera, scenes)
+        _write_all(part, town, palette, camera, scenes)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         raise
     shutil.rmtree(raw, ignore_errors=True)
-    os.replace(aside, raw)
+    os.replace(part, raw)
 
 
 def _write_all(
-    aside: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[Scene]
+    root: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[Scene]
 ) -> None:
-    (aside / "samples" / camera.name).mkdir(parents=True)
-    tables = _still_tables(camera)
+    (root / "samples" / camera.name).mkdir(parents=True)
+    tables = _static_tables(camera)
     for scene in scenes:
-        _write_images(aside, scene, camera)
+        _write_images(root, scene, camera)
         _add_scene(tables, scene, camera)
-        _write_can_bus(aside, scene)
+        _write_can_bus(root, scene)
     tables["map"] = [
         {
             "token": token("map"),
@@ -79,16 +76,16 @@ def _write_all(
         }
     ]
     for name, rows in tables.items():
-        _write_json(aside / VERSION / f"{name}.json", rows)
-    _write_json(aside / VERSION / "splits.json", {"test": [row["name"] for row in tables["scene"]]})
-    _write_json(aside / "maps" / "expansion" / f"{LOCATION}.json", map_expansion(town, palette))
-    done, encoded = cv2.imencode(".png", basemap_mask(town), [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    assert done
-    (aside / MASK_FILE).write_bytes(encoded.tobytes())
+        _write_json(root / VERSION / f"{name}.json", rows)
+    _write_json(root / VERSION / "splits.json", {"test": [row["name"] for row in tables["scene"]]})
+    _write_json(root / "maps" / "expansion" / f"{LOCATION}.json", map_expansion(town, palette))
+    encoded_ok, encoded = cv2.imencode(".png", basemap_mask(town), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    assert encoded_ok
+    (root / MASK_FILE).write_bytes(encoded.tobytes())
 
 
-def _still_tables(camera: Camera) -> dict[str, list[Record]]:
-    """The tables with what does not depend on scenes filled in, the others empty."""
+def _static_tables(camera: Camera) -> dict[str, list[Record]]:
+    """The tables that do not depend on scenes, and the others empty."""
     empty: dict[str, list[Record]] = {
         name: []
         for name in (
@@ -119,9 +116,7 @@ def _still_tables(camera: Camera) -> dict[str, list[Record]]:
 
 
 def _add_scene(tables: dict[str, list[Record]], scene: Scene, camera: Camera) -> None:
-    """Rows of one scene: log, calibration, samples with their images and poses, instances and
-    annotations.
-    """
+    """Add the rows of one scene to all tables."""
     name, frames = scene.name, len(scene.time_us)
     samples, images = (
         [token(f"{name}/{kind}/{index}") for index in range(frames)]
@@ -161,10 +156,22 @@ def _add_scene(tables: dict[str, list[Record]], scene: Scene, camera: Camera) ->
             .tolist(),
         }
     )
+    _add_samples(tables, scene, camera, samples, images)
+    add_annotations(tables, name, scene.recording, samples)
+
+
+def _add_samples(
+    tables: dict[str, list[Record]],
+    scene: Scene,
+    camera: Camera,
+    samples: list[str],
+    images: list[str],
+) -> None:
+    """Add samples, ego poses and images; `samples` and `images` are their tokens (T,)."""
     for index, time_us in enumerate(scene.time_us.tolist()):
         x, y, yaw = scene.recording.pose[index, 0]
         tables["sample"].append(
-            {**linked(samples, index), "timestamp": time_us, "scene_token": token(name)}
+            {**row_tokens(samples, index), "timestamp": time_us, "scene_token": token(scene.name)}
         )
         tables["ego_pose"].append(
             {
@@ -176,10 +183,10 @@ def _add_scene(tables: dict[str, list[Record]], scene: Scene, camera: Camera) ->
         )
         tables["sample_data"].append(
             {
-                **linked(images, index),
+                **row_tokens(images, index),
                 "sample_token": samples[index],
                 "ego_pose_token": images[index],
-                "calibrated_sensor_token": token(f"{name}/{camera.name}"),
+                "calibrated_sensor_token": token(f"{scene.name}/{camera.name}"),
                 "timestamp": time_us,
                 "fileformat": "jpg",
                 "is_key_frame": True,
@@ -188,21 +195,21 @@ def _add_scene(tables: dict[str, list[Record]], scene: Scene, camera: Camera) ->
                 "filename": _image_name(scene, camera, index),
             }
         )
-    add_annotations(tables, name, scene.recording, samples)
 
 
 def _write_images(root: Path, scene: Scene, camera: Camera) -> None:
     for index, (view,) in enumerate(scene.images):
-        done, encoded = cv2.imencode(
+        encoded_ok, encoded = cv2.imencode(
             ".jpg", view[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         )
-        assert done
+        assert encoded_ok
         (root / _image_name(scene, camera, index)).write_bytes(encoded.tobytes())
 
 
 def _write_can_bus(root: Path, scene: Scene) -> None:
-    """The planned route, which the command follows from, and one message of motion a sample (the
-    cars send fifty a second).
+    """Write the planned route, which gives the driving command, and one pose message a sample.
+
+    The real cars send fifty pose messages a second.
     """
     recording = scene.recording
     motion = zip(
@@ -227,11 +234,11 @@ def _write_can_bus(root: Path, scene: Scene) -> None:
             for time_us, speed, accel, lateral, pose in motion
         ],
     )
-    # not farther: a route that comes round again would be ambiguous
-    until = int(recording.travelled_m[-1]) + ROUTE_AHEAD_M
+    # not farther: a route that returns to the same street would be ambiguous
+    end = int(recording.travelled_m[-1]) + ROUTE_AHEAD_M
     _write_json(
         root / "can_bus" / f"{scene.name}_route.json",
-        [rounded(x, y) for x, y in recording.route.path[:until, :2]],
+        [rounded(x, y) for x, y in recording.route.path[:end, :2]],
     )
 
 

@@ -1,16 +1,14 @@
-"""The annotated things of a scene as nuScenes' rows: instances, and their boxes with categories and
-attributes. Not the scene.
-"""
+"""Rows of nuScenes' annotation tables: instances and their boxes."""
 
 import numpy as np
 
 from ops.synthesize.traffic.events import CYCLIST
 from ops.synthesize.traffic.recording import Recording, RoadUsers, road_users
-from ops.synthesize.writers.nuscenes_shapes import Record, linked, quaternion, rounded, token
+from ops.synthesize.writers.nuscenes_shapes import Record, quaternion, rounded, row_tokens, token
 
-SIGHT_M = 80.0  # things beyond are not annotated
-TRUCK = 3  # kind of spawn.KIND_SIZES
-MOVING_MPS = 0.2  # slower things stand
+SIGHT_M = 80.0  # objects farther away are not annotated
+TRUCK = 3  # row of spawn.KIND_SIZES
+MOVING_MPS = 0.2  # slower objects count as standing
 CATEGORIES = (
     "vehicle.car",
     "vehicle.truck",
@@ -31,8 +29,9 @@ ATTRIBUTES = (
 def add_annotations(
     tables: dict[str, list[Record]], scene: str, recording: Recording, samples: list[str]
 ) -> None:
-    """Add one instance for each thing that comes near the ego, and its boxes in the order of time;
-    `samples` are tokens (T,).
+    """Add one instance for each object that comes near the ego, and its boxes in the order of time.
+
+    `samples`: tokens (T,).
     """
     rows: dict[str, list[Record]] = {}
     category: dict[str, str] = {}
@@ -56,8 +55,8 @@ def add_annotations(
             }
         )
         tables["sample_annotation"] += [
-            {**linked(tokens, place), "instance_token": instance, **box}
-            for place, box in enumerate(boxes)
+            {**row_tokens(tokens, index), "instance_token": instance, **box}
+            for index, box in enumerate(boxes)
         ]
 
 

@@ -1,8 +1,6 @@
-"""A town as nuScenes' map expansion (version 1.3) and as its basemap mask. Not the tables, and no
-file is written here.
+"""A town as nuScenes' map expansion (version 1.3) and basemap mask.
 
-Layers and fields are those of the published towns; the coordinates are the town's own, with its
-corner as zero.
+Layers and fields are those of nuScenes' published maps; the coordinates are the town's.
 """
 
 from typing import Any
@@ -13,23 +11,21 @@ import shapely
 from shapely.geometry import LineString, Polygon
 
 from ops.synthesize.film.ground import PAVEMENT_M, Palette
-from ops.synthesize.film.props import Things, place_props
+from ops.synthesize.film.props import Instances, place_props
 from ops.synthesize.town import curves
 from ops.synthesize.town.town import BAY_WIDTH_M, MEDIAN_OPEN_M, Arm, Junction, Lane, Street, Town
 from ops.synthesize.writers.nuscenes_shapes import Record, Shapes, arclines, rounded
 
-# the devkit admits only the names of the four published towns; in this one traffic keeps right
+# the devkit accepts only the names of the four published maps; in this one traffic keeps right
 LOCATION = "boston-seaport"
-MASK_M = 0.1  # metres a pixel of the basemap, as the devkit expects
-BETWEEN_LANES = "DOUBLE_DASHED_WHITE"  # the one dashed marking that the published towns know
-# colour, metres above the middle of the light
+MASK_M = 0.1  # metres per pixel of the basemap, as the devkit expects
+BETWEEN_LANES = "DOUBLE_DASHED_WHITE"  # the only dashed marking in the published maps
+# colour, metres above the centre of the traffic light
 LAMPS = (("RED", 0.6), ("YELLOW", 0.0), ("GREEN", -0.6))
 
 
 def map_expansion(town: Town, palette: Palette) -> dict[str, Any]:
-    """The content of `maps/expansion/<LOCATION>.json`. The palette names the props among which the
-    traffic lights stand.
-    """
+    """The content of `maps/expansion/<LOCATION>.json`; the palette identifies the town's props."""
     shapes = Shapes()
     roads = _drivable(town)
     lanes = [lane for lane in town.lanes.values() if not lane.is_connector]
@@ -54,32 +50,13 @@ def map_expansion(town: Town, palette: Palette) -> dict[str, Any]:
             {"token": _name(lane), "polygon_token": shapes.area(_name(lane), Polygon(lane.ring))}
             for lane in connectors
         ],
-        "ped_crossing": [
-            {
-                "token": f"crossing-{arm.crosswalk_id}",
-                "road_segment_token": f"junction-{junction.junction_id}",
-                "polygon_token": shapes.area(
-                    f"crossing-{arm.crosswalk_id}", Polygon(arm.crosswalk)
-                ),
-            }
-            for junction, arm in _arms(town)
-            if arm.crosswalk is not None
-        ],
+        "ped_crossing": _crossings(shapes, town),
         "walkway": [
             {"token": f"walkway-{number}", "polygon_token": shapes.area(f"walkway-{number}", part)}
             for number, part in enumerate(_walkways(town, roads))
         ],
         "stop_line": _stop_lines(shapes, town, lights),
-        "carpark_area": [
-            {
-                "token": f"bay-{street}-{number}",
-                "orientation": 0.0,
-                "road_block_token": "",
-                "polygon_token": shapes.area(f"bay-{street}-{number}", Polygon(ring)),
-            }
-            for street, item in enumerate(town.streets)
-            for number, ring in enumerate(item.bay_rings)
-        ],
+        "carpark_area": _carparks(shapes, town),
         "road_divider": [
             {
                 "token": f"middle-{number}",
@@ -105,9 +82,7 @@ def map_expansion(town: Town, palette: Palette) -> dict[str, Any]:
 
 
 def basemap_mask(town: Town) -> np.ndarray:
-    """(H, W) uint8 seen from above, the first row in the north: 255 on drivable surface and
-    pavement, else 0.
-    """
+    """(H, W) uint8, first row in the north: 255 on drivable surface and pavement, else 0."""
     width, height = (round(side / MASK_M) for side in town.size_m)
     mask = np.zeros((height, width), np.uint8)
     for area in shapely.get_parts(_built(town)):
@@ -162,8 +137,8 @@ def _lane(shapes: Shapes, town: Town, lane: Lane) -> Record:
     group = town.roadblocks[lane.roadblock_id].lane_ids
     name = _name(lane)
 
-    def marks(side: str, border: np.ndarray, there: bool) -> list[Record]:
-        nodes = shapes.line(f"{name}-{side}", border)[1] if there else []
+    def segments(side: str, border: np.ndarray, is_marked: bool) -> list[Record]:
+        nodes = shapes.line(f"{name}-{side}", border)[1] if is_marked else []
         return [{"node_token": node, "segment_type": BETWEEN_LANES} for node in nodes]
 
     return {
@@ -171,8 +146,8 @@ def _lane(shapes: Shapes, town: Town, lane: Lane) -> Record:
         "polygon_token": shapes.area(name, Polygon(lane.ring)),
         "lane_type": "CAR",
         **_ends(shapes, name, lane.left, lane.right),
-        "left_lane_divider_segments": marks("left", lane.left, lane.index > 1),
-        "right_lane_divider_segments": marks("right", lane.right, lane.index < len(group)),
+        "left_lane_divider_segments": segments("left", lane.left, lane.index > 1),
+        "right_lane_divider_segments": segments("right", lane.right, lane.index < len(group)),
     }
 
 
@@ -194,11 +169,36 @@ def _ends(shapes: Shapes, name: str, left: np.ndarray, right: np.ndarray) -> Rec
     }
 
 
+def _crossings(shapes: Shapes, town: Town) -> list[Record]:
+    return [
+        {
+            "token": f"crossing-{arm.crosswalk_id}",
+            "road_segment_token": f"junction-{junction.junction_id}",
+            "polygon_token": shapes.area(f"crossing-{arm.crosswalk_id}", Polygon(arm.crosswalk)),
+        }
+        for junction, arm in _arms(town)
+        if arm.crosswalk is not None
+    ]
+
+
+def _carparks(shapes: Shapes, town: Town) -> list[Record]:
+    return [
+        {
+            "token": f"bay-{street_index}-{number}",
+            "orientation": 0.0,
+            "road_block_token": "",
+            "polygon_token": shapes.area(f"bay-{street_index}-{number}", Polygon(ring)),
+        }
+        for street_index, street in enumerate(town.streets)
+        for number, ring in enumerate(street.bay_rings)
+    ]
+
+
 def _stop_lines(shapes: Shapes, town: Town, lights: list[Record]) -> list[Record]:
     out = []
     for junction, arm in _arms(town):
         if not junction.signalled and (arm.axis == 0 or len(junction.arms) == 2):
-            continue  # nobody has to stop or to give way here
+            continue  # vehicles neither stop nor yield here
         name, block = f"stop-{arm.stop_id}", _block_before(town, arm)
         out.append(
             {
@@ -215,8 +215,8 @@ def _stop_lines(shapes: Shapes, town: Town, lights: list[Record]) -> list[Record
     return out
 
 
-def _traffic_lights(shapes: Shapes, town: Town, props: Things) -> list[Record]:
-    """One record for each light that is drawn: a line from the light towards those who see it."""
+def _traffic_lights(shapes: Shapes, town: Town, props: Instances) -> list[Record]:
+    """One record per traffic light: its line leads from the light towards arriving vehicles."""
     signals, out = props.take(props.model == "signal"), []
     for number, (xyz, yaw, size, (junction, _)) in enumerate(
         zip(signals.position, signals.yaw_rad, signals.size_m, signals.light, strict=True)
@@ -267,7 +267,7 @@ def _arms(town: Town) -> list[tuple[Junction, Arm]]:
 
 
 def _block_before(town: Town, arm: Arm) -> str:
-    """Road block whose lanes end at the stop line of an arm."""
+    """Token of the road block whose lanes end at the stop line of an arm."""
     junction, way = divmod(arm.stop_id - 70000, 4)
     return next(
         f"block-{lane.roadblock_id}"
@@ -276,7 +276,8 @@ def _block_before(town: Town, arm: Arm) -> str:
     )
 
 
-def _pieces(town: Town) -> list[Polygon]:
+def _road_polygons(town: Town) -> list[Polygon]:
+    """Streets, parking bays and junctions."""
     rings = [curves.band(*street.edges) for street in town.streets]
     rings += [ring for street in town.streets for ring in street.bay_rings]
     return [
@@ -286,44 +287,45 @@ def _pieces(town: Town) -> list[Polygon]:
 
 
 def _built(town: Town) -> Any:
-    return shapely.union_all([piece.buffer(PAVEMENT_M) for piece in _pieces(town)])
+    """Roads with their pavements."""
+    return shapely.union_all([polygon.buffer(PAVEMENT_M) for polygon in _road_polygons(town)])
 
 
 def _drivable(town: Town) -> Any:
-    """Streets, bays and junctions without the raised strips between directions."""
-    strips = [
+    """Streets, bays and junctions without the medians."""
+    medians = [
         LineString(street.middle[int(MEDIAN_OPEN_M) : -int(MEDIAN_OPEN_M), :2]).buffer(
             street.median_m / 2, cap_style="flat"
         )
         for street in town.streets
         if street.median_m > 0
     ]
-    # a hair of growth closes the seams between a street and its junction
-    return shapely.union_all([piece.buffer(0.01) for piece in _pieces(town)]).difference(
-        shapely.union_all(strips)
+    # a margin of 1 cm closes the seams between a street and its junction
+    return shapely.union_all([polygon.buffer(0.01) for polygon in _road_polygons(town)]).difference(
+        shapely.union_all(medians)
     )
 
 
 def _walkways(town: Town, roads: Any) -> list[Polygon]:
-    """The pavements along both sides of each street, as far as they are drawn."""
+    """The pavements along both sides of each street."""
     built, out = _built(town), []
     for street in town.streets:
         for side in (1, -1):
-            strip = _beside(street, side).intersection(built).difference(roads)
+            pavement = _roadside(street, side).intersection(built).difference(roads)
             out += [
                 Polygon(part.exterior)
-                for part in shapely.get_parts(strip)
+                for part in shapely.get_parts(pavement)
                 if part.geom_type == "Polygon" and part.area > 2.0
             ]
     return out
 
 
-def _beside(street: Street, side: int) -> Polygon:
-    reach = [
+def _roadside(street: Street, side: int) -> Polygon:
+    borders = [
         curves.offset(street.middle, side * (street.half_width_m + wide))
         for wide in (0.0, BAY_WIDTH_M + PAVEMENT_M)
     ]
-    return Polygon(curves.band(*reach)).buffer(0)
+    return Polygon(curves.band(*borders)).buffer(0)
 
 
 def _name(lane: Lane) -> str:

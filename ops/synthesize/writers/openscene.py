@@ -1,9 +1,8 @@
-"""Writes a recording as an OpenScene / NAVSIM log: one pickle of frames and a folder of JPEGs. Not
-the map.
+"""Writes a recording as an OpenScene / NAVSIM log: one pickle of frames and a folder of JPEGs.
 
-Plain Python and numpy only, exactly the fields of OpenScene's frames; `tags` (rare events) is ours
-and official readers ignore it. All eight cameras have calibration, as in real logs; only those that
-were drawn have images.
+The pickle holds plain Python and numpy only, with exactly the fields of OpenScene's frames; `tags`
+(rare events) is an addition that official readers ignore. All eight cameras have a calibration, as
+in real logs; only rendered cameras have images.
 """
 
 import hashlib
@@ -22,15 +21,16 @@ from ops.synthesize.town import curves
 from ops.synthesize.town.signals import RED
 from ops.synthesize.town.town import Town, Turn
 from ops.synthesize.traffic.recording import Recording, road_users
-from ops.synthesize.writers.nuplan import LOCATION, ORIGIN_M
+from ops.synthesize.writers.nuplan import LOCATION
+from ops.synthesize.writers.nuplan_layers import ORIGIN_M
 
 CAMERAS = ("CAM_F0", "CAM_L0", "CAM_R0", "CAM_L1", "CAM_R1", "CAM_L2", "CAM_R2", "CAM_B0")
 CAMERA_YAWS_DEG = (0.0, 55.0, -55.0, 110.0, -110.0, 145.0, -145.0, 180.0)
 JPEG_QUALITY = 90
-SIGHT_M = 120.0  # agents and lights beyond are not annotated
+SIGHT_M = 120.0  # agents and lights farther away are not annotated
 COMMAND_REACH_M = 20.0  # NAVSIM: the command follows from the route 20 m ahead ...
 COMMAND_OFFSET_M = 2.0  # ... and at least this much to a side
-NOTICE_S = 4.0  # a turn at a junction is announced this long before it begins
+NOTICE_S = 4.0  # a turn at a junction is commanded this long before it begins
 
 
 def write_log(
@@ -44,63 +44,63 @@ def write_log(
     start_us: int,
     jitter_us: np.ndarray,
 ) -> None:
-    """Write the images, then the pickle; each appears whole, the pickle last.
+    """Write the images, then the pickle; each is renamed into place when it is complete.
 
-    `images` gives for each frame one (H, W, 3) uint8 RGB image a camera. `jitter_us` (T,) is added
-    to the frame times.
+    `images` yields for each frame one (H, W, 3) uint8 RGB image per camera. `jitter_us` (T,) is
+    added to the frame times.
     """
     blobs = raw / "sensor_blobs" / split
-    aside = blobs / f".{log_id}.part-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
+    part = blobs / f".{log_id}.part-{os.getpid()}"
+    shutil.rmtree(part, ignore_errors=True)
     tokens = [
         hashlib.sha256(f"{log_id}/{index}".encode()).hexdigest()[:16]
         for index in range(len(recording.time_s))
     ]
     for camera in cameras:
-        (aside / camera.name).mkdir(parents=True)
+        (part / camera.name).mkdir(parents=True)
     for token, views in zip(tokens, images, strict=True):
         for camera, view in zip(cameras, views, strict=True):
-            done, encoded = cv2.imencode(
+            encoded_ok, encoded = cv2.imencode(
                 ".jpg", view[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
             )
-            assert done
-            (aside / camera.name / f"{token}.jpg").write_bytes(encoded.tobytes())
+            assert encoded_ok
+            (part / camera.name / f"{token}.jpg").write_bytes(encoded.tobytes())
     times_us = start_us + np.round(recording.time_s * 1e6).astype(np.int64) + jitter_us
-    mounts, lights = _mounts(cameras), _signalled(town)
+    mounts, lights = _mounts(cameras), _signalled_connectors(town)
     frames = [
         _frame(town, recording, index, log_id, tokens, int(times_us[index]), mounts, lights)
         for index in range(len(tokens))
     ]
     final = blobs / log_id
     shutil.rmtree(final, ignore_errors=True)
-    os.replace(aside, final)
+    os.replace(part, final)
     file = raw / "navsim_logs" / split / f"{log_id}.pkl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{log_id}.part-{os.getpid()}")
-    part.write_bytes(pickle.dumps(frames, protocol=4))
-    os.replace(part, file)
+    part_file = file.with_name(f".{log_id}.part-{os.getpid()}")
+    part_file.write_bytes(pickle.dumps(frames, protocol=4))
+    os.replace(part_file, file)
 
 
 def driving_command(town: Town, recording: Recording, index: int) -> np.ndarray:
     """One-hot (4,) int: left, straight, right, unknown.
 
-    A turn of the route is announced NOTICE_S before its junction, as a navigation system does;
-    elsewhere NAVSIM's rule holds: the side to which the route's centre line lies 20 m ahead, if by
+    A turn of the route is commanded NOTICE_S before its junction, as by a navigation system;
+    elsewhere NAVSIM's rule holds: the side on which the route's centre line lies 20 m ahead, if by
     at least 2 m.
     """
-    here, route = float(recording.travelled_m[index]), recording.route
-    notice = max(COMMAND_REACH_M, NOTICE_S * float(recording.speed_mps[index, 0]))
+    ego_m, route = float(recording.travelled_m[index]), recording.route
+    notice_m = max(COMMAND_REACH_M, NOTICE_S * float(recording.speed_mps[index, 0]))
     turn = 0
     for lane_id, start in zip(route.lane_ids, route.lane_start_m, strict=True):
         lane = town.lanes[lane_id]
         if (
             lane.is_connector
-            and start - notice < here < start + curves.arc_length(lane.path)[-1] - 4.0
+            and start - notice_m < ego_m < start + curves.arc_length(lane.path)[-1] - 4.0
         ):
             turn = int(lane.turn)
             break
     else:
-        ahead = route.path[int(min(here + COMMAND_REACH_M, route.length_m)), :2]
+        ahead = route.path[int(min(ego_m + COMMAND_REACH_M, route.length_m)), :2]
         pose = recording.pose[index, 0]
         away = ahead - pose[:2]
         side = away[1] * np.cos(pose[2]) - away[0] * np.sin(pose[2])
@@ -118,18 +118,11 @@ def _frame(
     mounts: list[Camera],
     lights: tuple[np.ndarray, ...],
 ) -> dict[str, Any]:
-    pose = recording.pose[index, 0]
-    translation = np.array([*(pose[:2] + ORIGIN_M), 0.0])
-    rotation = np.array([np.cos(pose[2] / 2), 0.0, 0.0, np.sin(pose[2] / 2)])
-    to_global = np.eye(4)
-    to_global[:2, :2] = [[np.cos(pose[2]), -np.sin(pose[2])], [np.sin(pose[2]), np.cos(pose[2])]]
-    to_global[:3, 3] = translation
-    speed, accel, lateral = (
-        float(recording.speed_mps[index, 0]),
-        float(recording.accel_mps2[index, 0]),
-        float(recording.lateral_mps2[index, 0]),
-    )
+    translation, rotation, to_global = _ego_to_global(recording.pose[index, 0])
+    motion = (recording.speed_mps, recording.accel_mps2, recording.lateral_mps2)
+    speed, accel, lateral = (float(values[index, 0]) for values in motion)
     yaw_rate = lateral / speed if speed > 0.5 else 0.0
+    gravity = 9.81
     return {
         "token": tokens[index],
         "frame_idx": index,
@@ -147,12 +140,9 @@ def _frame(
                 *rotation,
                 accel,
                 lateral,
-                9.81,
+                gravity,
                 speed,
-                0.0,
-                0.0,
-                0.0,
-                0.0,
+                *[0.0] * 4,
                 yaw_rate,
                 0.0,
                 0.0,
@@ -179,12 +169,22 @@ def _frame(
     }
 
 
+def _ego_to_global(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Translation (3,), quaternion (4,) w x y z, and matrix (4, 4) of an ego pose (3,)."""
+    translation = np.array([*(pose[:2] + ORIGIN_M), 0.0])
+    rotation = np.array([np.cos(pose[2] / 2), 0.0, 0.0, np.sin(pose[2] / 2)])
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[np.cos(pose[2]), -np.sin(pose[2])], [np.sin(pose[2]), np.cos(pose[2])]]
+    matrix[:3, 3] = translation
+    return translation, rotation, matrix
+
+
 def _token(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _route_blocks(town: Town, recording: Recording, index: int) -> list[str]:
-    """Roadblocks and connectors of the route from where the ego is, in order."""
+    """Ids of the route's roadblocks and connectors from the ego on, in order."""
     current = (
         int(
             np.searchsorted(
@@ -196,9 +196,9 @@ def _route_blocks(town: Town, recording: Recording, index: int) -> list[str]:
     return [str(town.lanes[lane].roadblock_id) for lane in recording.route.lane_ids[current:]]
 
 
-def _signalled(town: Town) -> tuple[np.ndarray, ...]:
-    """Every signalled connector (C,): lane, row of its junction among the town's, axis; and the
-    junction's centre (C, 2).
+def _signalled_connectors(town: Town) -> tuple[np.ndarray, ...]:
+    """All signalled connectors: lane id (C,), row of the junction among the town's (C,), axis (C,),
+    and the junction's centre (C, 2).
     """
     row = {junction: number for number, junction in enumerate(town.junctions)}
     lanes = [
@@ -217,7 +217,7 @@ def _signalled(town: Town) -> tuple[np.ndarray, ...]:
 def _traffic_lights(
     lights: tuple[np.ndarray, ...], recording: Recording, index: int
 ) -> list[tuple[int, bool]]:
-    """(connector, is red) of every signalled connector in sight; amber counts as not red, as in the
+    """(connector id, is red) of every signalled connector in sight; amber counts as not red, as in
     real logs.
     """
     lane, row, axis, center = lights
@@ -228,7 +228,7 @@ def _traffic_lights(
 
 
 def _annotations(log_id: str, recording: Recording, index: int) -> dict[str, Any]:
-    """Boxes of the other road users in the ego frame, with velocities turned into it."""
+    """Boxes and velocities of the other road users in the ego frame."""
     ego, users = recording.pose[index, 0], road_users(recording, index)
     cos, sin = np.cos(ego[2]), np.sin(ego[2])
     turn = np.array([[cos, sin], [-sin, cos]])
@@ -248,11 +248,11 @@ def _annotations(log_id: str, recording: Recording, index: int) -> dict[str, Any
 
 
 def _mounts(cameras: list[Camera]) -> list[Camera]:
-    """All eight cameras, those that are not drawn with the optics of the first."""
-    drawn = {camera.name: camera for camera in cameras}
+    """All eight cameras; those that are not rendered have the optics of the first."""
+    rendered = {camera.name: camera for camera in cameras}
     first = cameras[0]
     return [
-        drawn.get(name)
+        rendered.get(name)
         or Camera(
             name,
             first.width,

@@ -1,0 +1,5 @@
+"""Entry point of `python -m latentvla`."""
+
+from latentvla.cli import main
+
+raise SystemExit(main())
