@@ -21,7 +21,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from models.planners.config import CAMERA_NUMBERS, ImitatorConfig
+from models.ground_config import CAMERA_NUMBERS
+from models.planners.config import ImitatorConfig
 from models.planners.student import StudentNet
 from models.vlm import ActionVlm
 from models.vlm_config import VlmConfig

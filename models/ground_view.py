@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.conv_stack import ConvStack
-from models.planners.config import GroundConfig
+from models.ground_config import GroundConfig
 
 # factors of the camera numbers that mirror the camera and its image, left to right
 MIRRORED_CAMERA = (-1, 1, -1, -1, 1, -1, 1, 1, 1, -1, 1, 1, 1, 1, -1, 1, 1, 1, 1)

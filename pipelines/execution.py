@@ -15,8 +15,8 @@ from assets.chain.capabilities import capability_error, missing_capabilities
 from assets.chain.per_log import PARTITIONS, range_tags
 from assets.chain.pipeline import Pipeline, RawLogs
 from pipelines.definitions import definitions
+from storage.asset_names import PER_LOG_ASSETS
 from storage.errors import ConfigError, unknown_name
-from storage.lake import PER_LOG_ASSETS
 
 
 @dataclass(slots=True)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from assets.chain.preset import Preset
+from models.ground_config import GroundConfig
 from models.latent_action.config import LatentActionConfig, QuantizerConfig
-from models.planners.config import GroundConfig, PlannerConfig
+from models.planners.config import PlannerConfig
 from models.vlm_config import VlmConfig
 from ops.evaluation.config import EvaluationConfig, IntervalConfig, OpenLoopConfig, ZeroShotConfig
 from ops.ingest.config import FrameConfig, ZeroShotLogsConfig

@@ -5,7 +5,6 @@ temporary directory and then the symlink is swapped, so a reader sees the old ar
 one, never half of one. A killed run leaves only a temporary directory, which the next run removes.
 """
 
-import ast
 import hashlib
 import json
 import os
@@ -16,12 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
-from functools import cache
 from glob import escape
 from pathlib import Path
 from typing import Any
 
+from storage.asset_names import PER_LOG_ASSETS
 from storage.errors import ArtifactError
+from storage.source_files import read_source, store_sources
 
 LINEAGE_FILE = "lineage.json"
 CHECKS_FILE = "checks.json"
@@ -69,12 +69,9 @@ def code_version_of(modules: Sequence[Path]) -> str:
     files = sorted(
         file for path in modules for file in (path.rglob("*.py") if path.is_dir() else [path])
     )
-    return digest([[file.name, _syntax_digest(file, file.stat().st_mtime_ns)] for file in files])
-
-
-@cache
-def _syntax_digest(file: Path, _mtime_ns: int) -> str:
-    return digest(ast.dump(ast.parse(file.read_text())))
+    version = digest([[file.name, read_source(file).digest] for file in files])
+    store_sources()
+    return version
 
 
 def version_of(
@@ -102,8 +99,6 @@ def read_lineage(path: Path) -> Lineage:
     """Lineage of the artefact at `path`. Raises ArtifactError if there is none."""
     file = path / LINEAGE_FILE
     if not file.exists():
-        from storage.lake import PER_LOG_ASSETS  # imports this module
-
         asset = path.parent.name if path.parent.name in PER_LOG_ASSETS else path.name
         raise ArtifactError(
             f"there is no artefact '{path.name}' here",

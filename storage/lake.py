@@ -9,19 +9,6 @@ from pathlib import Path
 from storage.artifact import LINEAGE_FILE
 from storage.errors import ConfigError
 
-ASSET_NAMES = (
-    "raw_logs",
-    "frames",
-    "trajectories",
-    "codebook",
-    "relabeled",
-    "vla",
-    "student",
-    "evaluation",
-    "report",
-)
-PER_LOG_ASSETS = ("raw_logs", "frames", "trajectories")
-
 
 @dataclass(frozen=True, slots=True)
 class Lake:
@@ -29,7 +16,10 @@ class Lake:
     `<root>/<asset>/<log_id>` for the assets in PER_LOG_ASSETS.
     """
 
-    root: Path
+    root: Path  # a string is understood too
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
 
     def asset(self, name: str) -> Path:
         """Folder of an asset that has one artefact for all logs, for example 'codebook'."""

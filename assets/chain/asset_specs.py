@@ -13,8 +13,9 @@ from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.inventory import read_inventory
 from ops.ingest.quarantine import is_quarantined, quarantined
 from storage.artifact import LINEAGE_FILE, Lineage, is_current, plan, read_checks, read_lineage
+from storage.asset_names import PER_LOG_ASSETS
 from storage.errors import ArtifactError
-from storage.lake import PER_LOG_ASSETS, Lake
+from storage.lake import Lake
 
 # Fields of WorldConfig that decide how many logs there are, not what is in a log.
 WORLD_COUNTS = ("train_logs", "val_logs", "test_logs")

@@ -2,11 +2,11 @@
 our modules that they import.
 """
 
-import ast
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 from storage.artifact import code_version_of
+from storage.source_files import read_source
 
 ROOT = Path(__file__).parents[2]
 OUR_PACKAGES = ("assets", "models", "ops", "storage")
@@ -47,15 +47,8 @@ def _python_files(path: Path) -> list[Path]:
     return sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
 
 
-@cache
-def _imported(file: Path) -> frozenset[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in names if name.split(".")[0] in OUR_PACKAGES)
+def _imported(file: Path) -> list[str]:
+    return [name for name in read_source(file).imports if name.split(".")[0] in OUR_PACKAGES]
 
 
 def _files_of_module(name: str) -> list[Path]:

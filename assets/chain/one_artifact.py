@@ -18,7 +18,7 @@ from assets.chain.capabilities import require_capabilities
 from assets.chain.metadata import rounded
 from assets.chain.pipeline import Pipeline
 from storage.artifact import Lineage, is_current, read_lineage, require_checks, write_artifact
-from storage.lake import PER_LOG_ASSETS
+from storage.asset_names import PER_LOG_ASSETS
 
 HISTORY_POLL_S = 2.0  # how often new metrics of a running training are looked for
 LOG_EVERY_S = 10.0  # a line of metrics appears in the event log at most this often

@@ -22,7 +22,7 @@ from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.each_log import LogOutcome, LogWork, each_log, make_from_raw_log, read_summary
 from ops.ingest.quarantine import quarantine, quarantined, release
 from storage.artifact import Lineage, is_current
-from storage.lake import PER_LOG_ASSETS
+from storage.asset_names import PER_LOG_ASSETS
 
 PARTITIONS = "logs"  # name of the set of log ids in the Dagster instance
 LOGS = dg.DynamicPartitionsDefinition(name=PARTITIONS)

@@ -8,8 +8,8 @@ plan is (8, 3): x, y, heading of the rear axle in m, m, rad.
 import torch
 from torch import nn
 
+from models.ground_config import GroundConfig
 from models.ground_view import sample_ground
-from models.planners.config import GroundConfig
 
 # in 1/m, 1/m, 1/rad: scales the poses of a plan to about 1
 PLAN_UNITS = (0.05, 0.2, 2.0)

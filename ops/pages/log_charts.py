@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
 from ops.drawing.charts import SOFT
@@ -67,20 +67,20 @@ def signals_figure(view: LogView) -> Figure:
 
 def codes_figure(view: LogView) -> Figure:
     """The codes of the first transition of each frame as colours over time."""
-    assert view.codes is not None
+    assert view.codes is not None and view.code_layout is not None
     figure = Figure(figsize=(9.0, 1.5))
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
-    colours = [*matplotlib.colormaps["tab20"].colors[:16]]  # type: ignore[attr-defined]
-    first = view.codes[:, :4].T
+    tokens, codes = view.code_layout.tokens, view.code_layout.codes
+    first = view.codes[:, :tokens].T
     axes.imshow(
         np.ma.masked_less(first, 0),
         aspect="auto",
-        cmap=ListedColormap(colours),
+        cmap=_code_colours(codes),
         vmin=-0.5,
-        vmax=15.5,
+        vmax=codes - 0.5,
         interpolation="none",
-        extent=(-0.5, first.shape[1] - 0.5, 3.5, -0.5),
+        extent=(-0.5, first.shape[1] - 0.5, tokens - 0.5, -0.5),
     )
     if first.shape[1] <= 60:
         for token, step in zip(*np.nonzero(first >= 0), strict=True):
@@ -93,9 +93,17 @@ def codes_figure(view: LogView) -> Figure:
                 fontsize=6.5,
                 color=INK,
             )
-    axes.set(yticks=range(4), yticklabels=[f"token {token}" for token in range(4)], xlabel="frame")
+    labels = [f"token {token}" for token in range(tokens)]
+    axes.set(yticks=range(tokens), yticklabels=labels, xlabel="frame")
     axes.tick_params(labelsize=8, length=0)
     return figure
+
+
+def _code_colours(codes: int) -> Colormap:
+    """One colour a code: distinct ones for up to 20 codes, neighbouring ones for more."""
+    if codes <= 20:
+        return ListedColormap(matplotlib.colormaps["tab20"].colors[:codes])  # type: ignore[attr-defined]
+    return matplotlib.colormaps["nipy_spectral"].resampled(codes)
 
 
 def road_figure(view: LogView) -> Figure:

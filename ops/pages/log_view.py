@@ -14,7 +14,7 @@ from ops.ingest.quarantine import quarantined
 from storage.errors import ArtifactError, unknown_name
 from storage.lake import Lake
 from storage.metrics_table import PLANS
-from storage.trajectory_table import read_table
+from storage.trajectory_table import CodeLayout, code_layout, read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class LogView:
     log_id: str
     rows: pa.Table  # trajectories
     has_frames: bool
-    codes: np.ndarray | None  # (T, 12), -1 where not valid
+    codes: np.ndarray | None  # (T, S) code slots, -1 where not valid
+    code_layout: CodeLayout | None  # None without codes
     plans: dict[tuple[int, str], np.ndarray]  # (frame, planner) -> (8, 3)
 
     def column(self, name: str) -> np.ndarray:
@@ -69,7 +70,7 @@ def read_log(lake: Lake, log_id: str) -> LogView:
         raise unknown_name("log", log_id, known)
     rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")
     of_log = pc.field("log_id") == log_id
-    codes, relabeled = None, lake.asset("relabeled") / "relabeled.parquet"
+    codes, layout, relabeled = None, None, lake.asset("relabeled") / "relabeled.parquet"
     if relabeled.exists():
         table = pq.read_table(
             relabeled, columns=["frame_index", "codes", "codes_valid"], filters=of_log
@@ -79,9 +80,10 @@ def read_log(lake: Lake, log_id: str) -> LogView:
                 np.stack(table[name].to_numpy(zero_copy_only=False))
                 for name in ("codes", "codes_valid")
             )
-            codes = np.where(valid, flat, -1).astype(int)
+            codes, layout = np.where(valid, flat, -1).astype(int), code_layout(table)
     plans, file = {}, lake.asset("evaluation") / "plans.parquet"
     if file.exists():
         for item in pq.read_table(file, schema=PLANS, filters=of_log).to_pylist():
             plans[item["frame_index"], item["planner"]] = np.reshape(item["plan_xyyaw"], (-1, 3))
-    return LogView(lake, log_id, rows, log_id in lake.log_ids("frames"), codes, plans)
+    has_frames = log_id in lake.log_ids("frames")
+    return LogView(lake, log_id, rows, has_frames, codes, layout, plans)

@@ -14,13 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from models.planners.config import (
-    EgoMlpConfig,
-    FusionConfig,
-    GroundConfig,
-    ImitatorConfig,
-    PlannerConfig,
-)
+from models.ground_config import GroundConfig
+from models.planners.config import EgoMlpConfig, FusionConfig, ImitatorConfig, PlannerConfig
 from models.planners.ego_mlp import EgoMlp
 from models.planners.fusion import FusedPlannerNet
 from models.planners.planner import PlannerNet, Proposals, SceneFeatures, plan_loss

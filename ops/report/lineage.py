@@ -2,7 +2,8 @@
 
 from ops.drawing.page import Cell, Row, Section, Table
 from storage.artifact import LINEAGE_FILE, Lineage, read_lineage
-from storage.lake import ASSET_NAMES, PER_LOG_ASSETS, Lake
+from storage.asset_names import ASSET_NAMES, PER_LOG_ASSETS
+from storage.lake import Lake
 
 
 def lineage_section(lake: Lake) -> Section | str:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pipelines.commands.target import add_target_arguments, pipeline_of
 from storage.artifact import is_current, require_checks, write_artifact
+from storage.asset_names import PER_LOG_ASSETS
 from storage.errors import ArtifactError, ConfigError
-from storage.lake import PER_LOG_ASSETS
 
 if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline

@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 
 from pipelines.commands.target import add_target_arguments, lake_of
 from storage.artifact import LINEAGE_FILE, Lineage, read_lineage
+from storage.asset_names import ASSET_NAMES
 from storage.errors import ArtifactError, unknown_name
-from storage.lake import ASSET_NAMES, Lake
+from storage.lake import Lake
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

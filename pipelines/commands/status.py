@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pipelines.commands.target import add_target_arguments, pipeline_of
 from pipelines.commands.text import rows_text
 from storage.artifact import LINEAGE_FILE, is_current, read_lineage
+from storage.asset_names import PER_LOG_ASSETS
 from storage.errors import ArtifactError
-from storage.lake import PER_LOG_ASSETS
 
 if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline, RawLogs

@@ -19,7 +19,7 @@ from assets.chain.asset_specs import ASSET_SPECS
 from pipelines.cli import build_parser, main
 from pipelines.dagster_cli import defaults_for
 from pipelines.presets import PRESETS
-from storage.lake import ASSET_NAMES
+from storage.asset_names import ASSET_NAMES
 from storage.sources import SOURCES
 
 ROOT = Path(__file__).parents[2]

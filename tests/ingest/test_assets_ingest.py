@@ -10,7 +10,7 @@ from assets.chain.asset_specs import needs_work, usable_logs
 from assets.chain.pipeline import RawLogs
 from ops.ingest.quarantine import quarantined
 from storage.artifact import read_checks, read_lineage
-from storage.lake import PER_LOG_ASSETS
+from storage.asset_names import PER_LOG_ASSETS
 from tests.worlds.tiny_pipeline import checks_of, ingest, tiny_pipeline
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from assets.chain.asset_specs import ASSET_SPECS
 from pipelines.definitions import defs
-from storage import lake
+from storage.asset_names import ASSET_NAMES
 from storage.trajectory_table import MEANING, CodeLayout, relabeled_schema
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def test_every_column_that_the_catalogue_shows_has_a_meaning():
 
 
 def test_the_assets_are_exactly_the_nine_of_the_lake():
-    assert tuple(graph()["assets"]) == lake.ASSET_NAMES == tuple(ASSET_SPECS)
+    assert tuple(graph()["assets"]) == ASSET_NAMES == tuple(ASSET_SPECS)
 
 
 def test_the_former_name_of_the_pipelines_job_still_runs_the_pipeline():

@@ -24,8 +24,9 @@ from pipelines.environment import RunTarget
 from pipelines.execution import open_instance
 from pipelines.resources import pipeline_resource
 from storage.artifact import read_checks, read_lineage, record_checks
+from storage.asset_names import PER_LOG_ASSETS
 from storage.frame_store import frame_info, read_frames
-from storage.lake import PER_LOG_ASSETS, Lake
+from storage.lake import Lake
 from storage.trajectory_table import read_table
 
 ROOT = Path(__file__).parents[2]

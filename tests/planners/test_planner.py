@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.ground_config import GroundConfig
 from models.ground_view import GroundView, project_ground, sample_ground
-from models.planners.config import SUBSCORES, EgoMlpConfig, FusionConfig, GroundConfig
+from models.planners.config import SUBSCORES, EgoMlpConfig, FusionConfig
 from models.planners.ego_mlp import EgoMlp
 from models.planners.fusion import FusedPlannerNet, VlmFusion
 from models.planners.planner import (

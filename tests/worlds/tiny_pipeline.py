@@ -11,7 +11,7 @@ from assets.chain.per_log import LOGS, range_tags
 from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.config import ExtractConfig, FrameConfig
 from ops.synthesize.config import WorldConfig
-from storage.lake import PER_LOG_ASSETS
+from storage.asset_names import PER_LOG_ASSETS
 
 
 @dataclass(frozen=True)

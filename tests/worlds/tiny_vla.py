@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.planners.config import FusionConfig, GroundConfig, PlannerConfig
+from models.ground_config import GroundConfig
+from models.planners.config import FusionConfig, PlannerConfig
 from models.vlm_config import VlmConfig
 from ops.planners.config import PlannerRecipe, ProposalScoringConfig, RowChoice
 from ops.student.config import StudentConfig
