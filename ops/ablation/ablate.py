@@ -5,7 +5,8 @@ Planners that are trained together are one run. Each run of a seed is an artefac
 scores: what is current is not made again, and an interrupted training resumes.
 
     <lake>/ablation/<run>/<seed>            a run: the `vla` or `student` of that seed, or the
-                                            changed VLA of ops/ablation/vary_vla.py
+                                            changed VLA of ops/ablation/vary_vla.py, or the
+                                            oracle of ops/ablation/oracle.py
     <lake>/ablation/scores/<run>/<seed>     its planners on the test scenes, as written by
                                             ops/evaluation/evaluate.py
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ops.ablation.oracle import open_oracle, oracle_fusion, train_oracle
 from ops.ablation.table import AblationTables, seed_cube, tables_of
 from ops.ablation.vary_vla import open_varied, vary_vla
 from ops.evaluation.config import EvaluationConfig
@@ -29,14 +31,21 @@ from ops.student.distill import distill
 from ops.training.config import ComputeConfig
 from ops.vla.config import VlaConfig
 from ops.vla.finetune import finetune
-from storage.artifact import CHECKS_FILE, LINEAGE_FILE, Lineage, is_current, plan, write_artifact
+from storage.artifact import (
+    CHECKS_FILE,
+    LINEAGE_FILE,
+    Lineage,
+    is_current,
+    planned_lineage,
+    write_artifact,
+)
 from storage.dataset import FrameSet
 from storage.errors import unknown_name
 from storage.lake import Lake
 from storage.metrics_table import read_metrics
 
 # in training order: the later ones start from the `vla` run
-RUNS = ("vla", "student", "no_latent_training", "average_pool")
+RUNS = ("vla", "student", "no_latent_training", "average_pool", "oracle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,11 @@ VARIANTS = {
     "average_pool": Variant(
         "average_pool", "the VLA that averages hidden states instead of attending to them", "vla"
     ),
+    "oracle": Variant(
+        "oracle",
+        "the planner that is given the recorded codes: what codes could give at best",
+        "planner_alone",
+    ),
 }
 PAIRS = (
     ("student", "student_no_teacher"),
@@ -70,6 +84,7 @@ PAIRS = (
     ("vla", "planner_alone"),
     ("vla", "no_latent_training"),
     ("vla", "average_pool"),
+    ("oracle", "planner_alone"),
     ("planner_alone", "ego_status_mlp"),
 )
 
@@ -143,7 +158,7 @@ def plan_steps(
     """Every artefact of the ablation, each after those it depends on, one seed after the other.
 
     `parents` are the parent versions of the pipeline's `vla`. `code` holds the code versions of
-    `vla`, `student`, `varied` (ops/ablation/vary_vla.py) and `evaluation`.
+    `vla`, `student`, `varied` (ops/ablation/vary_vla.py), `oracle` and `evaluation`.
     """
     steps = []
     for seed in config.seeds:
@@ -153,8 +168,10 @@ def plan_steps(
                 run, config.vla
             )
             name = f"ablation/{run}/{seed}"
-            trained = plan(name, {**parents, **base}, recipe, code.get(run, code["varied"]), seed)
-            scored = plan(
+            trained = planned_lineage(
+                name, {**parents, **base}, recipe, code.get(run, code["varied"]), seed
+            )
+            scored = planned_lineage(
                 f"ablation/scores/{run}/{seed}",
                 {**parents, name: trained.version},
                 config.scoring,
@@ -170,7 +187,9 @@ def plan_steps(
 
 
 def varied_config(run: str, config: VlaConfig) -> VlaConfig:
-    """The VLA's configuration without one of its parts."""
+    """The VLA's configuration without one of its parts; for the oracle, with its fusion."""
+    if run == "oracle":
+        return replace(config, fusion=oracle_fusion(config.fusion))
     if run == "average_pool":
         return replace(config, fusion=replace(config.fusion, pool="average"))
     assert run == "no_latent_training", run
@@ -245,6 +264,9 @@ def _train(step: Step, config: AblationConfig, data: AblationData, out: Path) ->
         finetune(train, val, out, config.vla, num_codes=config.num_codes, **shared)
     elif step.run == "student":
         distill(train, val, vla, out, config.student, **shared)
+    elif step.run == "oracle":
+        fusion = varied_config(step.run, config.vla).fusion
+        train_oracle(train, vla, out, fusion, num_codes=config.num_codes, **shared)
     else:
         vary_vla(train, vla, out, varied_config(step.run, config.vla), **shared)
 
@@ -253,11 +275,7 @@ def _score(step: Step, config: AblationConfig, data: AblationData, out: Path) ->
     folder = run_folder(data.lake, step.run, step.seed)
     vla = run_folder(data.lake, "vla", step.seed)
     names = [name for name, variant in VARIANTS.items() if variant.run == step.run]
-    is_pipeline_run = step.run in ("vla", "student")
-    planners: dict[str, Planner] = {
-        name: open_planner(name, vla, folder) if is_pipeline_run else open_varied(folder, vla)
-        for name in names
-    }
+    planners = {name: _open(name, step.run, vla, folder, config.num_codes) for name in names}
     evaluate(
         data.test(),
         planners,
@@ -266,3 +284,9 @@ def _score(step: Step, config: AblationConfig, data: AblationData, out: Path) ->
         config.scoring,
         seeds=dict.fromkeys(planners, step.seed),
     )
+
+
+def _open(name: str, run: str, vla: Path, folder: Path, num_codes: int) -> Planner:
+    if run in ("vla", "student"):
+        return open_planner(name, vla, folder)
+    return open_oracle(folder, num_codes) if run == "oracle" else open_varied(folder, vla)

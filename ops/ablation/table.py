@@ -1,9 +1,10 @@
 """Statistics of the ablation over several seeds: means of the planners, and paired differences.
 
-Two kinds of uncertainty are kept apart: `std` is the standard deviation of the seeds' means on the
-same scenes (seed variance); the interval of a difference is a bootstrap over whole logs
-(ops/evaluation/intervals.py) of the differences on the same scene with the same seed, averaged over
-the seeds (sampling of logs). Legend: N scenes, P planners, S seeds, D pairs.
+An interval is a crossed bootstrap over seeds and whole logs (crossed_intervals of
+ops/evaluation/intervals.py), so it covers seed variance and the sampling of logs; with one seed it
+covers the sampling of logs alone. A difference is taken on the same scene with the same seed. `std`
+is the standard deviation of the seeds' means on the same scenes. Legend: N scenes, P planners, S
+seeds, D pairs.
 """
 
 import os
@@ -18,13 +19,15 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from ops.evaluation.config import IntervalConfig
-from ops.evaluation.intervals import intervals
+from ops.evaluation.intervals import Interval, crossed_intervals
 from ops.evaluation.summarize import ScoreCube, score_cube
 
 MEASURES = {"pdms": "PDMS", "ade_m": "ADE, m"}
 SUBSETS = {"all": "all scenes", "rare": "event scenes"}
 
-_COUNTS = [
+_STATISTICS = [
+    pa.field("low", pa.float64(), False),  # bounds of the interval over seeds and logs
+    pa.field("high", pa.float64(), False),
     pa.field("std", pa.float64(), True),  # of the seeds' means; null for one seed
     pa.field("seeds", pa.int32(), False),
     pa.field("n_scored", pa.int32(), False),  # scenes with a value for every seed
@@ -36,7 +39,7 @@ PLANNERS = pa.schema(
         pa.field("subset", pa.string(), False),  # all | rare: scenes with an event
         pa.field("measure", pa.string(), False),  # pdms in 0 ... 1, ade_m in metres
         pa.field("mean", pa.float64(), False),  # over scenes and seeds
-        *_COUNTS,
+        *_STATISTICS,
     ]
 )
 DIFFERENCES = pa.schema(
@@ -46,9 +49,7 @@ DIFFERENCES = pa.schema(
         pa.field("subset", pa.string(), False),
         pa.field("measure", pa.string(), False),
         pa.field("mean", pa.float64(), False),  # planner minus control
-        pa.field("low", pa.float64(), False),
-        pa.field("high", pa.float64(), False),
-        *_COUNTS,
+        *_STATISTICS,
     ]
 )
 
@@ -102,23 +103,21 @@ def seed_cube(scores: Mapping[int, Sequence[pa.Table]], planners: Sequence[str])
     )
 
 
-def planners_table(cube: SeedCube) -> pa.Table:
-    """Mean over scenes and seeds of every planner, and the standard deviation over seeds
-    (PLANNERS).
+def planners_table(cube: SeedCube, config: IntervalConfig) -> pa.Table:
+    """Mean over scenes and seeds of every planner with its interval, and the standard deviation
+    over seeds (PLANNERS).
     """
     rows: list[dict[str, Any]] = []
     for measure, values_NPS in cube.values.items():
         for subset, member_N in cube.subsets.items():
-            known_NP = np.isfinite(values_NPS).all(axis=2) & member_N[:, None]
             rows += [
                 {
-                    "planner": planner,
+                    "planner": cube.planners[at],
                     "subset": subset,
                     "measure": measure,
-                    **_over_seeds(values_NPS[known_N, at], cube.log_id[known_N]),
+                    **statistics,
                 }
-                for at, (planner, known_N) in enumerate(zip(cube.planners, known_NP.T, strict=True))
-                if known_N.any()
+                for at, statistics in _statistics(values_NPS, member_N, cube.log_id, config)
             ]
     return pa.Table.from_pylist(rows, PLANNERS)
 
@@ -135,22 +134,15 @@ def differences_table(
     for measure, values_NPS in cube.values.items() if pairs else ():
         difference_NDS = values_NPS[:, first] - values_NPS[:, second]
         for subset, member_N in cube.subsets.items():
-            known_ND = np.isfinite(difference_NDS).all(axis=2) & member_N[:, None]
-            means = intervals(difference_NDS.mean(axis=2), known_ND, cube.log_id, config)
             rows += [
                 {
-                    "planner": pair[0],
-                    "control": pair[1],
+                    "planner": pairs[at][0],
+                    "control": pairs[at][1],
                     "subset": subset,
                     "measure": measure,
-                    "low": item.low,
-                    "high": item.high,
-                    **_over_seeds(
-                        difference_NDS[known_ND[:, at], at], cube.log_id[known_ND[:, at]]
-                    ),
+                    **statistics,
                 }
-                for at, (pair, item) in enumerate(zip(pairs, means, strict=True))
-                if item is not None
+                for at, statistics in _statistics(difference_NDS, member_N, cube.log_id, config)
             ]
     return pa.Table.from_pylist(rows, DIFFERENCES)
 
@@ -162,7 +154,8 @@ def tables_of(
     config: IntervalConfig,
 ) -> AblationTables:
     """Both tables of a cube and their Markdown, with a description of each planner."""
-    planners, differences = planners_table(cube), differences_table(cube, pairs, config)
+    planners = planners_table(cube, config)
+    differences = differences_table(cube, pairs, config)
     return AblationTables(
         planners, differences, _markdown(cube, planners, differences, descriptions, config)
     )
@@ -177,6 +170,13 @@ def write_tables(folder: Path, tables: AblationTables) -> None:
     (folder / "ablation.md").write_text(tables.markdown + "\n")
 
 
+def interval_source(seeds: Sequence[int]) -> str:
+    """What an interval over these seeds covers, for captions."""
+    if len(seeds) > 1:
+        return "seeds and logs, drawn independently: it covers seed variance and the choice of logs"
+    return "logs: with one seed it covers the choice of logs alone, not seed variance"
+
+
 def _values(cubes: Sequence[ScoreCube], planner: str, measure: str) -> np.ndarray:
     """Values (N,) of one planner, from the table that has it; NaN where there is no score."""
     cube = next(cube for cube in cubes if planner in cube.planners)
@@ -184,14 +184,31 @@ def _values(cubes: Sequence[ScoreCube], planner: str, measure: str) -> np.ndarra
     return np.where(known, values, np.nan)
 
 
-def _over_seeds(values_NS: np.ndarray, log_id: np.ndarray) -> dict[str, float | int | None]:
+def _statistics(
+    values_NMS: np.ndarray, member_N: np.ndarray, log_id: np.ndarray, config: IntervalConfig
+) -> list[tuple[int, dict[str, float | int | None]]]:
+    """Number and statistics of each of M columns that has a scene; a scene counts where it has a
+    value for every seed.
+    """
+    known_NM = np.isfinite(values_NMS).all(axis=2) & member_N[:, None]
+    means = crossed_intervals(values_NMS, known_NM, log_id, config)
+    return [
+        (at, _columns(item, values_NMS[known_NM[:, at], at]))
+        for at, item in enumerate(means)
+        if item is not None
+    ]
+
+
+def _columns(item: Interval, values_NS: np.ndarray) -> dict[str, float | int | None]:
     means_S = values_NS.mean(axis=0)
     return {
-        "mean": float(means_S.mean()),
+        "mean": item.mean,
+        "low": item.low,
+        "high": item.high,
         "std": float(means_S.std(ddof=1)) if len(means_S) > 1 else None,
         "seeds": len(means_S),
-        "n_scored": len(values_NS),
-        "logs": len(np.unique(log_id.astype(str))),
+        "n_scored": item.n,
+        "logs": item.logs,
     }
 
 
@@ -207,9 +224,10 @@ def _markdown(
     logs, events = len(np.unique(cube.log_id.astype(str))), int(cube.subsets["rare"].sum())
     lines = [
         f"{len(cube.log_id)} scenes of {logs} test logs, {events} of them with an event; seeds "
-        f"{', '.join(map(str, cube.seeds))}. PDMS in %. ± is the standard deviation over seeds on "
-        f"the same scenes; in brackets the {100 * config.confidence:g} % interval of a difference, "
-        "paired by scene and bootstrapped over logs.",
+        f"{', '.join(map(str, cube.seeds))}. PDMS in %. In brackets the "
+        f"{100 * config.confidence:g} % interval, bootstrapped over {interval_source(cube.seeds)}. "
+        "Differences are paired by scene and seed. ± is the standard deviation over seeds on the "
+        "same scenes.",
         "",
     ]
     means = {(row["planner"], row["subset"], row["measure"]): row for row in planners.to_pylist()}
@@ -243,14 +261,10 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "-"
     scale, digits = (100, 1) if row["measure"] == "pdms" else (1, 3)
-    signed = "+" if "control" in row else ""
-    interval = (
-        f" [{scale * row['low']:+.{digits}f}, {scale * row['high']:+.{digits}f}]"
-        if "control" in row
-        else ""
-    )
+    form = f"{'+' if 'control' in row else ''}.{digits}f"
+    mean, low, high = (format(scale * row[name], form) for name in ("mean", "low", "high"))
     spread = "" if row["std"] is None else f" ± {scale * row['std']:.{digits}f}"
-    return f"{scale * row['mean']:{signed}.{digits}f}{interval}{spread}"
+    return f"{mean} [{low}, {high}]{spread}"
 
 
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

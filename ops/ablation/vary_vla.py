@@ -26,7 +26,7 @@ from ops.training.runs import TrainingRuns
 from ops.vla.config import VlaConfig
 from ops.vla.planner import VlaPlanner, open_vla
 from ops.vla.teacher import scored_proposals_for
-from ops.vla.vlm import open_vlm, run_vlm_in_processes
+from ops.vla.vlm import VlmRows, open_vlm, run_vlm_in_processes
 from storage.dataset import FrameSet
 
 PART = "planner"
@@ -61,7 +61,7 @@ def vary_vla(
         untrained = replace(config.vlm, codes=trained.processor.codes, slots=trained.slots)
         torch.manual_seed(seed)
         ActionVlm.build(untrained).save(out / "vlm")
-    vlm_outputs = run_vlm_in_processes(_vlm_folder(out, vla), frames.images, frames.status, compute)
+    vlm_outputs = run_vlm_in_processes(_vlm_folder(out, vla), VlmRows.of(frames), compute)
     scored = scored_proposals_for(
         vla, train, frames, flipped, score_plans, recipe.proposal_scoring, seed
     )

@@ -2,7 +2,8 @@
 
 Scenes of one log overlap in time and share road and traffic, so resampling scenes would make the
 intervals too narrow. Whole logs are drawn with replacement instead, the same draws for every
-column, so differences are paired. Legend: N scenes, L logs, M columns, B resamples.
+column, so differences are paired. Over several seeds, seeds are drawn as well. Legend: N scenes, L
+logs, M columns, S seeds, B resamples.
 """
 
 from dataclasses import dataclass
@@ -64,6 +65,54 @@ def intervals(
         out.append(
             Interval(
                 float(sums_LM[:, column].sum() / count),
+                float(low),
+                float(high),
+                int(count),
+                int((counts_LM[:, column] > 0).sum()),
+            )
+        )
+    return out
+
+
+def crossed_intervals(
+    values_NMS: np.ndarray, valid_NM: np.ndarray, log_id: np.ndarray, config: IntervalConfig
+) -> list[Interval | None]:
+    """Mean over the valid scenes and the S seeds of each of M columns with a percentile interval
+    over seeds and logs; None without a valid scene.
+
+    Crossed (pigeonhole) bootstrap: each resample draws seeds with replacement and, independently,
+    logs with replacement, and averages all scenes of the drawn logs for all drawn seeds (Owen, "The
+    pigeonhole bootstrap", Annals of Applied Statistics 1, 2007). With one seed it is `intervals`. A
+    valid scene has a value for every seed.
+    """
+    logs, log_of_N = np.unique(log_id.astype(str), return_inverse=True)
+    columns, seeds = values_NMS.shape[1:]
+    sums_LMS = np.zeros((len(logs), columns, seeds))
+    counts_LM = np.zeros((len(logs), columns))
+    np.add.at(sums_LMS, log_of_N, np.where(valid_NM[..., None], values_NMS, 0.0))
+    np.add.at(counts_LM, log_of_N, valid_NM.astype(np.float64))
+    generator = np.random.default_rng(config.seed)
+    logs_BL, seeds_BS = (
+        generator.multinomial(count, np.full(count, 1.0 / max(count, 1)), size=config.resamples)
+        for count in (len(logs), seeds)
+    )
+    drawn_BM = logs_BL.astype(np.float64) @ counts_LM
+    sums_BMS = (logs_BL.astype(np.float64) @ sums_LMS.reshape(len(logs), -1)).reshape(
+        -1, columns, seeds
+    )
+    sums_BM = (sums_BMS * seeds_BS[:, None]).sum(axis=2) / max(seeds, 1)
+    # a draw without a valid scene of a column is left out of that column's percentiles
+    means_BM = np.where(drawn_BM > 0, sums_BM / np.maximum(drawn_BM, 1.0), np.nan)
+    tail = 50.0 * (1.0 - config.confidence)
+    out: list[Interval | None] = []
+    for column, count in enumerate(counts_LM.sum(axis=0)):
+        if count == 0:
+            out.append(None)
+            continue
+        low, high = np.nanpercentile(means_BM[:, column], [tail, 100.0 - tail])
+        out.append(
+            Interval(
+                float(sums_LMS[:, column].sum() / (count * seeds)),
                 float(low),
                 float(high),
                 int(count),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ops.ablation.table import MEASURES, SUBSETS
+from ops.ablation.table import DIFFERENCES, MEASURES, PLANNERS, SUBSETS, interval_source
 from ops.drawing.page import Cell, Row, Section, Table
 from ops.report.cells import pair_cell, planner_row, signed, verdict_cell
 from storage.artifact import read_lineage
@@ -33,10 +33,13 @@ def ablation_section(lake: Lake) -> Section | str:
             "Ablation over several seeds: measured on other rows than those of this pipeline; "
             f"{_RUN}"
         )
-    planners, differences = (
-        pq.read_table(folder / f"{name}.parquet").to_pylist()
-        for name in ("planners", "differences")
-    )
+    tables = [pq.read_table(folder / f"{name}.parquet") for name in ("planners", "differences")]
+    if not all(
+        table.schema.equals(schema)
+        for table, schema in zip(tables, (PLANNERS, DIFFERENCES), strict=True)
+    ):
+        return f"Ablation over several seeds: tables of another version; {_RUN}"
+    planners, differences = (table.to_pylist() for table in tables)
     seeds, scenes, logs = (
         max(row[name] for row in planners) for name in ("seeds", "n_scored", "logs")
     )
@@ -44,13 +47,13 @@ def ablation_section(lake: Lake) -> Section | str:
     return Section(
         "ablation",
         "Ablation over seeds",
-        [_differences_table(differences), _planners_table(planners)],
+        [_differences_table(differences, seeds), _planners_table(planners, seeds)],
         f"Everything trained {times}, and scored on {scenes} scenes of {logs} logs. A planner and "
         "its control share rows, seeds and recipe; only the named part differs.",
     )
 
 
-def _differences_table(differences: list[dict[str, Any]]) -> Table:
+def _differences_table(differences: list[dict[str, Any]], seeds: int) -> Table:
     cells = {
         (row["planner"], row["control"], row["subset"], row["measure"]): row for row in differences
     }
@@ -69,13 +72,12 @@ def _differences_table(differences: list[dict[str, Any]]) -> Table:
     return Table(
         ["planner − control", "verdict", *_HEAD[:-1]],
         rows,
-        "Same scenes, same seed. In brackets the 95 % interval, paired by scene and bootstrapped "
-        "over logs: it covers the sampling of logs. ± is the standard deviation over seeds. "
+        f"Same scenes, same seed. {_interval_caption(seeds)} "
         "'Better' and 'worse': the interval of the PDMS excludes zero.",
     )
 
 
-def _planners_table(planners: list[dict[str, Any]]) -> Table:
+def _planners_table(planners: list[dict[str, Any]], seeds: int) -> Table:
     means = {(row["planner"], row["subset"], row["measure"]): row for row in planners}
     return Table(
         ["planner", *_HEAD],
@@ -83,7 +85,14 @@ def _planners_table(planners: list[dict[str, Any]]) -> Table:
             planner_row(name, [_mean(means.get((name, *column))) for column in _COLUMNS])
             for name in dict.fromkeys(row["planner"] for row in planners)
         ],
-        "Mean over scenes and seeds, ± the standard deviation of the seeds' means.",
+        f"Mean over scenes and seeds. {_interval_caption(seeds)}",
+    )
+
+
+def _interval_caption(seeds: int) -> str:
+    return (
+        f"In brackets the 95 % interval, bootstrapped over {interval_source(range(seeds))}. "
+        "± is the standard deviation of the seeds' means."
     )
 
 
@@ -91,15 +100,16 @@ def _mean(row: dict[str, Any] | None) -> Cell:
     if row is None:
         return Cell("–")
     scale, digits = _scale(row)
-    return Cell(f"{scale * row['mean']:.{digits}f}", _std(row))
+    mean, low, high = (f"{scale * row[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    return Cell(mean, f"[{low}, {high}] {_std(row)}".strip())
 
 
 def _difference(row: dict[str, Any] | None) -> Cell:
     if row is None:
         return Cell("–")
     scale, digits = _scale(row)
-    low, high = (signed(scale * row[bound], digits) for bound in ("low", "high"))
-    return Cell(signed(scale * row["mean"], digits), f"[{low}, {high}] {_std(row)}".strip())
+    mean, low, high = (signed(scale * row[name], digits) for name in ("mean", "low", "high"))
+    return Cell(mean, f"[{low}, {high}] {_std(row)}".strip())
 
 
 def _std(row: dict[str, Any]) -> str:

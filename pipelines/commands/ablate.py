@@ -59,10 +59,12 @@ def ablate_pipeline(
     """
     from assets.chain.asset_specs import asset_lineage, usable_logs
     from assets.chain.capabilities import require_capabilities
+    from assets.chain.weights import require_weights
     from ops.ablation.ablate import ablation_tables, make_steps, plan_steps, unfinished
     from ops.ablation.table import write_tables
 
     config = _ablation_config(pipeline, seeds, variants)
+    require_weights(pipeline.preset, ["vla"])
     lake = pipeline.lake
     with lake.lock():
         log_ids = usable_logs(pipeline)
@@ -187,4 +189,5 @@ def _code_versions() -> dict[str, str]:
     return {
         **{asset: code_version(asset) for asset in ("vla", "student", "evaluation")},
         "varied": code_version_of_modules(("ops/ablation/vary_vla.py",)),
+        "oracle": code_version_of_modules(("ops/ablation/oracle.py",)),
     }

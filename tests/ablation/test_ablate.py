@@ -42,8 +42,8 @@ from ops.report.ablation import ablation_section
 from ops.training.config import ComputeConfig
 from ops.vla.finetune import finetune
 from pipelines.cli import main
-from storage.artifact import Lineage, plan, read_lineage, write_artifact
-from storage.dataset import read_dataset
+from storage.artifact import Lineage, planned_lineage, read_lineage, write_artifact
+from storage.dataset import FrameSet, read_dataset
 from storage.errors import ConfigError
 from storage.lake import Lake
 from storage.metrics_table import SCORES, read_metrics
@@ -52,7 +52,7 @@ from tests.worlds.tiny_vla import HEIGHT, STUDENT, VLA, WIDTH, score_by_displace
 
 HERE = ComputeConfig(threads=1, at_once=1)
 INTERVAL = IntervalConfig(resamples=400)
-CODE = dict.fromkeys(("vla", "student", "varied", "evaluation"), "c0de")
+CODE = dict.fromkeys(("vla", "student", "varied", "oracle", "evaluation"), "c0de")
 CONFIG = AblationConfig(
     choose_variants(()),
     (0,),
@@ -107,7 +107,7 @@ def row_of(table: pa.Table, **where: str) -> dict:
 
 
 def test_the_mean_is_over_scenes_and_seeds_and_the_std_over_seeds():
-    table = planners_table(by_hand())
+    table = planners_table(by_hand(), INTERVAL)
     row = row_of(table, planner="average_pool", subset="all", measure="pdms")
     assert table.schema.equals(PLANNERS) and (row["seeds"], row["n_scored"], row["logs"]) == (
         2,
@@ -123,17 +123,16 @@ def test_the_mean_is_over_scenes_and_seeds_and_the_std_over_seeds():
     )
 
 
-def test_a_difference_is_paired_by_scene_averaged_over_seeds_and_bootstrapped_over_logs():
+def test_a_difference_is_paired_by_scene_and_seed_and_bootstrapped_over_seeds_and_logs():
     row = row_of(
         differences_table(by_hand(), [("vla", "average_pool"), ("vla", "nobody")], INTERVAL),
         subset="all",
         measure="pdms",
     )
-    # seed 0: .2 .4 .3 .3, seed 1: .6 .3 .2 .3; over seeds: .4 .35 in log a, .25 .3 in log b
+    # seed 0: .2 .4 .3 .3, seed 1: .6 .3 .2 .3; means of log a: .3, .45; of log b: .3, .25
     assert np.isclose(row["mean"], 0.325) and np.isclose(row["std"], 0.05 / np.sqrt(2))
-    assert np.isclose(row["low"], 0.275) and np.isclose(
-        row["high"], 0.375
-    )  # both draws the same log: one in four each
+    # seed 1 twice and the same log twice: one in 16 each
+    assert np.isclose(row["low"], 0.25) and np.isclose(row["high"], 0.45)
     assert (row["n_scored"], row["logs"], row["seeds"]) == (4, 2, 2)
 
 
@@ -144,20 +143,23 @@ def test_only_scenes_with_a_score_of_both_planners_for_every_seed_count():
     )
     assert np.isclose(row["mean"], (0.35 + 0.25 + 0.3) / 3) and row["n_scored"] == 3
     assert (
-        row_of(planners_table(cube), planner="vla", subset="all", measure="pdms")["n_scored"] == 4
+        row_of(planners_table(cube, INTERVAL), planner="vla", subset="all", measure="pdms")[
+            "n_scored"
+        ]
+        == 4
     )
 
 
 def test_one_seed_has_no_std():
     cube = seed_cube({3: [scores("vla", [0.5, 0.7, 0.9, 0.3])]}, ("vla",))
-    assert set(planners_table(cube)["std"].to_pylist()) == {None}
+    assert set(planners_table(cube, INTERVAL)["std"].to_pylist()) == {None}
     row = tables_of(cube, [], {"vla": "it"}, INTERVAL).markdown.splitlines()[-1]
     assert "| 60.0 " in row and "±" not in row
 
 
 def test_without_an_event_the_table_of_events_is_empty_and_not_zero():
     cube = seed_cube({0: [scores("vla", [0.5] * 4, tags=(0,) * 4)]}, ("vla",))
-    assert planners_table(cube)["subset"].to_pylist() == ["all"] * 2
+    assert planners_table(cube, INTERVAL)["subset"].to_pylist() == ["all"] * 2
     assert "| -  " in tables_of(cube, [], {"vla": "it"}, INTERVAL).markdown
 
 
@@ -170,14 +172,15 @@ def test_tables_are_written_as_parquet_csv_and_text(tmp_path):
     assert len(pcsv.read_csv(tmp_path / "planners.csv")) == 8
     text = (tmp_path / "ablation.md").read_text()
     assert (
-        "27.5 ± 3.5" in text
-        and "+32.5 [+27.5, +37.5] ± 3.5" in text
+        "27.5 [15.0, 35.0] ± 3.5" in text
+        and "+32.5 [+25.0, +45.0] ± 3.5" in text
         and "4 scenes of 2 test logs, 1 of them" in text
     )
 
 
 def test_a_variant_adds_the_planner_it_is_compared_with_and_the_runs_it_needs():
     assert choose_variants(["average_pool"]) == ("vla", "average_pool")
+    assert choose_variants(["oracle"]) == ("planner_alone", "oracle")
     assert choose_variants(["student_no_teacher"]) == ("student", "student_no_teacher")
     assert replace(CONFIG, variants=choose_variants(["student_no_teacher"])).runs == (
         "vla",
@@ -264,10 +267,16 @@ def test_without_latent_training_the_vlm_has_its_initial_weights(vla, tmp_path):
 def data(vla: Path, tmp_path: Path) -> AblationData:
     """A lake with scenes to score, tiny training rows, and a pipeline with a finished vla."""
     lake = write_tiny_lake(tmp_path / "lake")
+
+    def test_rows() -> FrameSet:
+        rows = read_dataset(lake, "test", size_hw=(HEIGHT, WIDTH))
+        codes = np.arange(12 * len(rows)).reshape(-1, 12) % 16
+        return replace(rows, codes=codes, codes_valid=np.ones(codes.shape, bool))
+
     return AblationData(
         lake,
         training,
-        cache(lambda: read_dataset(lake, "test", size_hw=(HEIGHT, WIDTH))),
+        cache(test_rows),
         score_by_displacement,
         HERE,
         {("vla", 0): vla},
@@ -293,7 +302,7 @@ def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypat
         monkeypatch.setattr(ablate, name, call)
         return real
 
-    for name in ("finetune", "distill", "evaluate"):
+    for name in ("finetune", "distill", "train_oracle", "evaluate"):
         counted(name)
     real = counted("vary_vla", killed=True)
     lines: list[str] = []
@@ -303,19 +312,22 @@ def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypat
         calls == ["evaluate", "distill", "evaluate", "vary_vla"] and len(lines) == 4
     )  # the vla is that of the pipeline
     assert [(step.run, step.scores) for step in todo_of(data, CONFIG)] == [
-        (run, scores) for run in ("no_latent_training", "average_pool") for scores in (False, True)
+        (run, scores)
+        for run in ("no_latent_training", "average_pool", "oracle")
+        for scores in (False, True)
     ]
 
     monkeypatch.setattr(ablate, "vary_vla", real)
     counted("vary_vla")
     calls.clear()
     make_steps(todo_of(data, CONFIG), CONFIG, data, lines.append)
-    assert calls == ["vary_vla", "evaluate"] * 2 and not todo_of(data, CONFIG)
-    assert len(todo_of(data, CONFIG, relabeled="2")) == 8  # other rows: all of it anew
+    assert calls == ["vary_vla", "evaluate"] * 2 + ["train_oracle", "evaluate"]
+    assert not todo_of(data, CONFIG)
+    assert len(todo_of(data, CONFIG, relabeled="2")) == 10  # other rows: all of it anew
     other = replace(CONFIG, evaluation=replace(CONFIG.evaluation, stride=2))
     assert [step.scores for step in todo_of(data, other)] == [
         True
-    ] * 4  # another stride trains nothing
+    ] * 5  # another stride trains nothing
 
     lineage = read_lineage(data.lake.root / "ablation" / "average_pool" / "0")
     assert lineage.seed == 0 and lineage.config["fusion"]["pool"] == "average"
@@ -333,7 +345,7 @@ def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypat
                 if (row["subset"], row["measure"]) == ("all", "ade_m")
             }
         )
-        == 7
+        == 8
     )
 
 
@@ -370,6 +382,7 @@ def test_each_variant_differs_from_the_recipe_in_one_part():
         VLA, fusion=replace(VLA.fusion, pool="average")
     )
     assert varied_config("no_latent_training", VLA).vlm_fit.steps == 0
+    assert varied_config("oracle", VLA) == replace(VLA, fusion=replace(VLA.fusion, tokens=4))
 
 
 def _made(lake: Lake, name: str, lineage: Lineage) -> None:
@@ -380,13 +393,15 @@ def _made(lake: Lake, name: str, lineage: Lineage) -> None:
 def test_the_report_shows_the_ablation_or_why_it_is_missing(tmp_path):
     lake = Lake(tmp_path)
     assert "not measured yet" in ablation_section(lake)
-    rows = plan("relabeled", {}, None, "c0de")
+    rows = planned_lineage("relabeled", {}, None, "c0de")
     _made(lake, "relabeled", rows)
     for seed in (0, 1):
         _made(
             lake,
             f"ablation/vla/{seed}",
-            plan(f"ablation/vla/{seed}", {"relabeled": rows.version}, None, "c0de", seed),
+            planned_lineage(
+                f"ablation/vla/{seed}", {"relabeled": rows.version}, None, "c0de", seed
+            ),
         )
     tables = tables_of(
         by_hand(), [("vla", "average_pool")], {"vla": "", "average_pool": ""}, INTERVAL
@@ -401,8 +416,13 @@ def test_the_report_shows_the_ablation_or_why_it_is_missing(tmp_path):
         "+32.5",
     ]
     assert (
-        worth.rows[0].cells[2].detail == "[+27.5, +37.5] ± 3.5"
+        worth.rows[0].cells[2].detail == "[+25.0, +45.0] ± 3.5"
         and means.rows[0].cells[1].text == "60.0"
     )
-    _made(lake, "relabeled", plan("relabeled", {}, None, "other code"))
+    assert "covers seed variance" in worth.key and "covers seed variance" in means.key
+    pq.write_table(
+        tables.planners.drop_columns(["low"]), lake.root / "ablation" / "planners.parquet"
+    )
+    assert "tables of another version" in ablation_section(lake)
+    _made(lake, "relabeled", planned_lineage("relabeled", {}, None, "other code"))
     assert "other rows" in ablation_section(lake)
