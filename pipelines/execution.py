@@ -14,6 +14,7 @@ from assets.chain.asset_specs import ASSET_SPECS, asset_lineage, is_done, needs_
 from assets.chain.capabilities import capability_error, missing_capabilities
 from assets.chain.per_log import PARTITIONS, range_tags
 from assets.chain.pipeline import Pipeline, RawLogs
+from assets.chain.weights import require_weights
 from pipelines.definitions import definitions
 from storage.asset_names import PER_LOG_ASSETS
 from storage.errors import ConfigError, unknown_name
@@ -29,12 +30,21 @@ class RunSummary:
     seconds: float = 0.0
 
 
-def require_raw_logs(pipeline: Pipeline) -> None:
-    """Raise ConfigError for an unknown source, or a pipeline that has no logs without a raw folder.
+def require_inputs(pipeline: Pipeline, until: str) -> None:
+    """Raise ConfigError for an unknown source or asset, a pipeline that has no logs without a raw
+    folder, or published weights that an asset up to `until` needs and that are missing.
 
     Called before the lake or Dagster's history is touched, so that a mistake leaves nothing behind.
     """
     RawLogs(pipeline)
+    require_weights(pipeline.preset, assets_until(until))
+
+
+def assets_until(until: str) -> list[str]:
+    """The assets up to and including `until`. Raises ConfigError if there is no such asset."""
+    if until not in ASSET_SPECS:
+        raise unknown_name("asset", until, ASSET_SPECS)
+    return list(ASSET_SPECS)[: list(ASSET_SPECS).index(until) + 1]
 
 
 def run_pipeline(
@@ -44,10 +54,8 @@ def run_pipeline(
 
     Raises ConfigError for an asset that does not exist, or if another run holds the lake.
     """
-    if until not in ASSET_SPECS:
-        raise unknown_name("asset", until, ASSET_SPECS)
+    assets = assets_until(until)
     start = time.monotonic()
-    assets = list(ASSET_SPECS)[: list(ASSET_SPECS).index(until) + 1]
     run = _Run(pipeline, instance, verbose)
     with pipeline.lake.lock():
         run.ingest([asset for asset in assets if asset in PER_LOG_ASSETS])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from assets.chain.preset import Preset
+from assets.chain.weights import DINOV2_VARIABLE, QWEN_VARIABLE
 from models.ground_config import GroundConfig
 from models.latent_action.config import LatentActionConfig, QuantizerConfig
 from models.planners.config import PlannerConfig
@@ -19,7 +20,7 @@ from ops.evaluation.config import EvaluationConfig, IntervalConfig, OpenLoopConf
 from ops.ingest.config import FrameConfig, ZeroShotLogsConfig
 from ops.latent_actions.config import CodebookConfig, RelabelConfig
 from ops.pdm.config import ScenesConfig
-from ops.planners.config import ImitationConfig, PlannerRecipe, ProposalScoringConfig, RowChoice
+from ops.planners.config import PlannerRecipe, ProposalScoringConfig, RowChoice
 from ops.student.config import StudentConfig
 from ops.synthesize.config import TownBConfig, WorldConfig
 from ops.training.config import ComputeConfig, FitConfig
@@ -47,15 +48,13 @@ def synthetic() -> Preset:
         scale="synthetic",
         world=WorldConfig(),
         vla=VlaConfig(
-            vlm_fit=FitConfig(steps=400, batch=16, learning_rate=1.5e-3),
+            vlm_fit=FitConfig(steps=800, batch=16, learning_rate=1.5e-3),
             recipe=PlannerRecipe(
                 fit=FitConfig(steps=440, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2)
             ),
             ego_fit=FitConfig(steps=1500, batch=128, report_every=50),
         ),
-        student=StudentConfig(
-            imitation=ImitationConfig(code_weight=0.1, memory_weight=0.1), mirror=True, steps=600
-        ),
+        student=StudentConfig(mirror=True, steps=600),
         evaluation=EvaluationConfig(stride=2, zero_shot=ZeroShotConfig()),
     )
 
@@ -73,7 +72,7 @@ def smoke() -> Preset:
             model=LatentActionConfig(
                 image_hw=(32, 48),
                 environment_quantizer=QuantizerConfig(warmup_steps=8),
-                ego_quantizer=QuantizerConfig(warmup_steps=20),
+                ego_quantizer=QuantizerConfig(tokens=2, warmup_steps=20),
             ),
             environment=_few(16, 3e-3),
             ego=_few(40, 3e-3),
@@ -111,9 +110,9 @@ def smoke() -> Preset:
 def navsim() -> Preset:
     """Real logs on eight GPUs: codes of DINOv2 features, Qwen2.5-VL-3B with low-rank adapters.
 
-    LATENTVLA_DINOV2 and LATENTVLA_QWEN name the two folders of weights; without them the assets
-    that need them raise an error that says so. With LATENTVLA_NUSCENES, a folder of nuScenes, the
-    evaluation also covers its val scenes, zero shot.
+    LATENTVLA_DINOV2 and LATENTVLA_QWEN name the two folders of weights. A run that needs one of
+    them and does not find it ends with an error before any work. With LATENTVLA_NUSCENES, a
+    folder of nuScenes, the evaluation also covers its val scenes, zero shot.
     """
     return Preset(
         scale="navsim",
@@ -125,7 +124,7 @@ def navsim() -> Preset:
             model=LatentActionConfig(
                 image_hw=(112, 196),
                 observation="features",
-                vision_model=os.environ.get("LATENTVLA_DINOV2", ""),
+                vision_model=os.environ.get(DINOV2_VARIABLE, ""),
                 sweep=None,
             ),
             environment=FitConfig(steps=50_000, batch=256, learning_rate=1e-4, autocast="bfloat16"),
@@ -135,7 +134,8 @@ def navsim() -> Preset:
         vla=VlaConfig(
             image_hw=(252, 448),
             vlm=VlmConfig(
-                pretrained=os.environ.get("LATENTVLA_QWEN") or None,
+                # "": wanted but not given, which require_weights() refuses
+                pretrained=os.environ.get(QWEN_VARIABLE, ""),
                 dtype="bfloat16",
                 attention="sdpa",
                 lora_rank=64,

@@ -32,6 +32,33 @@ class ScoreTable:
             return missing
         return f"{item.mean:.2f}" if measure.endswith("_m") else f"{100 * item.mean:.1f}"
 
+    def title(self, measure: str) -> str:
+        """Column title of a measure: its name; see epdms_title() for the EPDMS."""
+        return epdms_title(self.means, measure) if measure == "epdms" else measure
+
+
+def epdms_title(
+    means: Mapping[str, Mapping[str, object]],
+    name: str = "EPDMS",
+    *,
+    epdms: str = "epdms",
+    ec: str = "ec_v2",
+) -> str:
+    """Title of the EPDMS of some planners: `name`; "... without EC" where no scene of a planner has
+    a two-frame comfort, as when no two scored plans are 0.5 s apart. EC and its weight are then
+    left out of the EPDMS. If that applies to some planners only, the title names them.
+
+    `means` are the means that exist, planner -> measure -> mean; `epdms` and `ec` are the names of
+    the two measures there.
+    """
+    scored = [planner for planner, measures in means.items() if epdms in measures]
+    without_ec = [planner for planner in scored if ec not in means[planner]]
+    if not without_ec:
+        return name
+    if len(without_ec) == len(scored):
+        return f"{name} without EC"
+    return f"{name} ({', '.join(without_ec)}: without EC)"
+
 
 def read_score_table(folder: Path) -> ScoreTable:
     """The score table over all scenes of the evaluation in `folder`. Raises ArtifactError if it

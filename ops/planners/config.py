@@ -36,8 +36,8 @@ class ImitationConfig:
     """Weights of the imitation terms in the student's loss."""
 
     # of KL(teacher || student) of the code distributions; 0 in the student without a teacher
-    code_weight: float = 0.5
-    memory_weight: float = 0.5  # of 1 - cosine similarity of the memory tokens; 0 likewise
+    code_weight: float = 0.1
+    memory_weight: float = 0.1  # of 1 - cosine similarity of the memory tokens; 0 likewise
     temperature: float = 2.0  # of both code distributions
 
 

@@ -68,6 +68,7 @@ def fit(
                 do="lower learning_rate, or look for NaN in the training rows",
             )
         optimizer.step()
+        session.average_batch_norm(model)
         done = step + 1
         save = done == config.steps or done % config.checkpoint_every == 0
         if save or done % config.report_every == 0:

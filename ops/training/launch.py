@@ -154,11 +154,45 @@ class Session:
 
     def prepare(self, model: "nn.Module") -> "nn.Module":
         """The model on this process's device; with several workers, wrapped in
-        DistributedDataParallel.
+        DistributedDataParallel. On GPUs its BatchNorm layers are replaced in place by
+        SyncBatchNorm, which normalises by the statistics of all workers' rows.
         """
         from ray.train.torch import prepare_model
 
-        return model.to(self.device) if self._local else prepare_model(model)
+        if self._local:
+            return model.to(self.device)
+        if self.world_size > 1 and self.device.type == "cuda":
+            from torch import nn
+
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return prepare_model(model)
+
+    def average_batch_norm(self, model: "nn.Module") -> None:
+        """Replace the running statistics of the BatchNorm layers in training mode by their mean
+        over the workers; every rank must call it after each step.
+
+        For workers on CPUs, where SyncBatchNorm does not work: each worker still normalises by its
+        own rows, but what rank 0 saves is of all rows. Does nothing with a single process, or
+        without BatchNorm.
+        """
+        if self.world_size == 1 or self.device.type == "cuda":
+            return
+        import torch
+        from torch import distributed, nn
+
+        running = [
+            buffer
+            for layer in model.modules()
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training
+            for buffer in (layer.running_mean, layer.running_var)
+            if buffer is not None
+        ]
+        if running:
+            values = torch.cat(running)
+            distributed.all_reduce(values)
+            parts = (values / self.world_size).split([len(buffer) for buffer in running])
+            for buffer, mean in zip(running, parts, strict=True):
+                buffer.copy_(mean)
 
     def report(
         self, step: int, metrics: dict[str, float], state: dict[str, Any] | None = None

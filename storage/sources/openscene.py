@@ -9,6 +9,7 @@ frames without an image keep their pose, and the codebook's frame pairs come fro
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,8 +37,9 @@ from storage.trajectory_table import Command
 
 FRONT = "CAM_F0"
 INDEX_FOLDERS = ("navsim_logs", "meta_datas")
-# Split folder -> fractions of its logs for (train, val), the rest is test. In `trainval`, `mini`
-# and `navtrain` the log's name decides, so a log keeps its split when others are added.
+# Split folder -> fractions of its drives for (train, val), the rest is test. In `trainval`, `mini`
+# and `navtrain` the name of the log's drive decides, so a log keeps its split when others are added
+# and all pieces of a drive have the same one.
 SPLITS = {
     "train": (1.0, 0.0),
     "val": (0.0, 1.0),
@@ -47,6 +49,8 @@ SPLITS = {
     "navtrain": (0.9, 0.1),
     "navtest": (0.0, 0.0),
 }
+# nuPlan's log names: date and time at which the drive began, vehicle, first and last second
+_PIECE_OF_DRIVE = re.compile(r"(\d{4}\.\d{2}\.\d{2}[\d.]*_[^_]+)_\d+_\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +293,14 @@ def _front_first(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (name != FRONT, name))
 
 
+def drive_of(log_id: str) -> str:
+    """Name of the drive that a log is a piece of: date and vehicle of nuPlan's
+    `<date>_<vehicle>_<from>_<to>`; the whole name of any other log.
+    """
+    piece = _PIECE_OF_DRIVE.fullmatch(log_id)
+    return piece[1] if piece else log_id
+
+
 def _split_of(file: Path) -> str:
     folder = file.parent.name
     if folder not in SPLITS:
@@ -300,7 +312,7 @@ def _split_of(file: Path) -> str:
             do="rename the folder to one of these",
         )
     train, val = SPLITS[folder]
-    draw = int(hashlib.sha256(file.stem.encode()).hexdigest()[:8], 16) / 16**8
+    draw = int(hashlib.sha256(drive_of(file.stem).encode()).hexdigest()[:8], 16) / 16**8
     return "train" if draw < train else "val" if draw < train + val else "test"
 
 

@@ -1,11 +1,12 @@
 """The score table: one mean per planner and measure, planners ranked by PDMS."""
 
+import math
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from ops.evaluation.score_table import read_score_table, score_table
+from ops.evaluation.score_table import epdms_title, read_score_table, score_table
 from storage.errors import ArtifactError
 from storage.metrics_table import SUMMARY, write_metrics
 
@@ -55,6 +56,25 @@ def test_scores_are_shown_in_percent_and_distances_in_metres() -> None:
     table = score_table(SUMMARY_ROWS)
     assert table.text("better", "pdms") == "75.3" and table.text("better", "ade_m") == "1.23"
     assert table.text("unscored", "pdms") == "-" and table.text("unscored", "nc", "–") == "–"
+
+
+def test_the_epdms_is_titled_without_ec_where_no_scene_has_a_two_frame_comfort() -> None:
+    rows = [summary_row(planner, "epdms", 0.5) for planner in ("a", "b")]
+    # a summary has a row without a mean for a measure that no scene has
+    missing = [summary_row(planner, "ec_v2", math.nan, n=0) for planner in ("a", "b")]
+    without = score_table(pa.Table.from_pylist([*rows, *missing], SUMMARY))
+    assert without.title("epdms") == "epdms without EC" and without.title("pdms") == "pdms"
+    assert epdms_title(without.means) == "EPDMS without EC"
+    one = [summary_row("a", "ec_v2", 0.9, n=1), missing[1]]
+    some = score_table(pa.Table.from_pylist([*rows, *one], SUMMARY))
+    assert epdms_title(some.means) == "EPDMS (b: without EC)"
+    both = [summary_row(planner, "ec_v2", 0.0, n=1) for planner in ("a", "b")]
+    complete = score_table(pa.Table.from_pylist([*rows, *both], SUMMARY))
+    assert epdms_title(complete.means) == "EPDMS" and complete.title("epdms") == "epdms"
+
+
+def test_without_an_epdms_its_title_claims_nothing() -> None:
+    assert score_table(SUMMARY_ROWS).title("epdms") == "epdms"
 
 
 def test_an_empty_summary_gives_an_empty_table() -> None:

@@ -15,7 +15,7 @@ from storage.artifact import (
     code_version_of,
     digest,
     is_current,
-    plan,
+    planned_lineage,
     read_checks,
     read_lineage,
     record_checks,
@@ -34,7 +34,7 @@ class Config:
 
 
 def write(path, content, **inputs):
-    lineage = plan(
+    lineage = planned_lineage(
         "codebook", {"trajectories": inputs.get("parent", "p")}, Config(), "code", seed=1
     )
     with write_artifact(path, lineage) as out:
@@ -60,7 +60,7 @@ def test_an_exception_leaves_the_old_artefact_and_nothing_else(tmp_path):
     old = write(tmp_path / "codebook", "one")
     with (
         pytest.raises(RuntimeError),
-        write_artifact(tmp_path / "codebook", plan("codebook", {}, None, "new")) as out,
+        write_artifact(tmp_path / "codebook", planned_lineage("codebook", {}, None, "new")) as out,
     ):
         (out / "data").write_text("half")
         raise RuntimeError
@@ -90,7 +90,7 @@ def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_running_one_ar
     script = (
         "import os; from storage.artifact import plan, write_artifact; from pathlib import Path\n"
         f"path = Path({str(tmp_path)!r}) / 'codebook'\n"
-        "with write_artifact(path, plan('codebook', {}, None, 'x')) as out:\n"
+        "with write_artifact(path, planned_lineage('codebook', {}, None, 'x')) as out:\n"
         "    (out / 'data').write_text('half'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9

@@ -12,6 +12,7 @@ from ops.ingest.decode import decode
 from storage.errors import SourceError
 from storage.sources import open_source
 from storage.sources.nuplan_map import read_nuplan_map
+from storage.sources.openscene import drive_of
 from storage.sources.safe_pickle import read_plain_pickle
 from storage.sources.utm import utm_from_degrees
 from storage.trajectory_table import Category, Command, MapLayer
@@ -98,6 +99,34 @@ def test_trainval_logs_get_a_split_that_does_not_depend_on_other_logs(tmp_path):
     alone = tmp_path / "alone"
     tiny.write_frames_file(alone, "log_3", "trainval", [])
     assert open_source("openscene", alone).logs()[0].split == splits["log_3"]
+
+
+def test_pieces_of_one_drive_fall_on_one_side_of_the_split(tmp_path):
+    drives = [f"2021.05.{day:02d}.22.00.38_veh-{day + 20}" for day in range(1, 26)]
+    for drive in drives:
+        for start_s in (5, 361, 1008, 1634):
+            name = f"{drive}_{start_s:05d}_{start_s + 90:05d}"
+            tiny.write_frames_file(tmp_path, name, "trainval", [])
+    splits: dict[str, set[str]] = {drive: set() for drive in drives}
+    for ref in open_source("openscene", tmp_path).logs():
+        splits[drive_of(ref.log_id)].add(ref.split)
+    assert all(len(sides) == 1 for sides in splits.values())
+    assert set.union(*splits.values()) == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("log_id", "drive"),
+    [
+        ("2021.05.12.22.00.38_veh-35_01008_01518", "2021.05.12.22.00.38_veh-35"),
+        ("2021.05.12.22.00.38_veh-35_01534_01700", "2021.05.12.22.00.38_veh-35"),
+        ("2021.05.12.22.00.38_veh-36_01008_01518", "2021.05.12.22.00.38_veh-36"),
+        ("2021.05.13.22.00.38_veh-35_01008_01518", "2021.05.13.22.00.38_veh-35"),
+        ("A-train-0001", "A-train-0001"),
+        ("my_drive_1_2", "my_drive_1_2"),
+    ],
+)
+def test_a_drive_is_the_date_and_the_vehicle_of_nuplan_and_else_the_whole_log(log_id, drive):
+    assert drive_of(log_id) == drive
 
 
 def test_a_split_folder_of_another_name_and_a_log_in_two_splits_are_refused(tmp_path):
