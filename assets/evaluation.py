@@ -113,7 +113,8 @@ def score_table(pipeline: Pipeline) -> dg.TableMetadataValue | dg.MarkdownMetada
     scores = read_score_table(pipeline.lake.asset("evaluation"))
     return table(
         [
-            {"planner": planner} | {name: scores.text(planner, name, "–") for name in SHOWN}
+            {"planner": planner}
+            | {scores.title(name): scores.text(planner, name, "–") for name in SHOWN}
             for planner in scores.planners
         ]
     )

@@ -25,8 +25,7 @@ def relabeled(
     pipeline: dg.ResourceParam[Pipeline],
     config: MaterializeConfig,
 ) -> dg.MaterializeResult:
-    """Every row of the trajectories with the 12 codes of its next 1.5 s: 3 steps of 0.5 s, 4 tokens
-    each.
+    """Every row of the trajectories with the codes of the transitions that follow it.
 
     A code is marked invalid where the later frame is missing. `codebook_version` is the version of
     the codebook that encoded the row.

@@ -20,6 +20,7 @@ from assets.chain.pipeline import Pipeline
 from assets.frames import frames
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
+from ops.vla.verdict import IMAGE_COST_NATS, read_verdict
 
 
 @dg.asset(
@@ -34,8 +35,8 @@ def vla(
     pipeline: dg.ResourceParam[Pipeline],
     config: MaterializeConfig,
 ) -> dg.MaterializeResult:
-    """Qwen2.5-VL with 16 action tokens, trained to predict the 12 codes of the next 1.5 s; then
-    frozen, pooled and fused.
+    """Qwen2.5-VL with one action token a code, trained to predict the codes of the transitions that
+    follow; then frozen, pooled and fused.
 
     Its hidden states enter the planner by cross-attention. The folder holds the model in the
     Hugging Face layout, the planner with and without it, and the ego-status baseline, which sees no
@@ -92,6 +93,18 @@ def vla_metadata(pipeline: Pipeline) -> dict:
             description="Top-1 code accuracy is above that of each slot's most frequent code.",
         ),
         dg.AssetCheckSpec(
+            "beats_a_blind_mlp",
+            asset="vla",
+            description="The VLM's cross-entropy of the codes is below that of an MLP that reads "
+            "the same ego status and sees no image, trained on the same rows.",
+        ),
+        dg.AssetCheckSpec(
+            "images_matter",
+            asset="vla",
+            description="The images of other rows raise the VLM's cross-entropy by at least "
+            f"{IMAGE_COST_NATS} nats.",
+        ),
+        dg.AssetCheckSpec(
             "beats_constant_velocity",
             asset="vla",
             description="ADE on held-out logs is below that of constant velocity.",
@@ -114,6 +127,15 @@ def vla_checks(pipeline: dg.ResourceParam[Pipeline]):
         False,
         {"accuracy": codes["accuracy"], "majority accuracy": codes["majority_accuracy"]},
     )
+    verdict = read_verdict(pipeline.lake.asset("vla"))
+    assert verdict is not None
+    figures = {
+        "VLM, nats": verdict.vlm,
+        "blind MLP, nats": verdict.blind,
+        "shuffled images, nats": verdict.shuffled,
+    }
+    yield result("vla", "beats_a_blind_mlp", verdict.beats_blind, False, figures)
+    yield result("vla", "images_matter", verdict.images_matter, False, figures)
     yield result(
         "vla",
         "beats_constant_velocity",

@@ -4,9 +4,9 @@ The estimate comes from this project's code at the published shapes, built witho
 meta device) as the preset `navsim` configures it: parameters and adapters are counted, activations
 kept by autograd are summed tensor by tensor, and operations are counted during a step on the meta
 device. `--step` runs real steps with random weights on one GPU for comparison. `--plan` times one
-planned trajectory on the CPU: the VLM, which reads an image and predicts its codes, against the
-student of the same preset as it is deployed, both with random weights. Legend: B rows, L tokens a
-row, D hidden width.
+planned trajectory on the CPU: the VLM, which reads two images and predicts its codes in one pass,
+against the student of the same preset as it is deployed, both with random weights. Legend: B rows,
+L tokens a row, D hidden width.
 """
 
 import argparse
@@ -25,16 +25,18 @@ from models.ground_config import CAMERA_NUMBERS
 from models.planners.config import ImitatorConfig
 from models.planners.student import StudentNet
 from models.vlm import ActionVlm
-from models.vlm_config import VlmConfig
+from models.vlm_config import STATUS_WIDTH, VlmConfig
 from models.vlm_inputs import VlmProcessor, prompts
 from ops.planners.checkpoint import count_parameters
 from ops.planners.config import PlannerRecipe
 from ops.planners.training_arrays import TrainingArrays
 from ops.student.export import ONNX_FILE, export
 from ops.student.predict import OnnxRuntime
+from ops.vla.code_accuracy import code_loss
 from ops.vla.config import VlaConfig
-from ops.vla.vlm import code_loss, run_vlm, vlm_inputs
+from ops.vla.vlm import VlmRows, run_vlm, vlm_inputs
 from pipelines.presets import preset
+from storage.camera import Camera, camera_numbers
 
 GB = 1e9
 NAVTRAIN_ROWS = 103_288  # scenes of NAVSIM's training split
@@ -42,6 +44,15 @@ PEAK_FLOPS = {"H100": 989e12, "A100": 312e12}  # dense bfloat16, from the data s
 UTILISATION = 0.35  # assumed until measured: share of the peak that the model's own products reach
 OUTSIDE_GB = 2.5  # assumed: CUDA context, NCCL, and the allocator's fragments
 LIMIT_GB = 80.0
+_AHEAD = Camera(  # 1.5 m before the rear axle and 1.6 m above the ground, 60 degrees wide
+    "CAM_F0",
+    448,
+    252,
+    np.array([[388.0, 0.0, 223.5], [0.0, 388.0, 125.5], [0.0, 0.0, 1.0]]),
+    np.array(
+        [[0.0, 0.0, 1.0, 1.5], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 1.6], [0.0, 0.0, 0.0, 1.0]]
+    ),
+)
 
 
 def published_3b() -> Qwen2_5_VLConfig:
@@ -76,6 +87,15 @@ def published_3b() -> Qwen2_5_VLConfig:
     )
 
 
+def preset_config() -> VlaConfig:
+    """The recipe of the preset `navsim`, with the codes and slots that its codebook gives."""
+    scale = preset("navsim")
+    slots = scale.relabeled.transitions * scale.codebook.model.ego_quantizer.tokens
+    return replace(
+        scale.vla, vlm=replace(scale.vla.vlm, codes=scale.codebook.num_codes, slots=slots)
+    )
+
+
 def build(config: VlmConfig, device: str, shapes: Qwen2_5_VLConfig | None = None) -> ActionVlm:
     """The VLM at the published shapes, ready for training.
 
@@ -88,7 +108,7 @@ def build(config: VlmConfig, device: str, shapes: Qwen2_5_VLConfig | None = None
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attention,
         )
-        return ActionVlm(model, processor, config.slots).prepare(config)
+        return ActionVlm(model, processor, config.slots, config.bev).prepare(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ class StepEstimate:
     trained: int
     rows: int  # of one GPU in a step
     visual_tokens: int  # of one row
-    tokens: int  # of one row, including its codes
+    tokens: int  # of one row, including ego status and code slots
     weights_bytes: int
     gradient_bytes: int  # with DDP's buckets
     optimizer_bytes: int
@@ -121,13 +141,16 @@ class StepEstimate:
 def estimate_step(config: VlaConfig, gpus: int) -> StepEstimate:
     """Estimate a step of `config.vlm_fit` on each of `gpus` GPUs."""
     vlm = build(config.vlm, "meta")
-    rows, (height, width) = config.vlm_fit.batch // gpus, config.image_hw
+    rows, sizes = config.vlm_fit.batch // gpus, [config.image_hw]
+    if vlm.bev is not None:
+        sizes.append((vlm.bev.pixels, vlm.bev.pixels))
     row = vlm.processor(
-        torch.zeros(1, height, width, 3, dtype=torch.uint8),
-        prompts(np.zeros((1, 8))),
-        room=vlm.slots,
+        [torch.zeros(1, *size, 3, dtype=torch.uint8) for size in sizes],
+        prompts(np.zeros((1, STATUS_WIDTH))),
+        room=vlm.tokens_after_prompt,
     )
-    tokens, patches = row.input_ids_BL.shape[1] + vlm.slots - 1, len(row.pixels)
+    tokens = row.input_ids_BL.shape[1] + vlm.tokens_after_prompt
+    patches = [int(grid.prod()) for grid in row.grid_thw_I3]
     trained = [parameter for parameter in vlm.parameters() if parameter.requires_grad]
     trained_bytes = sum(parameter.nbytes for parameter in trained)
     hidden = vlm.model.config.text_config.hidden_size
@@ -137,7 +160,7 @@ def estimate_step(config: VlaConfig, gpus: int) -> StepEstimate:
     # the residual stream, and one layer with its gradients
     checkpointed = layers * stream_bytes + 2 * kept_all // layers
     forward, whole = counted_flops(vlm, rows, tokens)
-    vision = rows * vision_flops(vlm, patches)
+    vision = rows * sum(vision_flops(vlm, count) for count in patches)
     tower = vlm.model.config.vision_config
     return StepEstimate(
         parameters=sum(parameter.numel() for parameter in vlm.model.parameters())
@@ -148,13 +171,16 @@ def estimate_step(config: VlaConfig, gpus: int) -> StepEstimate:
         trained=sum(parameter.numel() for parameter in trained),
         rows=rows,
         tokens=tokens,
-        visual_tokens=patches // 4,
+        visual_tokens=sum(patches) // 4,
         weights_bytes=sum(parameter.nbytes for parameter in vlm.parameters()),
         gradient_bytes=2 * trained_bytes,
         optimizer_bytes=2 * trained_bytes,
         kept_bytes=checkpointed if config.vlm.gradient_checkpointing else kept_all,
         kept_all_bytes=kept_all,
-        vision_bytes=rows * patches * 2 * (3 * tower.intermediate_size + 8 * tower.hidden_size),
+        vision_bytes=rows
+        * sum(patches)
+        * 2
+        * (3 * tower.intermediate_size + 8 * tower.hidden_size),
         model_flops=whole + vision,
         done_flops=whole + vision + (forward if config.vlm.gradient_checkpointing else 0.0),
         checkpoint_bytes=3 * trained_bytes,
@@ -245,8 +271,7 @@ def measure_step(vlm: ActionVlm, rows: int, image_hw: tuple[int, int], steps: in
     trained = [parameter for parameter in vlm.train().parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     generator = np.random.default_rng(0)
-    images = generator.integers(0, 255, (rows, *image_hw, 3), dtype=np.uint8)
-    status = np.tile(np.array([8, 0, 0, 0, 0, 1, 0, 0], np.float32), (rows, 1))
+    seen = _random_rows(generator, rows, image_hw)
     codes = torch.from_numpy(generator.integers(0, vlm.processor.codes, (rows, vlm.slots))).to(
         device
     )
@@ -255,15 +280,16 @@ def measure_step(vlm: ActionVlm, rows: int, image_hw: tuple[int, int], steps: in
     for _ in range(steps):
         wait()
         start = time.perf_counter()
-        inputs = vlm_inputs(vlm, images, status)
+        inputs, status_BN = vlm_inputs(vlm, seen)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss, _ = code_loss(vlm(inputs, codes), codes, torch.ones_like(codes, dtype=torch.bool))
+            logits_BSK = vlm(inputs, status_BN).float()
+            loss, _ = code_loss(logits_BSK, codes, torch.ones_like(codes, dtype=torch.bool))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         wait()
         durations.append(time.perf_counter() - start)
-        tokens = rows * (inputs.input_ids_BL.shape[1] + vlm.slots - 1)
+        tokens = rows * (inputs.input_ids_BL.shape[1] + vlm.tokens_after_prompt)
     seconds = float(np.median(durations[steps // 2 :]))
     peak = torch.cuda.max_memory_allocated() / GB if device.type == "cuda" else None
     return Step(seconds, tokens / seconds, peak, float(loss.detach()))
@@ -273,7 +299,7 @@ def measure_step(vlm: ActionVlm, rows: int, image_hw: tuple[int, int], steps: in
 class PlanTime:
     """Times of one planned trajectory on the CPU."""
 
-    vlm_s: float  # Qwen2.5-VL: reads image and prompt once, predicts 12 codes
+    vlm_s: float  # Qwen2.5-VL: predicts all code slots in one pass
     student_s: float  # the whole exported student
     student_parameters: int
 
@@ -285,8 +311,8 @@ def measure_plan(
     `recipe`.
     """
     generator = np.random.default_rng(0)
-    images = generator.integers(0, 255, (1, *image_hw, 3), dtype=np.uint8)
-    status = np.array([[8, 0, 0, 0, 0, 1, 0, 0]], np.float32)
+    seen = _random_rows(generator, 1, image_hw)
+    status = seen.status[:, :-1]
     student = StudentNet(
         replace(recipe.planner, score_weight=recipe.proposal_scoring.weight), ImitatorConfig()
     ).eval()
@@ -298,8 +324,15 @@ def measure_plan(
         runtime = OnnxRuntime(Path(folder) / ONNX_FILE, torch.get_num_threads())
         student_s = _seconds(lambda: runtime(small[:1], camera[:1], status), 10 * calls)
     return PlanTime(
-        _seconds(lambda: run_vlm(vlm, images, status), calls), student_s, count_parameters(student)
+        _seconds(lambda: run_vlm(vlm, seen), calls), student_s, count_parameters(student)
     )
+
+
+def _random_rows(generator: np.random.Generator, rows: int, image_hw: tuple[int, int]) -> VlmRows:
+    """Rows with noise for images and the calibration of a camera that looks ahead."""
+    status = np.tile(np.array([8, 0, 0, 0, 0, 1, 0, 0, 0], np.float32), (rows, 1))
+    images = generator.integers(0, 255, (rows, *image_hw, 3), dtype=np.uint8)
+    return VlmRows(images, status, np.tile(camera_numbers(_AHEAD), (rows, 1)))
 
 
 def _seconds(call: Callable[[], object], calls: int) -> float:
@@ -329,7 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--threads", type=int, default=1, help="of --plan (default: %(default)s)")
     options = parser.parse_args(arguments)
-    config = preset("navsim").vla
+    config = preset_config()
     if options.plan:
         torch.set_num_threads(options.threads)
         times = measure_plan(
@@ -386,7 +419,7 @@ def table(estimate: StepEstimate, config: VlaConfig, gpus: int, rows: int) -> li
             f"{estimate.parameters / 1e9:.3f} B ({estimate.vision_parameters / 1e9:.3f} B)",
         ),
         (
-            f"trained: adapters of rank {config.vlm.lora_rank}, action rows",
+            f"trained: adapters of rank {config.vlm.lora_rank}, action rows, slots, ego status",
             f"{estimate.trained / 1e6:.1f} M",
         ),
         ("rows a step, all GPUs / one GPU", f"{fit.batch} / {estimate.rows}"),

@@ -24,8 +24,7 @@ from ops.planners.recipe import read_recipe
 from ops.planners.training_arrays import plannable_rows, planner_frames
 from ops.vla.planner import VlaPlanner, open_vla
 from ops.vla.teacher import TeacherTargets
-from ops.vla.vlm import run_vlm
-from storage.camera import fit_images
+from ops.vla.vlm import VlmRows, run_vlm
 from storage.dataset import FrameSet, read_dataset
 from storage.lake import Lake
 
@@ -116,7 +115,7 @@ def _rows_with_codes(rows: FrameSet) -> FrameSet:
 
 
 def _features(teacher: VlaPlanner, rows: FrameSet) -> dict[str, np.ndarray]:
-    outputs = run_vlm(teacher.vlm, fit_images(rows.images, teacher.image_hw), rows.status)
+    outputs = run_vlm(teacher.vlm, VlmRows.of(rows, teacher.image_hw))
     pooled = TeacherTargets.predict(teacher.model, outputs, rows, np.zeros(len(rows), bool)).memory
     codes = softmax(outputs.code_logits.astype(np.float64), axis=-1)
     parts = {

@@ -25,6 +25,10 @@ except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
 
 if TYPE_CHECKING:
+    from latentvla import pdm
+    from ops.pdm.prepared import prepare
+    from ops.pdm.scene.from_tables import scene_from_tables
+    from ops.pdm.score import score
     from ops.planners.planner import Planner
     from ops.student.predict import Student
     from pipelines.presets import preset
@@ -49,11 +53,14 @@ _HOME = {  # public name -> module that defines it
     "Student": "ops.student.predict",
     "frame_info": "storage.frame_store",
     "open_source": "storage.sources",
+    "prepare": "ops.pdm.prepared",
     "preset": "pipelines.presets",
     "query": "storage.catalogue",
     "read_dataset": "storage.dataset",
     "read_frames": "storage.frame_store",
     "read_table": "storage.trajectory_table",
+    "scene_from_tables": "ops.pdm.scene.from_tables",
+    "score": "ops.pdm.score",
 }
 __all__ = [
     "ArtifactError",
@@ -68,15 +75,21 @@ __all__ = [
     "__version__",
     "frame_info",
     "open_source",
+    "pdm",
+    "prepare",
     "preset",
     "query",
     "read_dataset",
     "read_frames",
     "read_table",
+    "scene_from_tables",
+    "score",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("pdm", "devkit"):
+        return import_module(f"latentvla.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'latentvla' has no attribute '{name}'")
     value = getattr(import_module(_HOME[name]), name)
@@ -85,4 +98,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__]

@@ -1,47 +1,60 @@
-"""Qwen2.5-VL with action tokens: logits of the latent-action codes, and their constrained decoding.
+"""Qwen2.5-VL that predicts latent-action codes: a distribution for each code slot, in one pass.
 
 A small model built from a configuration and published weights from a local folder run through the
-same class. The embeddings of the action tokens are one trainable matrix that serves as input
-embedding and as rows of the LM head (Qwen2.5-VL ties the two); `save` writes them back into the
-vocabulary, so that the folder is a plain Qwen2.5-VL checkpoint.
+same class. The embeddings of the action tokens are one trainable matrix, the rows of the LM head
+that give the logits; `save` writes them back into the vocabulary, so that the folder is a plain
+Qwen2.5-VL checkpoint, and the slot queries and projections of the ego status into a file beside it.
 
 Legend: B rows, L prompt tokens, V visual tokens, S code slots, K codes, D hidden width.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
-from models.vlm_config import VlmConfig
+from models.vlm_config import STATUS_WIDTH, BevImageConfig, VlmConfig
 from models.vlm_inputs import VlmInputs, VlmProcessor
+
+HEAD_FILE = "latent_actions.safetensors"  # slot queries and status projections, beside the weights
+STATUS_TOKENS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """Greedily decoded codes of a batch, without teacher forcing, and the hidden states."""
+class CodePrediction:
+    """Each slot's marginal code distribution for a batch, and the hidden states."""
 
-    codes_BS: torch.Tensor  # int64
-    logits_BSK: torch.Tensor  # of each slot, given the model's own earlier codes
-    action_BSD: torch.Tensor  # last hidden states that predict the codes
+    codes_BS: torch.Tensor  # int64, the most likely code of each slot
+    logits_BSK: torch.Tensor
+    action_BSD: torch.Tensor  # last hidden states of the slot queries
     visual_BVD: torch.Tensor  # last hidden states at the image tokens
 
 
 class ActionVlm(nn.Module):
-    """Qwen2.5-VL with one action token for each code of the codebook."""
+    """Qwen2.5-VL with one action token for each code of the codebook and one query for each slot.
+
+    The slots are predicted in parallel, so each has its marginal distribution and one pass serves
+    all of them.
+    """
+
+    status_scale_N: torch.Tensor
 
     def __init__(
-        self, model: Qwen2_5_VLForConditionalGeneration, processor: VlmProcessor, slots: int
+        self,
+        model: Qwen2_5_VLForConditionalGeneration,
+        processor: VlmProcessor,
+        slots: int,
+        bev: BevImageConfig | None,
     ) -> None:
         super().__init__()
         _replace_slow_layers(model)
-        self.model, self.processor, self.slots = model, processor, slots
+        self.model, self.processor, self.slots, self.bev = model, processor, slots, bev
         self._adapters: Any = None
         # published weights have spare rows, so they are not resized
         if len(processor.tokenizer) > _embedding_table(model).shape[0]:
@@ -55,9 +68,28 @@ class ActionVlm(nn.Module):
             initial = mean_D + 0.02 * torch.randn(initial.shape).to(initial)
         # float32 whatever the model's dtype: bfloat16 would round small steps away
         self.action_rows_KD = nn.Parameter(initial.float())
+        width = self.action_rows_KD.shape[1]
+        self.slot_queries_SD = nn.Parameter(0.02 * torch.randn(slots, width))
+        self.status_tokens = nn.Sequential(
+            nn.Linear(STATUS_WIDTH, width), nn.GELU(), nn.Linear(width, STATUS_TOKENS * width)
+        )
+        self.status_queries = nn.Sequential(
+            nn.Linear(STATUS_WIDTH, 256),
+            nn.ReLU(),
+            nn.Linear(256, 256),
+            nn.ReLU(),
+            nn.Linear(256, slots * width),
+        )
+        scale_N = torch.tensor([0.1, 1.0, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 2.0])
+        self.register_buffer("status_scale_N", scale_N, persistent=False)
         # an untied LM head, as in the larger models, is not used
         if model.lm_head.weight.data_ptr() != table.data_ptr():
             model.lm_head.requires_grad_(False)
+
+    @property
+    def tokens_after_prompt(self) -> int:
+        """Status tokens and slot queries, which follow the prompt."""
+        return STATUS_TOKENS + self.slots
 
     @classmethod
     def build(cls, config: VlmConfig) -> "ActionVlm":
@@ -71,6 +103,7 @@ class ActionVlm(nn.Module):
                 attention=config.attention,
                 codes=config.codes,
                 slots=config.slots,
+                bev=config.bev,
             )
         else:
             processor = VlmProcessor.build(config.codes)
@@ -79,7 +112,7 @@ class ActionVlm(nn.Module):
                 attn_implementation=config.attention,
                 dtype=getattr(torch, config.dtype),
             )
-            vlm = cls(model, processor, config.slots)
+            vlm = cls(model, processor, config.slots, config.bev)
         return vlm.prepare(config)
 
     def prepare(self, config: VlmConfig) -> "ActionVlm":
@@ -103,16 +136,19 @@ class ActionVlm(nn.Module):
         attention: str = "sdpa",
         codes: int = 16,
         slots: int = 12,
+        bev: BevImageConfig | None = None,
     ) -> "ActionVlm":
         """Weights, tokenizer and image processor from a local folder: one written by save(), or
         published Qwen2.5-VL weights.
 
-        The configuration that save() writes holds the numbers of codes and slots; `codes` and
-        `slots` apply to published weights, whose configuration has neither.
+        The configuration that save() writes holds the numbers of codes and slots and the second
+        image; `codes`, `slots` and `bev` apply to published weights, whose configuration has none.
         """
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         codes = getattr(config, "action_codes", codes)
         slots = getattr(config, "action_slots", slots)
+        if hasattr(config, "action_bev"):
+            bev = BevImageConfig(**config.action_bev) if config.action_bev else None
         processor = VlmProcessor.from_pretrained(folder, codes)
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder,
@@ -120,11 +156,14 @@ class ActionVlm(nn.Module):
             attn_implementation=attention,
             local_files_only=True,
         )
-        return cls(model, processor, slots)
+        vlm = cls(model, processor, slots, bev)
+        if (folder / HEAD_FILE).exists():
+            vlm.load_state_dict(load_file(folder / HEAD_FILE), strict=False)
+        return vlm
 
     def save(self, folder: Path) -> None:
-        """Write a plain Qwen2.5-VL folder: weights with merged adapters and the action tokens'
-        embeddings, tokenizer, image processor.
+        """Write a plain Qwen2.5-VL folder (weights with merged adapters and the action tokens'
+        embeddings, tokenizer, image processor) and HEAD_FILE.
         """
         if self._adapters is not None:
             self.model = self._adapters.merge_and_unload()
@@ -136,98 +175,72 @@ class ActionVlm(nn.Module):
                 table[first : first + self.processor.codes] = self.action_rows_KD.to(table.dtype)
         self.model.config.action_codes = self.processor.codes
         self.model.config.action_slots = self.slots
+        self.model.config.action_bev = asdict(self.bev) if self.bev is not None else None
         self.model.save_pretrained(folder)
         self.processor.save(folder)
+        head = {
+            name: value.detach().cpu().contiguous()
+            for name, value in self.state_dict().items()
+            if not name.startswith("model.")
+        }
+        save_file(head, folder / HEAD_FILE)
 
-    def forward(self, inputs: VlmInputs, codes_BS: torch.Tensor) -> torch.Tensor:
-        """Logits (B, S, K) of each code given the image, the prompt and the codes before it."""
-        prompt_BLD = self._embed(inputs)
-        embeds_BLD = torch.cat(
-            [prompt_BLD, self.action_rows_KD[codes_BS[:, :-1]].to(prompt_BLD.dtype)], dim=1
-        )
-        hidden_BLD = self._run(inputs, embeds_BLD, start=0).last_hidden_state
-        return hidden_BLD[:, -codes_BS.shape[1] :].float() @ self.action_rows_KD.T
+    def forward(self, inputs: VlmInputs, status_BN: torch.Tensor) -> torch.Tensor:
+        """Logits (B, S, K) of each slot's marginal code distribution, given the images, the prompt
+        and the ego status (B, 9) as FrameSet.motion_status.
+        """
+        return self._slot_states(inputs, status_BN)[0].float() @ self.action_rows_KD.T
 
     @torch.no_grad()
-    def decode(self, inputs: VlmInputs, slots: int | None = None) -> Decoded:
-        """Greedy decoding over the action tokens, `slots` codes a row.
+    def predict(self, inputs: VlmInputs, status_BN: torch.Tensor) -> CodePrediction:
+        """Code distributions and hidden states of a batch, in one pass."""
+        action_BSD, visual_BVD = self._slot_states(inputs, status_BN)
+        logits_BSK = action_BSD.float() @ self.action_rows_KD.T
+        return CodePrediction(logits_BSK.argmax(dim=-1), logits_BSK, action_BSD, visual_BVD)
 
-        Image and prompt are encoded once; each code after the first is one step with a cache.
+    def _slot_states(
+        self, inputs: VlmInputs, status_BN: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Last hidden states (B, S, D) of the slot queries and (B, V, D) of the image tokens.
+
+        The ego status follows the prompt as tokens, and is added to the slot queries.
         """
-        slots = slots or self.slots
-        out = self._run(inputs, self._embed(inputs), start=0, use_cache=True)
-        is_visual_BL = inputs.input_ids_BL == self.processor.image_pad
-        visual_BVD = out.last_hidden_state[is_visual_BL].view(
-            len(is_visual_BL), -1, out.last_hidden_state.shape[-1]
+        prompt_BLD = self._embed(inputs)
+        status_BN = status_BN.float() * self.status_scale_N
+        tokens_BED = self.status_tokens(status_BN).unflatten(-1, (STATUS_TOKENS, -1))
+        queries_BSD = self.slot_queries_SD + self.status_queries(status_BN).unflatten(
+            -1, (self.slots, -1)
         )
-        hidden, logits, codes = [out.last_hidden_state[:, -1]], [], []
-        step = self._steps(inputs, out.past_key_values, slots - 1)
-        for slot in range(slots):
-            logits.append(hidden[-1].float() @ self.action_rows_KD.T)
-            codes.append(logits[-1].argmax(dim=-1))
-            if slot + 1 < slots:
-                hidden.append(
-                    step(slot, self.action_rows_KD[codes[-1]][:, None].to(hidden[-1].dtype))
-                )
-        return Decoded(
-            torch.stack(codes, 1), torch.stack(logits, 1), torch.stack(hidden, 1), visual_BVD
+        extra_BED = torch.cat([tokens_BED, queries_BSD], dim=1).to(prompt_BLD.dtype)
+        states_BLD = self._run(inputs, torch.cat([prompt_BLD, extra_BED], dim=1))
+        is_visual_BL = F.pad(
+            inputs.input_ids_BL == self.processor.image_pad, (0, extra_BED.shape[1])
         )
-
-    def _steps(
-        self, inputs: VlmInputs, cache: Any, steps: int
-    ) -> Callable[[int, torch.Tensor], torch.Tensor]:
-        """A function (number of the step, embedding (B, 1, D)) -> hidden state (B, D) of the next
-        token.
-
-        For a batch without padding it calls the layers of the language model directly: its forward
-        would compute rotary angles and a mask again for every token.
-        """
-        language, start = self.model.model.language_model, inputs.input_ids_BL.shape[1]
-        if bool(inputs.pad_B.any()):
-            return lambda number, embeds_B1D: self._run(
-                inputs, embeds_B1D, start=start + number, use_cache=True, past_key_values=cache
-            ).last_hidden_state[:, 0]
-        positions_31S = inputs.positions_3T[:, None, start : start + steps]
-        cosine_1Sd, sine_1Sd = language.rotary_emb(_embedding_table(self.model)[:1], positions_31S)
-
-        def step(number: int, hidden_B1D: torch.Tensor) -> torch.Tensor:
-            angles = cosine_1Sd[:, number, None], sine_1Sd[:, number, None]
-            for layer in language.layers:
-                hidden_B1D = layer(
-                    hidden_B1D, position_embeddings=angles, past_key_values=cache, use_cache=True
-                )
-            return language.norm(hidden_B1D)[:, 0]
-
-        return step
+        visual_BVD = states_BLD[is_visual_BL].view(len(is_visual_BL), -1, states_BLD.shape[-1])
+        return states_BLD[:, -self.slots :], visual_BVD
 
     def _embed(self, inputs: VlmInputs) -> torch.Tensor:
         """Token embeddings (B, L, D) with the vision tower's output at the image tokens."""
         embeds_BLD = self.model.get_input_embeddings()(inputs.input_ids_BL)
         features = self.model.get_image_features(
-            inputs.pixels, inputs.grid_thw_B3, return_dict=True
+            inputs.pixels, inputs.grid_thw_I3, return_dict=True
         ).pooler_output
         is_visual_BL1 = (inputs.input_ids_BL == self.processor.image_pad)[..., None]
         return embeds_BLD.masked_scatter(
             is_visual_BL1, torch.cat(tuple(features)).to(embeds_BLD.dtype)
         )
 
-    def _run(self, inputs: VlmInputs, embeds_BLD: torch.Tensor, *, start: int, **cache: object):
-        """The language model over positions start, start + 1, ... of the (left-padded) sequence."""
+    def _run(self, inputs: VlmInputs, embeds_BLD: torch.Tensor) -> torch.Tensor:
+        """Last hidden states (B, L, D) of the language model over a left-padded sequence."""
         length, pad_B = embeds_BLD.shape[1], inputs.pad_B
-        index_BL = (
-            torch.arange(start, start + length, device=pad_B.device)[None] - pad_B[:, None]
-        ).clamp(min=0)
-        mask = None
-        if bool(pad_B.any()):
-            mask = (
-                torch.arange(start + length, device=pad_B.device)[None] >= pad_B[:, None]
-            ).long()
+        index_1L = torch.arange(length, device=pad_B.device)[None]
+        padded = bool(pad_B.any())
         return self.model.model.language_model(
             inputs_embeds=embeds_BLD,
-            position_ids=inputs.positions_3T[:, index_BL],
-            attention_mask=mask,
-            **({"use_cache": False} | cache),
-        )
+            position_ids=inputs.positions_3T[:, (index_1L - pad_B[:, None]).clamp(min=0)],
+            attention_mask=(index_1L >= pad_B[:, None]).long() if padded else None,
+            use_cache=False,
+        ).last_hidden_state
 
     def _add_adapters(self, rank: int) -> None:
         """Add LoRA to the language model's projections; vision tower and vocabulary are frozen."""

@@ -1,6 +1,17 @@
 """Configuration of the vision-language model. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+STATUS_WIDTH = 9  # vx, vy, ax, ay, one-hot command, past yaw rate: FrameSet.motion_status
+
+
+@dataclass(frozen=True, slots=True)
+class BevImageConfig:
+    """The ground in metres as a second image: a square ahead of the ego, seen from above."""
+
+    near_m: float = 3.0  # from the rear axle ahead to the near border
+    side_m: float = 42.0  # of the square
+    pixels: int = 112  # of each side; a multiple of the patch size times the merge size
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +25,9 @@ class VlmConfig:
     pretrained: str | None = None
     codes: int = 16  # entries of the codebook; filled in from the codebook
     slots: int = 12  # codes of a row; filled in from the relabeled rows
+    bev: BevImageConfig | None = field(
+        default_factory=BevImageConfig
+    )  # None: the camera image only
     hidden: int = 128  # width of the language model
     layers: int = 4  # blocks of the language model
     heads: int = 4  # query heads of the language model and heads of the vision tower

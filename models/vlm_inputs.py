@@ -4,8 +4,8 @@ The same code serves the small model and published Qwen2.5-VL weights from a loc
 differ in the tokenizer's merges and the image statistics. It is deterministic and needs neither a
 hub nor torchvision.
 
-Legend: B rows, L prompt tokens, T = L + number of codes, gh x gw image patches, H x W pixels, C
-colors.
+Legend: B rows, L prompt tokens, T = L + number of tokens that follow, I images of all rows, gh x gw
+patches of an image, H x W pixels, C colors.
 """
 
 from collections.abc import Sequence
@@ -46,9 +46,11 @@ class VlmInputs:
 
     input_ids_BL: torch.Tensor  # int64
     pad_B: torch.Tensor  # int64, number of padding tokens on the left of each row
-    pixels: torch.Tensor  # (B * gh * gw, 3 * 2 * patch * patch) float32, Qwen2-VL's patch order
-    grid_thw_B3: torch.Tensor  # int64: 1, gh, gw
-    positions_3T: torch.Tensor  # int64: rotary positions of an unpadded row and its codes
+    # (patches of all images, 3 * 2 * patch * patch) float32, Qwen2-VL's patch order
+    pixels: torch.Tensor
+    grid_thw_I3: torch.Tensor  # int64: 1, gh, gw of each image, row by row
+    # int64: rotary positions of an unpadded row and of the tokens that follow it
+    positions_3T: torch.Tensor
 
     def to(self, device: torch.device) -> "VlmInputs":
         """The same batch on another device."""
@@ -77,7 +79,7 @@ def build_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def prompts(status: np.ndarray) -> list[str]:
-    """Prompt text of each row from its ego status (N, 8): command, speed in m/s, forward
+    """Prompt text of each row from its ego status (N, 8 or more): command, speed in m/s, forward
     acceleration in m/s2.
 
     Numbers have a fixed width, so rows with the same command have equal length.
@@ -142,30 +144,47 @@ class VlmProcessor:
         """Number of pixels of which an image's height and width must be multiples."""
         return self.patch * self.merge
 
-    def __call__(self, images_BHWC: torch.Tensor, texts: Sequence[str], room: int) -> VlmInputs:
-        """Inputs from images uint8 RGB (B, H, W, 3) and one prompt each; `room` is the number of
-        code tokens that will follow the prompt.
+    def __call__(
+        self, images: Sequence[torch.Tensor], texts: Sequence[str], room: int
+    ) -> VlmInputs:
+        """Inputs from one prompt a row and one or more images of it: each element of `images` is
+        uint8 RGB (B, H, W, 3). `room` is the number of tokens that will follow the prompt.
         """
-        batch, height, width, _ = images_BHWC.shape
-        grid = (height // self.patch, width // self.patch)
-        pads = "<|image_pad|>" * (grid[0] * grid[1] // self.merge**2)
+        batch = len(texts)
+        grids = [
+            (size[1] // self.patch, size[2] // self.patch)
+            for size in (image.shape for image in images)
+        ]
+        merged = [(height // self.merge, width // self.merge) for height, width in grids]
+        pads = "".join(
+            f"<|vision_start|>{'<|image_pad|>' * (height * width)}<|vision_end|>"
+            for height, width in merged
+        )
         chats = [
-            f"<|im_start|>user\n<|vision_start|>{pads}<|vision_end|>{text}<|im_end|>\n"
-            "<|im_start|>assistant\n"
-            for text in texts
+            f"<|im_start|>user\n{pads}{text}<|im_end|>\n<|im_start|>assistant\n" for text in texts
         ]
         tokens = self.tokenizer(chats, padding=True, return_tensors="pt")
         ids_BL, pad_B = tokens["input_ids"], (tokens["attention_mask"] == 0).sum(dim=1)
-        image_start = int((ids_BL[0] == self.image_pad).nonzero()[0, 0] - pad_B[0])
+        # all images of a row follow each other, in the order of their tokens
+        patches = [self.patchify(image).unflatten(0, (batch, -1)) for image in images]
+        grid_I3 = torch.tensor([[1, *grid] for grid in grids])
         return VlmInputs(
             input_ids_BL=ids_BL,
             pad_B=pad_B,
-            pixels=self.patchify(images_BHWC),
-            grid_thw_B3=torch.tensor([[1, *grid]]).expand(batch, 3).contiguous(),
+            pixels=torch.cat(patches, dim=1).flatten(0, 1),
+            grid_thw_I3=grid_I3.repeat(batch, 1),
             positions_3T=rope_positions(
-                image_start, (grid[0] // self.merge, grid[1] // self.merge), ids_BL.shape[1] + room
+                self._image_starts(ids_BL[0, pad_B[0] :], merged), merged, ids_BL.shape[1] + room
             ),
         )
+
+    def _image_starts(self, ids_L: torch.Tensor, grids: Sequence[tuple[int, int]]) -> list[int]:
+        """Index of the first token of each image of an unpadded row."""
+        pads, starts, first = (ids_L == self.image_pad).nonzero()[:, 0].tolist(), [], 0
+        for height, width in grids:
+            starts.append(pads[first])
+            first += height * width
+        return starts
 
     def patchify(self, images_BHWC: torch.Tensor) -> torch.Tensor:
         """Normalised patches in Qwen2-VL's order, bit-equal to its image processor; the image is
@@ -184,15 +203,22 @@ class VlmProcessor:
         return repeat(values, "n c ph pw -> n (c t ph pw)", t=self.temporal)
 
 
-def rope_positions(image_start: int, merged_grid: tuple[int, int], length: int) -> torch.Tensor:
-    """Three-axis rotary positions (3, length) of an unpadded row with one image: M-RoPE (Wang et
-    al. 2024, Qwen2-VL, section 2.1).
+def rope_positions(
+    image_starts: Sequence[int], merged_grids: Sequence[tuple[int, int]], length: int
+) -> torch.Tensor:
+    """Three-axis rotary positions (3, length) of an unpadded row with images: M-RoPE (Wang et al.
+    2024, Qwen2-VL, section 2.1).
 
-    Text tokens count up on all axes; image tokens keep the time position and count rows and
-    columns; the text after the image continues from its larger side. The image has the same
-    position in every row, so one table serves a whole batch.
+    Text tokens count up on all axes; the tokens of an image keep the time position and count rows
+    and columns; the text after it continues from its larger side. The images have the same
+    positions in every row, so one table serves a whole batch.
     """
-    rows, columns = torch.meshgrid(*(torch.arange(size) for size in merged_grid), indexing="ij")
-    image = torch.stack([torch.zeros_like(rows), rows, columns]).flatten(1) + image_start
-    after = torch.arange(length - image_start - image.shape[1]) + image_start + max(merged_grid)
-    return torch.cat([torch.arange(image_start).expand(3, -1), image, after.expand(3, -1)], dim=1)
+    parts, index, position = [], 0, 0
+    for start, grid in zip(image_starts, merged_grids, strict=True):
+        text = torch.arange(start - index) + position
+        position += start - index
+        rows, columns = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
+        image = torch.stack([torch.zeros_like(rows), rows, columns]).flatten(1) + position
+        parts += [text.expand(3, -1), image]
+        index, position = start + image.shape[1], position + max(grid)
+    return torch.cat([*parts, (torch.arange(length - index) + position).expand(3, -1)], dim=1)

@@ -81,7 +81,7 @@ def version_of(
     return digest([asset, dict(parents), _plain(config), code_version, seed])
 
 
-def plan(
+def planned_lineage(
     asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
 ) -> Lineage:
     """The lineage of an artefact that has these inputs; write_artifact takes it."""

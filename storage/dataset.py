@@ -19,6 +19,7 @@ from storage.lake import Lake
 from storage.trajectory_table import (
     FUTURE_STEPS,
     HISTORY_STEPS,
+    STEP_S,
     Command,
     code_layout,
     read_table,
@@ -57,6 +58,14 @@ class FrameSet:
         """Ego status as planners read it, (N, 8) float32: vx, vy, ax, ay, one-hot command."""
         one_hot = np.eye(len(Command), dtype=np.float32)[self.command]
         return np.concatenate([self.velocity, self.acceleration, one_hot], axis=1, dtype=np.float32)
+
+    @property
+    def motion_status(self) -> np.ndarray:
+        """Ego status as the VLM reads it, (N, 9) float32: `status` and the yaw rate in rad/s over
+        the last 0.5 s, from poses that are known now (0 without a past).
+        """
+        past = np.where(self.history_valid[:, -1], -self.history[:, -1, 2] / STEP_S, 0.0)
+        return np.concatenate([self.status, past[:, None]], axis=1, dtype=np.float32)
 
     def take(self, rows: np.ndarray) -> "FrameSet":
         """The given rows, by index or mask."""

@@ -12,7 +12,14 @@ from assets.chain.code_version import code_version_of_modules
 from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.inventory import read_inventory
 from ops.ingest.quarantine import is_quarantined, quarantined
-from storage.artifact import LINEAGE_FILE, Lineage, is_current, plan, read_checks, read_lineage
+from storage.artifact import (
+    LINEAGE_FILE,
+    Lineage,
+    is_current,
+    planned_lineage,
+    read_checks,
+    read_lineage,
+)
 from storage.asset_names import PER_LOG_ASSETS
 from storage.errors import ArtifactError
 from storage.lake import Lake
@@ -88,16 +95,16 @@ def log_lineage(pipeline: Pipeline, logs: RawLogs, asset: str, log_id: str) -> L
         assert logs.world is not None
         world = asdict(logs.world)
         config = {key: value for key, value in world.items() if key not in WORLD_COUNTS}
-        return plan(name, {}, config, code_version(asset))
+        return planned_lineage(name, {}, config, code_version(asset))
     if asset == "raw_logs":
         code = code_version_of_modules(("ops/ingest/inventory.py", "storage/sources"))
         content = {"bytes": logs.fingerprint(log_id)}
-        return plan(name, content, {"source": pipeline.source}, code)
+        return planned_lineage(name, content, {"source": pipeline.source}, code)
     parents = {
         f"{dep}/{log_id}": log_lineage(pipeline, logs, dep, log_id).version
         for dep in ASSET_SPECS[asset].deps
     }
-    return plan(name, parents, getattr(pipeline.preset, asset), code_version(asset))
+    return planned_lineage(name, parents, getattr(pipeline.preset, asset), code_version(asset))
 
 
 def asset_lineage(
@@ -126,7 +133,7 @@ def asset_lineage(
     if asset == "evaluation" and (zero_shot := zero_shot_lineage(pipeline)) is not None:
         parents[zero_shot.asset] = zero_shot.version
     seed = preset.seed if spec.seeded else None
-    return plan(asset, parents, getattr(preset, asset, None), code_version(asset), seed)
+    return planned_lineage(asset, parents, getattr(preset, asset, None), code_version(asset), seed)
 
 
 def zero_shot_lineage(pipeline: Pipeline) -> Lineage | None:

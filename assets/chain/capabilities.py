@@ -51,5 +51,5 @@ def capability_error(
 def _available(lake: Lake, log_ids: Sequence[str], names: Sequence[str]) -> set[str]:
     if not names:
         return set()
-    held = [read_inventory(lake.log("raw_logs", log)).capabilities for log in log_ids]
-    return {name for name in names if any(getattr(item, name) for item in held)}
+    capabilities = [read_inventory(lake.log("raw_logs", log)).capabilities for log in log_ids]
+    return {name for name in names if any(getattr(item, name) for item in capabilities)}

@@ -113,7 +113,7 @@ def report_table(report: Mapping[str, Any]) -> dg.TableMetadataValue | dg.Markdo
 
 
 def codes_by_position(codes: Mapping[str, Any]) -> list[dict[str, float]]:
-    """Accuracy and calibration of each of the 12 codes, one row a position, from the report of
+    """Accuracy and calibration of each code slot, one row a position, from the report of
     ops/vla/code_accuracy.py.
     """
     measures = {

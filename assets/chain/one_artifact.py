@@ -17,6 +17,7 @@ from assets.chain.asset_specs import ASSET_SPECS, asset_lineage, logs_of_splits,
 from assets.chain.capabilities import require_capabilities
 from assets.chain.metadata import rounded
 from assets.chain.pipeline import Pipeline
+from assets.chain.weights import require_weights
 from storage.artifact import Lineage, is_current, read_lineage, require_checks, write_artifact
 from storage.asset_names import PER_LOG_ASSETS
 
@@ -40,8 +41,8 @@ class Materialization:
         asset: str,
         config: MaterializeConfig,
     ) -> None:
-        """Raises ConfigError if the logs cannot carry this asset, ArtifactError for an input that
-        is missing or failed its checks.
+        """Raises ConfigError if the logs cannot carry this asset or published weights are missing,
+        ArtifactError for an input that is missing or failed its checks.
         """
         self.context, self.asset = context, asset
         self.lake, self.preset = pipeline.lake, pipeline.preset
@@ -51,7 +52,9 @@ class Materialization:
         self.lineage: Lineage = asset_lineage(pipeline, asset, self.log_ids)
         self.path = self.lake.asset(asset)
         self.needed = config.force or not is_current(self.path, self.lineage.version)
-        if not self.needed:
+        if self.needed:
+            require_weights(self.preset, [asset])
+        else:
             context.log.info(f"{asset} is current (version {self.lineage.version}): nothing to do")
 
     @property

@@ -79,7 +79,7 @@ class LatentActionConfig:
         default_factory=lambda: QuantizerConfig(warmup_steps=30)
     )
     ego_quantizer: QuantizerConfig = field(
-        default_factory=lambda: QuantizerConfig(kind="ema", code_dim=1, warmup_steps=80)
+        default_factory=lambda: QuantizerConfig(kind="ema", tokens=2, code_dim=1, warmup_steps=80)
     )
     environment_encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(match_width=16, reach_h=1, reach_w=2, width=48)

@@ -1,6 +1,6 @@
 """The student as an agent of the NAVSIM devkit, v1.1 and v2. Importing it needs the devkit.
 
-    python .../run_pdm_score.py agent._target_=ops.devkit.agent.StudentAgent
+    python .../run_pdm_score.py agent._target_=latentvla.devkit.StudentAgent
     +agent.student=lake/navsim/student
 
 The interface is the devkit's AbstractAgent, whose constructor takes the sampling of the trajectory

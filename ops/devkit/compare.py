@@ -19,7 +19,7 @@ from ops.pdm.config import Version
 from ops.pdm.plan_file import Plan, read_plans
 from ops.pdm.scene.cache import cached_scenes
 from ops.pdm.scene.scene import Scene
-from ops.pdm.score_file import PARTS, Result, results_table
+from ops.pdm.score_file import SCORE_PARTS, Result, results_table
 from storage.errors import ConfigError, LatentVLAError
 from storage.lake import Lake
 
@@ -80,7 +80,7 @@ def differences(ours: pa.Table, theirs: pa.Table) -> list[Difference]:
         if a["scored"] and b["scored"]
     ]
     by_column = []
-    for column in PARTS:
+    for column in SCORE_PARTS:
         values = np.array(
             [[np.nan if row[column] is None else row[column] for row in pair] for pair in pairs]
         ).reshape(-1, 2)

@@ -12,7 +12,7 @@ from ops.ingest.config import ZeroShotLogsConfig
 from ops.ingest.decode import decode
 from ops.ingest.each_log import LogWork, each_log, make_from_raw_log
 from ops.ingest.extract import extract
-from storage.artifact import Lineage, digest, plan, write_artifact
+from storage.artifact import Lineage, digest, planned_lineage, write_artifact
 from storage.errors import SourceError
 from storage.lake import Lake
 from storage.sources import open_source
@@ -50,7 +50,7 @@ def zero_shot_logs_lineage(config: ZeroShotLogsConfig, code_version: str) -> Lin
                 for file in files
             ]
         )
-    return plan("zero_shot", {}, {"logs": config, "stamp": stamp}, code_version)
+    return planned_lineage("zero_shot", {}, {"logs": config, "stamp": stamp}, code_version)
 
 
 def make_zero_shot_logs(
@@ -103,7 +103,7 @@ def _read_log(
         ("frames", decode, config.frames),
         ("trajectories", extract, config.trajectories),
     ):
-        lineage = plan(
+        lineage = planned_lineage(
             f"{asset}/{log_id}", {"zero_shot": whole.version}, settings, whole.code_version
         )
         make_from_raw_log(verb, "nuscenes", raw, log_id, settings, lake.log(asset, log_id), lineage)

@@ -42,7 +42,7 @@ class CodebookConfig:
 class RelabelConfig:
     """Relabelling of rows with codes."""
 
-    transitions: int = 3  # consecutive transitions of gap_s each whose codes label a row
+    transitions: int = 8  # consecutive transitions of gap_s each whose codes label a row
     batch: int = 256  # pairs per forward pass
     threads: int = 2  # torch threads
     device: str = "cpu"  # or "cuda"

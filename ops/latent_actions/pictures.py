@@ -61,8 +61,8 @@ def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
     """Draw one frame for every code of every token, the other tokens unchanged; arrows are the
     change of the motion.
 
-    Codes are sorted by the first component of their codebook entries; one-dimensional codes are
-    thus in order.
+    At most 16 codes are drawn, the first of the codebook. They are sorted by the first component of
+    their entries; one-dimensional codes are thus in order.
     """
     import matplotlib
 

@@ -24,8 +24,8 @@ from storage.lake import Lake
 from storage.trajectory_table import read_table
 
 SPLITS = ("train", "val", "test")
-PARTS = ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort", "ec", "score")
-_VALUES = (*PARTS, "progress_m", "collision_time_s", "ttc_time_s")
+SCORE_PARTS = ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort", "ec", "score")
+_VALUES = (*SCORE_PARTS, "progress_m", "collision_time_s", "ttc_time_s")
 RESULTS = pa.schema(
     [
         pa.field("log_id", pa.string(), False),
@@ -156,7 +156,9 @@ def means_of(results: pa.Table) -> list[PlanMean]:
         groups.setdefault((row["planner"], row["metric_version"], row["split"]), []).append(row)
     plan_means = []
     for (planner, version, split), rows in groups.items():
-        values = {name: [row[name] for row in rows if row[name] is not None] for name in PARTS}
+        values = {
+            name: [row[name] for row in rows if row[name] is not None] for name in SCORE_PARTS
+        }
         means = {name: float(np.mean(value)) for name, value in values.items() if value}
         plan_means.append(
             PlanMean(planner, version, split, rows[0]["n_scored"], rows[0]["n_expected"], means)

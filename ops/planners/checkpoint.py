@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from ops.planners.kinds import KINDS, PARTS, kind_of
+from ops.planners.kinds import CONFIG_CLASSES, KINDS, kind_of
 from storage.checkpoint import load_checkpoint, save_checkpoint
 
 
 def save_planner(folder: Path, model: nn.Module) -> None:
     """Write config.json and model.safetensors; config.json holds the network's configurations by
-    their names in ops.planners.kinds.PARTS.
+    their names in ops.planners.kinds.CONFIG_CLASSES.
     """
     kind = kind_of(model)
     config: dict[str, Any] = {name: asdict(part) for name, part in kind.parts(model).items()}
@@ -41,11 +41,11 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def _config(name: str, values: Mapping[str, Any]) -> Any:
-    config_class: Any = PARTS[name]
+    config_class: Any = CONFIG_CLASSES[name]
     return config_class(
         **{
             item.name: _config(item.name, values[item.name])
-            if item.name in PARTS
+            if item.name in CONFIG_CLASSES
             else _tuples(values[item.name])
             for item in fields(config_class)
         }

@@ -23,7 +23,7 @@ from models.planners.student import StudentNet, imitation_loss
 from ops.planners.config import ImitationConfig
 
 Batch = Callable[[str], torch.Tensor]  # name of a training array -> its rows in the batch
-PARTS = {  # name of a configuration in config.json of a checkpoint -> its class
+CONFIG_CLASSES = {  # name of a configuration in config.json of a checkpoint -> its class
     "planner": PlannerConfig,
     "ground": GroundConfig,
     "fusion": FusionConfig,
@@ -50,11 +50,13 @@ class PlannerKind(ABC):
 
     @abstractmethod
     def build(self, parts: Mapping[str, Any]) -> nn.Module:
-        """A new network from its configurations, by their names in PARTS."""
+        """A new network from its configurations, by their names in CONFIG_CLASSES."""
 
     @abstractmethod
     def parts(self, model: Any) -> dict[str, Any]:
-        """The configurations from which `build` makes this network, by their names in PARTS."""
+        """The configurations from which `build` makes this network, by their names in
+        CONFIG_CLASSES.
+        """
 
     @abstractmethod
     def loss(

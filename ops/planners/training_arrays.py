@@ -27,7 +27,8 @@ _MIRROR_COMMAND = np.array([Command.RIGHT, Command.STRAIGHT, Command.LEFT, Comma
 class TrainingArrays:
     """One row per frame; arrays that a loop does not use are None."""
 
-    status: np.ndarray  # (N, 8) float32, FrameSet.status
+    # (N, 8) float32, FrameSet.status; for the VLM (N, 9), FrameSet.motion_status
+    status: np.ndarray
     future: np.ndarray  # (N, 8, 3) float32
     images: np.ndarray | None = None  # (N, H, W, 3) uint8
     camera: np.ndarray | None = None  # (N, 19) float32, FrameSet.camera

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from ops.drawing.charts import code_chart
 from ops.drawing.page import Block, Cell, Chart, Paragraph, Row, Section, Table, file_image
 from ops.latent_actions.probe import code_usage
+from ops.vla.verdict import read_verdict
 from storage.lake import Lake
 from storage.trajectory_table import code_layout
 
@@ -47,8 +48,9 @@ def codes_section(lake: Lake) -> Section | str:
     blocks += _health_table(lake.asset("codebook") / "health.json")
     report = lake.asset("vla") / "report.json"
     if report.exists():
-        tokens = code_layout(rows).tokens
-        blocks.append(_accuracy_table(json.loads(report.read_text())["codes"], tokens))
+        tokens, verdict = code_layout(rows).tokens, read_verdict(lake.asset("vla"))
+        text = f"{verdict.text}." if verdict is not None else ""
+        blocks.append(_accuracy_table(json.loads(report.read_text())["codes"], tokens, text))
     return Section(
         "codes",
         "Latent actions",
@@ -95,7 +97,7 @@ def _text(value: Any) -> str:
     return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _accuracy_table(codes: Mapping[str, Any], tokens: int) -> Table:
+def _accuracy_table(codes: Mapping[str, Any], tokens: int, verdict: str) -> Table:
     """Top-1 accuracy, majority accuracy and calibration error of the VLM for each code of a row."""
     measures = ("accuracy", "majority_accuracy", "calibration_error")
     slots = zip(*(codes[f"{name}_by_slot"] for name in measures), strict=True)
@@ -113,7 +115,7 @@ def _accuracy_table(codes: Mapping[str, Any], tokens: int) -> Table:
         rows,
         f"VLM on {codes['rows']} held-out rows: top-1 code accuracy "
         f"{100 * codes['accuracy']:.0f} % (majority class "
-        f"{100 * codes['majority_accuracy']:.0f} %). Calibration error: mean distance between "
-        "confidence and accuracy.",
+        f"{100 * codes['majority_accuracy']:.0f} %). {verdict} Calibration error: mean distance "
+        "between confidence and accuracy.",
         folded="Code accuracy of the VLM",
     )

@@ -6,6 +6,7 @@ from ops.drawing.charts import interval_chart, planner_colour
 from ops.drawing.names import GROUPS, grouped, label
 from ops.drawing.page import Block, Cell, Chart, Paragraph, Row, Section, Table, Tile
 from ops.evaluation.intervals import percent
+from ops.evaluation.score_table import epdms_title
 from ops.report.cells import bounds, group_rows, metres_cell, score_cell, sub_score_cell
 from ops.report.results import EvaluationResults
 
@@ -73,7 +74,7 @@ def score_section(results: EvaluationResults) -> Section:
         _displacement_table(results, groups),
     ]
     if any(results.mean(planner, "epdms") for planner in results.planners):
-        heading = Paragraph(heading="EPDMS: version 2 of the score")
+        heading = Paragraph(heading=f"{_epdms_title(results)}: version 2 of the score")
         blocks += [heading, _epdms_table(results, groups)]
     lead = (
         f"{results.metric_version} on the {results.split} split: {results.n_scored} of "
@@ -132,13 +133,18 @@ def _epdms_table(results: EvaluationResults, groups: Groups) -> Table:
         return [score_cell(results.mean(name, "epdms")), *parts]
 
     return Table(
-        ["planner", "EPDMS", *(short for _, short in _PARTS_V2)],
+        ["planner", _epdms_title(results), *(short for _, short in _PARTS_V2)],
         group_rows(groups, cells),
         "EPDMS = NC × DAC × DDC × TLC × (5 EP + 5 TTC + 2 LK + 2 HC + 2 EC) / 16, in %, with the "
         "human filter: TLC traffic light compliance, LK lane keeping, HC history comfort, EC "
-        "extended comfort (against the plan 0.5 s earlier). EPDMS and PDMS are different metrics "
-        "and not comparable.",
+        "extended comfort (against the plan 0.5 s earlier). A scene without such a plan has no EC, "
+        "and its EPDMS is ... × (5 EP + 5 TTC + 2 LK + 2 HC) / 14. EPDMS and PDMS are different "
+        "metrics and not comparable.",
     )
+
+
+def _epdms_title(results: EvaluationResults) -> str:
+    return epdms_title(results.score_tables["all"].means)
 
 
 def rare_section(results: EvaluationResults) -> Section | None:

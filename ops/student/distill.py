@@ -47,11 +47,10 @@ from ops.training.runs import Clock, TrainingRuns
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
 from ops.vla.planner import VlaPlanner, open_vla
 from ops.vla.teacher import TeacherTargets, scored_proposals_for
-from ops.vla.vlm import run_vlm, run_vlm_in_processes
-from storage.camera import fit_images
+from ops.vla.vlm import VlmRows, run_vlm, run_vlm_in_processes
 from storage.dataset import FrameSet
 
-PARTS = ("student", "no_teacher", "planner")
+TRAININGS = ("student", "no_teacher", "planner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def distill(
     clock.lap("measure")
     report = replace(report, seconds=clock.laps)
     (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
-    training.finish(PARTS, out / "history")
+    training.finish(TRAININGS, out / "history")
     return report
 
 
@@ -149,9 +148,8 @@ def teacher_targets(
     if num_stored == len(frames):
         return stored
     rest = frames.take(np.arange(num_stored, len(frames)))
-    vlm_outputs = run_vlm_in_processes(
-        vla / "vlm", fit_images(rest.images, planner.image_hw), rest.status, compute
-    )
+    rows = VlmRows.of(rest, planner.image_hw)
+    vlm_outputs = run_vlm_in_processes(vla / "vlm", rows, compute)
     predicted = TeacherTargets.predict(planner.model, vlm_outputs, rest, flipped[num_stored:])
     return stored.concatenated(predicted) if num_stored else predicted
 
@@ -194,7 +192,7 @@ def _report(
     train_rows: int,
     scored_by: str,
 ) -> StudentReport:
-    vlm_outputs = run_vlm(teacher.vlm, fit_images(rows.images, teacher.image_hw), rows.status)
+    vlm_outputs = run_vlm(teacher.vlm, VlmRows.of(rows, teacher.image_hw))
     memory = TeacherTargets.predict(
         teacher.model, vlm_outputs, rows, np.zeros(len(rows), bool)
     ).memory.astype(np.float32)

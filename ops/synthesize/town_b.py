@@ -18,7 +18,7 @@ from ops.synthesize.film.render_log import render_log, weather
 from ops.synthesize.town.build_town import build_town
 from ops.synthesize.town.town import TownConfig
 from ops.synthesize.traffic.expert import DriveConfig, drive
-from ops.synthesize.writers.nuscenes import Scene, write_data_set
+from ops.synthesize.writers.nuscenes import DrivenScene, write_data_set
 from storage.errors import ConfigError
 
 HZ = 2.0  # samples a second, as in nuScenes
@@ -87,7 +87,7 @@ def synthesize_town_b(raw: Path, config: TownBConfig) -> None:
     )
 
 
-def _scenes(config: TownBConfig, names: list[str], camera: Camera) -> Iterator[Scene]:
+def _scenes(config: TownBConfig, names: list[str], camera: Camera) -> Iterator[DrivenScene]:
     town_config = town_config_b(config)
     town, parked = build_town(town_config), parked_cars(town_config, PALETTE)
     drive_config = DriveConfig(
@@ -102,7 +102,7 @@ def _scenes(config: TownBConfig, names: list[str], camera: Camera) -> Iterator[S
             + np.round(recording.time_s * 1e6).astype(np.int64)
             + rng.integers(-400, 400, len(recording.time_s))
         )
-        yield Scene(
+        yield DrivenScene(
             name,
             recording,
             render_log(town, recording, [camera], PALETTE, weather(rng), rng),

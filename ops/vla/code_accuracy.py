@@ -6,6 +6,8 @@ Legend: N rows, S code slots, K codes.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from storage.errors import ArtifactError
 
@@ -80,6 +82,15 @@ def code_accuracy(
             for slot in slots
         ),
     )
+
+
+def code_loss(
+    logits_BSK: torch.Tensor, codes_BS: torch.Tensor, valid_BS: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Mean negative log-likelihood of the valid codes in nats, (), and their top-1 accuracy."""
+    loss = F.cross_entropy(logits_BSK[valid_BS], codes_BS[valid_BS])
+    hit = (logits_BSK.detach().argmax(dim=-1) == codes_BS)[valid_BS].float().mean()
+    return loss, {"code_accuracy": float(hit)}
 
 
 def calibration_error(confidence: np.ndarray, hit: np.ndarray, bins: int = 10) -> float:

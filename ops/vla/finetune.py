@@ -38,14 +38,23 @@ from ops.planners.training_arrays import (
 )
 from ops.training.config import ComputeConfig, FitConfig
 from ops.training.runs import Clock, TrainingJob, TrainingRuns
+from ops.vla.blind_codes import fit_blind_codes
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
 from ops.vla.config import VlaConfig
 from ops.vla.teacher import TeacherTargets
-from ops.vla.vlm import VlmTraining, open_vlm, run_vlm, run_vlm_in_processes, vlm_loop
+from ops.vla.vlm import (
+    VlmOutputs,
+    VlmRows,
+    VlmTraining,
+    open_vlm,
+    run_vlm,
+    run_vlm_in_processes,
+    vlm_loop,
+)
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
-PARTS = ("vlm", "ego_status_mlp", "planner_alone", "planner")
+TRAININGS = ("vlm", "ego_status_mlp", "planner_alone", "planner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,11 @@ class VlaReport:
     vlm_rows: int  # training rows of the VLM
     train_rows: int  # training rows of the planners
     val_rows: int
-    codes: CodeAccuracy  # of the VLM's greedy decoding
+    codes: CodeAccuracy  # of the VLM's code distributions against the relabeled codes
+    # cross-entropies in nats on the same rows: of the blind baseline (ops/vla/blind_codes.py), and
+    # of the VLM with the images of other rows
+    blind_cross_entropy_nats: float
+    shuffled_cross_entropy_nats: float
     planners: tuple[PlannerFigures, ...]  # the human, the rules, the baselines and the VLA
     # "pdm_score", or "displacement" without a map
     scored_by: str
@@ -99,7 +112,7 @@ def finetune(
     training.launch_all([vlm_job, alone.job(out, training), ego.job(out, training)])
     clock.lap("vlm, planner_alone, ego_status_mlp")
 
-    vlm_outputs = run_vlm_in_processes(out / "vlm", frames.images, frames.status, training.compute)
+    vlm_outputs = run_vlm_in_processes(out / "vlm", VlmRows.of(frames), training.compute)
     arrays = replace(arrays, visual=vlm_outputs.visual, action=vlm_outputs.action)
     arrays.save(training.arrays("planner"))
     clock.lap("vlm outputs")
@@ -118,20 +131,25 @@ def finetune(
 
     vlm = open_vlm(out / "vlm")
     measured = val.take(evenly_spaced(plannable_rows(val), config.val_rows))
-    codes, planners = _measure(measured, train, vlm, models, config, score_plans)
+    vlm_on_val = run_vlm(vlm, VlmRows.of(measured))
+    codes = _accuracy(vlm_on_val.code_logits, measured, train)
+    blind, shuffled = _floors(vlm, measured, train, num_codes, seed)
+    planners = _measure(measured, vlm, vlm_on_val, models, config, score_plans)
     clock.lap("measure")
     report = VlaReport(
         vlm_rows,
         len(frames),
         len(measured),
         codes,
+        blind.cross_entropy_nats,
+        shuffled.cross_entropy_nats,
         planners,
         "displacement" if scored is None else "pdm_score",
         count_parameters(vlm),
         clock.laps,
     )
     (out / "report.json").write_text(json.dumps(asdict(report), indent=1))
-    training.finish(PARTS, out / "history")
+    training.finish(TRAININGS, out / "history")
     return report
 
 
@@ -165,9 +183,10 @@ def _vlm_job(
             do="make the codes: latentvla run --until relabeled",
         )
     TrainingArrays(
-        train.status[rows],
+        train.motion_status[rows],
         train.future[rows],
         train.images[rows],
+        train.camera[rows],
         codes=train.codes[rows],
         codes_valid=train.codes_valid[rows],
     ).save(training.arrays("vlm"))
@@ -200,34 +219,49 @@ def _fused(config: VlaConfig, alone: _Planner, vlm_width: int) -> _Planner:
     )
 
 
+def _accuracy(logits: np.ndarray, rows: FrameSet, train: FrameSet) -> CodeAccuracy:
+    return code_accuracy(logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid)
+
+
+def _floors(
+    vlm: ActionVlm, rows: FrameSet, train: FrameSet, num_codes: int, seed: int
+) -> tuple[CodeAccuracy, CodeAccuracy]:
+    """The code accuracy without the right images: of the blind baseline, and of the VLM with the
+    images of other rows.
+    """
+    labelled = train.take(train.has_image & train.codes_valid.any(axis=1))
+    blind = fit_blind_codes(
+        labelled.motion_status, labelled.codes, labelled.codes_valid, num_codes, seed
+    )
+    with torch.no_grad():
+        blind_logits = blind(torch.from_numpy(rows.motion_status)).numpy()
+    others = np.random.default_rng((seed, 311)).permutation(len(rows))
+    shuffled = run_vlm(vlm, VlmRows.of(rows).with_images_of(others))
+    return _accuracy(blind_logits, rows, train), _accuracy(shuffled.code_logits, rows, train)
+
+
 def _measure(
     rows: FrameSet,
-    train: FrameSet,
     vlm: ActionVlm,
+    vlm_outputs: VlmOutputs,
     models: dict[str, Any],
     config: VlaConfig,
     score_plans: ScorePlans | None,
-) -> tuple[CodeAccuracy, tuple[PlannerFigures, ...]]:
-    vlm_outputs = run_vlm(vlm, rows.images, rows.status)
+) -> tuple[PlannerFigures, ...]:
     arrays = replace(
         planner_arrays(rows, config.recipe.planner),
         visual=vlm_outputs.visual,
         action=vlm_outputs.action,
     )
-    plans = {
-        rule.__name__: rule(rows)
-        for rule in (
-            baselines.human,
-            baselines.stopped,
-            baselines.constant_velocity,
-            baselines.constant_turn_rate,
-        )
-    }
+    rules = (
+        baselines.human,
+        baselines.stopped,
+        baselines.constant_velocity,
+        baselines.constant_turn_rate,
+    )
+    plans = {rule.__name__: rule(rows) for rule in rules}
     names = {"planner": "vla"}
     plans |= {names.get(part, part): plan_rows(model, arrays) for part, model in models.items()}
     parameters = {names.get(part, part): count_parameters(model) for part, model in models.items()}
     parameters["vla"] += count_parameters(vlm)
-    codes = code_accuracy(
-        vlm_outputs.code_logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid
-    )
-    return codes, measure_planners(rows, plans, parameters, score_plans)
+    return measure_planners(rows, plans, parameters, score_plans)

@@ -13,8 +13,7 @@ from models.vlm import ActionVlm
 from ops.planners.checkpoint import count_parameters, load_planner
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import planner_arrays, read_recipe
-from ops.vla.vlm import open_vlm, run_vlm
-from storage.camera import fit_images
+from ops.vla.vlm import VlmRows, open_vlm, run_vlm
 from storage.dataset import FrameSet
 
 
@@ -37,8 +36,7 @@ class VlaPlanner:
         return np.concatenate(plans) if plans else np.zeros((0, 8, 3))
 
     def _plan(self, rows: FrameSet) -> np.ndarray:
-        images = fit_images(rows.images, self.image_hw)
-        outputs = run_vlm(self.vlm, images, rows.status, self.batch)
+        outputs = run_vlm(self.vlm, VlmRows.of(rows, self.image_hw), self.batch)
         arrays = planner_arrays(rows, self.model.planner.config)
         return plan_rows(self.model, replace(arrays, visual=outputs.visual, action=outputs.action))
 

@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the pipeline: make every asset that is not current."""
-    from pipelines.execution import open_instance, require_raw_logs, run_pipeline
+    from pipelines.execution import open_instance, require_inputs, run_pipeline
 
     pipeline = pipeline_of(options)
-    require_raw_logs(pipeline)
+    require_inputs(pipeline, options.until)
     with open_instance() as instance, peak_memory() as peak:
         summary = run_pipeline(pipeline, options.until, instance, verbose=options.verbose)
     print(format_run_summary(pipeline.lake, summary, options.until, peak.mb))
@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
 def format_run_summary(lake: Lake, summary: "RunSummary", until: str, peak_mb: float) -> str:
     """What a run made, the time and memory it took, and the scores; or why it failed."""
     from ops.ingest.quarantine import quarantined
+    from ops.vla.verdict import read_verdict
 
     if summary.failures:
         return "\n".join(
@@ -56,6 +57,12 @@ def format_run_summary(lake: Lake, summary: "RunSummary", until: str, peak_mb: f
     ]
     if summary.ends_at:
         return "\n".join([*lines, "", summary.ends_at])
+    verdict = (
+        read_verdict(lake.asset("vla"))
+        if "vla" in ASSET_NAMES[: ASSET_NAMES.index(until) + 1]
+        else None
+    )
+    lines += ["", verdict.text] if verdict is not None else []
     if until in ("evaluation", "report"):
         lines += ["", score_text(lake), *zero_shot_lines(lake)]
     if until == "report":

@@ -76,7 +76,8 @@ def score_text(lake: Lake) -> str:
 
     table = read_score_table(lake.asset("evaluation"))
     rows = [
-        {"planner": planner, **{name: table.text(planner, name) for name in SCORE_COLUMNS}}
+        {"planner": planner}
+        | {table.title(name): table.text(planner, name) for name in SCORE_COLUMNS}
         for planner in table.planners
     ]
     title = f"{table.n_expected} scenes of the test logs; scores in %, distances in metres"

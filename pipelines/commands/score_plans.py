@@ -70,7 +70,9 @@ def write_results(results: "pa.Table", out: Path) -> None:
 
 def means_lines(results: "pa.Table") -> list[str]:
     """One table a metric version: planner, split, scored of expected, means in %; best first."""
-    from ops.pdm.score_file import PARTS, means_of
+    from ops.evaluation.score_table import epdms_title
+    from ops.pdm.config import METRIC_NAMES
+    from ops.pdm.score_file import SCORE_PARTS, means_of
 
     lines: list[str] = []
     means = means_of(results)
@@ -79,7 +81,7 @@ def means_lines(results: "pa.Table") -> list[str]:
             (mean for mean in means if mean.metric_version == version),
             key=lambda mean: -mean.means.get("score", -1.0),
         )
-        names = [name for name in PARTS if any(name in mean.means for mean in ranked)]
+        names = [name for name in SCORE_PARTS if any(name in mean.means for mean in ranked)]
         rows = [
             {
                 "planner": mean.planner,
@@ -92,7 +94,11 @@ def means_lines(results: "pa.Table") -> list[str]:
             }
             for mean in ranked
         ]
-        lines += [f"{version}, in %", rows_text(rows), ""]
+        title = version
+        if version == METRIC_NAMES["v2"]:
+            of_planner = {f"{mean.planner} in {mean.split or '?'}": mean.means for mean in ranked}
+            title = epdms_title(of_planner, version, epdms="score", ec="ec")
+        lines += [f"{title}, in %", rows_text(rows), ""]
     return lines
 
 

@@ -10,16 +10,23 @@ import torch
 
 from models.latent_action.config import LatentActionConfig, QuantizerConfig
 from models.latent_action.model import LatentActionModel
-from ops.latent_actions.config import RelabelConfig
+from ops.latent_actions.config import CodebookConfig, RelabelConfig
 from ops.latent_actions.fit_actions import KIND
 from ops.latent_actions.relabel import codes_of_rows, relabel
 from storage.checkpoint import save_checkpoint
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
-from storage.trajectory_table import TRAJECTORIES, CodeLayout, code_layout, relabeled_schema
+from storage.trajectory_table import (
+    FUTURE_STEPS,
+    STEP_S,
+    TRAJECTORIES,
+    CodeLayout,
+    code_layout,
+    relabeled_schema,
+)
 from tests.worlds.ground_world import drive
 
-CONFIG = RelabelConfig(batch=7, threads=1)
+CONFIG = RelabelConfig(transitions=3, batch=7, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +119,17 @@ def test_at_ten_frames_a_second_transitions_still_span_half_a_second(codebook, t
     assert (codes[0, 1] == codes[5, 0]).all(), (
         "the second transition of one row is the first of another"
     )
+
+
+def test_codes_of_the_defaults_reach_as_far_as_a_plan():
+    """Sixteen slots: eight transitions of half a second with two tokens each, 4 s."""
+    config, quantizer = RelabelConfig(), LatentActionConfig().ego_quantizer
+    assert (config.transitions, quantizer.tokens, quantizer.codes) == (8, 2, 16)
+    assert config.transitions * CodebookConfig().gap_s == FUTURE_STEPS * STEP_S
+    pairs = np.stack([np.arange(12), np.arange(1, 13)], axis=1)
+    codes, valid = codes_of_rows(pairs, pairs[:, :1].repeat(2, axis=1), 13, config.transitions)
+    assert codes.shape == (13, 16) and codes[2].reshape(8, 2)[:, 0].tolist() == list(range(2, 10))
+    assert valid.reshape(13, 8, 2).sum(axis=1)[:, 0].tolist() == [8] * 5 + [7, 6, 5, 4, 3, 2, 1, 0]
 
 
 def test_each_pair_is_encoded_once(codebook, tmp_path, monkeypatch):

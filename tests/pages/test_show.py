@@ -15,7 +15,7 @@ from ops.ingest.inventory import take_inventory
 from ops.ingest.quarantine import quarantine, quarantined
 from ops.pages.index_page import read_entry, show_index
 from ops.pages.log_page import ShowConfig, show_log
-from storage.artifact import plan
+from storage.artifact import planned_lineage
 from storage.errors import ArtifactError, ConfigError, SourceError
 from storage.lake import Lake
 from storage.sources import open_source
@@ -49,7 +49,7 @@ def test_logs_of_every_source_are_listed_and_drawn(name: str, tmp_path: Path) ->
         raw,
         ref,
         lake.log("raw_logs", ref.log_id),
-        plan(f"raw_logs/{ref.log_id}", {}, {}, "c"),
+        planned_lineage(f"raw_logs/{ref.log_id}", {}, {}, "c"),
     )
     pages = tmp_path / "pages"
     # nothing can be drawn yet
@@ -65,7 +65,7 @@ def test_logs_of_every_source_are_listed_and_drawn(name: str, tmp_path: Path) ->
             ref.log_id,
             config,
             lake.log(asset, ref.log_id),
-            plan(f"{asset}/{ref.log_id}", {}, {}, "c"),
+            planned_lineage(f"{asset}/{ref.log_id}", {}, {}, "c"),
         )
     text = show_index(lake, pages / "index.html").read_text()
     assert f"{ref.log_id}</td>" in text or f"{ref.log_id}<details" in text

@@ -14,9 +14,9 @@ import pytest
 from assets.chain.pipeline import RawLogs
 from ops.student.predict import Student
 from pipelines.cli import main
-from pipelines.commands.lineage import logs_behind
 from pipelines.environment import run_target
-from storage.artifact import plan, read_lineage, write_artifact
+from storage.artifact import planned_lineage, read_lineage, write_artifact
+from tests.worlds.lineage import logs_behind
 from tests.worlds.tiny_pipeline import ingest, tiny_pipeline
 from tests.worlds.tiny_vla import trained_artifacts
 
@@ -35,12 +35,13 @@ def lake(tmp_path_factory):
         for log in RawLogs(pipeline).ids
     }
     with write_artifact(
-        lake.asset("codebook"), plan("codebook", tables, {"num_codes": 16}, "c0de", seed=3)
+        lake.asset("codebook"),
+        planned_lineage("codebook", tables, {"num_codes": 16}, "c0de", seed=3),
     ):
         pass
     parents = {"codebook": read_lineage(lake.asset("codebook")).version}
     with write_artifact(
-        lake.asset("student"), plan("student", parents, {"steps": 5}, "c0de", seed=3)
+        lake.asset("student"), planned_lineage("student", parents, {"steps": 5}, "c0de", seed=3)
     ):
         pass
     return lake
@@ -80,7 +81,7 @@ def test_lineage_names_every_log_when_asked(lake, capsys):
 def test_lineage_says_when_an_artefact_was_made_from_an_older_version(lake, capsys):
     version = read_lineage(lake.asset("codebook")).version
     with write_artifact(
-        lake.asset("codebook"), plan("codebook", {}, {"num_codes": 32}, "c0de", seed=3)
+        lake.asset("codebook"), planned_lineage("codebook", {}, {"num_codes": 32}, "c0de", seed=3)
     ):
         pass
     _, out, _ = call(capsys, "lineage", "student", "--lake", str(lake.root))

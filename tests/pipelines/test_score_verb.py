@@ -11,6 +11,7 @@ import pytest
 from ops.pdm.score_file import RESULTS
 from pipelines.cli import main
 from storage.lake import Lake
+from storage.metrics_table import SUMMARY, write_metrics
 from tests.worlds.tiny_lake import FRAMES, write_tiny_lake
 from tests.worlds.tiny_pdm import straight
 
@@ -75,6 +76,34 @@ def test_a_plan_without_a_score_is_named_with_its_reason_and_still_counts(lake, 
     assert "not scored: 3 plans" in out
     assert "the plan holds NaN or infinity: steady at log log-a, frame 6" in out
     assert "no log 'log-z'" in out and "no scene at this frame" in out
+
+
+def test_the_epdms_of_plans_without_an_earlier_one_is_titled_without_ec(lake, capsys, tmp_path):
+    alone = [row(5), row(7)]  # 1 s apart
+    code, out, _ = call(capsys, lake, write_plans(tmp_path / "alone.parquet", *alone))
+    assert code == 0 and "EPDMS (NAVSIM v2.2) without EC, in %" in out
+    pair = [row(5), row(6)]  # 0.5 s apart
+    code, out, _ = call(capsys, lake, write_plans(tmp_path / "pair.parquet", *pair))
+    assert code == 0 and "EPDMS (NAVSIM v2.2), in %" in out and "without EC" not in out
+    both = [*pair, row(5, "still", speed=0.0)]
+    code, out, _ = call(capsys, lake, write_plans(tmp_path / "both.parquet", *both))
+    assert code == 0 and "EPDMS (NAVSIM v2.2) (still in test: without EC), in %" in out
+
+
+def test_the_score_table_titles_the_epdms_without_ec_as_the_evaluation_has_none(capsys, tmp_path):
+    scores = {"pdms": 0.5, "epdms": 0.75, "ec_v2": 0.25}
+    for measures, title in ((("pdms", "epdms"), "epdms without EC"), (tuple(scores), "epdms")):
+        summary = [
+            {"planner": "p", "subset": "all", "measure": name, "n_scored": 3, "n_expected": 3}
+            | {"logs": 1}
+            | dict.fromkeys(("mean", "low", "high"), scores[name])
+            for name in measures
+        ]
+        folder = tmp_path / str(len(measures)) / "evaluation"
+        folder.mkdir(parents=True)
+        write_metrics(folder, "summary", pa.Table.from_pylist(summary, SUMMARY))
+        code, out, _ = call(capsys, Lake(folder.parent))
+        assert code == 0 and f"  {title}  ade_m" in out and "75.0" in out
 
 
 def test_scenes_without_a_plan_are_counted_when_a_split_is_named(lake, capsys, tmp_path):

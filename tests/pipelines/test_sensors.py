@@ -10,7 +10,7 @@ from assets.chain.per_log import PARTITIONS
 from assets.chain.pipeline import RawLogs
 from pipelines.schedules import SCHEDULES, retraining
 from pipelines.sensors import SENSORS, enough_new_logs, neighbours, new_logs
-from storage.artifact import plan, write_artifact
+from storage.artifact import planned_lineage, write_artifact
 from tests.worlds.tiny_pipeline import TINY, ingest, tiny_pipeline
 
 
@@ -90,7 +90,9 @@ def test_retraining_is_asked_for_when_enough_logs_arrived_since_the_codebook(pip
     ids = RawLogs(pipeline).ids
     for seen, asked in ((ids, False), (ids[:-1], False), (ids[: -TINY.retrain_after_logs], True)):
         parents = {f"trajectories/{log}": "0" for log in seen}
-        with write_artifact(pipeline.lake.asset("codebook"), plan("codebook", parents, {}, "0")):
+        with write_artifact(
+            pipeline.lake.asset("codebook"), planned_lineage("codebook", parents, {}, "0")
+        ):
             pass
         assert isinstance(enough_new_logs(pipeline=pipeline), dg.RunRequest) is asked
 

@@ -18,7 +18,6 @@ import pytest
 from assets.chain.asset_specs import ASSET_SPECS
 from ops.report.offline import outside_of
 from pipelines.cli import main
-from pipelines.commands.lineage import logs_behind
 from pipelines.definitions import definitions
 from pipelines.environment import RunTarget
 from pipelines.execution import open_instance
@@ -28,6 +27,7 @@ from storage.asset_names import PER_LOG_ASSETS
 from storage.frame_store import frame_info, read_frames
 from storage.lake import Lake
 from storage.trajectory_table import read_table
+from tests.worlds.lineage import logs_behind
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -98,7 +98,7 @@ def test_one_frame_can_be_followed_through_every_asset(lake):
     assert image.dtype == np.uint8 and image.std() > 5
     assert info.timestamp_us[list(info.frame_index).index(frame)] == row["timestamp_us"]
     assert len(labelled) == 1 and labelled[0]["x_m"] == row["x_m"]
-    assert len(labelled[0]["codes"]) == 12 and all(labelled[0]["codes_valid"])
+    assert len(labelled[0]["codes"]) == 16 and all(labelled[0]["codes_valid"])
     assert labelled[0]["codebook_version"] == read_lineage(lake.asset("codebook")).version
     assert {"human", "student", "vla", "planner_alone", "constant_velocity"} <= set(
         scored["planner"].to_pylist()

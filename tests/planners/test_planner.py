@@ -66,6 +66,9 @@ class LocalSession:
     def prepare(self, model):
         return model
 
+    def average_batch_norm(self, model):
+        pass
+
     def report(self, step, metrics, state=None):
         self.losses.append(metrics["loss"])
         if state is not None:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_public_name_exists_and_is_listed():
     assert {name for name in latentvla.__all__ if not hasattr(latentvla, name)} == set()
     assert {name for name in latentvla.pdm.__all__ if not hasattr(latentvla.pdm, name)} == set()
-    assert set(latentvla.__all__) == {*latentvla._HOME, "__version__"} <= set(dir(latentvla))
+    assert set(latentvla.__all__) == {*latentvla._HOME, "__version__", "pdm"} == set(dir(latentvla))
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = latentvla.no_such_name
 

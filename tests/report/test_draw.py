@@ -13,11 +13,12 @@ import pytest
 from ops.drawing.charts import curves_chart
 from ops.drawing.contact_sheet import GAP, contact_sheet
 from ops.drawing.names import label
-from ops.drawing.page import Page, Section, render_page
+from ops.drawing.page import Page, Paragraph, Section, Table, render_page
 from ops.drawing.scene import ground_ribbon, scene_figure
 from ops.drawing.scene_view import read_scene_view
 from ops.evaluation.config import EvaluationConfig
 from ops.evaluation.evaluate import write_evaluation
+from ops.evaluation.intervals import Interval
 from ops.evaluation.summarize import score_cube
 from ops.pages.log_page import ShowConfig, show_log
 from ops.pdm.score_rows import SCORE_COLUMNS, ScoredPlans
@@ -25,7 +26,9 @@ from ops.report.codes import codes_section
 from ops.report.config import ReportConfig
 from ops.report.offline import outside_of
 from ops.report.report import draw
+from ops.report.results import read_results
 from ops.report.scenes import choose_scenes
+from ops.report.scores import score_section
 from ops.report.training import history_files, read_curves
 from storage.dataset import read_dataset
 from storage.errors import ArtifactError, ConfigError
@@ -175,6 +178,21 @@ def test_sections_without_input_are_left_out_and_listed(lake: Lake, tmp_path: Pa
         "history" in line for line in summary.left_out
     )
     assert "Missing sections" in summary.file.read_text()
+
+
+@pytest.mark.parametrize(("has_ec", "title"), [(False, "EPDMS without EC"), (True, "EPDMS")])
+def test_the_epdms_table_is_titled_without_ec_where_no_scene_has_one(
+    has_ec: bool, title: str, lake: Lake
+) -> None:
+    results = read_results(lake.asset("evaluation"))
+    table = results.score_tables["all"]
+    item = Interval(0.5, 0.5, 0.5, 3, 2)
+    measures = {"epdms": item} | ({"ec_v2": item} if has_ec else {})
+    means = {planner: {**table.means[planner], **measures} for planner in table.planners}
+    section = score_section(replace(results, score_tables={"all": replace(table, means=means)}))
+    headings = [block.heading for block in section.blocks if isinstance(block, Paragraph)]
+    assert f"{title}: version 2 of the score" in headings
+    assert [block.head[1] for block in section.blocks if isinstance(block, Table)][-1] == title
 
 
 def test_there_is_no_report_without_an_evaluation(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.vlm import ActionVlm
+from models.vlm import HEAD_FILE, ActionVlm
 from models.vlm_config import VlmConfig
 from ops.latent_actions.learn_actions import learn_actions, read_codebook
 from ops.planners.training_arrays import TrainingArrays
 from ops.training.config import ComputeConfig, FitConfig
+from ops.training.fit import batch_rows
 from ops.training.launch import Session, launch
 from ops.training.runs import TrainingJob, TrainingRuns
 from ops.vla.vlm import VlmTraining
@@ -124,6 +125,71 @@ def test_a_worker_that_dies_more_often_than_allowed_ends_the_run(tmp_path, no_ra
         )
 
 
+@dataclass(frozen=True)
+class NormConfig:
+    """Configuration of norm_loop."""
+
+    rows: np.ndarray  # (N, 2)
+    fit: FitConfig
+    out: Path
+
+
+def norm_loop(config: NormConfig, session: Session) -> dict:
+    """Trains a network with BatchNorm; rank 0 writes its state."""
+    from torch import nn
+
+    from ops.training.fit import fit
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm1d(2, affine=False), nn.Linear(2, 1))
+
+    def loss_of(wrapped, numbers):
+        return wrapped(torch.from_numpy(config.rows[numbers])).square().mean(), {}
+
+    fit(session, model, loss_of, len(config.rows), config.fit, seed=0)
+    if session.rank == 0:
+        torch.save(model.state_dict(), config.out)
+    return {}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_saved_statistics_of_batch_norm_are_those_of_all_workers(
+    num_workers, tmp_path, no_ray_left_behind
+):
+    rows = np.random.default_rng(0).normal(3.0, 2.0, (64, 2)).astype(np.float32)
+    rows[::2] += 5.0
+    config = NormConfig(rows, FitConfig(steps=6, batch=8), tmp_path / "norm.pt")
+    compute = ComputeConfig(num_workers, threads=1)
+    launch(norm_loop, config, name="norm", runs=tmp_path / "runs", compute=compute)
+    mean, variance, workers = np.zeros(2), np.ones(2), max(num_workers, 1)
+    for step in range(config.fit.steps):
+        batch = batch_rows(0, step, len(rows), config.fit.batch)
+        parts = [rows[batch[rank::workers]] for rank in range(workers)]
+        mean = 0.9 * mean + 0.1 * np.mean([part.mean(0) for part in parts], axis=0)
+        variance = 0.9 * variance + 0.1 * np.mean([part.var(0, ddof=1) for part in parts], axis=0)
+    checkpoint = next((tmp_path / "runs" / "norm").rglob("state.pt"))
+    for state in (torch.load(config.out), torch.load(checkpoint, weights_only=False)["model"]):
+        assert np.allclose(state["0.running_mean"], mean, rtol=1e-5)
+        assert np.allclose(state["0.running_var"], variance, rtol=1e-5)
+
+
+def test_batch_norm_of_workers_on_gpus_is_synchronised_and_keeps_its_tensors(monkeypatch):
+    """SyncBatchNorm runs on GPUs only, so this checks the conversion without a step."""
+    import ray.train.torch
+    from torch import nn
+
+    monkeypatch.setattr(ray.train.torch, "prepare_model", lambda model: model)
+    session = object.__new__(Session)
+    session._local, session.world_size, session.device = False, 2, torch.device("cuda")
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2)))
+    before = dict(model.state_dict(keep_vars=True))
+    prepared = session.prepare(model)
+    assert prepared is model and isinstance(model[1][0], nn.SyncBatchNorm)
+    after = model.state_dict(keep_vars=True)
+    assert after.keys() == before.keys()
+    assert all(value is before[name] for name, value in after.items())
+
+
 def vlm_loop_with_death(config: DeathConfig, session: Session) -> dict:
     """Trains a VLM; in the first attempt rank 0 dies after the checkpoint of step `die_after`."""
     import os
@@ -157,15 +223,16 @@ def test_two_workers_train_adapters_of_a_vlm_and_a_dead_worker_changes_no_bit(
     ActionVlm.build(SMALL_VLM).save(tmp_path / "base")
     frames = tiny_frames(1, 16)
     TrainingArrays(
-        frames.status,
+        frames.motion_status,
         frames.future,
         frames.images,
+        frames.camera,
         codes=frames.codes,
         codes_valid=frames.codes_valid,
     ).save(tmp_path / "arrays")
     vlm = VlmConfig(pretrained=str(tmp_path / "base"), lora_rank=2, gradient_checkpointing=True)
     fit = FitConfig(steps=6, batch=8, learning_rate=1e-2, report_every=2, checkpoint_every=2)
-    weights = {}
+    weights, heads = {}, {}
     for name, die_after in (("whole", None), ("lost", 4)):
         training = VlmTraining(tmp_path / "arrays", tmp_path / name, vlm, fit, seed=0)
         config = DeathConfig(training, die_after)
@@ -177,11 +244,14 @@ def test_two_workers_train_adapters_of_a_vlm_and_a_dead_worker_changes_no_bit(
             compute=ComputeConfig(num_workers=2, max_failures=1),
         )
         weights[name] = load_file(tmp_path / name / "model.safetensors")
+        heads[name] = load_file(tmp_path / name / HEAD_FILE)
     assert (tmp_path / "runs" / "lost" / "died").exists()
     assert weights["whole"].keys() == weights["lost"].keys()
     assert all(
         torch.equal(value, weights["lost"][name]) for name, value in weights["whole"].items()
     )
+    assert all(torch.equal(value, heads["lost"][name]) for name, value in heads["whole"].items())
+    assert heads["whole"].keys() == heads["lost"].keys() and len(heads["whole"]) == 12
     before = load_file(tmp_path / "base" / "model.safetensors")
     changed = {
         name for name, value in before.items() if not torch.equal(value, weights["whole"][name])
@@ -192,7 +262,8 @@ def test_two_workers_train_adapters_of_a_vlm_and_a_dead_worker_changes_no_bit(
     kept = torch.load(next((tmp_path / "runs" / "whole").rglob("state.pt")), weights_only=False)[
         "model"
     ]
-    assert kept and all("lora_" in name or name == "action_rows_KD" for name in kept)
+    assert kept.keys() >= heads["whole"].keys()
+    assert all("lora_" in name or name in heads["whole"] for name in kept)
     rows = [
         json.loads(line)
         for line in (tmp_path / "runs" / "lost" / "history.jsonl").read_text().splitlines()

@@ -50,7 +50,8 @@ def test_the_codebook_and_the_labels_have_its_size(tmp_path):
         seed=0,
     )
     rows = drive(2, seed=3, frames=8)
-    relabel(rows, table_of(rows), out, "v", tmp_path, RelabelConfig(threads=1))
+    config_of_labels = RelabelConfig(transitions=LAYOUT.transitions, threads=1)
+    relabel(rows, table_of(rows), out, "v", tmp_path, config_of_labels)
     table = pq.read_table(tmp_path / "relabeled.parquet")
     assert code_layout(table) == LAYOUT and code_usage(table).counts_KC.shape == (2, 64)
 

@@ -13,6 +13,7 @@ from benchmarks.full_scale import (
     main,
     measure_plan,
     measure_step,
+    preset_config,
     published_3b,
 )
 from models.vlm import ActionVlm
@@ -23,7 +24,7 @@ from tests.worlds.tiny_vla import HEIGHT, RECIPE, SMALL_VLM, WIDTH
 
 @lru_cache
 def preset_estimate() -> StepEstimate:
-    return estimate_step(preset("navsim").vla, gpus=8)
+    return estimate_step(preset_config(), gpus=8)
 
 
 def test_the_3b_shapes_have_the_published_number_of_parameters():
@@ -31,19 +32,31 @@ def test_the_3b_shapes_have_the_published_number_of_parameters():
     assert round(preset_estimate().vision_parameters / 1e9, 3) == 0.669
 
 
-def test_the_adapters_are_those_of_every_projection_of_the_language_model_and_nothing_else():
-    text, rank = published_3b().text_config, preset("navsim").vla.vlm.lora_rank
+def test_the_slots_are_those_of_the_presets_codebook():
+    vlm = preset_config().vlm
+    assert (vlm.slots, vlm.codes) == (16, 16) and vlm.lora_rank == preset(
+        "navsim"
+    ).vla.vlm.lora_rank
+
+
+def test_trained_are_the_head_and_the_adapters_of_every_projection_of_the_language_model():
+    text, vlm = published_3b().text_config, preset_config().vlm
     hidden, inner = text.hidden_size, text.intermediate_size
     key = text.num_key_value_heads * hidden // text.num_attention_heads
     # q, o; k, v; gate, up, down
     layer = 2 * (hidden + hidden) + 2 * (hidden + key) + 3 * (hidden + inner)
-    assert preset_estimate().trained == rank * layer * text.num_hidden_layers + 16 * hidden
-    assert rank * layer * text.num_hidden_layers == 119_734_272
+    adapters = vlm.lora_rank * layer * text.num_hidden_layers
+    status_tokens = (9 + 1) * hidden + (hidden + 1) * 2 * hidden
+    status_queries = (9 + 1) * 256 + (256 + 1) * 256 + (256 + 1) * vlm.slots * hidden
+    head = (vlm.codes + vlm.slots) * hidden + status_tokens + status_queries
+    assert preset_estimate().trained == adapters + head
+    assert adapters == 119_734_272 and head < 0.15 * adapters
 
 
 def test_the_preset_fits_into_80_gb_with_and_without_checkpointing():
     estimate = preset_estimate()
-    assert estimate.rows == 16 and estimate.visual_tokens == 144
+    assert estimate.rows == 16 and estimate.visual_tokens == 144 + 16  # camera and ground
+    assert estimate.tokens == 160 + 16 + 2 + 21  # and slots, status, words of the prompt
     assert estimate.weights_bytes < estimate.peak_gb * 1e9 < LIMIT_GB * 1e9
     assert estimate.peak_gb + (estimate.kept_all_bytes - estimate.kept_bytes) / 1e9 < LIMIT_GB
 
@@ -66,7 +79,7 @@ def test_the_measured_step_is_a_whole_training_step(tmp_path):
     vlm = ActionVlm.build(
         VlmConfig(pretrained=str(tmp_path), lora_rank=2, gradient_checkpointing=True)
     )
-    before = vlm.action_rows_KD.detach().clone()
+    before = {name: value.clone() for name, value in vlm.state_dict().items()}
     step = measure_step(vlm, 2, (HEIGHT, WIDTH), steps=2)
     assert (
         step.seconds > 0
@@ -74,7 +87,8 @@ def test_the_measured_step_is_a_whole_training_step(tmp_path):
         and np.isfinite(step.loss)
         and step.peak_gb is None
     )
-    assert not torch.equal(before, vlm.action_rows_KD)
+    changed = {name for name, value in vlm.state_dict().items() if (value != before[name]).any()}
+    assert {"action_rows_KD", "slot_queries_SD"} <= changed and any("lora" in n for n in changed)
 
 
 def test_without_a_gpu_the_step_is_skipped(capsys, monkeypatch):

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.ground_config import GroundConfig
 from models.planners.config import FusionConfig, PlannerConfig
-from models.vlm_config import VlmConfig
+from models.vlm_config import BevImageConfig, VlmConfig
 from ops.planners.config import PlannerRecipe, ProposalScoringConfig, RowChoice
 from ops.student.config import StudentConfig
 from ops.student.distill import StudentReport, distill
@@ -25,7 +25,9 @@ from storage.camera import Camera, camera_numbers
 from storage.dataset import FrameSet
 
 HEIGHT, WIDTH = 56, 112
-SMALL_VLM = VlmConfig(hidden=32, layers=1, heads=2, vision_layers=1, vision_hidden=32)
+SMALL_VLM = VlmConfig(
+    bev=BevImageConfig(pixels=56), hidden=32, layers=1, heads=2, vision_layers=1, vision_hidden=32
+)
 SMALL_PLANNER = PlannerConfig(
     image_hw=(28, 56),
     channels=(8, 16),

@@ -34,7 +34,7 @@ MASK_FILE = f"maps/{LOCATION}.png"
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class DrivenScene:
     """One recorded scene with its images and times; T frames."""
 
     name: str  # scene-<number>
@@ -44,7 +44,7 @@ class Scene:
 
 
 def write_data_set(
-    raw: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[Scene]
+    raw: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[DrivenScene]
 ) -> None:
     """Write the whole set; it replaces `raw` when it is complete."""
     part = raw.with_name(f".{raw.name}.part-{os.getpid()}")
@@ -59,7 +59,7 @@ def write_data_set(
 
 
 def _write_all(
-    root: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[Scene]
+    root: Path, town: Town, palette: Palette, camera: Camera, scenes: Iterable[DrivenScene]
 ) -> None:
     (root / "samples" / camera.name).mkdir(parents=True)
     tables = _static_tables(camera)
@@ -115,7 +115,7 @@ def _static_tables(camera: Camera) -> dict[str, list[Record]]:
     }
 
 
-def _add_scene(tables: dict[str, list[Record]], scene: Scene, camera: Camera) -> None:
+def _add_scene(tables: dict[str, list[Record]], scene: DrivenScene, camera: Camera) -> None:
     """Add the rows of one scene to all tables."""
     name, frames = scene.name, len(scene.time_us)
     samples, images = (
@@ -162,7 +162,7 @@ def _add_scene(tables: dict[str, list[Record]], scene: Scene, camera: Camera) ->
 
 def _add_samples(
     tables: dict[str, list[Record]],
-    scene: Scene,
+    scene: DrivenScene,
     camera: Camera,
     samples: list[str],
     images: list[str],
@@ -197,7 +197,7 @@ def _add_samples(
         )
 
 
-def _write_images(root: Path, scene: Scene, camera: Camera) -> None:
+def _write_images(root: Path, scene: DrivenScene, camera: Camera) -> None:
     for index, (view,) in enumerate(scene.images):
         encoded_ok, encoded = cv2.imencode(
             ".jpg", view[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
@@ -206,7 +206,7 @@ def _write_images(root: Path, scene: Scene, camera: Camera) -> None:
         (root / _image_name(scene, camera, index)).write_bytes(encoded.tobytes())
 
 
-def _write_can_bus(root: Path, scene: Scene) -> None:
+def _write_can_bus(root: Path, scene: DrivenScene) -> None:
     """Write the planned route, which gives the driving command, and one pose message a sample.
 
     The real cars send fifty pose messages a second.
@@ -242,7 +242,7 @@ def _write_can_bus(root: Path, scene: Scene) -> None:
     )
 
 
-def _image_name(scene: Scene, camera: Camera, index: int) -> str:
+def _image_name(scene: DrivenScene, camera: Camera, index: int) -> str:
     return f"samples/{camera.name}/{scene.name}__{camera.name}__{scene.time_us[index]}.jpg"
 
 

@@ -1,0 +1,218 @@
+"""Tests of training the vision-language model: gradients, adapters, resumption and overfitting."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.vlm import HEAD_FILE, ActionVlm
+from models.vlm_config import VlmConfig
+from ops.training.config import FitConfig
+from ops.training.fit import fit
+from ops.vla.code_accuracy import code_loss
+from ops.vla.vlm import VlmRows, run_vlm, vlm_inputs
+from tests.worlds.tiny_vla import SMALL_VLM, tiny_frames
+
+HEAD = ("action_rows_KD", "slot_queries_SD", "status_tokens.", "status_queries.")
+ROWS = VlmRows.of(tiny_frames(1, 8))
+CODES_OF_ROWS = torch.from_numpy(np.random.default_rng(0).integers(0, 16, (8, 12)))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The folder of a small VLM."""
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    ActionVlm.build(SMALL_VLM).save(folder)
+    return folder
+
+
+def adapted_vlm(base, rank: int = 2) -> ActionVlm:
+    return ActionVlm.build(
+        VlmConfig(pretrained=str(base), lora_rank=rank, gradient_checkpointing=True)
+    )
+
+
+def is_trained_beside_adapters(name: str) -> bool:
+    return "lora_" in name or name.startswith(HEAD)
+
+
+def loss_on(vlm: ActionVlm, seen: VlmRows = ROWS):
+    """The loss of a batch, as ops.training.fit.fit calls it."""
+
+    def loss_of(model, numbers):
+        codes_BS = CODES_OF_ROWS[numbers]
+        logits_BSK = model(*vlm_inputs(vlm, seen.take(numbers)))
+        return code_loss(logits_BSK, codes_BS, torch.ones_like(codes_BS, dtype=torch.bool))
+
+    return loss_of
+
+
+@pytest.mark.parametrize("bev", [None, SMALL_VLM.bev])
+def test_the_gradient_reaches_every_parameter(bev):
+    torch.manual_seed(0)
+    vlm = ActionVlm.build(replace(SMALL_VLM, bev=bev)).train()
+    loss_on(vlm)(vlm, np.arange(8))[0].backward()
+    gradients = {name: parameter.grad for name, parameter in vlm.named_parameters()}
+    assert [name for name, grad in gradients.items() if grad is None or not grad.any()] == []
+    assert {name.split(".")[0] for name in gradients} == {
+        *(name.rstrip(".") for name in HEAD),
+        "model",
+    }
+    assert gradients["slot_queries_SD"].any(dim=1).all()
+    assert gradients["action_rows_KD"].any(dim=1).all()
+
+
+def test_a_frozen_vision_tower_takes_no_part_in_the_backward_pass(base):
+    adapted = adapted_vlm(base).train()
+    inputs, _ = vlm_inputs(adapted, ROWS)
+    assert not adapted._embed(inputs).requires_grad
+    for _ in range(2):  # LoRA's down-projections have a gradient from the second step on
+        loss_on(adapted)(adapted, np.arange(8))[0].backward()
+        with torch.no_grad():
+            for parameter in adapted.parameters():
+                if parameter.requires_grad:
+                    parameter -= 0.1 * parameter.grad
+    trained = {name: item for name, item in adapted.named_parameters() if item.requires_grad}
+    assert all(is_trained_beside_adapters(name) for name in trained)
+    assert all(parameter.grad.any() for parameter in trained.values())
+    assert not any("visual" in name for name in trained)
+
+
+def test_adapters_train_alone_with_the_head_and_merge_into_the_saved_weights(base, tmp_path):
+    adapted, original = adapted_vlm(base), ActionVlm.from_pretrained(base).eval()
+    trained = {name for name, item in adapted.named_parameters() if item.requires_grad}
+    assert all(is_trained_beside_adapters(name) for name in trained)
+    assert {name for name, _ in adapted.named_parameters() if name.startswith(HEAD)} <= trained
+    fit(
+        LocalSession(), adapted, loss_on(adapted), 8, FitConfig(steps=4, learning_rate=0.05), seed=0
+    )
+    before = adapted.eval().predict(*vlm_inputs(adapted, ROWS))
+    adapted.save(tmp_path)
+    merged = ActionVlm.from_pretrained(tmp_path).eval()
+    after = merged.predict(*vlm_inputs(merged, ROWS))
+    assert torch.allclose(before.logits_BSK, after.logits_BSK, atol=1e-4)
+    unchanged = original.predict(*vlm_inputs(original, ROWS))
+    assert not torch.allclose(after.logits_BSK, unchanged.logits_BSK, atol=1e-2)
+    # the adapters changed the states, not the head alone
+    assert not torch.allclose(after.visual_BVD, unchanged.visual_BVD, atol=1e-3)
+    files = [load_file(folder / "model.safetensors") for folder in (base, tmp_path)]
+    assert files[0].keys() == files[1].keys()
+    changed = {name for name, value in files[0].items() if not torch.equal(value, files[1][name])}
+    assert any("q_proj" in name for name in changed)
+    assert not any("visual" in name for name in changed)
+    assert all(name.startswith(HEAD) for name in load_file(tmp_path / HEAD_FILE))
+
+
+class LocalSession:
+    """Session in this process that keeps the last checkpoint and can be killed at a step."""
+
+    rank, world_size, device = 0, 1, torch.device("cpu")
+
+    def __init__(self, state=None, killed_at=None):
+        self.state, self.killed_at = state, killed_at
+
+    def resume(self):
+        return self.state
+
+    def prepare(self, model):
+        return model
+
+    def average_batch_norm(self, model):
+        pass
+
+    def report(self, step, metrics, state=None):
+        if state is not None:
+            self.state = {"step": step, **deepcopy(state)}
+        if step == self.killed_at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_resumed_run_gives_the_same_bits_and_its_checkpoint_holds_trained_weights_only(
+    base, rank
+):
+    """With adapters these are the adapters and the head; the other weights are loaded from the
+    model's folder.
+    """
+
+    def trained(session: LocalSession) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        model = adapted_vlm(base, rank)
+        config = FitConfig(steps=5, batch=4, learning_rate=1e-2, checkpoint_every=2)
+        fit(session, model, loss_on(model), 8, config, seed=0)
+        return model.state_dict()
+
+    killed = LocalSession(killed_at=4)
+    with pytest.raises(KeyboardInterrupt):
+        trained(killed)
+    saved = killed.state["model"]
+    assert killed.state["step"] == 4
+    assert all(any(name.startswith(part) for name in saved) for part in HEAD)
+    assert rank == 0 or all(is_trained_beside_adapters(name) for name in saved)
+    uninterrupted, resumed = trained(LocalSession()), trained(LocalSession(state=killed.state))
+    assert uninterrupted.keys() == resumed.keys() and all(
+        torch.equal(value, uninterrupted[name]) for name, value in resumed.items()
+    )
+    for part in HEAD:
+        changed = [not torch.equal(saved[n], uninterrupted[n]) for n in saved if n.startswith(part)]
+        assert any(changed), part
+    killed.state["model"].pop("slot_queries_SD")
+    with pytest.raises(RuntimeError, match="another training"):
+        trained(LocalSession(state=killed.state))
+
+
+@pytest.mark.parametrize("known_from", ["status and image", "image alone"])
+def test_it_overfits_eight_rows(known_from):
+    torch.manual_seed(0)
+    seen, vlm = ROWS, ActionVlm.build(SMALL_VLM)
+    if known_from == "image alone":
+        images = np.zeros_like(ROWS.images)
+        for row in range(8):  # a bright bar at another column of each image
+            images[row, :, 14 * row : 14 * row + 14] = 255
+        seen = replace(ROWS, images=images, status=np.repeat(ROWS.status[:1], 8, axis=0))
+    steps = 220 if known_from == "image alone" else 120
+    config = FitConfig(steps=steps, batch=8, learning_rate=1e-2, weight_decay=0.0)
+    fit(LocalSession(), vlm, loss_on(vlm, seen), 8, config, seed=0)
+    outputs = run_vlm(vlm, seen)
+    assert np.array_equal(outputs.codes, CODES_OF_ROWS.numpy())
+    assert np.array_equal(outputs.codes, outputs.code_logits.argmax(axis=-1))
+    if known_from == "image alone":
+        others = seen.with_images_of(np.roll(np.arange(8), 1))
+        expected = np.roll(CODES_OF_ROWS.numpy(), 1, axis=0)
+        assert (run_vlm(vlm, others).codes == expected).mean() > 0.95
+
+
+def test_each_slot_learns_its_marginal_distribution_where_nothing_predicts_the_code():
+    """Codes of a row depend on each other, so a model that reads the codes before a slot would
+    give other distributions.
+    """
+    torch.manual_seed(0)
+    vlm = ActionVlm.build(SMALL_VLM)
+    seen = ROWS.take(np.zeros(8, int))  # eight times the same row
+    codes = torch.tensor([0, 0, 0, 0, 0, 0, 3, 3])[:, None].expand(8, 12)  # equal in all slots
+
+    def loss_of(model, numbers):
+        logits_BSK = model(*vlm_inputs(vlm, seen.take(numbers)))
+        return code_loss(logits_BSK, codes[numbers], torch.ones(8, 12, dtype=torch.bool))
+
+    config = FitConfig(steps=80, batch=8, learning_rate=1e-2, weight_decay=0.0)
+    fit(LocalSession(), vlm, loss_of, 8, config, seed=0)
+    logits = torch.from_numpy(
+        run_vlm(vlm, seen.take(slice(0, 1))).code_logits[0].astype(np.float32)
+    )
+    probability_SK = logits.softmax(dim=-1)
+    assert torch.allclose(probability_SK[:, 0], torch.tensor(0.75), atol=0.03)
+    assert torch.allclose(probability_SK[:, 3], torch.tensor(0.25), atol=0.03)
+
+
+def test_invalid_codes_do_not_change_the_loss():
+    logits = torch.randn(2, 12, 16)
+    codes, valid = torch.randint(16, (2, 12)), torch.ones(2, 12, dtype=torch.bool)
+    valid[1, 4:] = False
+    other = codes.clone()
+    other[1, 4:] = (other[1, 4:] + 1) % 16
+    assert torch.equal(code_loss(logits, codes, valid)[0], code_loss(logits, other, valid)[0])
