@@ -88,7 +88,8 @@ def test_artefacts_with_a_longer_name_are_not_removed(tmp_path):
 
 def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_running_one_are_not(tmp_path):
     script = (
-        "import os; from storage.artifact import plan, write_artifact; from pathlib import Path\n"
+        "import os; from pathlib import Path\n"
+        "from storage.artifact import planned_lineage, write_artifact\n"
         f"path = Path({str(tmp_path)!r}) / 'codebook'\n"
         "with write_artifact(path, planned_lineage('codebook', {}, None, 'x')) as out:\n"
         "    (out / 'data').write_text('half'); os.kill(os.getpid(), 9)"
