@@ -41,37 +41,7 @@ def intervals(
     A column holds one quantity, or the difference of two planners on the same scene for a paired
     interval.
     """
-    logs, log_of_N = np.unique(log_id.astype(str), return_inverse=True)
-    values_NM = np.where(valid_NM, values_NM, 0.0)
-    sums_LM = np.zeros((len(logs), values_NM.shape[1]))
-    counts_LM = np.zeros_like(sums_LM)
-    np.add.at(sums_LM, log_of_N, values_NM)
-    np.add.at(counts_LM, log_of_N, valid_NM.astype(np.float64))
-    draws_BL = (
-        np.random.default_rng(config.seed)
-        .multinomial(len(logs), np.full(len(logs), 1.0 / max(len(logs), 1)), size=config.resamples)
-        .astype(np.float64)
-    )
-    drawn_BM = draws_BL @ counts_LM
-    # a draw without a valid scene of a column is left out of that column's percentiles
-    means_BM = np.where(drawn_BM > 0, (draws_BL @ sums_LM) / np.maximum(drawn_BM, 1.0), np.nan)
-    tail = 50.0 * (1.0 - config.confidence)
-    out: list[Interval | None] = []
-    for column, count in enumerate(counts_LM.sum(axis=0)):
-        if count == 0:
-            out.append(None)
-            continue
-        low, high = np.nanpercentile(means_BM[:, column], [tail, 100.0 - tail])
-        out.append(
-            Interval(
-                float(sums_LM[:, column].sum() / count),
-                float(low),
-                float(high),
-                int(count),
-                int((counts_LM[:, column] > 0).sum()),
-            )
-        )
-    return out
+    return crossed_intervals(values_NM[..., None], valid_NM, log_id, config)
 
 
 def crossed_intervals(
@@ -82,8 +52,8 @@ def crossed_intervals(
 
     Crossed (pigeonhole) bootstrap: each resample draws seeds with replacement and, independently,
     logs with replacement, and averages all scenes of the drawn logs for all drawn seeds (Owen, "The
-    pigeonhole bootstrap", Annals of Applied Statistics 1, 2007). With one seed it is `intervals`. A
-    valid scene has a value for every seed.
+    pigeonhole bootstrap", Annals of Applied Statistics 1, 2007). With one seed only the logs are
+    drawn. A valid scene has a value for every seed.
     """
     logs, log_of_N = np.unique(log_id.astype(str), return_inverse=True)
     columns, seeds = values_NMS.shape[1:]
