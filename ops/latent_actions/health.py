@@ -168,23 +168,24 @@ def _probe_r2(
 def batches(
     model: LatentActionModel, pairs: FramePairs
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Both observations, camera numbers and conditions of all pairs in batches, on the model's
-    device.
-    """
-    device = model.ego.move.position_embedding.device
+    """pair_tensors() of all pairs, in batches."""
     for rows in np.array_split(np.arange(len(pairs)), -(-len(pairs) // _BATCH)):
-        first, second = (
-            model.observe(torch.from_numpy(np.ascontiguousarray(images)).to(device))
-            for images in (pairs.first(rows), pairs.second(rows))
-        )
-        yield (
-            first,
-            second,
-            *(
-                torch.from_numpy(numbers[rows]).to(device)
-                for numbers in (pairs.camera, pairs.condition)
-            ),
-        )
+        yield pair_tensors(model, pairs, rows)
+
+
+def pair_tensors(
+    model: LatentActionModel, pairs: FramePairs, rows: np.ndarray
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both observations, camera numbers and conditions of some pairs, on the model's device."""
+    device = model.ego.move.position_embedding.device
+    first, second = (
+        model.observe(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+        for images in (pairs.first(rows), pairs.second(rows))
+    )
+    camera, condition = (
+        torch.from_numpy(numbers[rows]).to(device) for numbers in (pairs.camera, pairs.condition)
+    )
+    return first, second, camera, condition
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import torch
 
 from models.latent_action.model import LatentActionModel
 from ops.latent_actions.frame_pairs import FramePairs
+from ops.latent_actions.health import pair_tensors
 
 _ROWS = 4  # pairs in the picture of predictions
 
@@ -24,7 +25,7 @@ def draw_predictions(model: LatentActionModel, pairs: FramePairs, file: Path) ->
 
     order = np.argsort(pairs.motion[:, 0])
     rows = order[(np.linspace(0.2, 0.95, _ROWS) * (len(order) - 1)).astype(int)]
-    first, second, camera, condition = _tensors(model, pairs, rows)
+    first, second, camera, condition = pair_tensors(model, pairs, rows)
     environment = model.environment_of(first, second, condition)
     predicted = model.ego.predict(
         first,
@@ -72,7 +73,7 @@ def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
     quantizer = model.config.ego_quantizer
     shown_codes = min(quantizer.codes, 16)
     row = np.argsort(pairs.motion[:, 0])[[len(pairs) // 2]]
-    first, second, camera, _ = _tensors(model, pairs, row)
+    first, second, camera, _ = pair_tensors(model, pairs, row)
     own_BK = model.ego.encode(first, second, camera).codes_BK
     grid = own_BK.repeat(quantizer.tokens * shown_codes, 1)
     order = (
@@ -123,24 +124,6 @@ def draw_codes(model: LatentActionModel, pairs: FramePairs, file: Path) -> None:
     )
     figure.savefig(file, dpi=80)
     pyplot.close(figure)
-
-
-def _tensors(
-    model: LatentActionModel, pairs: FramePairs, rows: np.ndarray
-) -> tuple[torch.Tensor, ...]:
-    device = model.ego.move.position_embedding.device
-    first, second = (
-        model.observe(torch.from_numpy(np.ascontiguousarray(images)).to(device))
-        for images in (pairs.first(rows), pairs.second(rows))
-    )
-    return (
-        first,
-        second,
-        *(
-            torch.from_numpy(numbers[rows]).to(device)
-            for numbers in (pairs.camera, pairs.condition)
-        ),
-    )
 
 
 def _image(observation_CHW: torch.Tensor) -> np.ndarray:
