@@ -20,9 +20,10 @@ import torch
 
 from models.planners.config import FusionConfig
 from models.planners.fusion import FusedPlannerNet
+from ops.ablation.train_fused import PART, train_fused
 from ops.planners.checkpoint import count_parameters, load_planner
 from ops.planners.propose import plan_rows
-from ops.planners.recipe import fused_parts, planner_arrays, planner_job, read_recipe
+from ops.planners.recipe import planner_arrays, read_recipe
 from ops.planners.scored_proposals import ScorePlans
 from ops.planners.training_arrays import TrainingArrays, planner_frames
 from ops.training.config import ComputeConfig
@@ -31,7 +32,6 @@ from ops.vla.teacher import scored_proposals_for
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
-PART = "planner"
 TOKENS = 4  # pooled tokens of each stream; the horizons in docs/ablations.md were measured with 4
 
 
@@ -87,11 +87,7 @@ def train_oracle(
         vla, train, frames, mirrored, score_plans, recipe.proposal_scoring, seed
     )
     arrays = with_recorded_codes(planner_arrays(frames, recipe.planner, scored), frames, num_codes)
-    arrays.save(training.arrays(PART))
-    parts = fused_parts(recipe.planner, fusion, num_codes + frames.codes.shape[1])
-    training.launch_all([planner_job(PART, "fused_planner", parts, out / PART, recipe, training)])
-    training.finish((PART,), out / "history")
-    return load_planner(out / PART, "fused_planner")
+    return train_fused(arrays, recipe, fusion, training, out)
 
 
 def open_oracle(folder: Path, num_codes: int) -> OraclePlanner:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from models.vlm import ActionVlm
-from ops.planners.checkpoint import load_planner
-from ops.planners.recipe import fused_parts, planner_arrays, planner_job, read_recipe
+from ops.ablation.train_fused import PART, train_fused
+from ops.planners.recipe import planner_arrays, read_recipe
 from ops.planners.scored_proposals import ScorePlans
 from ops.planners.training_arrays import planner_frames
 from ops.training.config import ComputeConfig
@@ -28,8 +28,6 @@ from ops.vla.planner import VlaPlanner, open_vla
 from ops.vla.teacher import scored_proposals_for
 from ops.vla.vlm import VlmRows, open_vlm, run_vlm_in_processes
 from storage.dataset import FrameSet
-
-PART = "planner"
 
 
 def vary_vla(
@@ -70,11 +68,7 @@ def vary_vla(
         visual=vlm_outputs.visual,
         action=vlm_outputs.action,
     )
-    arrays.save(training.arrays(PART))
-    parts = fused_parts(recipe.planner, config.fusion, vlm_outputs.visual.shape[-1])
-    training.launch_all([planner_job(PART, "fused_planner", parts, out / PART, recipe, training)])
-    training.finish((PART,), out / "history")
-    return load_planner(out / PART, "fused_planner")
+    return train_fused(arrays, recipe, config.fusion, training, out)
 
 
 def open_varied(folder: Path, vla: Path) -> VlaPlanner:
