@@ -170,11 +170,16 @@ class _Planner:
         )
 
 
+def _labelled_rows(train: FrameSet) -> np.ndarray:
+    """Indices of the VLM's training rows: those with an image and a code."""
+    return np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
+
+
 def _vlm_job(
     train: FrameSet, out: Path, config: VlaConfig, num_codes: int, training: TrainingRuns
 ) -> tuple[int, TrainingJob]:
     """Number of training rows of the VLM, and its training job."""
-    rows = np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
+    rows = _labelled_rows(train)
     if not len(rows):
         raise ArtifactError(
             "there are no rows to train the VLM on",
@@ -229,9 +234,13 @@ def _floors(
     """The code accuracy without the right images: of the blind baseline, and of the VLM with the
     images of other rows.
     """
-    labelled = train.take(train.has_image & train.codes_valid.any(axis=1))
+    labelled = _labelled_rows(train)
     blind = fit_blind_codes(
-        labelled.motion_status, labelled.codes, labelled.codes_valid, num_codes, seed
+        train.motion_status[labelled],
+        train.codes[labelled],
+        train.codes_valid[labelled],
+        num_codes,
+        seed,
     )
     with torch.no_grad():
         blind_logits = blind(torch.from_numpy(rows.motion_status)).numpy()
