@@ -41,6 +41,7 @@ def format_run_summary(lake: Lake, summary: "RunSummary", until: str, peak_mb: f
     """What a run made, the time and memory it took, and the scores; or why it failed."""
     from ops.ingest.quarantine import quarantined
     from ops.vla.verdict import read_verdict
+    from pipelines.execution import assets_until
 
     if summary.failures:
         return "\n".join(
@@ -57,11 +58,7 @@ def format_run_summary(lake: Lake, summary: "RunSummary", until: str, peak_mb: f
     ]
     if summary.ends_at:
         return "\n".join([*lines, "", summary.ends_at])
-    verdict = (
-        read_verdict(lake.asset("vla"))
-        if "vla" in ASSET_NAMES[: ASSET_NAMES.index(until) + 1]
-        else None
-    )
+    verdict = read_verdict(lake.asset("vla")) if "vla" in assets_until(until) else None
     lines += ["", verdict.text] if verdict is not None else []
     if until in ("evaluation", "report"):
         lines += ["", score_text(lake), *zero_shot_lines(lake)]
