@@ -32,7 +32,7 @@ GROUPS = (
         "#fdeeda",
         (
             ("codebook", "latent actions", "safetensors"),
-            ("relabeled", "12 codes a frame", "Parquet"),
+            ("relabeled", "16 codes a frame", "Parquet"),
             ("vla", "VLM and planner", "safetensors"),
             ("student", "small planner", "ONNX"),
         ),
