@@ -1,6 +1,7 @@
 """`latentvla run`: make every asset that is not current, and print what was done and the scores."""
 
 import argparse
+import textwrap
 from typing import TYPE_CHECKING
 
 from pipelines.commands.memory import peak_memory
@@ -11,6 +12,8 @@ from storage.lake import Lake
 
 if TYPE_CHECKING:
     from pipelines.execution import RunSummary
+
+COLUMNS = 100  # of the terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +62,7 @@ def format_run_summary(lake: Lake, summary: "RunSummary", until: str, peak_mb: f
     if summary.ends_at:
         return "\n".join([*lines, "", summary.ends_at])
     verdict = read_verdict(lake.asset("vla")) if "vla" in assets_until(until) else None
-    lines += ["", verdict.text] if verdict is not None else []
+    lines += ["", textwrap.fill(verdict.text, COLUMNS)] if verdict is not None else []
     if until in ("evaluation", "report"):
         lines += ["", score_text(lake), *zero_shot_lines(lake)]
     if until == "report":
