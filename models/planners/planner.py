@@ -254,10 +254,18 @@ def plan_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of a batch over all blocks, (), and the average displacement error in m of the nearest
     proposals of the last block, ().
+
+    Rows whose future is NaN have none and are left out; one row at least must have a future.
     """
-    loss, ade = _proposal_loss(proposals.plans_BK83, proposals.mode_logits_BK, future_B83, scale_83)
+    known_B = future_B83.isfinite().flatten(1).all(dim=1)
+    future_B83 = future_B83[known_B]
+    loss, ade = _proposal_loss(
+        proposals.plans_BK83[known_B], proposals.mode_logits_BK[known_B], future_B83, scale_83
+    )
     for plans_BK83, mode_logits_BK in proposals.aux_layer_outputs:
-        aux_loss, _ = _proposal_loss(plans_BK83, mode_logits_BK, future_B83, scale_83)
+        aux_loss, _ = _proposal_loss(
+            plans_BK83[known_B], mode_logits_BK[known_B], future_B83, scale_83
+        )
         loss = loss + _AUX_LAYER_WEIGHT * aux_loss
     return loss, ade
 

@@ -89,12 +89,20 @@ def imitation_loss(
 
     The first is KL(teacher || student) of the code distributions at a temperature, times its square
     (Hinton et al. 2015, section 2), in nats a slot; the second is 1 - cosine similarity of the
-    memory tokens.
+    memory tokens. Slots and tokens whose target is NaN have none and are left out; a term without
+    any target is 0.
     """
-    target = (teacher_logits_BSK / temperature).softmax(dim=-1)
-    log_probabilities = (student.code_logits_BSK / temperature).log_softmax(dim=-1)
-    divergence = (
-        F.kl_div(log_probabilities, target, reduction="none").sum(dim=-1).mean() * temperature**2
+    known_BS = teacher_logits_BSK.isfinite().all(dim=-1)
+    target_NK = (teacher_logits_BSK[known_BS] / temperature).softmax(dim=-1)
+    log_probabilities_NK = (student.code_logits_BSK[known_BS] / temperature).log_softmax(dim=-1)
+    divergence_N = F.kl_div(log_probabilities_NK, target_NK, reduction="none").sum(dim=-1)
+    known_BM = teacher_memory_BMD.isfinite().all(dim=-1)
+    similarity_N = F.cosine_similarity(
+        student.memory_BMD[known_BM], teacher_memory_BMD[known_BM], dim=-1
     )
-    similarity_BM = F.cosine_similarity(student.memory_BMD, teacher_memory_BMD, dim=-1)
-    return divergence, (1 - similarity_BM).mean()
+    return _mean(divergence_N) * temperature**2, _mean(1 - similarity_N)
+
+
+def _mean(values_N: torch.Tensor) -> torch.Tensor:
+    """The mean, (); 0 of no values."""
+    return values_N.sum() / max(len(values_N), 1)

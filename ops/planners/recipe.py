@@ -91,20 +91,24 @@ def planner_job(
     training: TrainingRuns,
     fit: FitConfig | None = None,
     imitation: ImitationConfig | None = None,
+    arrays: Path | None = None,
+    labelled_rows: int = 0,
 ) -> TrainingJob:
-    """The training job `part` of a planner on the arrays in `training.arrays("planner")`; it writes
-    the checkpoint to `out`.
+    """The training job `part` of a planner on the arrays in `arrays`, by default
+    `training.arrays("planner")`; it writes the checkpoint to `out`.
 
-    `kind`, `parts` and `imitation` are those of PlannerTraining; `fit` defaults to the recipe's.
+    `kind`, `parts`, `imitation` and `labelled_rows` are those of PlannerTraining; `fit` defaults to
+    the recipe's.
     """
     config = PlannerTraining(
         kind,
         parts,
-        training.arrays("planner"),
+        arrays or training.arrays("planner"),
         out,
         fit or recipe.fit,
         recipe.proposal_scoring,
         training.seed,
         imitation,
+        labelled_rows,
     )
     return TrainingJob(part, planner_loop, config)

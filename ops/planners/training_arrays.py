@@ -29,7 +29,7 @@ class TrainingArrays:
 
     # (N, 8) float32, FrameSet.status; for the VLM (N, 9), FrameSet.motion_status
     status: np.ndarray
-    future: np.ndarray  # (N, 8, 3) float32
+    future: np.ndarray  # (N, 8, 3) float32, the target plan; NaN in a row without one
     images: np.ndarray | None = None  # (N, H, W, 3) uint8
     camera: np.ndarray | None = None  # (N, 19) float32, FrameSet.camera
     proposals: np.ndarray | None = None  # (N, J, 8, 3) float32, scored proposals
@@ -39,8 +39,10 @@ class TrainingArrays:
     codes_valid: np.ndarray | None = None  # (N, S) bool
     visual: np.ndarray | None = None  # (N, V, C) float16, the VLM's hidden states at the image
     action: np.ndarray | None = None  # (N, S, C) float16, its hidden states that predict the codes
-    code_logits: np.ndarray | None = None  # (N, S, K) float16, the VLM's logits of the codes
-    memory: np.ndarray | None = None  # (N, M, D) float16, the teacher's memory tokens
+    # (N, S, K) float16, the teacher's logits of the codes; NaN in a slot without a target
+    code_logits: np.ndarray | None = None
+    # (N, M, D) float16, the teacher's memory tokens; NaN in a row without a target
+    memory: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.status)

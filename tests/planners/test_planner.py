@@ -117,6 +117,45 @@ def test_the_nearest_proposal_after_the_first_gets_nearly_all_of_the_gradient():
     assert torch.allclose(gradient / gradient[0], torch.tensor([1.0, 0.975, 0.025]))
 
 
+def test_rows_without_a_target_plan_do_not_count():
+    proposals = Proposals(torch.randn(3, 4, 8, 3), torch.randn(3, 4))
+    future = torch.randn(3, 8, 3)
+    first, ade = plan_loss(
+        Proposals(proposals.plans_BK83[:2], proposals.mode_logits_BK[:2]),
+        future[:2],
+        torch.ones(8, 3),
+    )
+    future[2] = torch.nan
+    loss, ade_of_known = plan_loss(proposals, future, torch.ones(8, 3))
+    assert loss == first and ade_of_known == ade
+
+
+def test_each_step_draws_as_many_rows_without_a_target_plan_as_with_one(tmp_path, monkeypatch):
+    arrays = arrays_of(tiny_frames(1, 10))
+    arrays.future[4:] = np.nan
+    arrays.save(tmp_path / "arrays")
+    seen = []
+    monkeypatch.setattr(
+        "ops.planners.fit_planner.fit",
+        lambda session, model, loss_of, rows, config, seed: (
+            seen.append(rows),
+            seen.append(loss_of(model, np.array([1, 5]))[0].item()),
+        ),
+    )
+    job = PlannerTraining(
+        "planner",
+        {"planner": SMALL_PLANNER},
+        tmp_path / "arrays",
+        tmp_path / "out",
+        FitConfig(steps=1, batch=2),
+        ProposalScoringConfig(),
+        0,
+        labelled_rows=4,
+    )
+    planner_loop(job, LocalSession())
+    assert seen[0] == 6 and np.isfinite(seen[1])  # rows 1 and 1 with a plan, 5 and 9 without
+
+
 def test_the_mode_learns_to_prefer_the_nearest_proposal():
     logits = torch.zeros(1, 3, requires_grad=True)
     plans = torch.zeros(1, 3, 8, 3)

@@ -84,6 +84,22 @@ def test_the_code_loss_is_the_kl_divergence_at_the_temperature():
     )
 
 
+def test_slots_and_rows_without_a_target_do_not_count():
+    output = StudentOutput(None, None, torch.randn(2, 12, 16), torch.randn(2, 4, 16))  # type: ignore[arg-type]
+    logits, memory = torch.randn_like(output.code_logits_BSK), output.memory_BMD.clone()
+    whole, _ = imitation_loss(output, logits, memory, 2.0)
+    single = replace(
+        output, code_logits_BSK=output.code_logits_BSK[:1], memory_BMD=output.memory_BMD[:1]
+    )
+    first, _ = imitation_loss(single, logits[:1], memory[:1], 2.0)
+    logits[1], memory[1] = torch.nan, torch.nan
+    divergence, distance = imitation_loss(output, logits, memory, 2.0)
+    assert divergence == pytest.approx(float(first), rel=1e-5) and divergence != whole
+    assert distance == pytest.approx(0, abs=1e-6)
+    nothing = imitation_loss(output, logits * torch.nan, memory * torch.nan, 2.0)
+    assert [float(term) for term in nothing] == [0.0, 0.0]
+
+
 def test_the_gradient_reaches_every_parameter():
     images, camera, status, future = batch_of(4)
     student = small_student()
