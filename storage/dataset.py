@@ -71,6 +71,13 @@ class FrameSet:
         """The given rows, by index or mask."""
         return FrameSet(*(getattr(self, name)[rows] for name in FrameSet.__slots__))
 
+    @classmethod
+    def concatenated(cls, parts: Sequence["FrameSet"]) -> "FrameSet":
+        """The rows of all parts, one part after the other."""
+        return cls(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__)
+        )
+
     def pairs(self, gap_s: float, tolerance_s: float = 0.06) -> np.ndarray:
         """Pairs of frames of one log that lie `gap_s` +- `tolerance_s` apart, both with an image:
         row indices (P, 2), earlier frame first.

@@ -61,8 +61,9 @@ class SeedCube:
     planners: tuple[str, ...]
     seeds: tuple[int, ...]
     log_id: np.ndarray  # (N,) object
-    subsets: dict[str, np.ndarray]  # name -> (N,) bool, of SUBSETS
-    values: dict[str, np.ndarray]  # measure -> (N, P, S) float64, NaN where there is no score
+    subsets: dict[str, np.ndarray]  # name -> (N,) bool
+    # measure -> (N, P, S) float64, NaN where there is no score; (N, P, T, S) over T teachers too
+    values: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +186,23 @@ def _values(cubes: Sequence[ScoreCube], planner: str, measure: str) -> np.ndarra
 
 
 def _statistics(
-    values_NMS: np.ndarray, member_N: np.ndarray, log_id: np.ndarray, config: IntervalConfig
+    values_NMF: np.ndarray, member_N: np.ndarray, log_id: np.ndarray, config: IntervalConfig
 ) -> list[tuple[int, dict[str, float | int | None]]]:
     """Number and statistics of each of M columns that has a scene; a scene counts where it has a
     value for every seed.
     """
-    known_NM = np.isfinite(values_NMS).all(axis=2) & member_N[:, None]
-    means = crossed_intervals(values_NMS, known_NM, log_id, config)
+    seeds = tuple(range(2, values_NMF.ndim))
+    known_NM = np.isfinite(values_NMF).all(axis=seeds) & member_N[:, None]
+    means = crossed_intervals(values_NMF, known_NM, log_id, config)
     return [
-        (at, _columns(item, values_NMS[known_NM[:, at], at]))
+        (at, _columns(item, values_NMF[known_NM[:, at], at]))
         for at, item in enumerate(means)
         if item is not None
     ]
 
 
-def _columns(item: Interval, values_NS: np.ndarray) -> dict[str, float | int | None]:
-    means_S = values_NS.mean(axis=0)
+def _columns(item: Interval, values_NF: np.ndarray) -> dict[str, float | int | None]:
+    means_S = values_NF.mean(axis=tuple(range(values_NF.ndim - 1)))
     return {
         "mean": item.mean,
         "low": item.low,

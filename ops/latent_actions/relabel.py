@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from models.latent_action.model import LatentActionModel
 from ops.latent_actions.config import RelabelConfig
 from ops.latent_actions.learn_actions import read_codebook
 from storage.dataset import FrameSet
@@ -54,6 +55,27 @@ def relabel(
         )
     quantizer = model.config.ego_quantizer
     layout = CodeLayout(config.transitions, quantizer.tokens, quantizer.codes)
+    codes, valid, pairs = encode_rows(rows, model, gap_s, config)
+    columns = {
+        "codes": _lists(codes.astype(np.int16)),
+        "codes_valid": _lists(valid),
+        "codebook_version": pa.array([codebook_version] * len(rows), pa.string()),
+    }
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    write_table(table, out / "relabeled.parquet", relabeled_schema(layout))
+    return RelabelSummary(len(rows), int(valid.all(axis=1).sum()), pairs)
+
+
+def encode_rows(
+    rows: FrameSet, model: LatentActionModel, gap_s: float, config: RelabelConfig
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Codes (N, R * K) int64 of each row's next transitions, a mask (N, R * K) of those that exist,
+    and the number of encoded pairs.
+
+    `rows` hold every frame of their logs, with images of the codebook's size; `model` and `gap_s`
+    from read_codebook().
+    """
     torch.set_num_threads(config.threads)
     model.to(config.device)
     pairs = rows.pairs(gap_s)
@@ -67,19 +89,9 @@ def relabel(
         for part in np.split(pairs, range(config.batch, len(pairs), config.batch))
         if len(part)
     ]
-    codes_PK = (
-        torch.cat(encoded).numpy() if encoded else np.zeros((0, layout.tokens), dtype=np.int64)
-    )
-    codes, valid = codes_of_rows(pairs, codes_PK, len(rows), layout.transitions)
-    columns = {
-        "codes": _lists(codes.astype(np.int16)),
-        "codes_valid": _lists(valid),
-        "codebook_version": pa.array([codebook_version] * len(rows), pa.string()),
-    }
-    for name, column in columns.items():
-        table = table.append_column(name, column)
-    write_table(table, out / "relabeled.parquet", relabeled_schema(layout))
-    return RelabelSummary(len(rows), int(valid.all(axis=1).sum()), len(pairs))
+    tokens = model.config.ego_quantizer.tokens
+    codes_PK = torch.cat(encoded).numpy() if encoded else np.zeros((0, tokens), dtype=np.int64)
+    return *codes_of_rows(pairs, codes_PK, len(rows), config.transitions), len(pairs)
 
 
 def codes_of_rows(

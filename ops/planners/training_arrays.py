@@ -94,13 +94,7 @@ def planner_frames(frames: FrameSet, choice: RowChoice) -> tuple[FrameSet, np.nd
         )
     if not choice.mirror:
         return originals, np.zeros(len(originals), dtype=bool)
-    mirror_images = mirrored(originals)
-    both = FrameSet(
-        *(
-            np.concatenate([getattr(originals, name), getattr(mirror_images, name)])
-            for name in FrameSet.__slots__
-        )
-    )
+    both = FrameSet.concatenated([originals, mirrored(originals)])
     return both, np.arange(len(both)) >= len(originals)
 
 

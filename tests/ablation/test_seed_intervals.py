@@ -52,6 +52,20 @@ def test_the_interval_has_the_width_of_seed_and_log_variance(seeds, logs, varian
     assert half_width(over_logs_alone) < 0.8 * expected
 
 
+def test_with_two_axes_of_seeds_the_interval_has_the_variance_of_both():
+    generator, teachers, students, logs = np.random.default_rng(2), 6, 9, 40
+    values = (
+        2.0 * generator.normal(size=(1, 200, teachers, 1))
+        + 3.0 * generator.normal(size=(1, 200, 1, students))
+        + 4.0 * generator.normal(size=(logs, 200, 1, 1))
+    )
+    log_id = np.array([f"log{log}" for log in range(logs)], dtype=object)
+    items = crossed_intervals(values, np.ones((logs, 200), dtype=bool), log_id, CONFIG)
+    expected = 1.96 * np.sqrt(4 / teachers + 9 / students + 16 / logs)
+    assert half_width(items) == pytest.approx(expected, rel=0.2)
+    assert items[0].mean == pytest.approx(values[:, 0].mean())
+
+
 def test_the_interval_holds_the_true_mean_as_often_as_it_says():
     values, log_id = random_scores(np.random.default_rng(1), 5, 32, 400, (4.3, 0.0, 61.0))
     valid = np.ones(values.shape[:2], dtype=bool)
