@@ -228,14 +228,27 @@ class PlannerNet(nn.Module):
         """The best plan (B, 8, 3) by the mode and, with a trained score head, by the predicted PDM
         score.
         """
-        # the floor, 1e-4 as a probability, lets the score choose an unlikely plan
-        selection_logits_BK = proposals.mode_logits_BK.log_softmax(dim=-1).clamp(min=-9.2)
+        selection_logits_BK = mode_preference(proposals)
         if self.config.score_weight > 0:
-            log_score_BK = compose_log_score(self.scorer(proposals.plans_BK83, scene))
-            selection_logits_BK = selection_logits_BK + self.config.score_weight * log_score_BK
-        best_B = selection_logits_BK.argmax(dim=-1)
-        index_B183 = best_B[:, None, None, None].expand(-1, 1, PLAN_STEPS, 3)
-        return proposals.plans_BK83.gather(1, index_B183)[:, 0]
+            selection_logits_BK = selection_logits_BK + self.judge(proposals.plans_BK83, scene)
+        return best_plan(proposals.plans_BK83, selection_logits_BK)
+
+    def judge(self, plans_BK83: torch.Tensor, scene: SceneFeatures) -> torch.Tensor:
+        """What the predicted PDM score adds to the selection logits of any plans, (B, K)."""
+        return self.config.score_weight * compose_log_score(self.scorer(plans_BK83, scene))
+
+
+def mode_preference(proposals: Proposals) -> torch.Tensor:
+    """What the mode adds to the selection logits of the proposals, (B, K)."""
+    # the floor, 1e-4 as a probability, lets the score choose an unlikely plan
+    return proposals.mode_logits_BK.log_softmax(dim=-1).clamp(min=-9.2)
+
+
+def best_plan(plans_BK83: torch.Tensor, selection_logits_BK: torch.Tensor) -> torch.Tensor:
+    """The plan (B, 8, 3) with the largest selection logit."""
+    best_B = selection_logits_BK.argmax(dim=-1)
+    index_B183 = best_B[:, None, None, None].expand(-1, 1, PLAN_STEPS, 3)
+    return plans_BK83.gather(1, index_B183)[:, 0]
 
 
 def compose_log_score(logits_BKR: torch.Tensor) -> torch.Tensor:

@@ -5,8 +5,9 @@ Planners that are trained together are one run. Each run of a seed is an artefac
 scores: what is current is not made again, and an interrupted training resumes.
 
     <lake>/ablation/<run>/<seed>            a run: the `vla` or `student` of that seed, or the
-                                            changed VLA of ops/ablation/vary_vla.py, or the
-                                            oracle of ops/ablation/oracle.py
+                                            changed VLA of ops/ablation/vary_vla.py, the oracle
+                                            of ops/ablation/oracle.py, or a student with
+                                            another teacher of ops/ablation/teach_student.py
     <lake>/ablation/scores/<run>/<seed>     its planners on the test scenes, as written by
                                             ops/evaluation/evaluate.py
 """
@@ -18,8 +19,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ops.ablation.ensemble import ensemble_teacher, open_ensemble
 from ops.ablation.oracle import open_oracle, oracle_fusion, train_oracle
 from ops.ablation.table import AblationTables, seed_cube, tables_of
+from ops.ablation.teach_student import (
+    Teacher,
+    blind_teacher,
+    recorded_codes,
+    train_taught_student,
+)
 from ops.ablation.vary_vla import open_varied, vary_vla
 from ops.evaluation.config import EvaluationConfig
 from ops.evaluation.evaluate import evaluate
@@ -28,6 +36,7 @@ from ops.planners.planner import Planner
 from ops.planners.scored_proposals import ScorePlans
 from ops.student.config import StudentConfig
 from ops.student.distill import distill
+from ops.student.predict import Student, StudentPlanner
 from ops.training.config import ComputeConfig
 from ops.vla.config import VlaConfig
 from ops.vla.finetune import finetune
@@ -45,7 +54,21 @@ from storage.lake import Lake
 from storage.metrics_table import read_metrics
 
 # in training order: the later ones start from the `vla` run
-RUNS = ("vla", "student", "no_latent_training", "average_pool", "oracle")
+RUNS = (
+    "vla",
+    "student",
+    "no_latent_training",
+    "average_pool",
+    "oracle",
+    "student_recorded_codes",
+    "student_blind_teacher",
+    "student_ensemble",
+)
+TEACHERS: dict[str, Teacher] = {  # of the runs that train a student with another teacher
+    "student_recorded_codes": recorded_codes,
+    "student_blind_teacher": blind_teacher,
+    "student_ensemble": ensemble_teacher,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +88,26 @@ VARIANTS = {
     "student_no_teacher": Variant(
         "student", "the student's network trained without the teacher's targets", "student"
     ),
+    "student_recorded_codes": Variant(
+        "student_recorded_codes",
+        "the student taught the recorded codes, not the VLM's: what the codes themselves teach",
+        "student_no_teacher",
+    ),
+    "student_blind_teacher": Variant(
+        "student_blind_teacher",
+        "the student taught the codes by an MLP that sees no image",
+        "student_no_teacher",
+    ),
+    "student_ensemble": Variant(
+        "student_ensemble",
+        "the student taught the plans of an ensemble: the positive control",
+        "student_no_teacher",
+    ),
+    "ensemble": Variant(
+        "student_ensemble",
+        "several planners' pooled and judged proposals: what the positive control's teacher knows",
+        "student_no_teacher",
+    ),
     "no_latent_training": Variant(
         "no_latent_training", "the VLA whose VLM is not trained on the codes", "vla"
     ),
@@ -79,6 +122,10 @@ VARIANTS = {
 }
 PAIRS = (
     ("student", "student_no_teacher"),
+    ("student_recorded_codes", "student_no_teacher"),
+    ("student_blind_teacher", "student_no_teacher"),
+    ("student_ensemble", "student_no_teacher"),
+    ("ensemble", "student_no_teacher"),
     ("student", "planner_alone"),
     ("student", "vla"),
     ("vla", "planner_alone"),
@@ -158,15 +205,14 @@ def plan_steps(
     """Every artefact of the ablation, each after those it depends on, one seed after the other.
 
     `parents` are the parent versions of the pipeline's `vla`. `code` holds the code versions of
-    `vla`, `student`, `varied` (ops/ablation/vary_vla.py), `oracle` and `evaluation`.
+    the runs, of which `varied` (ops/ablation/vary_vla.py) makes several, and of `evaluation`.
     """
     steps = []
+    students = dict.fromkeys(("student", *TEACHERS), config.student)
     for seed in config.seeds:
         base: dict[str, str] = {}
         for run in config.runs:
-            recipe = {"vla": config.vla, "student": config.student}.get(run) or varied_config(
-                run, config.vla
-            )
+            recipe = ({"vla": config.vla} | students).get(run) or varied_config(run, config.vla)
             name = f"ablation/{run}/{seed}"
             trained = planned_lineage(
                 name, {**parents, **base}, recipe, code.get(run, code["varied"]), seed
@@ -223,7 +269,7 @@ def make_steps(
                 _train(step, config, data, out)
         name = step.run + (", scores" if step.scores else "")
         log(
-            f"  {number:3d} of {len(steps)}  seed {step.seed}  {name:<27}"
+            f"  {number:3d} of {len(steps)}  seed {step.seed}  {name:<31}"
             f"{time.monotonic() - start:8.1f} s"
         )
 
@@ -267,6 +313,8 @@ def _train(step: Step, config: AblationConfig, data: AblationData, out: Path) ->
     elif step.run == "oracle":
         fusion = varied_config(step.run, config.vla).fusion
         train_oracle(train, vla, out, fusion, num_codes=config.num_codes, **shared)
+    elif step.run in TEACHERS:
+        train_taught_student(train, vla, out, config.student, TEACHERS[step.run], **shared)
     else:
         vary_vla(train, vla, out, varied_config(step.run, config.vla), **shared)
 
@@ -289,4 +337,9 @@ def _score(step: Step, config: AblationConfig, data: AblationData, out: Path) ->
 def _open(name: str, run: str, vla: Path, folder: Path, num_codes: int) -> Planner:
     if run in ("vla", "student"):
         return open_planner(name, vla, folder)
+    if name == "ensemble":
+        return open_ensemble(folder)
+    if run in TEACHERS:
+        student = Student.from_pretrained(folder, runtime="torch")
+        return StudentPlanner(student, student.parameters)
     return open_oracle(folder, num_codes) if run == "oracle" else open_varied(folder, vla)

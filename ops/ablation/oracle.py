@@ -20,6 +20,7 @@ import torch
 
 from models.planners.config import FusionConfig
 from models.planners.fusion import FusedPlannerNet
+from ops.ablation.recorded_codes import one_hot_codes
 from ops.ablation.train_fused import PART, train_fused
 from ops.planners.checkpoint import count_parameters, load_planner
 from ops.planners.propose import plan_rows
@@ -110,18 +111,9 @@ def with_recorded_codes(arrays: TrainingArrays, rows: FrameSet, num_codes: int) 
     the slot; `visual` (N, 1, C) is zero. Raises ArtifactError if the rows have no codes, or a code
     that the codebook does not have.
     """
-    slots = rows.codes.shape[1]
-    largest = int(rows.codes[rows.codes_valid].max(initial=-1))
-    if slots == 0 or largest >= num_codes:
-        raise ArtifactError(
-            "the rows have no codes of this codebook",
-            expected=f"codes 0 to {num_codes - 1}",
-            found=f"{slots} codes a row, the largest is {largest}",
-            do="relabel the rows: latentvla run --until relabeled",
-        )
-    codes = rows.codes[..., None] == np.arange(num_codes)
+    codes, slots = one_hot_codes(rows, num_codes), rows.codes.shape[1]
     action = np.zeros((len(rows), slots, num_codes + slots), dtype=np.float16)
-    action[..., :num_codes] = codes & rows.codes_valid[..., None]
+    action[..., :num_codes] = codes
     action[..., num_codes:] = np.eye(slots)
     visual = np.zeros((len(rows), 1, num_codes + slots), dtype=np.float16)
     return replace(arrays, visual=visual, action=action)

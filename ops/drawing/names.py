@@ -17,6 +17,9 @@ _NAMES = {
     "ego_status_mlp": "ego-status MLP",
     "human": "human log",
     "student_no_teacher": "student without teacher",
+    "student_recorded_codes": "student taught the recorded codes",
+    "student_blind_teacher": "student of a blind teacher",
+    "student_ensemble": "student of an ensemble",
 }
 _IMAGES = {"_blank": "black images", "_shuffled": "shuffled images"}
 

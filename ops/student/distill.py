@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.planners.config import ImitatorConfig
 from models.planners.student import StudentNet, StudentOutput
 from ops.planners import baselines
 from ops.planners.checkpoint import count_parameters, load_planner
@@ -31,22 +30,18 @@ from ops.planners.latency import measure_latency
 from ops.planners.measure import PlannerFigures, measure_planners
 from ops.planners.planner import Planner
 from ops.planners.propose import plan_rows
-from ops.planners.recipe import planner_arrays, planner_job, read_recipe
+from ops.planners.recipe import planner_arrays, planner_job
 from ops.planners.scored_proposals import ScorePlans
-from ops.planners.training_arrays import (
-    TrainingArrays,
-    evenly_spaced,
-    plannable_rows,
-    planner_frames,
-)
+from ops.planners.training_arrays import TrainingArrays, evenly_spaced, plannable_rows
 from ops.student.config import StudentConfig
 from ops.student.export import ExportReport, export
 from ops.student.predict import Student, StudentPlanner
+from ops.student.training_rows import student_parts, student_rows
 from ops.training.config import ComputeConfig
 from ops.training.runs import Clock, TrainingRuns
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
 from ops.vla.planner import VlaPlanner, open_vla
-from ops.vla.teacher import TeacherTargets, scored_proposals_for
+from ops.vla.teacher import TeacherTargets
 from ops.vla.vlm import VlmRows, run_vlm, run_vlm_in_processes
 from storage.dataset import FrameSet
 
@@ -93,25 +88,13 @@ def distill(
     """
     torch.set_num_threads(compute.threads)
     training, clock = TrainingRuns(compute, runs, name, seed), Clock()
-    recipe, _ = read_recipe(vla)
-    recipe = replace(recipe, fit=replace(recipe.fit, steps=config.steps or recipe.fit.steps))
-    teacher = open_vla(vla)
-    frames, flipped = planner_frames(
-        train, replace(recipe.rows, mirror=recipe.rows.mirror or config.mirror)
-    )
-    targets = teacher_targets(vla, teacher, frames, flipped, compute)
-    scored = scored_proposals_for(
-        vla, train, frames, flipped, score_plans, recipe.proposal_scoring, seed
-    )
-    arrays = replace(
-        planner_arrays(frames, recipe.planner, scored),
-        code_logits=targets.code_logits,
-        memory=targets.memory,
-    )
+    teacher, rows = open_vla(vla), student_rows(train, vla, config, score_plans, seed)
+    targets = teacher_targets(vla, teacher, rows.frames, rows.mirrored, compute)
+    arrays = replace(rows.arrays, code_logits=targets.code_logits, memory=targets.memory)
     arrays.save(training.arrays("planner"))
     clock.lap("teacher's targets, scored proposals")
 
-    students = _train_students(out, config, recipe, targets, training)
+    students = _train_students(out, config, rows.recipe, targets, training)
     clock.lap("student, no_teacher")
     check_rows = evenly_spaced(np.arange(len(arrays)), config.check_rows)
     exported = export(students["student"], arrays.take(check_rows), out, int8=config.int8)
@@ -127,8 +110,8 @@ def distill(
         exported,
         config,
         score_plans,
-        len(frames),
-        "displacement" if scored is None else "pdm_score",
+        len(arrays),
+        "displacement" if arrays.subscores is None else "pdm_score",
     )
     clock.lap("measure")
     report = replace(report, seconds=clock.laps)
@@ -162,11 +145,7 @@ def _train_students(
     training: TrainingRuns,
 ) -> dict[str, StudentNet]:
     """Train the student and the control without a teacher; their networks by part."""
-    slots, codes = targets.code_logits.shape[1:]
-    parts = {
-        "planner": recipe.planner,
-        "imitator": ImitatorConfig(targets.memory.shape[1], slots, codes),
-    }
+    parts = student_parts(recipe, targets)
     folders = {"student": out, "no_teacher": out / "no_teacher"}
     imitations = {"student": config.imitation, "no_teacher": without_teacher(config.imitation)}
     training.launch_all(

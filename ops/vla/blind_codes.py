@@ -12,6 +12,7 @@ from torch import nn
 
 from models.vlm_config import STATUS_WIDTH
 from ops.vla.code_accuracy import code_loss
+from storage.dataset import FrameSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +76,24 @@ def fit_blind_codes(
         optimizer.step()
         schedule.step()
     return model.eval()
+
+
+def labelled_rows(train: FrameSet) -> np.ndarray:
+    """Indices of the VLM's training rows: those with an image and a code."""
+    return np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
+
+
+def blind_code_logits(train: FrameSet, rows: FrameSet, num_codes: int, seed: int) -> np.ndarray:
+    """Logits (N, S, K) of the codes of `rows`, by the blind baseline trained on the VLM's training
+    rows of the split `train`.
+    """
+    labelled = labelled_rows(train)
+    blind = fit_blind_codes(
+        train.motion_status[labelled],
+        train.codes[labelled],
+        train.codes_valid[labelled],
+        num_codes,
+        seed,
+    )
+    with torch.no_grad():
+        return blind(torch.from_numpy(rows.motion_status)).numpy()

@@ -38,7 +38,7 @@ from ops.planners.training_arrays import (
 )
 from ops.training.config import ComputeConfig, FitConfig
 from ops.training.runs import Clock, TrainingJob, TrainingRuns
-from ops.vla.blind_codes import fit_blind_codes
+from ops.vla.blind_codes import blind_code_logits, labelled_rows
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
 from ops.vla.config import VlaConfig
 from ops.vla.teacher import TeacherTargets
@@ -170,16 +170,11 @@ class _Planner:
         )
 
 
-def _labelled_rows(train: FrameSet) -> np.ndarray:
-    """Indices of the VLM's training rows: those with an image and a code."""
-    return np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
-
-
 def _vlm_job(
     train: FrameSet, out: Path, config: VlaConfig, num_codes: int, training: TrainingRuns
 ) -> tuple[int, TrainingJob]:
     """Number of training rows of the VLM, and its training job."""
-    rows = _labelled_rows(train)
+    rows = labelled_rows(train)
     if not len(rows):
         raise ArtifactError(
             "there are no rows to train the VLM on",
@@ -234,16 +229,7 @@ def _floors(
     """The code accuracy without the right images: of the blind baseline, and of the VLM with the
     images of other rows.
     """
-    labelled = _labelled_rows(train)
-    blind = fit_blind_codes(
-        train.motion_status[labelled],
-        train.codes[labelled],
-        train.codes_valid[labelled],
-        num_codes,
-        seed,
-    )
-    with torch.no_grad():
-        blind_logits = blind(torch.from_numpy(rows.motion_status)).numpy()
+    blind_logits = blind_code_logits(train, rows, num_codes, seed)
     others = np.random.default_rng((seed, 311)).permutation(len(rows))
     shuffled = run_vlm(vlm, VlmRows.of(rows).with_images_of(others))
     return _accuracy(blind_logits, rows, train), _accuracy(shuffled.code_logits, rows, train)

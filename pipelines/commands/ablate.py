@@ -188,6 +188,14 @@ def _code_versions() -> dict[str, str]:
 
     return {
         **{asset: code_version(asset) for asset in ("vla", "student", "evaluation")},
-        "varied": code_version_of_modules(("ops/ablation/vary_vla.py",)),
-        "oracle": code_version_of_modules(("ops/ablation/oracle.py",)),
+        **{
+            run: code_version_of_modules((f"ops/ablation/{module}.py",))
+            for run, module in {
+                "varied": "vary_vla",
+                "oracle": "oracle",
+                "student_recorded_codes": "teach_student",
+                "student_blind_teacher": "teach_student",
+                "student_ensemble": "ensemble",
+            }.items()
+        },
     }

@@ -15,6 +15,8 @@ import pytest
 from models.vlm import ActionVlm
 from ops.ablation import ablate
 from ops.ablation.ablate import (
+    RUNS,
+    TEACHERS,
     AblationConfig,
     AblationData,
     ablation_tables,
@@ -52,7 +54,7 @@ from tests.worlds.tiny_vla import HEIGHT, STUDENT, VLA, WIDTH, score_by_displace
 
 HERE = ComputeConfig(threads=1, at_once=1)
 INTERVAL = IntervalConfig(resamples=400)
-CODE = dict.fromkeys(("vla", "student", "varied", "oracle", "evaluation"), "c0de")
+CODE = dict.fromkeys((*RUNS, "varied", "evaluation"), "c0de")
 CONFIG = AblationConfig(
     choose_variants(()),
     (0,),
@@ -182,6 +184,7 @@ def test_a_variant_adds_the_planner_it_is_compared_with_and_the_runs_it_needs():
     assert choose_variants(["average_pool"]) == ("vla", "average_pool")
     assert choose_variants(["oracle"]) == ("planner_alone", "oracle")
     assert choose_variants(["student_no_teacher"]) == ("student", "student_no_teacher")
+    assert choose_variants(["ensemble"]) == ("student_no_teacher", "ensemble")
     assert replace(CONFIG, variants=choose_variants(["student_no_teacher"])).runs == (
         "vla",
         "student",
@@ -302,7 +305,7 @@ def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypat
         monkeypatch.setattr(ablate, name, call)
         return real
 
-    for name in ("finetune", "distill", "train_oracle", "evaluate"):
+    for name in ("finetune", "distill", "train_oracle", "train_taught_student", "evaluate"):
         counted(name)
     real = counted("vary_vla", killed=True)
     lines: list[str] = []
@@ -312,41 +315,41 @@ def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypat
         calls == ["evaluate", "distill", "evaluate", "vary_vla"] and len(lines) == 4
     )  # the vla is that of the pipeline
     assert [(step.run, step.scores) for step in todo_of(data, CONFIG)] == [
-        (run, scores)
-        for run in ("no_latent_training", "average_pool", "oracle")
-        for scores in (False, True)
+        (run, scores) for run in RUNS[2:] for scores in (False, True)
     ]
 
     monkeypatch.setattr(ablate, "vary_vla", real)
     counted("vary_vla")
     calls.clear()
     make_steps(todo_of(data, CONFIG), CONFIG, data, lines.append)
-    assert calls == ["vary_vla", "evaluate"] * 2 + ["train_oracle", "evaluate"]
+    assert calls == ["vary_vla", "evaluate"] * 2 + ["train_oracle", "evaluate"] + [
+        "train_taught_student",
+        "evaluate",
+    ] * len(TEACHERS)
     assert not todo_of(data, CONFIG)
-    assert len(todo_of(data, CONFIG, relabeled="2")) == 10  # other rows: all of it anew
+    assert not list(data.lake.runs.iterdir())
+    assert len(todo_of(data, CONFIG, relabeled="2")) == 2 * len(RUNS)  # other rows: all of it anew
     other = replace(CONFIG, evaluation=replace(CONFIG.evaluation, stride=2))
-    assert [step.scores for step in todo_of(data, other)] == [
-        True
-    ] * 5  # another stride trains nothing
+    assert all(step.scores for step in todo_of(data, other))  # another stride trains nothing
+    assert len(todo_of(data, other)) == len(RUNS)
 
     lineage = read_lineage(data.lake.root / "ablation" / "average_pool" / "0")
     assert lineage.seed == 0 and lineage.config["fusion"]["pool"] == "average"
-    assert set(lineage.parents) == {"relabeled", "ablation/vla/0"}
+    for run in ("average_pool", *TEACHERS):
+        parents = read_lineage(data.lake.root / "ablation" / run / "0").parents
+        assert set(parents) == {"relabeled", "ablation/vla/0"}
     tables = ablation_tables(data.lake, CONFIG)
     assert (
         tables.planners.filter(pc.field("subset") == "all")["planner"].to_pylist()
         == [*CONFIG.variants] * 2
     )
-    assert (
-        len(
-            {
-                row["mean"]
-                for row in tables.planners.to_pylist()
-                if (row["subset"], row["measure"]) == ("all", "ade_m")
-            }
-        )
-        == 8
-    )
+    assert len(
+        {
+            row["mean"]
+            for row in tables.planners.to_pylist()
+            if (row["subset"], row["measure"]) == ("all", "ade_m")
+        }
+    ) == len(CONFIG.variants)
 
 
 def test_a_seed_that_the_pipeline_has_not_trained_is_trained_and_scored(vla, data):
