@@ -21,6 +21,7 @@ from pipelines.commands import (
     show,
     sql,
     status,
+    study,
 )
 from storage.errors import LatentVLAError
 
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Command] = {
     "sql": sql,
     "predict": predict,
     "ablate": ablate,
+    "study": study,
     "config": config,
 }
 

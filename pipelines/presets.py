@@ -22,6 +22,7 @@ from ops.latent_actions.config import CodebookConfig, RelabelConfig
 from ops.pdm.config import ScenesConfig
 from ops.planners.config import PlannerRecipe, ProposalScoringConfig, RowChoice
 from ops.student.config import StudentConfig
+from ops.study.config import StudySize
 from ops.synthesize.config import TownBConfig, WorldConfig
 from ops.training.config import ComputeConfig, FitConfig
 from ops.vla.config import VlaConfig
@@ -103,6 +104,18 @@ def smoke() -> Preset:
                 ZeroShotLogsConfig(TownBConfig(blocks=2, scenes=2, seconds=7.0, event_rate=0.0)),
                 OpenLoopConfig(interval=IntervalConfig(resamples=200)),
             ),
+        ),
+        study=StudySize(
+            town_seeds=(13, 31),
+            labelled_logs=4,
+            unlabelled_logs=4,
+            val_logs=2,
+            test_logs=2,
+            teachers=2,
+            students=1,
+            members=2,
+            vlm_fit=_few(12, 1.5e-3, batch=8),
+            student_fit=_few(20),
         ),
     )
 

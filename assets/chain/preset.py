@@ -7,6 +7,7 @@ from ops.ingest.config import ExtractConfig, FrameConfig
 from ops.latent_actions.config import CodebookConfig, RelabelConfig
 from ops.report.config import ReportConfig
 from ops.student.config import StudentConfig
+from ops.study.config import StudySize
 from ops.synthesize.config import WorldConfig
 from ops.training.config import ComputeConfig
 from ops.vla.config import VlaConfig
@@ -30,3 +31,4 @@ class Preset:
     student: StudentConfig = field(default_factory=StudentConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    study: StudySize = field(default_factory=StudySize)  # of `latentvla study`, which is no asset

@@ -162,13 +162,13 @@ def tables_of(
     )
 
 
-def write_tables(folder: Path, tables: AblationTables) -> None:
-    """Write planners and differences as Parquet and CSV, and both as `ablation.md`."""
+def write_tables(folder: Path, tables: AblationTables, name: str = "ablation.md") -> None:
+    """Write planners and differences as Parquet and CSV, and both as the Markdown file `name`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in (("planners", tables.planners), ("differences", tables.differences)):
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
-        pcsv.write_csv(table, os.fspath(folder / f"{name}.csv"))
-    (folder / "ablation.md").write_text(tables.markdown + "\n")
+    for stem, table in (("planners", tables.planners), ("differences", tables.differences)):
+        pq.write_table(table, folder / f"{stem}.parquet", compression="zstd")
+        pcsv.write_csv(table, os.fspath(folder / f"{stem}.csv"))
+    (folder / name).write_text(tables.markdown + "\n")
 
 
 def interval_source(seeds: Sequence[int]) -> str:
@@ -233,10 +233,10 @@ def _markdown(
         "",
     ]
     means = {(row["planner"], row["subset"], row["measure"]): row for row in planners.to_pylist()}
-    lines += _grid(
+    lines += grid(
         ["planner", *heads, "description"],
         [
-            [name, *(_cell(means.get((name, *column))) for column in columns), descriptions[name]]
+            [name, *(cell(means.get((name, *column))) for column in columns), descriptions[name]]
             for name in cube.planners
         ],
     )
@@ -248,10 +248,10 @@ def _markdown(
     if pairs:
         lines += [
             "",
-            *_grid(
+            *grid(
                 ["difference", *heads],
                 [
-                    [" - ".join(pair), *(_cell(rows.get((*pair, *column))) for column in columns)]
+                    [" - ".join(pair), *(cell(rows.get((*pair, *column))) for column in columns)]
                     for pair in pairs
                 ],
             ),
@@ -259,7 +259,8 @@ def _markdown(
     return "\n".join(lines)
 
 
-def _cell(row: Mapping[str, Any] | None) -> str:
+def cell(row: Mapping[str, Any] | None) -> str:
+    """A mean with its interval and the deviation over seeds as text; "-" without a value."""
     if row is None:
         return "-"
     scale, digits = (100, 1) if row["measure"] == "pdms" else (1, 3)
@@ -269,7 +270,7 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     return f"{mean} [{low}, {high}]{spread}"
 
 
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table with aligned columns."""
     widths = [max(len(line[at]) for line in (heads, *rows)) for at in range(len(heads))]
     lines = [

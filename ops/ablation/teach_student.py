@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ops.ablation.recorded_codes import one_hot_codes
+from ops.ablation.recorded_codes import recorded_code_logits, require_codes
 from ops.planners.config import ImitationConfig
 from ops.planners.recipe import planner_job
 from ops.planners.scored_proposals import ScorePlans
@@ -34,7 +34,6 @@ from ops.vla.teacher import TeacherTargets
 from storage.dataset import FrameSet
 
 PART = "student"
-IMPOSSIBLE = -1e4  # logit of a code that is not the recorded one; float16 holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +115,9 @@ def recorded_codes(pupil: Pupil) -> Lesson:
     """The codes themselves, for certain: what a VLM without any error would teach of them. Mirror
     images, and slots without a valid code, have no target.
     """
-    recorded = one_hot_codes(pupil.rows.frames, pupil.parts["imitator"].codes)
-    logits = np.where(recorded, 0.0, IMPOSSIBLE)
-    logits[~pupil.rows.frames.codes_valid] = np.nan
-    return pupil.lesson_of_codes(logits)
+    frames, num_codes = pupil.rows.frames, pupil.parts["imitator"].codes
+    require_codes(frames, num_codes)
+    return pupil.lesson_of_codes(recorded_code_logits(frames.codes, frames.codes_valid, num_codes))
 
 
 def blind_teacher(pupil: Pupil) -> Lesson:

@@ -73,7 +73,7 @@ def evaluate(
     training seed of each trained planner. Raises ConfigError if a planner returns plans of another
     shape or if the rows hold no scene.
     """
-    chosen = _strided_scenes(rows, config)
+    chosen = strided_scenes(rows, config)
     if not len(chosen):
         raise ConfigError(
             "these logs hold no scene to score",
@@ -92,7 +92,7 @@ def evaluate(
         (*plans,),
         plans_NP83,
         scored,
-        _event_tags(rows, chosen, config.event_horizon_s),
+        event_tags(rows, chosen, config.event_horizon_s),
         config,
         split=split,
         seeds=seeds,
@@ -168,7 +168,7 @@ def all_plans(
     return {name: np.asarray(plan, dtype=np.float64) for name, plan in plans.items()}
 
 
-def _strided_scenes(rows: FrameSet, config: EvaluationConfig) -> np.ndarray:
+def strided_scenes(rows: FrameSet, config: EvaluationConfig) -> np.ndarray:
     """Row numbers of every `stride`-th scene of each log, counted within the log."""
     scenes = scene_rows(rows)
     return np.concatenate(
@@ -193,7 +193,7 @@ def _other_logs(log_id: np.ndarray, seed: int) -> np.ndarray:
     return picked
 
 
-def _event_tags(rows: FrameSet, chosen: np.ndarray, horizon_s: float) -> list[list[str]]:
+def event_tags(rows: FrameSet, chosen: np.ndarray, horizon_s: float) -> list[list[str]]:
     """Tags active in [t, t + horizon] of the scene's log, sorted."""
     out = []
     for row in chosen:

@@ -1,0 +1,57 @@
+"""The arms of the study: which rows a student learns from, and who tells it about the rows without
+labels.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to train the student. All arms see the same labelled rows equally often."""
+
+    description: str  # in the table
+    taught: bool = False  # by a teacher of the study: trained once for each of them
+    unlabelled: bool = False  # learns from the rows without labels too
+
+
+CONTROL = "labelled_only"
+ARMS = {
+    CONTROL: Arm("labels alone, 35 logs' worth of them at the default scale"),
+    "distilled_labelled": Arm("and the VLM's codes on the labelled rows", taught=True),
+    "distilled": Arm("and the VLM's codes on all rows: the paper's claim", True, True),
+    "recorded_codes": Arm("and the recorded codes on all rows: a VLM that knows all", True, True),
+    "ensemble": Arm("and an ensemble's plans on the other rows: positive control", False, True),
+    "odometry": Arm("and the odometry of the other rows as a label: upper bound", False, True),
+}
+PAIRS = (
+    ("distilled_labelled", CONTROL),
+    ("distilled", CONTROL),
+    ("recorded_codes", CONTROL),
+    ("ensemble", CONTROL),
+    ("odometry", CONTROL),
+    ("distilled", "recorded_codes"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StudentKey:
+    """One student of the study."""
+
+    arm: str
+    seed: int
+    teacher: int | None = None  # of arms that are taught
+
+    @property
+    def name(self) -> str:
+        """Unique; also the name of its folder."""
+        teacher = "" if self.teacher is None else f"-teacher-{self.teacher}"
+        return f"{self.arm}{teacher}-seed-{self.seed}"
+
+
+def students_of(seed: int, teachers: int) -> list[StudentKey]:
+    """The students of one seed, those that are taught once for every teacher."""
+    return [
+        StudentKey(name, seed, teacher)
+        for name, arm in ARMS.items()
+        for teacher in (range(teachers) if arm.taught else [None])
+    ]

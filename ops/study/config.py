@@ -1,0 +1,62 @@
+"""Configuration of the study on logs without labels.
+
+Imports no torch.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from ops.evaluation.config import EvaluationConfig
+from ops.ingest.config import ExtractConfig, FrameConfig
+from ops.latent_actions.config import CodebookConfig, RelabelConfig
+from ops.planners.config import ImitationConfig, PlannerRecipe
+from ops.synthesize.config import WorldConfig
+from ops.training.config import FitConfig
+from ops.vla.config import VlaConfig
+
+
+@dataclass(frozen=True, slots=True)
+class StudySize:
+    """Numbers of logs and seeds, and the trainings' lengths, of the study at one scale."""
+
+    town_seeds: tuple[int, ...] = (
+        13,
+        31,
+        47,
+    )  # one synthetic town each; the logs are spread evenly
+    labelled_logs: int = 35  # with map, agents and futures
+    unlabelled_logs: int = 420  # with video and odometry alone
+    val_logs: int = 24  # on which choices are made
+    test_logs: int = 128  # looked at once
+    teachers: int = 3  # codebook and VLM, each with its own seed
+    students: int = 12  # seeds of the students; every one is crossed with every teacher
+    members: int = 4  # planners of the ensemble, the positive control's teacher
+    # of the VLM, on the rows without labels alone
+    vlm_fit: FitConfig = field(
+        default_factory=lambda: FitConfig(steps=1600, batch=16, learning_rate=1.5e-3)
+    )
+    # of the students: `batch` rows with labels a step and, in arms that see them, as many without
+    student_fit: FitConfig = field(
+        default_factory=lambda: FitConfig(steps=300, batch=32, learning_rate=2e-3)
+    )
+    # of the codes alone: there are no memory tokens, since no planner reads the VLM
+    imitation: ImitationConfig = field(default_factory=lambda: ImitationConfig(memory_weight=0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class StudyConfig:
+    """Everything that determines the study's artefacts and tables."""
+
+    size: StudySize
+    world: WorldConfig  # seed and numbers of logs are replaced by those of `size`
+    frames: FrameConfig
+    trajectories: ExtractConfig
+    codebook: CodebookConfig
+    relabeled: RelabelConfig
+    vla: VlaConfig
+    evaluation: EvaluationConfig  # which scenes are scored, and the intervals
+    split: str = "test"  # of the scored scenes; "val" for choices
+
+    @property
+    def recipe(self) -> PlannerRecipe:
+        """The planners' recipe, with the students' optimisation."""
+        return replace(self.vla.recipe, fit=self.size.student_fit)

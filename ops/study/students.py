@@ -1,0 +1,234 @@
+"""The students of the study: one network and recipe, trained on different rows and targets.
+
+    <study>/students/<name>     the student in the Hugging Face layout, and its history
+
+Legend: L labelled rows, U rows without labels, N = L + U, S code slots, K codes, M memory tokens.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.planners.config import ImitatorConfig, PlannerConfig
+from models.planners.planner import offset_scale
+from ops.ablation.recorded_codes import recorded_code_logits
+from ops.pdm.score_rows import PlanScorer
+from ops.planners.checkpoint import load_planner
+from ops.planners.ensemble import PlannerEnsemble
+from ops.planners.fit_planner import without_teacher
+from ops.planners.recipe import planner_arrays, planner_job
+from ops.planners.scored_proposals import ScoredProposals, score_proposals
+from ops.planners.training_arrays import TrainingArrays
+from ops.study.arms import ARMS, StudentKey
+from ops.study.config import StudyConfig
+from ops.study.teachers import TeacherCodes, planner_rows
+from ops.study.towns import Town, together
+from ops.training.config import ComputeConfig
+from ops.training.runs import TrainingJob, TrainingRuns
+from storage.artifact import Lineage, write_artifact
+from storage.dataset import FrameSet
+from storage.errors import ArtifactError
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRows:
+    """The rows of all students, those with labels first."""
+
+    arrays: TrainingArrays  # of N rows; the target plan of a row without labels is NaN
+    odometry: np.ndarray  # (U, 8, 3) float32, the plans that the other rows' odometry gives
+    log_id: np.ndarray  # (N,) str
+    frame_index: np.ndarray  # (N,) int32
+    planner: PlannerConfig
+
+    @property
+    def labelled(self) -> int:
+        """L."""
+        return len(self.arrays) - len(self.odometry)
+
+    def codes_of(self, teacher: Path) -> TeacherCodes:
+        """What a teacher of the study says of these rows. Raises ArtifactError for other rows."""
+        codes = TeacherCodes.open(teacher / "vlm")
+        same = np.array_equal(codes.log_id, self.log_id) and np.array_equal(
+            codes.frame_index, self.frame_index
+        )
+        if not same:
+            raise ArtifactError(
+                "the teacher's codes are those of other rows",
+                where=teacher,
+                expected=f"{len(self.log_id)} rows",
+                found=f"{len(codes.log_id)} rows",
+                do="remove the folder and start the study again",
+            )
+        return codes
+
+
+def read_study_rows(towns: Sequence[Town], config: StudyConfig, processes: int) -> StudyRows:
+    """Read the students' rows, and score proposals for those with labels."""
+    size_hw, recipe = config.vla.image_hw, config.recipe
+    read = [(town, town.read("labelled", size_hw)) for town in towns]
+    labelled, unlabelled = (
+        rows.take(planner_rows(rows, recipe.rows.stride))
+        for rows in (
+            together(read),
+            together([(town, town.read("unlabelled", size_hw)) for town in towns]),
+        )
+    )
+    planner = replace(
+        recipe.planner,
+        offset_scale=offset_scale(
+            torch.from_numpy(labelled.status), torch.from_numpy(labelled.future)
+        ),
+        camera=tuple(np.median(labelled.camera, axis=0).tolist()),
+    )
+    frames = FrameSet.concatenated([labelled, unlabelled])
+    scored = _scored(read, labelled, config, processes)
+    rest = len(unlabelled)
+    padded = ScoredProposals(
+        np.pad(scored.plans, ((0, rest), (0, 0), (0, 0), (0, 0))),
+        np.pad(scored.subscores, ((0, rest), (0, 0), (0, 0)), constant_values=np.nan),
+    )
+    future = np.concatenate([labelled.future, np.full_like(unlabelled.future, np.nan)])
+    return StudyRows(
+        replace(planner_arrays(frames, planner, padded), future=future),
+        unlabelled.future,
+        frames.log_id.astype(str),
+        frames.frame_index,
+        planner,
+    )
+
+
+@dataclass(frozen=True)
+class StudentTraining:
+    """Trains students of the study on its rows."""
+
+    rows: StudyRows
+    config: StudyConfig
+    root: Path  # <study>
+    compute: ComputeConfig
+    runs: Path
+
+    def train(self, students: Sequence[tuple[StudentKey, Lineage]]) -> None:
+        """Train students, `compute.at_once` at a time, each an artefact."""
+        training = TrainingRuns(self.compute, self.runs, "study", 0)
+        with ExitStack() as stack:
+            jobs, outs = [], {}
+            for key, lineage in students:
+                part = f"{key.name}-{lineage.version}"
+                outs[part] = stack.enter_context(write_artifact(self.folder(key), lineage))
+                jobs.append(self._job(key, part, outs[part], replace(training, seed=key.seed)))
+            if jobs:
+                training.launch_all(jobs)
+            for part, out in outs.items():
+                training.finish((part,), out / "history")
+
+    def folder(self, key: StudentKey) -> Path:
+        """Folder of a student."""
+        return self.root / "students" / key.name
+
+    def _job(self, key: StudentKey, part: str, out: Path, training: TrainingRuns) -> TrainingJob:
+        arm, targets = ARMS[key.arm], self._targets(key)
+        arrays = self._arrays(part, targets, arm.unlabelled, training)
+        slots, codes = targets["code_logits"].shape[1:]
+        imitation = self.config.size.imitation
+        return planner_job(
+            part,
+            "student",
+            {"planner": self.rows.planner, "imitator": ImitatorConfig(0, slots, codes)},
+            out,
+            self.config.recipe,
+            training,
+            imitation=imitation if arm.taught else without_teacher(imitation),
+            arrays=arrays,
+            labelled_rows=self.rows.labelled if arm.unlabelled else 0,
+        )
+
+    def _targets(self, key: StudentKey) -> dict[str, np.ndarray]:
+        """The arrays by which the arms differ: target plans (N, 8, 3) and code logits (N, S, K)."""
+        rows = self.rows
+        slots = self.config.relabeled.transitions * self.config.codebook.tokens
+        logits = np.full((len(rows.arrays), slots, self.config.codebook.num_codes), np.nan)
+        future = rows.arrays.future
+        if key.teacher is not None:
+            codes = rows.codes_of(self.root / "teachers" / str(key.teacher))
+            logits = codes.logits
+            if key.arm == "recorded_codes":
+                logits = recorded_code_logits(codes.codes, codes.valid, logits.shape[-1])
+        if key.arm in ("odometry", "ensemble"):
+            plans = rows.odometry if key.arm == "odometry" else self.ensemble_plans
+            future = np.concatenate([future[: rows.labelled], plans.astype(np.float32)])
+        return {"future": future, "code_logits": logits.astype(np.float16)}
+
+    def plan_by_ensemble(self, members: Sequence[StudentKey], lineage: Lineage) -> None:
+        """Write the plans of these students' ensemble on the rows without labels, an artefact."""
+        ensemble = PlannerEnsemble([load_planner(self.folder(key), "student") for key in members])
+        rest = self.rows.arrays.take(np.arange(self.rows.labelled, len(self.rows.arrays)))
+        with write_artifact(self.root / "ensemble", lineage) as out:
+            np.save(out / "plans.npy", ensemble.plan(rest))
+
+    @cached_property
+    def ensemble_plans(self) -> np.ndarray:
+        """Plans (U, 8, 3) of the ensemble on the rows without labels."""
+        return np.load(self.root / "ensemble" / "plans.npy")
+
+    @cached_property
+    def _shared(self) -> Path:
+        """Folder with the arrays that all students read; written once a process."""
+        folder = self.runs / f"study-rows-{os.getpid()}"
+        self.rows.arrays.save(folder)
+        return folder
+
+    def _arrays(
+        self, part: str, targets: dict[str, np.ndarray], unlabelled: bool, training: TrainingRuns
+    ) -> Path:
+        """Folder of a student's arrays: links to the shared ones, and its own targets."""
+        folder = training.arrays(part)
+        folder.mkdir(parents=True, exist_ok=True)
+        memory = np.zeros((len(self.rows.arrays), 0, self.rows.planner.width), dtype=np.float16)
+        rows = slice(None if unlabelled else self.rows.labelled)
+        for name, values in {**targets, "memory": memory}.items():
+            np.save(folder / f"{name}.npy", values[rows])
+        for file in self._shared.glob("*.npy"):
+            if file.stem not in targets:
+                (folder / file.name).unlink(missing_ok=True)
+                if unlabelled:
+                    os.link(file, folder / file.name)
+                else:
+                    np.save(folder / file.name, np.load(file, mmap_mode="r")[rows])
+        return folder
+
+
+def _scored(
+    read: Sequence[tuple[Town, FrameSet]], labelled: FrameSet, config: StudyConfig, processes: int
+) -> ScoredProposals:
+    """Scored proposals of the labelled rows, town by town."""
+    parts = []
+    for town, rows in read:
+        own = labelled.take(np.char.startswith(labelled.log_id.astype(str), f"{town.seed}/"))
+        own = replace(own, log_id=np.array([log.split("/")[1] for log in own.log_id], object))
+        with PlanScorer(town.lake, processes) as score_plans:
+            scored = score_proposals(
+                rows,
+                own,
+                np.zeros(len(own), bool),
+                score_plans,
+                config.recipe.proposal_scoring,
+                town.seed,
+            )
+        if scored is None:
+            raise ArtifactError(
+                "no labelled row of a town is a scene",
+                where=town.lake.root,
+                expected="rows with 1.5 s of past and 5 s of future",
+                do="give the study more or longer logs",
+            )
+        parts.append(scored)
+    return ScoredProposals(
+        np.concatenate([part.plans for part in parts]),
+        np.concatenate([part.subscores for part in parts]),
+    )

@@ -1,0 +1,169 @@
+"""The teachers of the study: a codebook and a VLM, learned from the logs without labels alone.
+
+    <study>/teachers/<number>/codebook    as the `codebook` artefact
+    <study>/teachers/<number>/vlm         vlm/, codes.npz, verdict.json
+
+What the VLM says of the labelled logs is therefore as uncertain as on new logs.
+
+Legend: N rows of the students (those with labels first), S code slots, K codes.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ops.latent_actions.config import RelabelConfig
+from ops.latent_actions.learn_actions import learn_actions, read_codebook
+from ops.latent_actions.relabel import encode_rows
+from ops.planners.training_arrays import TrainingArrays, plannable_rows
+from ops.study.config import StudyConfig
+from ops.study.towns import Town, together
+from ops.training.config import ComputeConfig
+from ops.training.runs import TrainingJob, TrainingRuns
+from ops.vla.blind_codes import fit_blind_codes
+from ops.vla.code_accuracy import code_accuracy
+from ops.vla.verdict import VlmVerdict
+from ops.vla.vlm import VlmRows, VlmTraining, open_vlm, run_vlm, vlm_loop
+from storage.artifact import Lineage, is_current, write_artifact
+from storage.dataset import FrameSet
+
+PARTS = ("codebook", "vlm")
+VERDICT_FILE = "verdict.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherCodes:
+    """What a teacher says of the students' rows, and what the recorded codes are."""
+
+    log_id: np.ndarray  # (N,) str, with the town before it
+    frame_index: np.ndarray  # (N,) int32
+    logits: np.ndarray  # (N, S, K) float16, of the VLM
+    codes: np.ndarray  # (N, S) int64, of the codebook
+    valid: np.ndarray  # (N, S) bool
+
+    def save(self, folder: Path) -> None:
+        """Write `codes.npz`."""
+        np.savez(folder / "codes.npz", **{name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def open(cls, folder: Path) -> "TeacherCodes":
+        """Read `codes.npz`."""
+        with np.load(folder / "codes.npz", allow_pickle=False) as stored:
+            return cls(**{name: stored[name] for name in cls.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherJob:
+    """One teacher to make; it runs in a process of its own."""
+
+    number: int
+    folder: Path  # <study>/teachers/<number>
+    lineages: dict[str, Lineage]  # of PARTS
+    towns: list[Town]
+    config: StudyConfig
+    compute: ComputeConfig
+    runs: Path
+
+    def __call__(self) -> None:
+        """Make the parts that are missing or stale."""
+        torch.set_num_threads(self.compute.threads)
+        for part, make in (("codebook", self._codebook), ("vlm", self._vlm)):
+            path, lineage = self.folder / part, self.lineages[part]
+            if not is_current(path, lineage.version):
+                with write_artifact(path, lineage) as out:
+                    make(out, f"study-teacher-{self.number}-{lineage.version}")
+
+    def _codebook(self, out: Path, name: str) -> None:
+        size_hw = self.config.codebook.image_hw
+        learn_actions(
+            self._rows("unlabelled", size_hw),
+            self._rows("labelled", size_hw),
+            out,
+            self.config.codebook,
+            compute=self.compute,
+            runs=self.runs,
+            name=name,
+            seed=self.number,
+        )
+
+    def _vlm(self, out: Path, name: str) -> None:
+        groups = [
+            self._with_codes(self._rows(group, self.config.vla.image_hw), group)
+            for group in ("labelled", "unlabelled")
+        ]
+        labelled, unlabelled = groups
+        vlm_rows = np.flatnonzero(unlabelled.has_image & unlabelled.codes_valid.any(axis=1))
+        seen = unlabelled.take(vlm_rows)
+        training = TrainingRuns(self.compute, self.runs, name, self.number)
+        training.launch(self._vlm_job(seen, out, training))
+        training.finish(("vlm",), out / "history")
+        stride = self.config.recipe.rows.stride
+        rows = FrameSet.concatenated([part.take(planner_rows(part, stride)) for part in groups])
+        vlm = open_vlm(out / "vlm")
+        outputs = run_vlm(vlm, VlmRows.of(rows))
+        TeacherCodes(
+            rows.log_id.astype(str),
+            rows.frame_index,
+            outputs.code_logits,
+            rows.codes,
+            rows.codes_valid,
+        ).save(out)
+        heldout = labelled.take(planner_rows(labelled, stride))
+        verdict = self._verdict(seen, heldout, vlm, outputs.code_logits[: len(heldout)])
+        (out / VERDICT_FILE).write_text(json.dumps(asdict(verdict), indent=1))
+
+    def _vlm_job(self, seen: FrameSet, out: Path, training: TrainingRuns) -> TrainingJob:
+        config = self.config
+        TrainingArrays(
+            seen.motion_status,
+            seen.future,
+            seen.images,
+            seen.camera,
+            codes=seen.codes,
+            codes_valid=seen.codes_valid,
+        ).save(training.arrays("vlm"))
+        vlm = replace(config.vla.vlm, codes=config.codebook.num_codes, slots=seen.codes.shape[1])
+        job = VlmTraining(
+            training.arrays("vlm"), out / "vlm", vlm, config.size.vlm_fit, training.seed
+        )
+        return TrainingJob("vlm", vlm_loop, job)
+
+    def _verdict(self, seen: FrameSet, rows: FrameSet, vlm, logits: np.ndarray) -> VlmVerdict:
+        """Cross-entropies on the labelled rows, which neither the VLM nor the MLP has seen."""
+        blind = fit_blind_codes(
+            seen.motion_status,
+            seen.codes,
+            seen.codes_valid,
+            self.config.codebook.num_codes,
+            self.number,
+        )
+        with torch.no_grad():
+            blind_logits = blind(torch.from_numpy(rows.motion_status)).numpy()
+        others = np.random.default_rng((self.number, 311)).permutation(len(rows))
+        shuffled = run_vlm(vlm, VlmRows.of(rows).with_images_of(others)).code_logits
+        return VlmVerdict(
+            *(
+                code_accuracy(
+                    part, rows.codes, rows.codes_valid, seen.codes, seen.codes_valid
+                ).cross_entropy_nats
+                for part in (logits, blind_logits, shuffled)
+            )
+        )
+
+    def _rows(self, group: str, size_hw: tuple[int, int]) -> FrameSet:
+        return together([(town, town.read(group, size_hw)) for town in self.towns])
+
+    def _with_codes(self, rows: FrameSet, group: str) -> FrameSet:
+        small = self._rows(group, self.config.codebook.image_hw)
+        model, gap_s = read_codebook(self.folder / "codebook")
+        relabel: RelabelConfig = replace(self.config.relabeled, threads=self.compute.threads)
+        codes, valid, _ = encode_rows(small, model, gap_s, relabel)
+        return replace(rows, codes=codes, codes_valid=valid)
+
+
+def planner_rows(rows: FrameSet, stride: int) -> np.ndarray:
+    """Indices of every stride-th row on which a planner can be trained."""
+    return plannable_rows(rows)[::stride]
