@@ -457,7 +457,7 @@ def table(estimate: StepEstimate, config: VlaConfig, gpus: int, rows: int) -> li
             f"{estimate.gradient_bytes / 2 * 2 * (gpus - 1) / gpus / GB:.2f} GB",
         ),
         ("disk: one checkpoint (two are kept)", f"{estimate.checkpoint_bytes / GB:.2f} GB"),
-        ("disk: the finished model", f"{2 * estimate.parameters / GB:.2f} GB"),
+        ("disk: the finished model", f"{estimate.weights_bytes / GB:.2f} GB"),
         ("host memory: images of all rows", f"{rows * height * width * 3 / GB:.0f} GB"),
         ("host memory and disk: hidden states of all rows", f"{hidden_gb:.0f} GB"),
     ]

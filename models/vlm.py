@@ -4,6 +4,8 @@ A small model built from a configuration and published weights from a local fold
 same class. The embeddings of the action tokens are one trainable matrix, the rows of the LM head
 that give the logits; `save` writes them back into the vocabulary, so that the folder is a plain
 Qwen2.5-VL checkpoint, and the slot queries and projections of the ego status into a file beside it.
+Adapters (LoRA) are float32 and stay apart from the weights, in peft's layout in a subfolder: merged
+into bfloat16 weights, they would be rounded to another model than the one that was trained.
 
 Legend: B rows, L prompt tokens, V visual tokens, S code slots, K codes, D hidden width.
 """
@@ -23,6 +25,7 @@ from models.vlm_config import STATUS_WIDTH, BevImageConfig, VlmConfig
 from models.vlm_inputs import VlmInputs, VlmProcessor
 
 HEAD_FILE = "latent_actions.safetensors"  # slot queries and status projections, beside the weights
+ADAPTERS_FOLDER = "adapters"  # LoRA in peft's layout, below the weights' folder
 STATUS_TOKENS = 2
 
 
@@ -95,6 +98,8 @@ class ActionVlm(nn.Module):
     def build(cls, config: VlmConfig) -> "ActionVlm":
         """A model ready for training: a small one with weights drawn from torch's global generator,
         or one from `config.pretrained`.
+
+        Raises ValueError if `config.pretrained` has adapters already.
         """
         if config.pretrained is not None:
             vlm = cls.from_pretrained(
@@ -105,6 +110,11 @@ class ActionVlm(nn.Module):
                 slots=config.slots,
                 bev=config.bev,
             )
+            if vlm._adapters is not None:
+                raise ValueError(
+                    f"{config.pretrained} holds a VLM that was trained with adapters; start a new "
+                    "training from the published weights"
+                )
         else:
             processor = VlmProcessor.build(config.codes)
             model = Qwen2_5_VLForConditionalGeneration._from_config(
@@ -159,15 +169,14 @@ class ActionVlm(nn.Module):
         vlm = cls(model, processor, slots, bev)
         if (folder / HEAD_FILE).exists():
             vlm.load_state_dict(load_file(folder / HEAD_FILE), strict=False)
+        if (folder / ADAPTERS_FOLDER).exists():
+            vlm._load_adapters(folder / ADAPTERS_FOLDER)
         return vlm
 
     def save(self, folder: Path) -> None:
-        """Write a plain Qwen2.5-VL folder (weights with merged adapters and the action tokens'
-        embeddings, tokenizer, image processor) and HEAD_FILE.
+        """Write a plain Qwen2.5-VL folder (weights with the action tokens' embeddings, tokenizer,
+        image processor), HEAD_FILE and, if there are adapters, ADAPTERS_FOLDER.
         """
-        if self._adapters is not None:
-            self.model = self._adapters.merge_and_unload()
-            self._adapters = None
         first = self.processor.first_action
         with torch.no_grad():
             # both are the same memory if the model ties them
@@ -176,7 +185,12 @@ class ActionVlm(nn.Module):
         self.model.config.action_codes = self.processor.codes
         self.model.config.action_slots = self.slots
         self.model.config.action_bev = asdict(self.bev) if self.bev is not None else None
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict=self._state_without_adapters())
+        if self._adapters is not None:
+            # not the path of the weights on this machine: they are in the folder above
+            self._adapters.peft_config["default"].base_model_name_or_path = ""
+            self._adapters.save_pretrained(folder / ADAPTERS_FOLDER, save_embedding_layers=False)
+            (folder / ADAPTERS_FOLDER / "README.md").unlink(missing_ok=True)  # an empty model card
         self.processor.save(folder)
         head = {
             name: value.detach().cpu().contiguous()
@@ -247,11 +261,29 @@ class ActionVlm(nn.Module):
         from peft import LoraConfig, get_peft_model
 
         target = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-        wrapped = get_peft_model(
-            self.model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=target)
+        self._set_adapters(
+            get_peft_model(
+                self.model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=target)
+            )
         )
+
+    def _load_adapters(self, folder: Path) -> None:
+        """Add the finished adapters in `folder`, frozen and not merged."""
+        from peft import PeftModel
+
+        self._set_adapters(PeftModel.from_pretrained(self.model, folder, torch_device="cpu"))
+
+    def _set_adapters(self, wrapped: Any) -> None:
         # not registered as a submodule: its parameters are already in self.model
         object.__setattr__(self, "_adapters", wrapped)
+
+    def _state_without_adapters(self) -> dict[str, torch.Tensor]:
+        """Tensors of the model under the names they have without adapters."""
+        return {
+            name.replace(".base_layer.", "."): value
+            for name, value in self.model.state_dict().items()
+            if ".lora_" not in name
+        }
 
 
 class _PatchProduct(nn.Module):

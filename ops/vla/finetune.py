@@ -4,7 +4,8 @@ states of the frozen VLM.
 Two baselines are trained on the same rows with the same seed: the planner alone and the ego-status
 MLP. All training uses the train split; the val split is only for the report.
 
-    out/vlm/              Qwen2.5-VL in the Hugging Face layout, with tokenizer and image processor
+    out/vlm/              Qwen2.5-VL in the Hugging Face layout, with tokenizer and image processor,
+                          and in adapters/ the adapters (LoRA), where they were trained
     out/planner/          the planner that reads the VLM (config.json, model.safetensors)
     out/planner_alone/    the same planner without the VLM
     out/ego_status_mlp/   the ego-status MLP

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.vlm import HEAD_FILE, ActionVlm
+from models.vlm import ADAPTERS_FOLDER, HEAD_FILE, ActionVlm
 from models.vlm_config import VlmConfig
 from ops.training.config import FitConfig
 from ops.training.fit import fit
 from ops.vla.code_accuracy import code_loss
-from ops.vla.vlm import VlmRows, run_vlm, vlm_inputs
+from ops.vla.vlm import VlmRows, open_vlm, run_vlm, vlm_inputs
 from tests.worlds.tiny_vla import SMALL_VLM, tiny_frames
 
 HEAD = ("action_rows_KD", "slot_queries_SD", "status_tokens.", "status_queries.")
@@ -82,7 +82,9 @@ def test_a_frozen_vision_tower_takes_no_part_in_the_backward_pass(base):
     assert not any("visual" in name for name in trained)
 
 
-def test_adapters_train_alone_with_the_head_and_merge_into_the_saved_weights(base, tmp_path):
+def test_adapters_train_alone_with_the_head_and_are_saved_beside_the_unchanged_weights(
+    base, tmp_path
+):
     adapted, original = adapted_vlm(base), ActionVlm.from_pretrained(base).eval()
     trained = {name for name, item in adapted.named_parameters() if item.requires_grad}
     assert all(is_trained_beside_adapters(name) for name in trained)
@@ -92,9 +94,9 @@ def test_adapters_train_alone_with_the_head_and_merge_into_the_saved_weights(bas
     )
     before = adapted.eval().predict(*vlm_inputs(adapted, ROWS))
     adapted.save(tmp_path)
-    merged = ActionVlm.from_pretrained(tmp_path).eval()
-    after = merged.predict(*vlm_inputs(merged, ROWS))
-    assert torch.allclose(before.logits_BSK, after.logits_BSK, atol=1e-4)
+    loaded = ActionVlm.from_pretrained(tmp_path).eval()
+    after = loaded.predict(*vlm_inputs(loaded, ROWS))
+    assert torch.allclose(before.logits_BSK, after.logits_BSK, atol=1e-5)
     unchanged = original.predict(*vlm_inputs(original, ROWS))
     assert not torch.allclose(after.logits_BSK, unchanged.logits_BSK, atol=1e-2)
     # the adapters changed the states, not the head alone
@@ -102,9 +104,52 @@ def test_adapters_train_alone_with_the_head_and_merge_into_the_saved_weights(bas
     files = [load_file(folder / "model.safetensors") for folder in (base, tmp_path)]
     assert files[0].keys() == files[1].keys()
     changed = {name for name, value in files[0].items() if not torch.equal(value, files[1][name])}
-    assert any("q_proj" in name for name in changed)
-    assert not any("visual" in name for name in changed)
+    # tied to the LM head, so it is saved once
+    assert changed == {"model.embed_tokens.weight"}
     assert all(name.startswith(HEAD) for name in load_file(tmp_path / HEAD_FILE))
+    adapters = load_file(tmp_path / ADAPTERS_FOLDER / "adapter_model.safetensors")
+    assert all("lora_" in name and value.any() for name, value in adapters.items())
+    with pytest.raises(ValueError, match="trained with adapters"):
+        ActionVlm.build(VlmConfig(pretrained=str(tmp_path)))
+
+
+def with_random_adapters(base, dtype: str) -> ActionVlm:
+    """A VLM with small random adapters, as after some training."""
+    vlm = ActionVlm.build(VlmConfig(pretrained=str(base), dtype=dtype, lora_rank=4)).eval()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in vlm.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return vlm
+
+
+def outputs_of(vlm: ActionVlm) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, S, K) and hidden states (B, S, D) of the slots, float32."""
+    predicted = vlm.predict(*vlm_inputs(vlm, ROWS))
+    return predicted.logits_BSK, predicted.action_BSD.float()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_vlm_that_is_read_computes_what_was_trained(base, tmp_path, dtype):
+    trained = with_random_adapters(base, dtype)
+    logits, states = outputs_of(trained)
+    trained.save(tmp_path)
+    assert torch.equal(outputs_of(trained)[1], states), "saving changes nothing"
+    read = open_vlm(tmp_path, "cpu")
+    adapters = [item for name, item in read.named_parameters() if "lora_" in name]
+    assert read.model.dtype == getattr(torch, dtype)
+    assert adapters and all(item.dtype == torch.float32 for item in adapters)
+    assert not any(parameter.requires_grad for parameter in read.parameters())
+    read_logits, read_states = outputs_of(read)
+    assert torch.allclose(read_states, states, atol=1e-5)
+    assert torch.allclose(read_logits, logits, atol=1e-5)
+    # the adapters matter, and merged into bfloat16 weights they are others
+    unadapted = ActionVlm.from_pretrained(base, dtype=dtype).eval()
+    assert (outputs_of(unadapted)[1] - states).abs().max() > 1e-2
+    trained.model = trained._adapters.merge_and_unload()
+    error = (outputs_of(trained)[1] - states).abs().max()
+    assert error < 1e-5 if dtype == "float32" else error > 1e-3
 
 
 class LocalSession:
