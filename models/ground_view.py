@@ -15,12 +15,14 @@ from torch.nn import functional as F
 
 from models.conv_stack import ConvStack
 from models.ground_config import GroundConfig
+from models.precision import without_autocast
 
 # factors of the camera numbers that mirror the camera and its image, left to right
 MIRRORED_CAMERA = (-1, 1, -1, -1, 1, -1, 1, 1, 1, -1, 1, 1, 1, 1, -1, 1, 1, 1, 1)
 _MIN_DEPTH_M = 0.5  # points nearer than this to the image plane, or behind it, are not visible
 
 
+@without_autocast
 def project_ground(
     camera_BN: torch.Tensor, points_P2: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

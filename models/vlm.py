@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
+from models.precision import without_autocast
 from models.vlm_config import STATUS_WIDTH, BevImageConfig, VlmConfig
 from models.vlm_inputs import VlmInputs, VlmProcessor
 
@@ -203,14 +204,19 @@ class ActionVlm(nn.Module):
         """Logits (B, S, K) of each slot's marginal code distribution, given the images, the prompt
         and the ego status (B, 9) as FrameSet.motion_status.
         """
-        return self._slot_states(inputs, status_BN)[0].float() @ self.action_rows_KD.T
+        return self._code_logits(self._slot_states(inputs, status_BN)[0])
 
     @torch.no_grad()
     def predict(self, inputs: VlmInputs, status_BN: torch.Tensor) -> CodePrediction:
         """Code distributions and hidden states of a batch, in one pass."""
         action_BSD, visual_BVD = self._slot_states(inputs, status_BN)
-        logits_BSK = action_BSD.float() @ self.action_rows_KD.T
+        logits_BSK = self._code_logits(action_BSD)
         return CodePrediction(logits_BSK.argmax(dim=-1), logits_BSK, action_BSD, visual_BVD)
+
+    @without_autocast
+    def _code_logits(self, action_BSD: torch.Tensor) -> torch.Tensor:
+        """Logits (B, S, K), float32, from the hidden states of the slot queries."""
+        return action_BSD.float() @ self.action_rows_KD.T
 
     def _slot_states(
         self, inputs: VlmInputs, status_BN: torch.Tensor

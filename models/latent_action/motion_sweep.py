@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from models.ground_view import ground_image_locations, warp_to_bev
 from models.latent_action.config import SweepConfig
+from models.precision import without_autocast
 
 SWEEP_OUTPUTS = 3  # distance, turn and largest similarity of a pair
 _BLUR_CELLS = 5  # side of the window in which brightness is normalised
@@ -84,6 +85,7 @@ class MotionSweep(nn.Module):
         second_BR1 = second_BRXY.square().sum(dim=(2, 3))[..., None]
         return product_BRD / (first_BRD * second_BR1).sqrt().clamp(min=1.0)
 
+    @without_autocast
     def forward(self, first_BCHW: Tensor, second_BCHW: Tensor, camera_BN: Tensor) -> Tensor:
         """Expected distance and turn under a softmax of the similarities, scaled to -1..1, and the
         largest similarity, (B, 3).

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.precision import without_autocast
+
 SCALES = (1, 2, 4, 8)  # block sizes, in pixels, at which two images are compared
 
 
+@without_autocast
 def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
     """Sample `image` bilinearly at each pixel's position plus the flow, (B, C, H, W); outside the
     image the border repeats.

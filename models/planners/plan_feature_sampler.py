@@ -10,6 +10,7 @@ from torch import nn
 
 from models.ground_config import GroundConfig
 from models.ground_view import sample_ground
+from models.precision import without_autocast
 
 # in 1/m, 1/m, 1/rad: scales the poses of a plan to about 1
 PLAN_UNITS = (0.05, 0.2, 2.0)
@@ -40,13 +41,7 @@ class PlanFeatureSampler(nn.Module):
 
     def forward(self, features_BFXY: torch.Tensor, plans_BK83: torch.Tensor) -> torch.Tensor:
         """Features of plans (B, K, 8, 3) from the map of models.ground_view.GroundView."""
-        yaw_BKS1 = plans_BK83[..., 2:]
-        points_BKSP = (
-            torch.cat([plans_BK83[..., :2], yaw_BKS1.cos(), yaw_BKS1.sin()], dim=-1) @ self.turn_4P
-        )
-        sampled = sample_ground(
-            features_BFXY, points_BKSP.flatten(2).unflatten(2, (-1, 2)), self.ground
-        )
+        sampled = sample_ground(features_BFXY, self.sample_points(plans_BK83), self.ground)
         sampled_BKSF = sampled.unflatten(2, (plans_BK83.shape[2], len(_SAMPLE_OFFSETS_M))).flatten(
             3
         )
@@ -54,3 +49,12 @@ class PlanFeatureSampler(nn.Module):
             torch.cat([sampled_BKSF, plans_BK83 * plans_BK83.new_tensor(PLAN_UNITS)], dim=-1)
         )
         return self.along(pose_BKSD.flatten(2)) + self.worst(pose_BKSD.amax(dim=2))
+
+    @without_autocast
+    def sample_points(self, plans_BK83: torch.Tensor) -> torch.Tensor:
+        """Sample points of plans, (B, K, 8 * 3, 2): x, y in m in the ego frame."""
+        yaw_BKS1 = plans_BK83[..., 2:]
+        points_BKSP = (
+            torch.cat([plans_BK83[..., :2], yaw_BKS1.cos(), yaw_BKS1.sin()], dim=-1) @ self.turn_4P
+        )
+        return points_BKSP.flatten(2).unflatten(2, (-1, 2))

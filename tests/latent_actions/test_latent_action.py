@@ -83,6 +83,15 @@ def test_no_flow_leaves_the_image_and_a_flow_of_one_pixel_moves_it_by_one():
     )
 
 
+def test_a_flow_rounded_by_autocast_is_added_to_exact_positions():
+    image = torch.rand(1, 1, 40, 1000)
+    flow = torch.zeros(1, 2, 40, 1000, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        warped = warp(image, flow)
+    assert torch.equal(warped, warp(image, flow.float()))
+    assert torch.allclose(warped, image, atol=1e-3)
+
+
 def test_the_loss_counts_a_shift_of_brightness_at_every_scale_and_fine_noise_at_the_finest_only():
     flat = torch.zeros(1, 1, 16, 16)
     assert multiscale_l1(flat + 0.5, flat).item() == pytest.approx(4 * 0.5)

@@ -44,6 +44,13 @@ def test_the_motion_is_estimated_from_images_of_the_road(pairs, tensors):
     assert np.median(similarity) > 0.6
 
 
+def test_autocast_does_not_change_the_motion(tensors):
+    exact = estimated_motion(*tensors)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = estimated_motion(*tensors)
+    assert all(np.array_equal(one, two) for one, two in zip(exact, narrow, strict=True))
+
+
 def test_equal_images_have_no_motion(tensors):
     first, _, camera = tensors
     sweep = MotionSweep(CONFIG)

@@ -14,6 +14,7 @@ from models.ground_view import GroundView, project_ground, sample_ground
 from models.planners.config import SUBSCORES, EgoMlpConfig, FusionConfig
 from models.planners.ego_mlp import EgoMlp
 from models.planners.fusion import FusedPlannerNet, VlmFusion
+from models.planners.plan_feature_sampler import PlanFeatureSampler
 from models.planners.planner import (
     PlannerNet,
     Proposals,
@@ -209,6 +210,31 @@ def test_a_point_on_the_ground_is_projected_to_the_pixel_that_shows_it():
         np.array(distorted.distortion),
     )
     assert np.allclose((location[0, 1].numpy() + 1) * [56, 28] - 0.5, expected[0, 0], atol=1e-3)
+
+
+def test_autocast_changes_neither_image_locations_nor_the_points_that_a_plan_samples():
+    view = GroundView(SMALL_PLANNER.ground)
+    camera = torch.from_numpy(tiny_frames(1, 3).camera)
+    plans = torch.from_numpy(tiny_frames(1, 3).future)[:, None]
+    sampler = PlanFeatureSampler(SMALL_PLANNER.ground, 16, 8)
+    # features that grow with the distance: what is sampled tells where
+    ahead = torch.linspace(-1, 1, 40).expand(3, 1, 20, 40).transpose(2, 3)
+
+    def geometry() -> list[torch.Tensor]:
+        points = sampler.sample_points(plans)
+        sampled = sample_ground(ahead, points, SMALL_PLANNER.ground)
+        return [*view.image_locations(camera), points, sampled]
+
+    exact = geometry()
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = geometry()
+        # autocast is on: a product is rounded
+        assert (plans @ torch.eye(3)).dtype == torch.bfloat16
+        rounded = sampler.sample_points(plans.bfloat16())
+    assert all(torch.equal(one, two) for one, two in zip(exact, narrow, strict=True))
+    assert all(item.dtype == torch.float32 for item in narrow)
+    # from a rounded plan the points are computed in float32
+    assert torch.equal(rounded, sampler.sample_points(plans.bfloat16().float()))
 
 
 def test_features_are_sampled_at_their_position_on_the_ground_and_zero_outside_the_grid():

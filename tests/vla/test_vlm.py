@@ -318,6 +318,14 @@ def test_a_bfloat16_model_keeps_its_head_in_float32(tmp_path):
     assert np.allclose(one, two, atol=0.05) and not np.array_equal(one, two)
 
 
+def test_logits_are_not_rounded_in_mixed_precision(batch, vlm):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        states_BSD = vlm._slot_states(*batch)[0]
+        logits_BSK = vlm(*batch)
+    assert logits_BSK.dtype == torch.float32
+    assert torch.equal(logits_BSK, states_BSD.float() @ vlm.action_rows_KD.detach().T)
+
+
 def test_an_image_that_cannot_be_cut_into_patches_is_refused(vlm):
     rows = replace(rows_of(1), images=np.zeros((1, 54, 112, 3), np.uint8))
     with pytest.raises(ConfigError, match="multiples of 28"):
