@@ -32,6 +32,16 @@ class ScoreTable:
             return missing
         return f"{item.mean:.2f}" if measure.endswith("_m") else f"{100 * item.mean:.1f}"
 
+    @property
+    def unscored(self) -> dict[str, int]:
+        """Scenes without a PDM score of each planner that lacks one somewhere."""
+        pdms = {planner: self.mean(planner) for planner in self.planners}
+        missing = {
+            planner: self.n_expected - (item.n if item is not None else 0)
+            for planner, item in pdms.items()
+        }
+        return {planner: count for planner, count in missing.items() if count}
+
     def title(self, measure: str) -> str:
         """Column title of a measure: its name; see epdms_title() for the EPDMS."""
         return epdms_title(self.means, measure) if measure == "epdms" else measure

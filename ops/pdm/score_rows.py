@@ -21,6 +21,7 @@ from ops.pdm.scene.scene import HISTORY_POSES, KEY_FRAMES
 from ops.pdm.score import pdm_closed_plan
 from ops.pool import worker_pool
 from storage.dataset import FrameSet
+from storage.errors import ConfigError
 from storage.lake import Lake
 from storage.metrics_table import V1_PARTS, V2_PARTS
 from storage.trajectory_table import FUTURE_STEPS
@@ -114,7 +115,11 @@ class PlanScorer:
         self._workers = [worker_pool(1) for _ in range(processes)] if processes > 1 else []
 
     def __call__(self, rows: FrameSet, plans_NK83: np.ndarray) -> np.ndarray:
-        """(N, K, 6) float32 TRAINING_COLUMNS; NaN in every row whose scene cannot be scored."""
+        """(N, K, 6) float32 TRAINING_COLUMNS; NaN in every row whose scene cannot be scored.
+
+        Raises ConfigError if a plan holds NaN or infinity.
+        """
+        _require_finite(rows, plans_NK83)
         targets_NKS = np.full(
             (*plans_NK83.shape[:2], len(TRAINING_COLUMNS)), np.nan, dtype=np.float32
         )
@@ -139,6 +144,22 @@ class PlanScorer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _require_finite(rows: FrameSet, plans_NK83: np.ndarray) -> None:
+    """Raise ConfigError that names the first plan with NaN or infinity, if there is one."""
+    faulty = np.argwhere(~np.isfinite(plans_NK83).all(axis=(2, 3)))
+    if len(faulty):
+        row, plan = faulty[0]
+        raise ConfigError(
+            "a plan holds NaN or infinity",
+            where=f"log {rows.log_id[row]}, frame {rows.frame_index[row]}, "
+            f"plan {plan} of {plans_NK83.shape[1]}",
+            expected="8 poses of finite x, y, heading",
+            found=f"{len(faulty)} such plans in {len(np.unique(faulty[:, 0]))} of {len(rows)} rows",
+            do="look for NaN in this row's images, ego status and calibration, then in the weights "
+            "of the planner",
+        )
 
 
 def _log_jobs(
@@ -176,10 +197,9 @@ def _score_log(job: _LogJob) -> ScoredPlans:
         valid = np.isfinite(plans).all(axis=(1, 2))
         scored.valid_NP[row] = valid
         scored.reason_NP[row] = np.where(valid, "", "the plan holds NaN or infinity")
-        # plans that are not finite stay in the batch as plans that stand still, without a score
-        plans = np.where(valid[:, None, None], plans, 0.0)
-        (by_version,) = scorer.score(scene, [PlanBatch(range(len(plans)), plans)])
-        scored.values_NPM[row] = np.where(valid[:, None], _columns(by_version), np.nan)
+        planners = np.flatnonzero(valid)
+        (by_version,) = scorer.score(scene, [PlanBatch(planners.tolist(), plans[planners])])
+        scored.values_NPM[row, planners] = _columns(by_version)
     return scored
 
 

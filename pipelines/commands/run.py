@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from pipelines.commands.memory import peak_memory
 from pipelines.commands.score import score_text, zero_shot_lines
 from pipelines.commands.target import add_target_arguments, pipeline_of
+from pipelines.commands.text import COLUMNS
 from storage.asset_names import ASSET_NAMES
 from storage.lake import Lake
 
 if TYPE_CHECKING:
     from pipelines.execution import RunSummary
-
-COLUMNS = 100  # of the terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,10 +1,11 @@
 """`latentvla score`: print the score table of the evaluation, or score a file of plans."""
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from pipelines.commands.target import add_target_arguments, lake_of
-from pipelines.commands.text import rows_text
+from pipelines.commands.text import COLUMNS, rows_text
 from storage.lake import Lake
 
 SCORE_COLUMNS = ("pdms", "nc", "dac", "ddc", "ttc", "ep", "comfort", "epdms", "ade_m", "fde_m")
@@ -81,7 +82,11 @@ def score_text(lake: Lake) -> str:
         for planner in table.planners
     ]
     title = f"{table.n_expected} scenes of the test logs; scores in %, distances in metres"
-    return f"{title}\n{rows_text(rows)}"
+    notes = []
+    if table.unscored:
+        counts = ", ".join(f"{planner} {count}" for planner, count in table.unscored.items())
+        notes.append(f"scenes without a score: {counts}; why: evaluation/scores.csv, column reason")
+    return "\n".join([title, rows_text(rows), *(textwrap.fill(note, COLUMNS) for note in notes)])
 
 
 def zero_shot_lines(lake: Lake) -> list[str]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COLUMNS = 100  # of the terminal
+
 
 def table_text(table: "pa.Table", limit: int) -> str:
     """An Arrow table as text, at most `limit` rows."""

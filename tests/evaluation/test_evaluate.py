@@ -16,6 +16,7 @@ import pytest
 from ops.evaluation.config import EvaluationConfig, IntervalConfig
 from ops.evaluation.evaluate import EvaluationSummary, all_plans, evaluate
 from ops.evaluation.scene_scores import recompute
+from ops.evaluation.score_table import read_score_table
 from ops.evaluation.summarize import differences_table, find_interval, score_cube, summary_table
 from ops.pdm.config import ScenesConfig
 from ops.pdm.log_scorer import open_log
@@ -245,6 +246,39 @@ def test_a_plan_with_nan_is_unscored_for_its_planner_alone(
     ] == [("broken", "the plan holds NaN or infinity")]
     interval = find_interval(summary.summary, planner="human", measure="pdms", subset="all")
     assert interval is not None and interval.n == 22
+    table = read_score_table(tmp_path)
+    assert table.unscored == {"broken": 1}
+    scores = read_metrics(tmp_path, "scores").to_pylist()
+    by_frame = {
+        row["frame_index"]: row
+        for row in scores
+        if row["planner"] == "broken" and row["log_id"] == "log-a"
+    }
+    human = {
+        row["frame_index"]: row
+        for row in scores
+        if row["planner"] == "human" and row["log_id"] == "log-a"
+    }
+    # frame 5 is the one with NaN: nothing there, and frame 6 has no plan before it to compare with
+    assert by_frame[5]["pdms"] is None and by_frame[5]["ec_v2"] is None
+    assert by_frame[6]["ec_v2"] is None and by_frame[7]["ec_v2"] == human[7]["ec_v2"] == 1.0
+    assert all(by_frame[frame]["epdms"] == human[frame]["epdms"] for frame in (4, 7, 8))
+
+
+def test_a_training_target_of_a_plan_with_nan_is_an_error_that_names_it(
+    lake: Lake, rows: FrameSet
+) -> None:
+    chosen = rows.take(scene_rows(rows)[:4])
+    plans = np.stack([Shifted().plan(chosen), Shifted(left_m=1.0).plan(chosen)], axis=1)
+    plans[2:, 1, 3, 0] = np.nan
+    with (
+        PlanScorer(lake, processes=1) as scorer,
+        pytest.raises(ConfigError, match="log log-a, frame 5, plan 1 of 2") as caught,
+    ):
+        scorer(chosen, plans)
+    assert caught.value.what == "a plan holds NaN or infinity"
+    assert "2 such plans in 2 of 4 rows" in str(caught.value)
+    assert "finite" in str(caught.value.expected) and "weights" in str(caught.value.do)
 
 
 def test_blank_images_are_black_and_shuffled_ones_come_from_another_log(rows: FrameSet) -> None:

@@ -104,6 +104,20 @@ def test_the_score_table_titles_the_epdms_without_ec_as_the_evaluation_has_none(
         write_metrics(folder, "summary", pa.Table.from_pylist(summary, SUMMARY))
         code, out, _ = call(capsys, Lake(folder.parent))
         assert code == 0 and f"  {title}  ade_m" in out and "75.0" in out
+        assert "without a score" not in out
+
+
+def test_the_score_table_names_planners_with_unscored_scenes(capsys, tmp_path):
+    summary = [
+        {"planner": name, "subset": "all", "measure": "pdms", "n_scored": n, "n_expected": 3}
+        | {"logs": 1}
+        | dict.fromkeys(("mean", "low", "high"), 0.5)
+        for name, n in (("whole", 3), ("broken", 1))
+    ]
+    (tmp_path / "evaluation").mkdir()
+    write_metrics(tmp_path / "evaluation", "summary", pa.Table.from_pylist(summary, SUMMARY))
+    code, out, _ = call(capsys, Lake(tmp_path))
+    assert code == 0 and "scenes without a score: broken 2; why: " in out
 
 
 def test_scenes_without_a_plan_are_counted_when_a_split_is_named(lake, capsys, tmp_path):
