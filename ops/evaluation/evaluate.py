@@ -143,7 +143,8 @@ def all_plans(
     scenes: FrameSet, planners: Mapping[str, Planner], config: EvaluationConfig
 ) -> dict[str, np.ndarray]:
     """Plans (N, 8, 3) of the human and of every planner, and those of the camera planners
-    (`sight_ablations`) with black images and with images of other logs.
+    (`sight_ablations`) with black images and with images of other logs, each with the calibration
+    of its camera.
 
     Raises ConfigError if a planner returns plans of another shape.
     """
@@ -153,7 +154,8 @@ def all_plans(
     camera_planners = [name for name in config.sight_ablations if name in planners]
     if camera_planners:
         blank = replace(scenes, images=np.zeros_like(scenes.images))
-        shuffled = replace(scenes, images=scenes.images[_other_logs(scenes.log_id, config.seed)])
+        others = _other_logs(scenes.log_id, config.seed)
+        shuffled = replace(scenes, images=scenes.images[others], camera=scenes.camera[others])
         for name in camera_planners:
             plans[name + BLANK] = planners[name].plan(blank)
             plans[name + SHUFFLED] = planners[name].plan(shuffled)

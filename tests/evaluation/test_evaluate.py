@@ -301,6 +301,31 @@ def test_blank_images_are_black_and_shuffled_ones_come_from_another_log(rows: Fr
     assert (left["student_shuffled"] + left["student"] == 30).all()
 
 
+def test_a_shuffled_image_comes_with_the_calibration_of_its_camera(rows: FrameSet) -> None:
+    scenes = rows.take(scene_rows(rows))
+    number = np.arange(1, len(scenes) + 1)
+    camera = scenes.camera.copy()
+    camera[:, 0] = number
+    images = np.broadcast_to(
+        number.astype(np.uint8)[:, None, None, None], scenes.images.shape
+    ).copy()
+    seen: list[FrameSet] = []
+
+    class Watching:
+        def plan(self, frames: FrameSet) -> np.ndarray:
+            seen.append(frames)
+            return frames.future
+
+    marked = replace(scenes, images=images, camera=camera)
+    all_plans(marked, {"student": Watching()}, EvaluationConfig())
+    original, blank, shuffled = seen
+    assert (shuffled.images[:, 0, 0, 0] != number).all()
+    assert np.array_equal(shuffled.camera[:, 0], shuffled.images[:, 0, 0, 0])
+    for name in ("velocity", "command", "log_id", "future"):  # the rest is the row's own
+        assert np.array_equal(getattr(shuffled, name), getattr(original, name)), name
+    assert np.array_equal(blank.camera, camera) and not blank.images.any()
+
+
 def test_every_second_scene_of_each_log_can_be_scored(
     lake: Lake, rows: FrameSet, tmp_path: Path
 ) -> None:
