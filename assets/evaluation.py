@@ -18,8 +18,6 @@ from assets.trajectories import trajectories
 from assets.vla import vla
 from storage.artifact import is_current
 
-# columns of the score table
-SHOWN = ("pdms", "ade_m", "fde_m", "nc", "dac", "ddc", "ttc", "ep", "comfort", "epdms")
 # smallest PDMS of the recorded human drive; below it the score, the map or the recording is wrong
 HUMAN_PDMS = 0.9
 
@@ -108,13 +106,14 @@ def evaluation_metadata(pipeline: Pipeline) -> dict:
 
 def score_table(pipeline: Pipeline) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
     """Means over all scenes, scores in %, distances in metres: one row per planner, best first."""
+    from ops.evaluation.config import SCORE_TABLE_MEASURES
     from ops.evaluation.score_table import read_score_table
 
     scores = read_score_table(pipeline.lake.asset("evaluation"))
     return table(
         [
             {"planner": planner}
-            | {scores.title(name): scores.text(planner, name, "–") for name in SHOWN}
+            | {scores.title(name): scores.text(planner, name, "–") for name in SCORE_TABLE_MEASURES}
             for planner in scores.planners
         ]
     )

@@ -8,6 +8,12 @@ from ops.ingest.config import ZeroShotLogsConfig
 from ops.pdm.config import ScenesConfig
 from storage.trajectory_table import Category
 
+# measures of the score table, in its order
+SCORE_TABLE_MEASURES = (
+    *("pdms", "nc", "dac", "ddc", "ttc", "ep", "comfort"),
+    *("epdms", "ade_m", "fde_m"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class IntervalConfig:

@@ -13,6 +13,7 @@ collision of zero; here it is in neither the sum nor the count. Legend: N rows, 
 steps of 0.5 s, B boxes.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,13 @@ def read_open_loop(folder: Path) -> pa.Table | None:
     return pq.read_table(file, schema=OPEN_LOOP) if file.exists() else None
 
 
-def open_loop_rows(table: pa.Table) -> list[dict[str, Any]]:
+def open_loop_rows(
+    table: pa.Table, conventions: Sequence[str] = CONVENTIONS
+) -> list[dict[str, Any]]:
     """One row per planner for display: L2 in metres, collisions in %, and the number of rows n;
     `@k` is `at` k s, `<=k` is `upto` k s.
     """
+    signs = {"at": "@", "upto": "<="}
     cells = {
         (row["planner"], row["convention"], row["horizon_s"]): row
         for row in table.to_pylist()
@@ -125,7 +129,8 @@ def open_loop_rows(table: pa.Table) -> list[dict[str, Any]]:
     out = []
     for planner in dict.fromkeys(table["planner"].to_pylist()):
         line: dict[str, Any] = {"planner": planner}
-        for convention, sign in zip(CONVENTIONS, ("@", "<="), strict=True):
+        for convention in conventions:
+            sign = signs[convention]
             horizons = [cells[planner, convention, horizon] for horizon in HORIZONS_S]
             line |= {f"L2{sign}{row['horizon_s']}": row["l2_m"] for row in horizons}
             line |= {

@@ -46,6 +46,18 @@ class ScoreTable:
         """Column title of a measure: its name; see epdms_title() for the EPDMS."""
         return epdms_title(self.means, measure) if measure == "epdms" else measure
 
+    def short_title(self, measure: str) -> str:
+        """Column title of a measure in a terminal: "*" refers to `footnote`."""
+        if measure == "epdms" and self.footnote:
+            return "epdms*"
+        return "comf" if measure == "comfort" else measure
+
+    @property
+    def footnote(self) -> str:
+        """What the "*" of a short title stands for; "" without one."""
+        title = self.title("epdms")
+        return "" if title == "epdms" else f"*: {title}; EC is the two-frame comfort"
+
 
 def epdms_title(
     means: Mapping[str, Mapping[str, object]],

@@ -8,8 +8,6 @@ from pipelines.commands.target import add_target_arguments, lake_of
 from pipelines.commands.text import COLUMNS, rows_text
 from storage.lake import Lake
 
-SCORE_COLUMNS = ("pdms", "nc", "dac", "ddc", "ttc", "ep", "comfort", "epdms", "ade_m", "fde_m")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -73,16 +71,17 @@ def score_text(lake: Lake) -> str:
     """The score table of the evaluation: one row per planner, best first. Raises ArtifactError if
     the lake has no evaluation.
     """
+    from ops.evaluation.config import SCORE_TABLE_MEASURES
     from ops.evaluation.score_table import read_score_table
 
     table = read_score_table(lake.asset("evaluation"))
     rows = [
         {"planner": planner}
-        | {table.title(name): table.text(planner, name) for name in SCORE_COLUMNS}
+        | {table.short_title(name): table.text(planner, name) for name in SCORE_TABLE_MEASURES}
         for planner in table.planners
     ]
     title = f"{table.n_expected} scenes of the test logs; scores in %, distances in metres"
-    notes = []
+    notes = [table.footnote] if table.footnote else []
     if table.unscored:
         counts = ", ".join(f"{planner} {count}" for planner, count in table.unscored.items())
         notes.append(f"scenes without a score: {counts}; why: evaluation/scores.csv, column reason")
@@ -90,8 +89,10 @@ def score_text(lake: Lake) -> str:
 
 
 def zero_shot_lines(lake: Lake) -> list[str]:
-    """The open-loop table of the zero-shot logs; empty if the evaluation has none."""
-    from ops.evaluation.open_loop import open_loop_rows, read_open_loop
+    """The open-loop tables of the zero-shot logs, one a convention; empty if the evaluation has
+    none.
+    """
+    from ops.evaluation.open_loop import CONVENTIONS, open_loop_rows, read_open_loop
 
     table = read_open_loop(lake.asset("evaluation"))
     if table is None:
@@ -100,11 +101,19 @@ def zero_shot_lines(lake: Lake) -> list[str]:
     def cell(value: str | float | None) -> str:
         return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
-    return [
+    meaning = {
+        "at": "@k: error at k s, as UniAD reports",
+        "upto": "<=k: mean up to k s, as ST-P3 and VAD report",
+    }
+    lines = [
         "",
-        "zero shot, open loop where nothing was trained: L2 in metres, collisions in %, n rows;",
-        "@k: error at k s (as UniAD reports), <=k: mean up to k s (as ST-P3 and VAD report)",
-        rows_text(
-            [{name: cell(value) for name, value in row.items()} for row in open_loop_rows(table)]
-        ),
+        "zero shot, open loop where nothing was trained: L2 in metres, collisions (col) in %, "
+        "n rows",
     ]
+    for convention in CONVENTIONS:
+        rows = [
+            {name: cell(value) for name, value in row.items()}
+            for row in open_loop_rows(table, (convention,))
+        ]
+        lines += [meaning[convention], rows_text(rows)]
+    return lines

@@ -101,9 +101,7 @@ class Stopped:
         return np.zeros((len(rows), 8, 3))
 
 
-def test_the_printed_table_has_both_conventions_and_the_number_of_rows_on_one_line_per_planner(
-    artifact, tmp_path
-):
+def test_each_convention_is_printed_as_one_table_with_the_number_of_rows(artifact, tmp_path):
     assert zero_shot_lines(Lake(tmp_path)) == []
     (tmp_path / "evaluation").mkdir()
     zero_shot_of_artifact(

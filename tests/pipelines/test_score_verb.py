@@ -8,10 +8,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from ops.evaluation.config import SCORE_TABLE_MEASURES, EvaluationConfig
+from ops.evaluation.evaluate import BLANK, HUMAN, PDM_CLOSED, SHUFFLED
+from ops.evaluation.open_loop import CONVENTIONS, HORIZONS_S, OPEN_LOOP
+from ops.evaluation.planners import PLANNERS
 from ops.pdm.score_file import RESULTS
 from pipelines.cli import main
+from pipelines.commands.score import zero_shot_lines
+from pipelines.commands.text import COLUMNS
 from storage.lake import Lake
-from storage.metrics_table import SUMMARY, write_metrics
+from storage.metrics_table import SUMMARY, ZERO_SHOT_FILE, write_metrics
 from tests.worlds.tiny_lake import FRAMES, write_tiny_lake
 from tests.worlds.tiny_pdm import straight
 
@@ -92,7 +98,7 @@ def test_the_epdms_of_plans_without_an_earlier_one_is_titled_without_ec(lake, ca
 
 def test_the_score_table_titles_the_epdms_without_ec_as_the_evaluation_has_none(capsys, tmp_path):
     scores = {"pdms": 0.5, "epdms": 0.75, "ec_v2": 0.25}
-    for measures, title in ((("pdms", "epdms"), "epdms without EC"), (tuple(scores), "epdms")):
+    for measures, title in ((("pdms", "epdms"), "epdms*"), (tuple(scores), "epdms")):
         summary = [
             {"planner": "p", "subset": "all", "measure": name, "n_scored": 3, "n_expected": 3}
             | {"logs": 1}
@@ -104,7 +110,47 @@ def test_the_score_table_titles_the_epdms_without_ec_as_the_evaluation_has_none(
         write_metrics(folder, "summary", pa.Table.from_pylist(summary, SUMMARY))
         code, out, _ = call(capsys, Lake(folder.parent))
         assert code == 0 and f"  {title}  ade_m" in out and "75.0" in out
+        assert ("*: epdms without EC; EC is the two-frame comfort" in out) == (title == "epdms*")
         assert "without a score" not in out
+
+
+def test_score_and_zero_shot_tables_fit_a_terminal_with_the_names_of_all_planners(capsys, tmp_path):
+    settings = EvaluationConfig()
+    names = [HUMAN, PDM_CLOSED, *PLANNERS]
+    names += [name + images for name in settings.sight_ablations for images in (BLANK, SHUFFLED)]
+    assert {"student_no_teacher_shuffled", "constant_turn_rate"} <= {*names}
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    summary = [
+        {"planner": name, "subset": "all", "measure": measure, "n_scored": 3, "n_expected": 4}
+        | {"logs": 1}
+        | dict.fromkeys(("mean", "low", "high"), 123.45 if measure == "fde_m" else 1.0)
+        for name in names
+        for measure in SCORE_TABLE_MEASURES
+    ]
+    write_metrics(folder, "summary", pa.Table.from_pylist(summary, SUMMARY))
+    zero_shot = [
+        {"planner": name, "convention": convention, "subset": "all", "horizon_s": horizon}
+        | dict.fromkeys(("l2_m", "l2_low_m", "l2_high_m"), 123.45)
+        | dict.fromkeys(("collision", "collision_low", "collision_high"), 1.0)
+        | dict.fromkeys(("n_rows", "n_collision", "n_expected"), 100_000)
+        for name in names
+        for convention in CONVENTIONS
+        for horizon in HORIZONS_S
+    ]
+    pq.write_table(pa.Table.from_pylist(zero_shot, OPEN_LOOP), folder / ZERO_SHOT_FILE)
+    code, out, _ = call(capsys, Lake(tmp_path))
+    lines = [*out.splitlines(), *zero_shot_lines(Lake(tmp_path))]
+    lines = [line for text in lines for line in text.splitlines()]
+    assert code == 0 and len(lines) > 3 * len(names)
+    assert max(map(len, lines)) <= COLUMNS == 100, max(lines, key=len)
+    heads = [line.split() for line in lines if line.startswith("planner ")]
+    assert heads[0] == [
+        *("planner", "pdms", "nc", "dac", "ddc", "ttc", "ep", "comf"),
+        *("epdms*", "ade_m", "fde_m"),
+    ]
+    assert heads[1] == ["planner", "L2@1", "L2@2", "L2@3", "col@1", "col@2", "col@3", "n@3"]
+    assert heads[2] == ["planner", "L2<=1", "L2<=2", "L2<=3", "col<=1", "col<=2", "col<=3", "n<=3"]
 
 
 def test_the_score_table_names_planners_with_unscored_scenes(capsys, tmp_path):
