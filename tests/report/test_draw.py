@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from markupsafe import Markup
 
-from ops.drawing.charts import curves_chart
+from ops.drawing.charts import curves_chart, interval_chart
 from ops.drawing.contact_sheet import GAP, contact_sheet
 from ops.drawing.names import label
-from ops.drawing.page import Page, Paragraph, Section, Table, render_page
+from ops.drawing.page import Chart, Page, Paragraph, Section, Table, render_page
 from ops.drawing.scene import ground_ribbon, scene_figure
 from ops.drawing.scene_view import read_scene_view
 from ops.evaluation.config import EvaluationConfig
@@ -373,3 +374,19 @@ def test_a_contact_sheet_fills_rows_of_images_and_writes_captions_into_a_corner(
     captioned = contact_sheet(images, [str(frame) for frame in range(5)], columns=3, width=128)
     changed = (captioned != sheet).any(axis=2)
     assert changed[:18, :17].any() and not changed[20:72].any()
+
+
+def test_a_drawn_chart_scrolls_in_its_own_box_on_a_narrow_screen_and_says_so() -> None:
+    chart = Markup(
+        interval_chart([("student", Interval(80.0, 76.0, 84.0, 3, 2))], names=str, label="PDMS")
+    )
+    photo = Markup('<img alt="" src="data:,">')
+    blocks = [Chart(chart, "a caption"), Chart(photo), Chart(photo, long=True)]
+    html = render_page(Page("page", "", [Section("charts", "Charts", blocks)]))
+    body, style = html[html.index("<body>") :], html[: html.index("<body>")]
+    assert body.count('<div class="drawn"><svg') == 1 == body.count('<div class="long"><img')
+    # the caption is outside the box that scrolls
+    assert "</svg>\n</div><figcaption>a caption" in body
+    narrow = next(line for line in style.splitlines() if line.startswith("@media (max-width: 650"))
+    assert ".drawn { overflow-x: auto;" in narrow and ".drawn svg { min-width: 600px; }" in narrow
+    assert "scroll sideways" in narrow
