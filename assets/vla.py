@@ -96,7 +96,8 @@ def vla_metadata(pipeline: Pipeline) -> dict:
             "beats_a_blind_mlp",
             asset="vla",
             description="The VLM's cross-entropy of the codes is below that of an MLP that reads "
-            "the same ego status and sees no image, trained on the same rows.",
+            "the same ego status and sees no image, trained on the same rows, and below that of "
+            "their code frequencies.",
         ),
         dg.AssetCheckSpec(
             "images_matter",
@@ -132,6 +133,7 @@ def vla_checks(pipeline: dg.ResourceParam[Pipeline]):
     figures = {
         "VLM, nats": verdict.vlm,
         "blind MLP, nats": verdict.blind,
+        "code frequencies, nats": verdict.frequencies,
         "shuffled images, nats": verdict.shuffled,
     }
     yield result("vla", "beats_a_blind_mlp", verdict.beats_blind, False, figures)

@@ -39,7 +39,7 @@ from ops.planners.training_arrays import (
 )
 from ops.training.config import ComputeConfig, FitConfig
 from ops.training.runs import Clock, TrainingJob, TrainingRuns
-from ops.vla.blind_codes import blind_code_logits, labelled_rows
+from ops.vla.blind_codes import blind_code_logits, frequency_logits, labelled_rows
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
 from ops.vla.config import VlaConfig
 from ops.vla.teacher import TeacherTargets
@@ -66,9 +66,10 @@ class VlaReport:
     train_rows: int  # training rows of the planners
     val_rows: int
     codes: CodeAccuracy  # of the VLM's code distributions against the relabeled codes
-    # cross-entropies in nats on the same rows: of the blind baseline (ops/vla/blind_codes.py), and
-    # of the VLM with the images of other rows
+    # cross-entropies in nats on the same rows: of the blind baseline and of the code frequencies
+    # (ops/vla/blind_codes.py), and of the VLM with the images of other rows
     blind_cross_entropy_nats: float
+    frequency_cross_entropy_nats: float
     shuffled_cross_entropy_nats: float
     planners: tuple[PlannerFigures, ...]  # the human, the rules, the baselines and the VLA
     # "pdm_score", or "displacement" without a map
@@ -134,7 +135,7 @@ def finetune(
     measured = val.take(evenly_spaced(plannable_rows(val), config.val_rows))
     vlm_on_val = run_vlm(vlm, VlmRows.of(measured))
     codes = _accuracy(vlm_on_val.code_logits, measured, train)
-    blind, shuffled = _floors(vlm, measured, train, num_codes, seed)
+    blind, frequencies, shuffled = _floors(vlm, measured, train, num_codes, seed)
     planners = _measure(measured, vlm, vlm_on_val, models, config, score_plans)
     clock.lap("measure")
     report = VlaReport(
@@ -143,6 +144,7 @@ def finetune(
         len(measured),
         codes,
         blind.cross_entropy_nats,
+        frequencies.cross_entropy_nats,
         shuffled.cross_entropy_nats,
         planners,
         "displacement" if scored is None else "pdm_score",
@@ -226,14 +228,20 @@ def _accuracy(logits: np.ndarray, rows: FrameSet, train: FrameSet) -> CodeAccura
 
 def _floors(
     vlm: ActionVlm, rows: FrameSet, train: FrameSet, num_codes: int, seed: int
-) -> tuple[CodeAccuracy, CodeAccuracy]:
-    """The code accuracy without the right images: of the blind baseline, and of the VLM with the
-    images of other rows.
+) -> tuple[CodeAccuracy, CodeAccuracy, CodeAccuracy]:
+    """The code accuracy without the right images: of the blind baseline, of the code frequencies,
+    and of the VLM with the images of other rows.
     """
     blind_logits = blind_code_logits(train, rows, num_codes, seed)
+    labelled = labelled_rows(train)
+    frequencies_SK = frequency_logits(train.codes[labelled], train.codes_valid[labelled], num_codes)
     others = np.random.default_rng((seed, 311)).permutation(len(rows))
     shuffled = run_vlm(vlm, VlmRows.of(rows).with_images_of(others))
-    return _accuracy(blind_logits, rows, train), _accuracy(shuffled.code_logits, rows, train)
+    return (
+        _accuracy(blind_logits, rows, train),
+        _accuracy(np.broadcast_to(frequencies_SK, blind_logits.shape), rows, train),
+        _accuracy(shuffled.code_logits, rows, train),
+    )
 
 
 def _measure(
