@@ -412,7 +412,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def table(estimate: StepEstimate, config: VlaConfig, gpus: int, rows: int) -> list[tuple[str, str]]:
     """Rows (name, value) of the printed estimate."""
     fit, (height, width) = config.vlm_fit, config.image_hw
-    hidden_gb = rows * (estimate.visual_tokens + config.vlm.slots) * 2048 * 2 / GB
+    share = config.recipe.rows.vlm_share
+    vlm_rows, planner_rows = share * rows, rows if share == 1 else (1 - share) * rows
+    hidden_gb = planner_rows * (estimate.visual_tokens + config.vlm.slots) * 2048 * 2 / GB
     lines = [
         (
             "parameters (of them vision tower)",
@@ -438,8 +440,9 @@ def table(estimate: StepEstimate, config: VlaConfig, gpus: int, rows: int) -> li
             f"{estimate.model_flops / 1e12:.0f} / {estimate.done_flops / 1e12:.0f} TFLOP",
         ),
         (
-            "steps an epoch / of the run",
-            f"{rows / fit.batch:.0f} / {fit.steps} ({fit.steps * fit.batch / rows:.1f} epochs)",
+            f"steps an epoch of {vlm_rows:,.0f} rows / of the run",
+            f"{vlm_rows / fit.batch:.0f} / {fit.steps} "
+            f"({fit.steps * fit.batch / vlm_rows:.1f} epochs)",
         ),
     ]
     for name, peak in PEAK_FLOPS.items():
@@ -459,7 +462,7 @@ def table(estimate: StepEstimate, config: VlaConfig, gpus: int, rows: int) -> li
         ("disk: one checkpoint (two are kept)", f"{estimate.checkpoint_bytes / GB:.2f} GB"),
         ("disk: the finished model", f"{estimate.weights_bytes / GB:.2f} GB"),
         ("host memory: images of all rows", f"{rows * height * width * 3 / GB:.0f} GB"),
-        ("host memory and disk: hidden states of all rows", f"{hidden_gb:.0f} GB"),
+        ("host memory and disk: hidden states of the planners' rows", f"{hidden_gb:.0f} GB"),
     ]
 
 

@@ -171,6 +171,8 @@ def navsim() -> Preset:
                 proposal_scoring=ProposalScoringConfig(
                     num_retrieved=24, num_perturbed=7, neighbor_window=5000
                 ),
+                # many epochs: the VLM will know its rows by heart
+                rows=RowChoice(vlm_share=0.5),
             ),
             ego_fit=FitConfig(steps=20_000, batch=1024),
         ),

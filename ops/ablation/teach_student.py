@@ -124,8 +124,9 @@ def blind_teacher(pupil: Pupil) -> Lesson:
     """The distributions of the VLM's blind baseline: what ego status and command tell of the codes.
     Mirror images have targets too.
     """
-    rows, codes = pupil.rows.frames, pupil.parts["imitator"].codes
-    return pupil.lesson_of_codes(blind_code_logits(pupil.train, rows, codes, pupil.training.seed))
+    rows, choice = pupil.rows.frames, pupil.rows.recipe.rows
+    codes, seed = pupil.parts["imitator"].codes, pupil.training.seed
+    return pupil.lesson_of_codes(blind_code_logits(pupil.train, rows, choice, codes, seed))
 
 
 def without_targets(arrays: TrainingArrays, parts: dict[str, Any]) -> TrainingArrays:

@@ -11,10 +11,14 @@ from ops.training.config import FitConfig
 
 @dataclass(frozen=True, slots=True)
 class RowChoice:
-    """Rows of the train split on which the planners are trained."""
+    """Rows of the train split on which the planners, the student and the VLM are trained."""
 
     stride: int = 1  # every stride-th plannable row is used
     mirror: bool = False  # add each row's mirror image, on which the VLM is run too
+    # share of the training logs that the VLM is trained on; below 1 the planners and the student
+    # are trained on the other logs alone, so that the VLM's hidden states there are as uncertain as
+    # on new logs
+    vlm_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

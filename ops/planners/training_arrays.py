@@ -6,6 +6,7 @@ Legend: N rows, V visual tokens, S code slots, K codes, C VLM width, M memory to
 width, J scored proposals of a row, R sub-scores.
 """
 
+import hashlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from models.ground_view import MIRRORED_CAMERA
 from ops.planners.config import RowChoice
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
+from storage.sources.openscene import drive_of
 from storage.trajectory_table import Command
 
 # factors that mirror x, y, heading, left to right
@@ -82,9 +84,12 @@ def planner_frames(frames: FrameSet, choice: RowChoice) -> tuple[FrameSet, np.nd
     """The rows on which planners are trained, in the split's order, then their mirror images; and a
     mask (N,) of the mirror images.
 
-    Raises ArtifactError if there is no such row.
+    Raises ArtifactError if there is no such row, or as vlm_logs() does.
     """
-    originals = frames.take(plannable_rows(frames)[:: choice.stride])
+    rows = plannable_rows(frames)
+    if choice.vlm_share < 1:
+        rows = rows[~vlm_logs(frames, choice)[rows]]
+    originals = frames.take(rows[:: choice.stride])
     if not len(originals):
         raise ArtifactError(
             "there are no rows to train a planner on",
@@ -96,6 +101,35 @@ def planner_frames(frames: FrameSet, choice: RowChoice) -> tuple[FrameSet, np.nd
         return originals, np.zeros(len(originals), dtype=bool)
     both = FrameSet.concatenated([originals, mirrored(originals)])
     return both, np.arange(len(both)) >= len(originals)
+
+
+def vlm_logs(frames: FrameSet, choice: RowChoice) -> np.ndarray:
+    """Mask (N,) of the rows whose log the VLM is trained on: all logs, or `choice.vlm_share` of the
+    drives, by a hash of their names.
+
+    Raises ArtifactError if there are rows and a share below 1 leaves the VLM or the planners
+    without a log.
+    """
+    if choice.vlm_share >= 1:
+        return np.ones(len(frames), dtype=bool)
+    logs, log_of_row = np.unique(frames.log_id, return_inverse=True)
+    is_vlm = np.array([_draw(log) < choice.vlm_share for log in logs], dtype=bool)
+    if len(logs) and (is_vlm.all() or not is_vlm.any()):
+        raise ArtifactError(
+            f"the {'planners' if is_vlm.all() else 'VLM'} would be trained on no log",
+            expected=f"logs for both, with {choice.vlm_share:g} of them for the VLM",
+            found=f"{len(logs)} training logs: {', '.join(logs[:5])}",
+            do="add training logs, or set RowChoice.vlm_share to 1",
+        )
+    return is_vlm[log_of_row]
+
+
+def _draw(log_id: str) -> float:
+    """A number in [0, 1) from the name of a log's drive; independent of the one that gives the
+    split.
+    """
+    name = f"vlm/{drive_of(log_id)}"
+    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
 
 
 def mirrored(frames: FrameSet) -> FrameSet:

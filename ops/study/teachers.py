@@ -23,8 +23,8 @@ from ops.study.config import StudyConfig
 from ops.study.towns import Town, together
 from ops.training.config import ComputeConfig
 from ops.training.runs import TrainingJob, TrainingRuns
-from ops.vla.blind_codes import fit_blind_codes
 from ops.vla.code_accuracy import code_accuracy
+from ops.vla.finetune import vlm_floors
 from ops.vla.verdict import VlmVerdict
 from ops.vla.vlm import VlmRows, VlmTraining, open_vlm, run_vlm, vlm_loop
 from storage.artifact import Lineage, is_current, write_artifact
@@ -132,26 +132,11 @@ class TeacherJob:
         return TrainingJob("vlm", vlm_loop, job)
 
     def _verdict(self, seen: FrameSet, rows: FrameSet, vlm, logits: np.ndarray) -> VlmVerdict:
-        """Cross-entropies on the labelled rows, which neither the VLM nor the MLP has seen."""
-        blind = fit_blind_codes(
-            seen.motion_status,
-            seen.codes,
-            seen.codes_valid,
-            self.config.codebook.num_codes,
-            self.number,
-        )
-        with torch.no_grad():
-            blind_logits = blind(torch.from_numpy(rows.motion_status)).numpy()
-        others = np.random.default_rng((self.number, 311)).permutation(len(rows))
-        shuffled = run_vlm(vlm, VlmRows.of(rows).with_images_of(others)).code_logits
-        return VlmVerdict(
-            *(
-                code_accuracy(
-                    part, rows.codes, rows.codes_valid, seen.codes, seen.codes_valid
-                ).cross_entropy_nats
-                for part in (logits, blind_logits, shuffled)
-            )
-        )
+        """Cross-entropies on the labelled rows, which neither the VLM nor its floors have seen."""
+        num_codes = self.config.codebook.num_codes
+        floors = vlm_floors(vlm, rows, seen, self.config.recipe.rows, num_codes, self.number)
+        own = code_accuracy(logits, rows.codes, rows.codes_valid, seen.codes, seen.codes_valid)
+        return VlmVerdict(*(item.cross_entropy_nats for item in (own, *floors)))
 
     def _rows(self, group: str, size_hw: tuple[int, int]) -> FrameSet:
         return together([(town, town.read(group, size_hw)) for town in self.towns])

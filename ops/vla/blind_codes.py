@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from models.vlm_config import STATUS_WIDTH
+from ops.planners.config import RowChoice
+from ops.planners.training_arrays import vlm_logs
 from ops.vla.code_accuracy import code_loss
 from storage.dataset import FrameSet
 
@@ -100,16 +102,19 @@ def fit_blind_codes(
     return model.eval()
 
 
-def labelled_rows(train: FrameSet) -> np.ndarray:
-    """Indices of the VLM's training rows: those with an image and a code."""
-    return np.flatnonzero(train.has_image & train.codes_valid.any(axis=1))
+def labelled_rows(train: FrameSet, choice: RowChoice) -> np.ndarray:
+    """Indices of the VLM's training rows: those of its logs with an image and a code."""
+    labelled = train.has_image & train.codes_valid.any(axis=1)
+    return np.flatnonzero(labelled & vlm_logs(train, choice))
 
 
-def blind_code_logits(train: FrameSet, rows: FrameSet, num_codes: int, seed: int) -> np.ndarray:
+def blind_code_logits(
+    train: FrameSet, rows: FrameSet, choice: RowChoice, num_codes: int, seed: int
+) -> np.ndarray:
     """Logits (N, S, K) of the codes of `rows`, by the blind baseline trained on the VLM's training
     rows of the split `train`.
     """
-    labelled = labelled_rows(train)
+    labelled = labelled_rows(train, choice)
     blind = fit_blind_codes(
         train.motion_status[labelled],
         train.codes[labelled],

@@ -2,7 +2,8 @@
 states of the frozen VLM.
 
 Two baselines are trained on the same rows with the same seed: the planner alone and the ego-status
-MLP. All training uses the train split; the val split is only for the report.
+MLP. All training uses the train split; the val split is only for the report. With
+`RowChoice.vlm_share` below 1 the VLM is trained on some logs and the planners on the others.
 
     out/vlm/              Qwen2.5-VL in the Hugging Face layout, with tokenizer and image processor,
                           and in adapters/ the adapters (LoRA), where they were trained
@@ -26,7 +27,7 @@ from models.planners.planner import offset_scale
 from models.vlm import ActionVlm
 from ops.planners import baselines
 from ops.planners.checkpoint import count_parameters, load_planner
-from ops.planners.config import PlannerRecipe
+from ops.planners.config import PlannerRecipe, RowChoice
 from ops.planners.measure import PlannerFigures, measure_planners
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import fused_parts, planner_arrays, planner_job
@@ -98,7 +99,7 @@ def finetune(
     hash of everything that determines the result, because a killed run of the same name is resumed.
     `score_plans` gives the PDM sub-scores of proposals; it is None without a map: the score heads
     are then not trained, and the report has displacement errors alone. Raises ArtifactError if no
-    row has codes or a complete future.
+    row has codes or a complete future, or as vlm_logs() does.
     """
     torch.set_num_threads(compute.threads)
     training, clock = TrainingRuns(compute, runs, name, seed), Clock()
@@ -135,7 +136,9 @@ def finetune(
     measured = val.take(evenly_spaced(plannable_rows(val), config.val_rows))
     vlm_on_val = run_vlm(vlm, VlmRows.of(measured))
     codes = _accuracy(vlm_on_val.code_logits, measured, train)
-    blind, frequencies, shuffled = _floors(vlm, measured, train, num_codes, seed)
+    blind, frequencies, shuffled = vlm_floors(
+        vlm, measured, train, config.recipe.rows, num_codes, seed
+    )
     planners = _measure(measured, vlm, vlm_on_val, models, config, score_plans)
     clock.lap("measure")
     report = VlaReport(
@@ -177,7 +180,7 @@ def _vlm_job(
     train: FrameSet, out: Path, config: VlaConfig, num_codes: int, training: TrainingRuns
 ) -> tuple[int, TrainingJob]:
     """Number of training rows of the VLM, and its training job."""
-    rows = labelled_rows(train)
+    rows = labelled_rows(train, config.recipe.rows)
     if not len(rows):
         raise ArtifactError(
             "there are no rows to train the VLM on",
@@ -226,14 +229,14 @@ def _accuracy(logits: np.ndarray, rows: FrameSet, train: FrameSet) -> CodeAccura
     return code_accuracy(logits, rows.codes, rows.codes_valid, train.codes, train.codes_valid)
 
 
-def _floors(
-    vlm: ActionVlm, rows: FrameSet, train: FrameSet, num_codes: int, seed: int
+def vlm_floors(
+    vlm: ActionVlm, rows: FrameSet, train: FrameSet, choice: RowChoice, num_codes: int, seed: int
 ) -> tuple[CodeAccuracy, CodeAccuracy, CodeAccuracy]:
     """The code accuracy without the right images: of the blind baseline, of the code frequencies,
     and of the VLM with the images of other rows.
     """
-    blind_logits = blind_code_logits(train, rows, num_codes, seed)
-    labelled = labelled_rows(train)
+    blind_logits = blind_code_logits(train, rows, choice, num_codes, seed)
+    labelled = labelled_rows(train, choice)
     frequencies_SK = frequency_logits(train.codes[labelled], train.codes_valid[labelled], num_codes)
     others = np.random.default_rng((seed, 311)).permutation(len(rows))
     shuffled = run_vlm(vlm, VlmRows.of(rows).with_images_of(others))
