@@ -55,10 +55,12 @@ class ActionVlm(nn.Module):
         processor: VlmProcessor,
         slots: int,
         bev: BevImageConfig | None,
+        front_hw: tuple[int, int] | None,
     ) -> None:
         super().__init__()
         _replace_slow_layers(model)
-        self.model, self.processor, self.slots, self.bev = model, processor, slots, bev
+        self.model, self.processor, self.slots = model, processor, slots
+        self.bev, self.front_hw = bev, front_hw
         self._adapters: Any = None
         # published weights have spare rows, so they are not resized
         if len(processor.tokenizer) > _embedding_table(model).shape[0]:
@@ -110,6 +112,7 @@ class ActionVlm(nn.Module):
                 codes=config.codes,
                 slots=config.slots,
                 bev=config.bev,
+                front_hw=config.front_hw,
             )
             if vlm._adapters is not None:
                 raise ValueError(
@@ -123,7 +126,7 @@ class ActionVlm(nn.Module):
                 attn_implementation=config.attention,
                 dtype=getattr(torch, config.dtype),
             )
-            vlm = cls(model, processor, config.slots, config.bev)
+            vlm = cls(model, processor, config.slots, config.bev, config.front_hw)
         return vlm.prepare(config)
 
     def prepare(self, config: VlmConfig) -> "ActionVlm":
@@ -148,18 +151,21 @@ class ActionVlm(nn.Module):
         codes: int = 16,
         slots: int = 12,
         bev: BevImageConfig | None = None,
+        front_hw: tuple[int, int] | None = None,
     ) -> "ActionVlm":
         """Weights, tokenizer and image processor from a local folder: one written by save(), or
         published Qwen2.5-VL weights.
 
-        The configuration that save() writes holds the numbers of codes and slots and the second
-        image; `codes`, `slots` and `bev` apply to published weights, whose configuration has none.
+        The configuration that save() writes holds the numbers of codes and slots and what the
+        images are; `codes`, `slots`, `bev` and `front_hw` apply to published weights, whose
+        configuration has none.
         """
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         codes = getattr(config, "action_codes", codes)
         slots = getattr(config, "action_slots", slots)
         if hasattr(config, "action_bev"):
             bev = BevImageConfig(**config.action_bev) if config.action_bev else None
+            front_hw = tuple(config.action_front_hw) if config.action_front_hw else None
         processor = VlmProcessor.from_pretrained(folder, codes)
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder,
@@ -167,7 +173,7 @@ class ActionVlm(nn.Module):
             attn_implementation=attention,
             local_files_only=True,
         )
-        vlm = cls(model, processor, slots, bev)
+        vlm = cls(model, processor, slots, bev, front_hw)
         if (folder / HEAD_FILE).exists():
             vlm.load_state_dict(load_file(folder / HEAD_FILE), strict=False)
         if (folder / ADAPTERS_FOLDER).exists():
@@ -186,6 +192,7 @@ class ActionVlm(nn.Module):
         self.model.config.action_codes = self.processor.codes
         self.model.config.action_slots = self.slots
         self.model.config.action_bev = asdict(self.bev) if self.bev is not None else None
+        self.model.config.action_front_hw = self.front_hw
         self.model.save_pretrained(folder, state_dict=self._state_without_adapters())
         if self._adapters is not None:
             # not the path of the weights on this machine: they are in the folder above
@@ -199,6 +206,17 @@ class ActionVlm(nn.Module):
             if not name.startswith("model.")
         }
         save_file(head, folder / HEAD_FILE)
+
+    def hidden_matrices(self) -> list[torch.Tensor]:
+        """Weights of the linear layers inside the blocks of language model and vision tower."""
+        inner = self.model.model
+        blocks = (inner.language_model.layers, inner.visual.blocks, inner.visual.merger)
+        return [
+            module.weight
+            for block in blocks
+            for module in block.modules()
+            if isinstance(module, nn.Linear)
+        ]
 
     def forward(self, inputs: VlmInputs, status_BN: torch.Tensor) -> torch.Tensor:
         """Logits (B, S, K) of each slot's marginal code distribution, given the images, the prompt

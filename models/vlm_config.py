@@ -25,6 +25,9 @@ class VlmConfig:
     pretrained: str | None = None
     codes: int = 16  # entries of the codebook; filled in from the codebook
     slots: int = 12  # codes of a row; filled in from the relabeled rows
+    # height and width of the front image in pixels, multiples of the patch size times the merge
+    # size; None: as it is read. The ground is laid out from the image as it is read.
+    front_hw: tuple[int, int] | None = None
     bev: BevImageConfig | None = field(
         default_factory=BevImageConfig
     )  # None: the camera image only

@@ -26,6 +26,9 @@ class FitConfig:
     steps: int = 400  # optimizer steps
     batch: int = 32  # rows per step, over all workers
     learning_rate: float = 1e-3  # peak; linear warm-up, then cosine decay to 2 % of it
+    # "adamw"; "muon": Muon for the matrices of the hidden layers, AdamW for everything else
+    optimizer: str = "adamw"
+    muon_factor: float = 2.0  # Muon's learning rate as a multiple of `learning_rate`
     weight_decay: float = 0.05  # decoupled; not on biases and other vectors
     warmup: float = 0.1  # fraction of the steps
     clip: float = 1.0  # largest norm of the gradient

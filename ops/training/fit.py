@@ -1,4 +1,5 @@
-"""The optimisation loop of every network: AdamW, resumable, in one process or on Ray workers.
+"""The optimisation loop of every network: AdamW or Muon, resumable, in one process or on Ray
+workers.
 
 The random numbers of a step depend only on (seed, step, rank), so a resumed run needs no generator
 state: it draws the same batches and dropout masks as an uninterrupted run and, on one machine, ends
@@ -8,7 +9,8 @@ with the same weights, bit for bit.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,9 +18,21 @@ from torch import nn
 
 from ops.training.config import FitConfig
 from ops.training.launch import Session
-from storage.errors import ConfigError
+from storage.errors import ConfigError, unknown_name
 
 _LOG = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class HasHiddenMatrices(Protocol):
+    """A network that Muon can train."""
+
+    def hidden_matrices(self) -> list[torch.Tensor]:
+        """The matrices that Muon takes: weights of hidden linear layers, no embeddings or heads."""
+        ...
+
+
+OPTIMIZERS = ("adamw", "muon")
 
 LossOf = Callable[[nn.Module, np.ndarray], tuple[torch.Tensor, dict[str, float]]]
 """(model, row numbers of a batch) -> the loss, (), and further columns of the training history."""
@@ -34,29 +48,25 @@ def fit(
     ConfigError if the gradient is not finite.
     """
     model.to(session.device).train()
-    optimizer = torch.optim.AdamW(
-        _decay_groups(model, config.weight_decay),
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
+    optimizers = _optimizers(model, config)
     state = session.resume()
     start = 0
     if state is not None:
         start = state["step"]
         load_trained_state(model, state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
     wrapped, progress = session.prepare(model), _Progress(start, config.steps, session.rank == 0)
     for step in range(start, config.steps):
         torch.manual_seed(_derive_seed(seed, step, session.rank))
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(step, config)
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = group["peak_lr"] * learning_rate_factor(step, config)
         batch = batch_rows(seed, step, rows, config.batch)[session.rank :: session.world_size]
         with torch.autocast(
             session.device.type, torch.bfloat16, enabled=config.autocast == "bfloat16"
         ):
             loss, metrics = loss_of(wrapped, batch)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip))
         if not math.isfinite(norm):
@@ -67,7 +77,8 @@ def fit(
                 found=f"loss {float(loss.detach()):.4g}",
                 do="lower learning_rate, or look for NaN in the training rows",
             )
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         session.average_batch_norm(model)
         done = step + 1
         save = done == config.steps or done % config.checkpoint_every == 0
@@ -75,7 +86,10 @@ def fit(
             session.report(
                 done,
                 {"loss": float(loss.detach()), "gradient_norm": norm, **metrics},
-                {"model": trained_state(model), "optimizer": optimizer.state_dict()}
+                {
+                    "model": trained_state(model),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                }
                 if save
                 else None,
             )
@@ -149,21 +163,50 @@ class _Progress:
             )
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Parameter groups: weight decay for tensors of two or more dimensions, none for the others."""
-    trained: Iterable[nn.Parameter] = [
-        parameter for parameter in model.parameters() if parameter.requires_grad
-    ]
-    return [
+def _optimizers(model: nn.Module, config: FitConfig) -> list[torch.optim.Optimizer]:
+    """AdamW of all trained parameters, or of those that Muon does not take, and Muon (Jordan et al.
+    2024; updates scaled as in Liu et al. 2025, "Muon is scalable for LLM training", section 2.2).
+
+    Each group has its peak learning rate as `peak_lr`. Raises ConfigError for an unknown optimizer,
+    or a network that does not say which of its matrices are hidden.
+    """
+    if config.optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", config.optimizer, OPTIMIZERS)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.optimizer == "adamw":
+        return [_adamw(trained, config)]
+    if not isinstance(model, HasHiddenMatrices):
+        raise ConfigError(
+            f"{type(model).__name__} cannot be trained with Muon",
+            expected="a network with hidden_matrices(), such as the VLM",
+            found='FitConfig.optimizer="muon"',
+            do='choose optimizer="adamw"',
+        )
+    hidden = [parameter for parameter in model.hidden_matrices() if parameter.requires_grad]
+    taken = {id(parameter) for parameter in hidden}
+    peak_lr = config.muon_factor * config.learning_rate
+    muon = torch.optim.Muon(
+        [{"params": hidden, "peak_lr": peak_lr}],
+        lr=peak_lr,
+        weight_decay=config.weight_decay,
+        momentum=0.95,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    rest = [parameter for parameter in trained if id(parameter) not in taken]
+    return [_adamw(rest, config), muon]
+
+
+def _adamw(parameters: Sequence[nn.Parameter], config: FitConfig) -> torch.optim.Optimizer:
+    """AdamW with weight decay for tensors of two or more dimensions, none for the others."""
+    groups = [
         {
-            "params": [parameter for parameter in trained if parameter.ndim > 1],
-            "weight_decay": weight_decay,
-        },
-        {
-            "params": [parameter for parameter in trained if parameter.ndim <= 1],
-            "weight_decay": 0.0,
-        },
+            "params": [item for item in parameters if (item.ndim > 1) == decays],
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "peak_lr": config.learning_rate,
+        }
+        for decays in (True, False)
     ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
 def _derive_seed(*numbers: int) -> int:

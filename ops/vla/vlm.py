@@ -111,18 +111,20 @@ def vlm_inputs(vlm: ActionVlm, rows: VlmRows) -> tuple[VlmInputs, torch.Tensor]:
 
     Raises ConfigError unless the image sides are multiples of the patch size times the merge size.
     """
-    multiple, images = vlm.processor.image_multiple(), rows.images
-    if images.shape[1] % multiple or images.shape[2] % multiple or 0 in images.shape[1:3]:
+    multiple, front = vlm.processor.image_multiple(), rows.images
+    if vlm.front_hw is not None:
+        front = fit_images(front, vlm.front_hw)
+    if front.shape[1] % multiple or front.shape[2] % multiple or 0 in front.shape[1:3]:
         raise ConfigError(
             "the VLM cannot cut these images into patches",
-            found=images.shape[1:3],
+            found=front.shape[1:3],
             expected=f"sides that are multiples of {multiple}",
-            do="read the frames at another size, 112 x 224 for example",
+            do="read the frames at another size, 112 x 224 for example, or set VlmConfig.front_hw",
         )
     device = vlm.action_rows_KD.device
-    pixels_BHW3 = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-    views = [pixels_BHW3]
+    views = [torch.from_numpy(np.ascontiguousarray(front)).to(device)]
     if vlm.bev is not None:
+        pixels_BHW3 = torch.from_numpy(np.ascontiguousarray(rows.images)).to(device)
         views.append(bev_images(pixels_BHW3, torch.from_numpy(rows.camera).to(device), vlm.bev))
     inputs = vlm.processor(views, prompts(rows.status), room=vlm.tokens_after_prompt)
     return inputs.to(device), torch.from_numpy(rows.status).to(device)

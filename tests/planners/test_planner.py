@@ -505,6 +505,69 @@ def test_a_resumed_run_gives_the_same_bits_as_an_uninterrupted_one():
     assert len(resumed.losses) == 3
 
 
+class TwoLayers(torch.nn.Module):
+    """A network with one hidden matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = torch.nn.Linear(4, 4), torch.nn.Linear(4, 1)
+
+    def hidden_matrices(self):
+        return [self.hidden.weight]
+
+
+def trained_with_muon(session: LocalSession) -> TwoLayers:
+    torch.manual_seed(5)
+    model = TwoLayers()
+    inputs = torch.randn(8, 4)
+    config = FitConfig(
+        steps=6, batch=4, checkpoint_every=3, report_every=1, optimizer="muon", muon_factor=3.0
+    )
+
+    def loss_of(wrapped, rows):
+        return wrapped.head(wrapped.hidden(inputs[rows]).relu()).square().mean(), {}
+
+    fit(session, model, loss_of, 8, config, seed=5)
+    return model
+
+
+def test_muon_trains_all_parameters_and_resumes_with_the_same_bits():
+    torch.manual_seed(5)
+    before = TwoLayers()
+    uninterrupted = trained_with_muon(LocalSession())
+    killed = LocalSession(killed_at=4)
+    with pytest.raises(KeyboardInterrupt):
+        trained_with_muon(killed)
+    resumed = trained_with_muon(LocalSession(state=killed.state))
+    assert all(
+        torch.equal(value, uninterrupted.state_dict()[name])
+        for name, value in resumed.state_dict().items()
+    )
+    moved = dict(uninterrupted.named_parameters())
+    assert not any(torch.equal(value, moved[name]) for name, value in before.named_parameters())
+
+
+def test_muon_needs_a_network_that_names_its_hidden_matrices():
+    with pytest.raises(ConfigError, match="hidden_matrices"):
+        fit(
+            LocalSession(),
+            torch.nn.Linear(1, 1),
+            lambda wrapped, rows: (wrapped(torch.ones(1, 1)).sum(), {}),
+            4,
+            FitConfig(steps=1, optimizer="muon"),
+            0,
+        )
+    with pytest.raises(ConfigError, match="muon"):
+        fit(
+            LocalSession(),
+            TwoLayers(),
+            lambda wrapped, rows: (wrapped.hidden(torch.ones(1, 4)).sum(), {}),
+            4,
+            FitConfig(steps=1, optimizer="moun"),
+            0,
+        )
+
+
 def test_a_loss_that_is_nan_stops_the_run():
     model = torch.nn.Linear(1, 1)
     with pytest.raises(ConfigError, match="diverged"):

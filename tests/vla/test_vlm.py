@@ -244,6 +244,34 @@ def test_the_second_image_changes_the_prediction():
     assert not torch.equal(one.logits_BSK, two.logits_BSK)
 
 
+def test_a_smaller_front_image_has_fewer_tokens_and_the_ground_is_laid_out_as_before(tmp_path):
+    torch.manual_seed(0)
+    vlm, rows = ActionVlm.build(replace(SMALL_VLM, front_hw=(28, 56))).eval(), rows_of(2)
+    whole, _ = vlm_inputs(built(), rows)
+    small, status = vlm_inputs(vlm, rows)
+    assert whole.grid_thw_I3.tolist() == 2 * [[1, 4, 8], [1, 4, 4]]
+    assert small.grid_thw_I3.tolist() == 2 * [[1, 2, 4], [1, 4, 4]]
+    ground = (part.pixels.unflatten(0, (2, -1))[:, -16:] for part in (whole, small))
+    assert torch.equal(*ground)
+    vlm.save(tmp_path)
+    loaded = ActionVlm.from_pretrained(tmp_path).eval()
+    assert loaded.front_hw == (28, 56)
+    again, _ = vlm_inputs(loaded, rows)
+    assert torch.equal(
+        vlm.predict(small, status).logits_BSK, loaded.predict(again, status).logits_BSK
+    )
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_no_embedding_or_head(vlm):
+    taken = {id(matrix) for matrix in vlm.hidden_matrices()}
+    names = {name for name, value in vlm.named_parameters() if id(value) in taken}
+    assert len(names) == len(taken)
+    assert any("language_model.layers.0.self_attn.q_proj" in name for name in names)
+    assert any("visual.blocks.0.mlp" in name for name in names)
+    for left in ("embed", "lm_head", "status", "action_rows", "slot_queries", "norm"):
+        assert not any(left in name for name in names), left
+
+
 def test_it_saves_a_plain_qwen_checkpoint_and_loads_the_same_bits(vlm, batch, tmp_path):
     vlm.save(tmp_path)
     # the saved numbers and second image apply, not those of the call
@@ -301,7 +329,7 @@ def test_new_tokens_use_spare_rows_and_start_near_the_mean_embedding():
         model.get_input_embeddings().weight.normal_()
     processor = VlmProcessor.build(16)
     assert processor.new_actions
-    action_vlm = ActionVlm(model, processor, 12, None)
+    action_vlm = ActionVlm(model, processor, 12, None, None)
     assert model.get_input_embeddings().weight.shape[0] == len(tokenizer) + 40
     mean = model.get_input_embeddings().weight[: processor.first_action].mean(dim=0)
     assert (action_vlm.action_rows_KD - mean).abs().max() < 0.2
