@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
+from models.linear_weights import linear_weights
 from models.precision import without_autocast
 from models.vlm_config import STATUS_WIDTH, BevImageConfig, VlmConfig
 from models.vlm_inputs import VlmInputs, VlmProcessor
@@ -210,13 +211,9 @@ class ActionVlm(nn.Module):
     def hidden_matrices(self) -> list[torch.Tensor]:
         """Weights of the linear layers inside the blocks of language model and vision tower."""
         inner = self.model.model
-        blocks = (inner.language_model.layers, inner.visual.blocks, inner.visual.merger)
-        return [
-            module.weight
-            for block in blocks
-            for module in block.modules()
-            if isinstance(module, nn.Linear)
-        ]
+        return linear_weights(
+            [inner.language_model.layers, inner.visual.blocks, inner.visual.merger]
+        )
 
     def forward(self, inputs: VlmInputs, status_BN: torch.Tensor) -> torch.Tensor:
         """Logits (B, S, K) of each slot's marginal code distribution, given the images, the prompt

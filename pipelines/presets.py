@@ -49,7 +49,8 @@ def synthetic() -> Preset:
         scale="synthetic",
         world=WorldConfig(),
         vla=VlaConfig(
-            vlm_fit=FitConfig(steps=800, batch=16, learning_rate=1.5e-3),
+            vlm=VlmConfig(front_hw=(56, 112)),
+            vlm_fit=FitConfig(steps=800, batch=16, learning_rate=1.5e-3, optimizer="muon"),
             recipe=PlannerRecipe(
                 fit=FitConfig(steps=440, batch=32, learning_rate=2e-3), rows=RowChoice(stride=2)
             ),

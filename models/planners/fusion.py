@@ -86,6 +86,10 @@ class FusedPlannerNet(nn.Module):
         self.planner, self.fusion = PlannerNet(config), VlmFusion(fusion)
         self.fusion_config = fusion
 
+    def hidden_matrices(self) -> list[torch.Tensor]:
+        """Those of the planner, for Muon."""
+        return self.planner.hidden_matrices()
+
     def forward(
         self,
         images_BHW3: torch.Tensor,

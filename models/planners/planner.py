@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from models.conv_stack import ConvStack
 from models.ground_view import GroundView
+from models.linear_weights import linear_weights
 from models.planners.attention import Attention, DecoderBlock, SwiGLU
 from models.planners.config import PLAN_STEPS, STATUS_WIDTH, STEP_S, SUBSCORES, PlannerConfig
 from models.planners.plan_feature_sampler import PLAN_UNITS, PlanFeatureSampler
@@ -148,6 +149,12 @@ class PlannerNet(nn.Module):
         self.register_buffer(
             "status_scale_8", torch.tensor([0.1, 1.0, 0.5, 0.5, 1, 1, 1, 1]), persistent=False
         )
+
+    def hidden_matrices(self) -> list[torch.Tensor]:
+        """Weights of the linear layers between inputs and outputs, for Muon."""
+        scorer = self.scorer
+        parts = (self.to_tokens, self.status[2], self.blocks, self.samplers, scorer.sampler)
+        return linear_weights([*parts, scorer.status, scorer.attention, scorer.feed_forward])
 
     def scene(
         self,

@@ -43,6 +43,10 @@ class StudentNet(nn.Module):
         self.to_codes = nn.Linear(config.width, imitator.codes)
         self.to_memory = nn.Linear(config.width, config.width)
 
+    def hidden_matrices(self) -> list[torch.Tensor]:
+        """Those of the planner, for Muon."""
+        return self.planner.hidden_matrices()
+
     def forward(
         self, images_BHW3: torch.Tensor, camera_BN: torch.Tensor, status_B8: torch.Tensor
     ) -> StudentOutput:

@@ -32,7 +32,9 @@ class StudySize:
     members: int = 4  # planners of the ensemble, the positive control's teacher
     # of the VLM, on the rows without labels alone
     vlm_fit: FitConfig = field(
-        default_factory=lambda: FitConfig(steps=1600, batch=16, learning_rate=1.5e-3)
+        default_factory=lambda: FitConfig(
+            steps=1200, batch=16, learning_rate=1.5e-3, optimizer="muon"
+        )
     )
     # of the students: `batch` rows with labels a step and, in arms that see them, as many without
     student_fit: FitConfig = field(

@@ -18,6 +18,7 @@ from torch import nn
 
 from ops.training.config import FitConfig
 from ops.training.launch import Session
+from ops.training.muon import Muon
 from storage.errors import ConfigError, unknown_name
 
 _LOG = logging.getLogger(__name__)
@@ -164,8 +165,7 @@ class _Progress:
 
 
 def _optimizers(model: nn.Module, config: FitConfig) -> list[torch.optim.Optimizer]:
-    """AdamW of all trained parameters, or of those that Muon does not take, and Muon (Jordan et al.
-    2024; updates scaled as in Liu et al. 2025, "Muon is scalable for LLM training", section 2.2).
+    """AdamW of all trained parameters; or AdamW of those that Muon does not take, and Muon.
 
     Each group has its peak learning rate as `peak_lr`. Raises ConfigError for an unknown optimizer,
     or a network that does not say which of its matrices are hidden.
@@ -185,13 +185,7 @@ def _optimizers(model: nn.Module, config: FitConfig) -> list[torch.optim.Optimiz
     hidden = [parameter for parameter in model.hidden_matrices() if parameter.requires_grad]
     taken = {id(parameter) for parameter in hidden}
     peak_lr = config.muon_factor * config.learning_rate
-    muon = torch.optim.Muon(
-        [{"params": hidden, "peak_lr": peak_lr}],
-        lr=peak_lr,
-        weight_decay=config.weight_decay,
-        momentum=0.95,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    muon = Muon([{"params": hidden, "peak_lr": peak_lr}], peak_lr, config.weight_decay)
     rest = [parameter for parameter in trained if id(parameter) not in taken]
     return [_adamw(rest, config), muon]
 

@@ -33,6 +33,7 @@ from ops.planners.scored_proposals import ScoredProposals, draw_plans, score_pro
 from ops.planners.training_arrays import TrainingArrays, mirrored, planner_frames
 from ops.training.config import ComputeConfig, FitConfig
 from ops.training.fit import batch_rows, fit, learning_rate_factor
+from ops.training.muon import Muon, orthogonal
 from ops.training.runs import TrainingJob, TrainingRuns
 from storage.camera import camera_numbers
 from storage.errors import ArtifactError, ConfigError
@@ -545,6 +546,24 @@ def test_muon_trains_all_parameters_and_resumes_with_the_same_bits():
     )
     moved = dict(uninterrupted.named_parameters())
     assert not any(torch.equal(value, moved[name]) for name, value in before.named_parameters())
+
+
+def test_muon_moves_a_matrix_as_the_library_does_and_equally_in_all_directions():
+    torch.manual_seed(2)
+    start = torch.randn(6, 4)
+    ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    optimizers = (
+        Muon([ours], lr=0.1, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        gradient = torch.randn(6, 4)
+        for optimizer, matrix in zip(optimizers, (ours, theirs), strict=True):
+            matrix.grad = gradient.clone()
+            optimizer.step()
+    assert torch.allclose(ours, theirs, atol=0.02 * float((ours - start).abs().max()))
+    strengths = torch.linalg.svdvals(orthogonal(torch.randn(3, 4, 6)))
+    assert strengths.shape == (3, 4) and strengths.min() > 0.5 and strengths.max() < 1.3
 
 
 def test_muon_needs_a_network_that_names_its_hidden_matrices():
