@@ -38,7 +38,9 @@ class StudySize:
     )
     # of the students: `batch` rows with labels a step and, in arms that see them, as many without
     student_fit: FitConfig = field(
-        default_factory=lambda: FitConfig(steps=300, batch=32, learning_rate=2e-3)
+        default_factory=lambda: FitConfig(
+            steps=300, batch=32, learning_rate=2e-3, optimizer="muon"
+        )
     )
     # of the codes alone: there are no memory tokens, since no planner reads the VLM
     imitation: ImitationConfig = field(default_factory=lambda: ImitationConfig(memory_weight=0.0))
