@@ -9,6 +9,7 @@ from ops.evaluation.config import EvaluationConfig
 from ops.ingest.config import ExtractConfig, FrameConfig
 from ops.latent_actions.config import CodebookConfig, RelabelConfig
 from ops.planners.config import ImitationConfig, PlannerRecipe
+from ops.study.town_config import TownsConfig
 from ops.synthesize.config import WorldConfig
 from ops.training.config import FitConfig
 from ops.vla.config import VlaConfig
@@ -38,9 +39,7 @@ class StudySize:
     )
     # of the students: `batch` rows with labels a step and, in arms that see them, as many without
     student_fit: FitConfig = field(
-        default_factory=lambda: FitConfig(
-            steps=300, batch=32, learning_rate=2e-3, optimizer="muon"
-        )
+        default_factory=lambda: FitConfig(steps=300, batch=32, learning_rate=2e-3, optimizer="muon")
     )
     # of the codes alone: there are no memory tokens, since no planner reads the VLM
     imitation: ImitationConfig = field(default_factory=lambda: ImitationConfig(memory_weight=0.0))
@@ -59,6 +58,21 @@ class StudyConfig:
     vla: VlaConfig
     evaluation: EvaluationConfig  # which scenes are scored, and the intervals
     split: str = "test"  # of the scored scenes; "val" for choices
+
+    @property
+    def towns(self) -> TownsConfig:
+        """The logs and how they are read."""
+        size = self.size
+        return TownsConfig(
+            size.town_seeds,
+            size.labelled_logs,
+            size.unlabelled_logs,
+            size.val_logs,
+            size.test_logs,
+            self.world,
+            self.frames,
+            self.trajectories,
+        )
 
     @property
     def recipe(self) -> PlannerRecipe:

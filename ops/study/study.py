@@ -48,7 +48,7 @@ class Study:
         for folder in self._runs.glob("study-rows-*"):  # of a killed process
             shutil.rmtree(folder)
         for town in self._towns:
-            make_town(town, self.config, self._town_lineages(town), self.processes, self.log)
+            make_town(town, self.config.towns, self._town_lineages(town), self.processes, self.log)
         self._make_teachers()
         todo = [key for key in self.students if not self._is_scored(key)]
         if not todo:
@@ -76,7 +76,7 @@ class Study:
 
     @cached_property
     def _towns(self) -> list[Town]:
-        return towns(self.root, self.config)
+        return towns(self.root, self.config.towns)
 
     @property
     def _runs(self) -> Path:
@@ -90,7 +90,7 @@ class Study:
         }
 
     def _town_lineages(self, town: Town) -> dict[str, Lineage]:
-        return town_lineages(town, self.config, self.code["towns"])
+        return town_lineages(town, self.config.towns, self.code["towns"])
 
     def _make_teachers(self) -> None:
         jobs = [

@@ -17,7 +17,7 @@ import numpy as np
 from ops.ingest.decode import decode
 from ops.ingest.each_log import LogWork, each_log, make_from_raw_log
 from ops.ingest.extract import extract
-from ops.study.config import StudyConfig
+from ops.study.town_config import TownsConfig
 from ops.synthesize.config import WorldConfig
 from ops.synthesize.world import synthesize_log, world_log_ids
 from storage.artifact import Lineage, is_current, planned_lineage
@@ -50,14 +50,18 @@ class Town:
         return read_dataset(self.lake, size_hw=size_hw, log_ids=logs)
 
 
-def towns(root: Path, config: StudyConfig) -> list[Town]:
+def towns(root: Path, config: TownsConfig) -> list[Town]:
     """The towns of the study, with the logs spread evenly over them."""
-    size, count = config.size, len(config.size.town_seeds)
-    out = []
-    for at, seed in enumerate(size.town_seeds):
+    count, out = len(config.seeds), []
+    for at, seed in enumerate(config.seeds):
         labelled, unlabelled, val, test = (
             len(range(at, logs, count))
-            for logs in (size.labelled_logs, size.unlabelled_logs, size.val_logs, size.test_logs)
+            for logs in (
+                config.labelled_logs,
+                config.unlabelled_logs,
+                config.val_logs,
+                config.test_logs,
+            )
         )
         world = replace(
             config.world,
@@ -70,7 +74,7 @@ def towns(root: Path, config: StudyConfig) -> list[Town]:
     return out
 
 
-def town_lineages(town: Town, config: StudyConfig, code: str) -> dict[str, Lineage]:
+def town_lineages(town: Town, config: TownsConfig, code: str) -> dict[str, Lineage]:
     """The lineage that every log of a town has, of frames and of trajectories.
 
     `code` is the version of the code that writes and reads logs.
@@ -84,7 +88,7 @@ def town_lineages(town: Town, config: StudyConfig, code: str) -> dict[str, Linea
 
 def make_town(
     town: Town,
-    config: StudyConfig,
+    config: TownsConfig,
     lineages: Mapping[str, Lineage],
     processes: int,
     log: Callable[[str], None],
@@ -118,7 +122,7 @@ def together(parts: Sequence[tuple[Town, FrameSet]]) -> FrameSet:
     )
 
 
-def _settings(config: StudyConfig) -> dict[str, Any]:
+def _settings(config: TownsConfig) -> dict[str, Any]:
     return {"frames": config.frames, "trajectories": config.trajectories}
 
 

@@ -38,7 +38,7 @@ def test_logs_are_spread_over_the_towns_and_no_log_is_in_two_groups():
     config = study_config()
     groups = ("labelled", "unlabelled", "val", "test")
     counts, least = dict.fromkeys(groups, 0), dict(zip(groups, (11, 140, 8, 42), strict=True))
-    for town in towns(Path("nowhere"), config):
+    for town in towns(Path("nowhere"), config.towns):
         logs = {group: town.logs(group) for group in groups}
         assert len({log for of_group in logs.values() for log in of_group}) == sum(
             map(len, logs.values())
