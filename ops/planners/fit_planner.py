@@ -37,7 +37,7 @@ class PlannerTraining:
     seed: int
     imitation: ImitationConfig | None = None  # of students only
     # 0: all rows are drawn alike; else the first rows of the arrays, which have a target plan: each
-    # step then draws `fit.batch` of them, and as many of the others
+    # step then draws `fit.batch` of them, as a training on them alone, and as many of the others
     labelled_rows: int = 0
 
 
@@ -56,12 +56,7 @@ def planner_loop(config: PlannerTraining, session: Session) -> dict[str, Any]:
         host.scorer.requires_grad_(scored)
         host.config = replace(host.config, score_weight=scoring.weight if scored else 0.0)
 
-    labelled = config.labelled_rows
-
     def loss_of(wrapped: nn.Module, rows: np.ndarray) -> tuple[torch.Tensor, dict[str, float]]:
-        if labelled:
-            rows = np.concatenate([rows % labelled, labelled + rows])
-
         def batch(name: str) -> torch.Tensor:
             values = torch.from_numpy(getattr(arrays, name)[rows]).to(session.device)
             return values.float() if values.is_floating_point() else values
@@ -73,7 +68,9 @@ def planner_loop(config: PlannerTraining, session: Session) -> dict[str, Any]:
         metrics = planning.metrics | {"score_loss": float(score.detach())}
         return planning.loss + scoring.loss_weight * score, metrics
 
-    fit(session, model, loss_of, len(arrays) - labelled, config.fit, config.seed)
+    labelled = config.labelled_rows
+    rows = (labelled, len(arrays) - labelled) if labelled else len(arrays)
+    fit(session, model, loss_of, rows, config.fit, config.seed)
     if session.rank == 0:
         save_planner(config.out, model.cpu())
     return {"parameters": count_parameters(model)}

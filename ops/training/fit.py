@@ -40,15 +40,22 @@ LossOf = Callable[[nn.Module, np.ndarray], tuple[torch.Tensor, dict[str, float]]
 
 
 def fit(
-    session: Session, model: nn.Module, loss_of: LossOf, rows: int, config: FitConfig, seed: int
+    session: Session,
+    model: nn.Module,
+    loss_of: LossOf,
+    rows: int | Sequence[int],
+    config: FitConfig,
+    seed: int,
 ) -> None:
     """Train `model` in place.
 
-    `rows` is the number of training rows; each epoch uses every row once, in a new order. A killed
-    run that is started again under the same name resumes after its last checkpoint. Raises
+    `rows` is the number of training rows; each epoch uses every row once, in a new order. Of
+    several numbers each is a group of rows that follow those of the group before; a step draws
+    `config.batch` rows of each group, those that it would draw of the group alone. A killed run that is started again under the same name resumes after its last checkpoint. Raises
     ConfigError if the gradient is not finite.
     """
     model.to(session.device).train()
+    groups = [rows] if isinstance(rows, int) else rows
     optimizers = _optimizers(model, config)
     state = session.resume()
     start = 0
@@ -62,7 +69,7 @@ def fit(
         torch.manual_seed(_derive_seed(seed, step, session.rank))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group["peak_lr"] * learning_rate_factor(step, config)
-        batch = batch_rows(seed, step, rows, config.batch)[session.rank :: session.world_size]
+        batch = group_rows(seed, step, groups, config.batch)[session.rank :: session.world_size]
         with torch.autocast(
             session.device.type, torch.bfloat16, enabled=config.autocast == "bfloat16"
         ):
@@ -131,6 +138,17 @@ def batch_rows(seed: int, step: int, rows: int, batch: int) -> np.ndarray:
     )
     offset = first - epochs[0] * rows
     return order[offset : offset + batch]
+
+
+def group_rows(seed: int, step: int, groups: Sequence[int], batch: int) -> np.ndarray:
+    """Row numbers of one step, (len(groups) * batch,): batch_rows() of each group."""
+    firsts = np.cumsum([0, *groups[:-1]])
+    return np.concatenate(
+        [
+            first + batch_rows(seed, step, rows, batch)
+            for first, rows in zip(firsts, groups, strict=True)
+        ]
+    )
 
 
 def learning_rate_factor(step: int, config: FitConfig) -> float:

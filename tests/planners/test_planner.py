@@ -32,7 +32,7 @@ from ops.planners.recipe import planner_arrays
 from ops.planners.scored_proposals import ScoredProposals, draw_plans, score_proposals
 from ops.planners.training_arrays import TrainingArrays, mirrored, planner_frames
 from ops.training.config import ComputeConfig, FitConfig
-from ops.training.fit import batch_rows, fit, learning_rate_factor
+from ops.training.fit import batch_rows, fit, group_rows, learning_rate_factor
 from ops.training.muon import Muon, orthogonal
 from ops.training.runs import TrainingJob, TrainingRuns
 from storage.camera import camera_numbers
@@ -132,16 +132,17 @@ def test_rows_without_a_target_plan_do_not_count():
     assert loss == first and ade_of_known == ade
 
 
-def test_each_step_draws_as_many_rows_without_a_target_plan_as_with_one(tmp_path, monkeypatch):
+def test_each_step_draws_the_rows_with_a_target_plan_of_a_training_on_them_alone(
+    tmp_path, monkeypatch
+):
     arrays = arrays_of(tiny_frames(1, 10))
     arrays.future[4:] = np.nan
     arrays.save(tmp_path / "arrays")
-    seen = []
+    drawn = []
     monkeypatch.setattr(
         "ops.planners.fit_planner.fit",
-        lambda session, model, loss_of, rows, config, seed: (
-            seen.append(rows),
-            seen.append(loss_of(model, np.array([1, 5]))[0].item()),
+        lambda session, model, loss_of, rows, config, seed: drawn.append(
+            (rows, loss_of(model, group_rows(seed, 3, rows, config.batch))[0].item())
         ),
     )
     job = PlannerTraining(
@@ -155,7 +156,11 @@ def test_each_step_draws_as_many_rows_without_a_target_plan_as_with_one(tmp_path
         labelled_rows=4,
     )
     planner_loop(job, LocalSession())
-    assert seen[0] == 6 and np.isfinite(seen[1])  # rows 1 and 1 with a plan, 5 and 9 without
+    ((rows, loss),) = drawn
+    assert rows == (4, 6) and np.isfinite(loss)
+    batch = group_rows(0, 3, rows, 2)
+    assert np.array_equal(batch[:2], batch_rows(0, 3, 4, 2))
+    assert np.array_equal(batch[2:], 4 + batch_rows(0, 3, 6, 2))
 
 
 def test_the_mode_learns_to_prefer_the_nearest_proposal():
