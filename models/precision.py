@@ -19,11 +19,13 @@ def without_autocast(function: Callable[_Arguments, _Result]) -> Callable[_Argum
 
     @wraps(function)
     def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        device = next(item.device.type for item in args if isinstance(item, torch.Tensor))
+        given = (*args, *kwargs.values())
+        device = next(item.device.type for item in given if isinstance(item, torch.Tensor))
         if not torch.is_autocast_enabled(device):
             return function(*args, **kwargs)
+        named = {name: _widened(item) for name, item in kwargs.items()}
         with torch.autocast(device, enabled=False):
-            return function(*map(_widened, args), **kwargs)  # type: ignore[arg-type]
+            return function(*map(_widened, args), **named)  # type: ignore[arg-type]
 
     return run
 

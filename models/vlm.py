@@ -166,7 +166,8 @@ class ActionVlm(nn.Module):
         slots = getattr(config, "action_slots", slots)
         if hasattr(config, "action_bev"):
             bev = BevImageConfig(**config.action_bev) if config.action_bev else None
-            front_hw = tuple(config.action_front_hw) if config.action_front_hw else None
+            # a VLM of before this setting has none
+            front_hw = tuple(getattr(config, "action_front_hw", None) or ()) or None
         processor = VlmProcessor.from_pretrained(folder, codes)
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder,

@@ -17,8 +17,8 @@ import numpy as np
 
 from ops.ablation.teach_student import Lesson, Pupil
 from ops.planners.checkpoint import count_parameters, load_planner
+from ops.planners.config import without_teacher
 from ops.planners.ensemble import PlannerEnsemble
-from ops.planners.fit_planner import without_teacher
 from ops.planners.recipe import planner_arrays, planner_job
 from ops.planners.training_arrays import TrainingArrays
 from storage.dataset import FrameSet

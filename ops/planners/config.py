@@ -3,7 +3,7 @@
 Imports no torch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.planners.config import PlannerConfig
 from ops.training.config import FitConfig
@@ -43,6 +43,11 @@ class ImitationConfig:
     code_weight: float = 0.1
     memory_weight: float = 0.1  # of 1 - cosine similarity of the memory tokens; 0 likewise
     temperature: float = 2.0  # of both code distributions
+
+
+def without_teacher(imitation: ImitationConfig) -> ImitationConfig:
+    """The imitation of the student without a teacher: both weights 0."""
+    return replace(imitation, code_weight=0.0, memory_weight=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,3 @@ def planner_loop(config: PlannerTraining, session: Session) -> dict[str, Any]:
     if session.rank == 0:
         save_planner(config.out, model.cpu())
     return {"parameters": count_parameters(model)}
-
-
-def without_teacher(imitation: ImitationConfig) -> ImitationConfig:
-    """The imitation of the student without a teacher: both weights 0."""
-    return replace(imitation, code_weight=0.0, memory_weight=0.0)

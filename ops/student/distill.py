@@ -24,8 +24,7 @@ import torch
 from models.planners.student import StudentNet, StudentOutput
 from ops.planners import baselines
 from ops.planners.checkpoint import count_parameters, load_planner
-from ops.planners.config import PlannerRecipe
-from ops.planners.fit_planner import without_teacher
+from ops.planners.config import PlannerRecipe, without_teacher
 from ops.planners.latency import measure_latency
 from ops.planners.measure import PlannerFigures, measure_planners
 from ops.planners.planner import Planner

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from ops.evaluation.config import EvaluationConfig
 from ops.ingest.config import ExtractConfig, FrameConfig
 from ops.latent_actions.config import CodebookConfig, RelabelConfig
-from ops.planners.config import ImitationConfig, PlannerRecipe
+from ops.planners.config import ImitationConfig, PlannerRecipe, without_teacher
+from ops.study.arms import ARMS
 from ops.study.town_config import TownsConfig
 from ops.synthesize.config import WorldConfig
 from ops.training.config import FitConfig
@@ -76,5 +77,18 @@ class StudyConfig:
 
     @property
     def recipe(self) -> PlannerRecipe:
-        """The planners' recipe, with the students' optimisation."""
-        return replace(self.vla.recipe, fit=self.size.student_fit)
+        """The planners' recipe, with the students' optimisation and rows: no mirror images, and
+        the VLM has logs of its own anyway.
+        """
+        rows = replace(self.vla.recipe.rows, mirror=False, vlm_share=1.0)
+        return replace(self.vla.recipe, fit=self.size.student_fit, rows=rows)
+
+    @property
+    def code_layout(self) -> tuple[int, int]:
+        """Code slots of a row, and entries of the codebook."""
+        return self.relabeled.transitions * self.codebook.tokens, self.codebook.num_codes
+
+    def imitation_of(self, arm: str) -> ImitationConfig:
+        """The weights of the imitation in an arm: 0 without a teacher."""
+        imitation = self.size.imitation
+        return imitation if ARMS[arm].taught else without_teacher(imitation)

@@ -6,6 +6,7 @@ Legend: L labelled rows, U rows without labels, N = L + U, S code slots, K codes
 """
 
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,7 +22,6 @@ from ops.ablation.recorded_codes import recorded_code_logits
 from ops.pdm.score_rows import PlanScorer
 from ops.planners.checkpoint import load_planner
 from ops.planners.ensemble import PlannerEnsemble
-from ops.planners.fit_planner import without_teacher
 from ops.planners.recipe import planner_arrays, planner_job
 from ops.planners.scored_proposals import ScoredProposals, score_proposals
 from ops.planners.training_arrays import TrainingArrays
@@ -134,8 +134,7 @@ class StudentTraining:
     def _job(self, key: StudentKey, part: str, out: Path, training: TrainingRuns) -> TrainingJob:
         arm, targets = ARMS[key.arm], self._targets(key)
         arrays = self._arrays(part, targets, arm.unlabelled, training)
-        slots, codes = targets["code_logits"].shape[1:]
-        imitation = self.config.size.imitation
+        slots, codes = self.config.code_layout
         return planner_job(
             part,
             "student",
@@ -143,7 +142,7 @@ class StudentTraining:
             out,
             self.config.recipe,
             training,
-            imitation=imitation if arm.taught else without_teacher(imitation),
+            imitation=self.config.imitation_of(key.arm),
             arrays=arrays,
             labelled_rows=self.rows.labelled if arm.unlabelled else 0,
         )
@@ -151,8 +150,7 @@ class StudentTraining:
     def _targets(self, key: StudentKey) -> dict[str, np.ndarray]:
         """The arrays by which the arms differ: target plans (N, 8, 3) and code logits (N, S, K)."""
         rows = self.rows
-        slots = self.config.relabeled.transitions * self.config.codebook.tokens
-        logits = np.full((len(rows.arrays), slots, self.config.codebook.num_codes), np.nan)
+        logits = np.full((len(rows.arrays), *self.config.code_layout), np.nan)
         future = rows.arrays.future
         if key.teacher is not None:
             codes = rows.codes_of(self.root / "teachers" / str(key.teacher))
@@ -176,12 +174,19 @@ class StudentTraining:
         """Plans (U, 8, 3) of the ensemble on the rows without labels."""
         return np.load(self.root / "ensemble" / "plans.npy")
 
+    @property
+    def _shared_folder(self) -> Path:
+        return self.runs / f"study-rows-{os.getpid()}"
+
     @cached_property
     def _shared(self) -> Path:
         """Folder with the arrays that all students read; written once a process."""
-        folder = self.runs / f"study-rows-{os.getpid()}"
-        self.rows.arrays.save(folder)
-        return folder
+        self.rows.arrays.save(self._shared_folder)
+        return self._shared_folder
+
+    def remove_shared(self) -> None:
+        """Remove the arrays that all students read."""
+        shutil.rmtree(self._shared_folder, ignore_errors=True)
 
     def _arrays(
         self, part: str, targets: dict[str, np.ndarray], unlabelled: bool, training: TrainingRuns

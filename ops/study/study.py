@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.pool import worker_pool
-from ops.study.arms import ARMS, CONTROL, StudentKey, students_of
+from ops.study.arms import CONTROL, StudentKey, students_of
 from ops.study.config import StudyConfig
 from ops.study.scores import StudentScorer, scores_folder
 from ops.study.students import StudentTraining, read_study_rows
@@ -60,13 +60,16 @@ class Study:
             self.compute,
             self._runs,
         )
-        self._make_ensemble(training)
-        scorer = StudentScorer(self._towns, self.config, self.root)
-        for seed in sorted({key.seed for key in todo}):
-            keys = [key for key in todo if key.seed == seed]
-            self._train(training, keys)
-            scorer.score({key: self._score_lineage(key) for key in keys})
-            self.log(f"  students of seed {seed}: {len(keys)} trained and scored")
+        try:
+            self._make_ensemble(training)
+            scorer = StudentScorer(self._towns, self.config, self.root)
+            for seed in sorted({key.seed for key in todo}):
+                keys = [key for key in todo if key.seed == seed]
+                self._train(training, keys)
+                scorer.score({key: self._score_lineage(key) for key in keys})
+                self.log(f"  students of seed {seed}: {len(keys)} trained and scored")
+        finally:
+            training.remove_shared()
 
     @cached_property
     def students(self) -> list[StudentKey]:
@@ -85,8 +88,9 @@ class Study:
     @cached_property
     def _town_versions(self) -> dict[str, str]:
         return {
-            f"town-{town.seed}": self._town_lineages(town)["trajectories"].version
+            lineage.asset: lineage.version
             for town in self._towns
+            for lineage in self._town_lineages(town).values()
         }
 
     def _town_lineages(self, town: Town) -> dict[str, Lineage]:
@@ -183,9 +187,9 @@ class Study:
             parents["ensemble"] = self._ensemble_lineage.version
         config = {
             "arm": key.arm,
-            "taught": ARMS[key.arm].taught,
             "recipe": self.config.recipe,
-            "imitation": self.config.size.imitation,
+            "imitation": self.config.imitation_of(key.arm),
+            "code_layout": self.config.code_layout,
             "image_hw": self.config.vla.image_hw,
             **self._logs,
         }
@@ -197,7 +201,7 @@ class Study:
         student = self._student_lineage(key)
         config = {
             "split": self.config.split,
-            "logs": [self.config.size.val_logs, self.config.size.test_logs],
+            "logs": getattr(self.config.size, f"{self.config.split}_logs"),
             "stride": self.config.evaluation.stride,
             "event_horizon_s": self.config.evaluation.event_horizon_s,
         }

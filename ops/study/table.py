@@ -20,7 +20,7 @@ from ops.ablation.table import (
 )
 from ops.evaluation.config import IntervalConfig
 from ops.study.arms import ARMS, PAIRS, StudentKey
-from ops.study.config import StudyConfig
+from ops.study.config import StudyConfig, StudySize
 from ops.study.scores import read_scores
 
 
@@ -88,8 +88,8 @@ def _markdown(
         f"logs in {len(towns)} towns, {int(cube.subsets['rare'].sum())} of them with an event; "
         f"{size.teachers} teachers crossed with {size.students} students; {size.labelled_logs} "
         f"labelled logs, {size.unlabelled_logs} with video and odometry alone. PDMS in %. In "
-        f"brackets the {100 * interval.confidence:g} % interval, bootstrapped over teachers, "
-        "students and logs. Differences are paired by scene, teacher and student. ± is the "
+        f"brackets the {100 * interval.confidence:g} % interval, bootstrapped over "
+        f"{_interval_source(size)}. Differences are paired by scene, teacher and student. ± is the "
         "standard deviation over students on the same scenes.",
         "",
     ]
@@ -117,3 +117,16 @@ def _markdown(
         ),
     ]
     return "\n".join(lines)
+
+
+def _interval_source(size: StudySize) -> str:
+    """What the intervals cover, and what they cannot."""
+    counts = {"teachers": size.teachers, "students": size.students}
+    drawn = [name for name, count in counts.items() if count > 1]
+    left_out = [name for name in counts if name not in drawn]
+    source = " and ".join([*drawn, "logs"]) if len(drawn) < 2 else "teachers, students and logs"
+    return source + (
+        f" (one seed of the {' and '.join(left_out)}: how much they differ is not covered)"
+        if left_out
+        else ""
+    )

@@ -9,6 +9,7 @@ Legend: N rows of the students (those with labels first), S code slots, K codes.
 """
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,15 +19,15 @@ import torch
 from ops.latent_actions.config import RelabelConfig
 from ops.latent_actions.learn_actions import learn_actions, read_codebook
 from ops.latent_actions.relabel import encode_rows
-from ops.planners.training_arrays import TrainingArrays, plannable_rows
+from ops.planners.training_arrays import plannable_rows
 from ops.study.config import StudyConfig
 from ops.study.towns import Town, together
 from ops.training.config import ComputeConfig
-from ops.training.runs import TrainingJob, TrainingRuns
+from ops.training.runs import TrainingRuns
 from ops.vla.code_accuracy import code_accuracy
-from ops.vla.finetune import vlm_floors
+from ops.vla.finetune import vlm_floors, vlm_job
 from ops.vla.verdict import VlmVerdict
-from ops.vla.vlm import VlmRows, VlmTraining, open_vlm, run_vlm, vlm_loop
+from ops.vla.vlm import VlmRows, open_vlm, run_vlm
 from storage.artifact import Lineage, is_current, write_artifact
 from storage.dataset import FrameSet
 
@@ -72,9 +73,13 @@ class TeacherJob:
         torch.set_num_threads(self.compute.threads)
         for part, make in (("codebook", self._codebook), ("vlm", self._vlm)):
             path, lineage = self.folder / part, self.lineages[part]
-            if not is_current(path, lineage.version):
-                with write_artifact(path, lineage) as out:
-                    make(out, f"study-teacher-{self.number}-{lineage.version}")
+            if is_current(path, lineage.version):
+                continue
+            name = f"study-teacher-{self.number}-{lineage.version}"
+            with write_artifact(path, lineage) as out:
+                make(out, name)
+            for leftover in self.runs.glob(f"{name}-*"):
+                shutil.rmtree(leftover)
 
     def _codebook(self, out: Path, name: str) -> None:
         size_hw = self.config.codebook.image_hw
@@ -95,10 +100,13 @@ class TeacherJob:
             for group in ("labelled", "unlabelled")
         ]
         labelled, unlabelled = groups
-        vlm_rows = np.flatnonzero(unlabelled.has_image & unlabelled.codes_valid.any(axis=1))
-        seen = unlabelled.take(vlm_rows)
         training = TrainingRuns(self.compute, self.runs, name, self.number)
-        training.launch(self._vlm_job(seen, out, training))
+        config = replace(
+            self.config.vla, vlm_fit=self.config.size.vlm_fit, recipe=self.config.recipe
+        )
+        training.launch(
+            vlm_job(unlabelled, out, config, self.config.codebook.num_codes, training)[1]
+        )
         training.finish(("vlm",), out / "history")
         stride = self.config.recipe.rows.stride
         rows = FrameSet.concatenated([part.take(planner_rows(part, stride)) for part in groups])
@@ -112,30 +120,16 @@ class TeacherJob:
             rows.codes_valid,
         ).save(out)
         heldout = labelled.take(planner_rows(labelled, stride))
-        verdict = self._verdict(seen, heldout, vlm, outputs.code_logits[: len(heldout)])
+        verdict = self._verdict(unlabelled, heldout, vlm, outputs.code_logits[: len(heldout)])
         (out / VERDICT_FILE).write_text(json.dumps(asdict(verdict), indent=1))
 
-    def _vlm_job(self, seen: FrameSet, out: Path, training: TrainingRuns) -> TrainingJob:
-        config = self.config
-        TrainingArrays(
-            seen.motion_status,
-            seen.future,
-            seen.images,
-            seen.camera,
-            codes=seen.codes,
-            codes_valid=seen.codes_valid,
-        ).save(training.arrays("vlm"))
-        vlm = replace(config.vla.vlm, codes=config.codebook.num_codes, slots=seen.codes.shape[1])
-        job = VlmTraining(
-            training.arrays("vlm"), out / "vlm", vlm, config.size.vlm_fit, training.seed
-        )
-        return TrainingJob("vlm", vlm_loop, job)
-
-    def _verdict(self, seen: FrameSet, rows: FrameSet, vlm, logits: np.ndarray) -> VlmVerdict:
+    def _verdict(self, unlabelled: FrameSet, rows: FrameSet, vlm, logits: np.ndarray) -> VlmVerdict:
         """Cross-entropies on the labelled rows, which neither the VLM nor its floors have seen."""
         num_codes = self.config.codebook.num_codes
-        floors = vlm_floors(vlm, rows, seen, self.config.recipe.rows, num_codes, self.number)
-        own = code_accuracy(logits, rows.codes, rows.codes_valid, seen.codes, seen.codes_valid)
+        floors = vlm_floors(vlm, rows, unlabelled, self.config.recipe.rows, num_codes, self.number)
+        own = code_accuracy(
+            logits, rows.codes, rows.codes_valid, unlabelled.codes, unlabelled.codes_valid
+        )
         return VlmVerdict(*(item.cross_entropy_nats for item in (own, *floors)))
 
     def _rows(self, group: str, size_hw: tuple[int, int]) -> FrameSet:

@@ -51,8 +51,9 @@ def fit(
 
     `rows` is the number of training rows; each epoch uses every row once, in a new order. Of
     several numbers each is a group of rows that follow those of the group before; a step draws
-    `config.batch` rows of each group, those that it would draw of the group alone. A killed run that is started again under the same name resumes after its last checkpoint. Raises
-    ConfigError if the gradient is not finite.
+    `config.batch` rows of each group, those that it would draw of the group alone. A killed run
+    that is started again under the same name resumes after its last checkpoint. Raises ConfigError
+    if the gradient is not finite.
     """
     model.to(session.device).train()
     groups = [rows] if isinstance(rows, int) else rows

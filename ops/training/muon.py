@@ -43,6 +43,14 @@ class Muon(torch.optim.Optimizer):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"])
                     matrix.add_(update_RC.to(matrix.dtype), alpha=-group["lr"] * scale)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As the base class, which would round the momentum to the parameters' dtype."""
+        super().load_state_dict(state_dict)
+        matrices = [matrix for group in self.param_groups for matrix in group["params"]]
+        for number, saved in state_dict["state"].items():
+            matrix = matrices[number]
+            self.state[matrix]["momentum"] = saved["momentum"].to(matrix.device).clone()
+
     def _momentum(self, matrix: torch.Tensor) -> torch.Tensor:
         """The Nesterov momentum of a matrix (R, C), float32."""
         assert matrix.grad is not None

@@ -49,6 +49,7 @@ from ops.vla.vlm import (
     VlmRows,
     VlmTraining,
     open_vlm,
+    require_front_hw,
     run_vlm,
     run_vlm_in_processes,
     vlm_loop,
@@ -101,6 +102,8 @@ def finetune(
     are then not trained, and the report has displacement errors alone. Raises ArtifactError if no
     row has codes or a complete future, or as vlm_logs() does.
     """
+    if config.vlm.front_hw is not None:
+        require_front_hw(config.vlm.front_hw, config.image_hw)
     torch.set_num_threads(compute.threads)
     training, clock = TrainingRuns(compute, runs, name, seed), Clock()
     frames, flipped = planner_frames(train, config.recipe.rows)
@@ -110,9 +113,9 @@ def finetune(
     arrays = planner_arrays(frames, config.recipe.planner, scored)
     arrays.save(training.arrays("planner"))
     clock.lap("scored proposals")
-    vlm_rows, vlm_job = _vlm_job(train, out, config, num_codes, training)
+    vlm_rows, of_vlm = vlm_job(train, out, config, num_codes, training)
     ego, alone = _ego_and_alone(config, frames)
-    training.launch_all([vlm_job, alone.job(out, training), ego.job(out, training)])
+    training.launch_all([of_vlm, alone.job(out, training), ego.job(out, training)])
     clock.lap("vlm, planner_alone, ego_status_mlp")
 
     vlm_outputs = run_vlm_in_processes(out / "vlm", VlmRows.of(frames), training.compute)
@@ -176,7 +179,7 @@ class _Planner:
         )
 
 
-def _vlm_job(
+def vlm_job(
     train: FrameSet, out: Path, config: VlaConfig, num_codes: int, training: TrainingRuns
 ) -> tuple[int, TrainingJob]:
     """Number of training rows of the VLM, and its training job."""

@@ -113,6 +113,7 @@ def vlm_inputs(vlm: ActionVlm, rows: VlmRows) -> tuple[VlmInputs, torch.Tensor]:
     """
     multiple, front = vlm.processor.image_multiple(), rows.images
     if vlm.front_hw is not None:
+        require_front_hw(vlm.front_hw, front.shape[1:3])
         front = fit_images(front, vlm.front_hw)
     if front.shape[1] % multiple or front.shape[2] % multiple or 0 in front.shape[1:3]:
         raise ConfigError(
@@ -128,6 +129,19 @@ def vlm_inputs(vlm: ActionVlm, rows: VlmRows) -> tuple[VlmInputs, torch.Tensor]:
         views.append(bev_images(pixels_BHW3, torch.from_numpy(rows.camera).to(device), vlm.bev))
     inputs = vlm.processor(views, prompts(rows.status), room=vlm.tokens_after_prompt)
     return inputs.to(device), torch.from_numpy(rows.status).to(device)
+
+
+def require_front_hw(front_hw: tuple[int, int], image_hw: tuple[int, ...]) -> None:
+    """Raise ConfigError unless the VLM's front image can be made of images of this size by making
+    them smaller: another aspect ratio would be cropped.
+    """
+    if front_hw[0] * image_hw[1] != front_hw[1] * image_hw[0] or front_hw[0] > image_hw[0]:
+        raise ConfigError(
+            "the VLM's front image does not fit the images that are read",
+            found=f"VlmConfig.front_hw={front_hw}, images of {tuple(image_hw)}",
+            expected="the same aspect ratio, and no larger",
+            do="change VlmConfig.front_hw, or VlaConfig.image_hw",
+        )
 
 
 def bev_images(

@@ -571,6 +571,27 @@ def test_muon_moves_a_matrix_as_the_library_does_and_equally_in_all_directions()
     assert strengths.shape == (3, 4) and strengths.min() > 0.5 and strengths.max() < 1.3
 
 
+def test_muon_keeps_the_momentum_of_bfloat16_matrices_in_float32_when_it_resumes():
+    torch.manual_seed(4)
+    start, gradients = torch.randn(3, 5), torch.randn(4, 3, 5).bfloat16()
+
+    def run(matrix, optimizer, steps):
+        for step in steps:
+            matrix.grad = gradients[step].clone()
+            optimizer.step()
+
+    whole = torch.nn.Parameter(start.bfloat16())
+    run(whole, Muon([whole], 0.1, 0.0), range(4))
+    first = torch.nn.Parameter(start.bfloat16())
+    optimizer = Muon([first], 0.1, 0.0)
+    run(first, optimizer, range(2))
+    second = torch.nn.Parameter(first.detach().clone())
+    resumed = Muon([second], 0.1, 0.0)
+    resumed.load_state_dict(deepcopy(optimizer.state_dict()))
+    run(second, resumed, range(2, 4))
+    assert torch.equal(second, whole)
+
+
 def test_muon_needs_a_network_that_names_its_hidden_matrices():
     with pytest.raises(ConfigError, match="hidden_matrices"):
         fit(

@@ -15,8 +15,7 @@ from models.planners.config import ImitatorConfig
 from models.planners.planner import plan_loss
 from models.planners.student import StudentNet, StudentOutput, imitation_loss
 from ops.planners.checkpoint import load_planner, save_planner
-from ops.planners.config import ImitationConfig
-from ops.planners.fit_planner import without_teacher
+from ops.planners.config import ImitationConfig, without_teacher
 from ops.planners.recipe import read_recipe
 from ops.planners.scored_proposals import ScoredProposals
 from ops.planners.training_arrays import planner_frames

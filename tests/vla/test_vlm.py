@@ -262,6 +262,13 @@ def test_a_smaller_front_image_has_fewer_tokens_and_the_ground_is_laid_out_as_be
     )
 
 
+@pytest.mark.parametrize("front_hw", [(56, 56), (112, 224)])
+def test_a_front_image_of_another_ratio_or_larger_than_what_is_read_is_refused(front_hw):
+    vlm = ActionVlm.build(replace(SMALL_VLM, front_hw=front_hw))
+    with pytest.raises(ConfigError, match="front_hw"):
+        vlm_inputs(vlm, rows_of(1))  # images of 56 x 112
+
+
 def test_muon_takes_the_matrices_of_the_blocks_and_no_embedding_or_head(vlm):
     taken = {id(matrix) for matrix in vlm.hidden_matrices()}
     names = {name for name, value in vlm.named_parameters() if id(value) in taken}
