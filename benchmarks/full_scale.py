@@ -108,7 +108,9 @@ def build(config: VlmConfig, device: str, shapes: Qwen2_5_VLConfig | None = None
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attention,
         )
-        return ActionVlm(model, processor, config.slots, config.bev).prepare(config)
+        return ActionVlm(model, processor, config.slots, config.bev, config.front_hw).prepare(
+            config
+        )
 
 
 @dataclass(frozen=True, slots=True)
