@@ -70,7 +70,7 @@ LOWEST = (
 )
 # packages of ops/, those above import those below, with the doors to dependencies
 OPS = (
-    (("pages", "report"), ()),
+    (("pages", "report", "study"), ()),
     (("drawing", "ablation"), ("Jinja: drawing",)),
     (("evaluation", "devkit"), ()),
     (("student",), ("ONNX Runtime: student",)),
