@@ -50,14 +50,13 @@ def synthetic() -> Preset:
         world=WorldConfig(),
         vla=VlaConfig(
             vlm=VlmConfig(front_hw=(56, 112)),
-            vlm_fit=FitConfig(steps=800, batch=16, learning_rate=1.5e-3, optimizer="muon"),
+            vlm_fit=FitConfig(steps=400, batch=16, learning_rate=1.5e-3, optimizer="muon"),
             recipe=PlannerRecipe(
                 fit=FitConfig(steps=440, batch=32, learning_rate=2e-3, optimizer="muon"),
                 rows=RowChoice(stride=2),
             ),
             ego_fit=FitConfig(steps=1500, batch=128, report_every=50),
         ),
-        student=StudentConfig(mirror=True),
         evaluation=EvaluationConfig(stride=2, zero_shot=ZeroShotConfig()),
     )
 

@@ -43,7 +43,9 @@ class StudySize:
         default_factory=lambda: FitConfig(steps=300, batch=32, learning_rate=2e-3, optimizer="muon")
     )
     # of the codes alone: there are no memory tokens, since no planner reads the VLM
-    imitation: ImitationConfig = field(default_factory=lambda: ImitationConfig(memory_weight=0.0))
+    imitation: ImitationConfig = field(
+        default_factory=lambda: ImitationConfig(code_weight=2.0, memory_weight=0.0)
+    )
 
 
 @dataclass(frozen=True, slots=True)
