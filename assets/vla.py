@@ -21,6 +21,7 @@ from assets.frames import frames
 from assets.relabeled import relabeled
 from assets.trajectories import trajectories
 from ops.vla.verdict import IMAGE_COST_NATS, read_verdict
+from storage.errors import ArtifactError
 
 
 @dg.asset(
@@ -129,7 +130,12 @@ def vla_checks(pipeline: dg.ResourceParam[Pipeline]):
         {"accuracy": codes["accuracy"], "majority accuracy": codes["majority_accuracy"]},
     )
     verdict = read_verdict(pipeline.lake.asset("vla"))
-    assert verdict is not None
+    if verdict is None:
+        raise ArtifactError(
+            "this vla was made before its floors were measured",
+            where=pipeline.lake.asset("vla"),
+            do="make it again: latentvla run --until vla",
+        )
     figures = {
         "VLM, nats": verdict.vlm,
         "blind MLP, nats": verdict.blind,
