@@ -37,6 +37,7 @@ from ops.training.muon import Muon, orthogonal
 from ops.training.runs import TrainingJob, TrainingRuns
 from storage.camera import camera_numbers
 from storage.errors import ArtifactError, ConfigError
+from tests.worlds.local_session import LocalSession
 from tests.worlds.tiny_vla import CAMERA, SMALL_PLANNER, score_by_displacement, tiny_frames
 
 FUSION = FusionConfig(vlm_width=12, width=16, heads=2)
@@ -52,31 +53,6 @@ def batch_of(rows: int):
     return tuple(
         map(torch.from_numpy, (arrays.images, arrays.camera, arrays.status, arrays.future))
     )
-
-
-class LocalSession:
-    """Session in this process that keeps the last checkpoint and can be killed at a step."""
-
-    rank, world_size, device = 0, 1, torch.device("cpu")
-
-    def __init__(self, state=None, killed_at=None):
-        self.state, self.killed_at, self.losses = state, killed_at, []
-
-    def resume(self):
-        return self.state
-
-    def prepare(self, model):
-        return model
-
-    def average_batch_norm(self, model):
-        pass
-
-    def report(self, step, metrics, state=None):
-        self.losses.append(metrics["loss"])
-        if state is not None:
-            self.state = {"step": step, **deepcopy(state)}
-        if step == self.killed_at:
-            raise KeyboardInterrupt
 
 
 def test_a_planner_proposes_plans_and_chooses_one_of_them():

@@ -1,6 +1,5 @@
 """Tests of training the vision-language model: gradients, adapters, resumption and overfitting."""
 
-from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from ops.training.config import FitConfig
 from ops.training.fit import fit
 from ops.vla.code_accuracy import code_loss
 from ops.vla.vlm import VlmRows, open_vlm, run_vlm, vlm_inputs
+from tests.worlds.local_session import LocalSession
 from tests.worlds.tiny_vla import SMALL_VLM, tiny_frames
 
 HEAD = ("action_rows_KD", "slot_queries_SD", "status_tokens.", "status_queries.")
@@ -150,30 +150,6 @@ def test_the_vlm_that_is_read_computes_what_was_trained(base, tmp_path, dtype):
     trained.model = trained._adapters.merge_and_unload()
     error = (outputs_of(trained)[1] - states).abs().max()
     assert error < 1e-5 if dtype == "float32" else error > 1e-3
-
-
-class LocalSession:
-    """Session in this process that keeps the last checkpoint and can be killed at a step."""
-
-    rank, world_size, device = 0, 1, torch.device("cpu")
-
-    def __init__(self, state=None, killed_at=None):
-        self.state, self.killed_at = state, killed_at
-
-    def resume(self):
-        return self.state
-
-    def prepare(self, model):
-        return model
-
-    def average_batch_norm(self, model):
-        pass
-
-    def report(self, step, metrics, state=None):
-        if state is not None:
-            self.state = {"step": step, **deepcopy(state)}
-        if step == self.killed_at:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("rank", [0, 2])
