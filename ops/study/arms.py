@@ -16,7 +16,7 @@ class Arm:
 
 CONTROL = "labelled_only"
 ARMS = {
-    CONTROL: Arm("labels alone, 35 logs' worth of them at the default scale"),
+    CONTROL: Arm("labels alone"),
     "distilled_labelled": Arm("and the VLM's codes on the labelled rows", taught=True),
     "distilled": Arm("and the VLM's codes on all rows: the paper's claim", True, True),
     "recorded_codes": Arm("and the recorded codes on all rows: a VLM that knows all", True, True),

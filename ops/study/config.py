@@ -20,11 +20,8 @@ from ops.vla.config import VlaConfig
 class StudySize:
     """Numbers of logs and seeds, and the trainings' lengths, of the study at one scale."""
 
-    town_seeds: tuple[int, ...] = (
-        13,
-        31,
-        47,
-    )  # one synthetic town each; the logs are spread evenly
+    # one synthetic town each; the logs are spread evenly
+    town_seeds: tuple[int, ...] = (13, 31, 47)
     labelled_logs: int = 35  # with map, agents and futures
     unlabelled_logs: int = 420  # with video and odometry alone
     val_logs: int = 24  # on which choices are made

@@ -6,7 +6,6 @@ Legend: N scenes of a town, P students.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +41,10 @@ class StudentScorer:
     """Scores students on the scenes of the configured split, which are read once."""
 
     def __init__(self, towns: Sequence[Town], config: StudyConfig, root: Path) -> None:
-        self._config, self._root, self._stack = config, root, ExitStack()
+        self._config, self._root = config, root
+        # in this process: without workers a scorer has nothing to close
         self._towns = [
-            (town, *_scenes(town, config), self._stack.enter_context(PlanScorer(town.lake, 1)))
-            for town in towns
+            (town, *_scenes(town, config), PlanScorer(town.lake, processes=1)) for town in towns
         ]
 
     def score(self, students: Mapping[StudentKey, Lineage]) -> None:
@@ -56,14 +55,10 @@ class StudentScorer:
             key: load_planner(self._root / "students" / key.name, "student") for key in students
         }
         tables: dict[StudentKey, list[pa.Table]] = {key: [] for key in students}
+        planner = next(iter(nets.values())).planner.config  # the images of all are alike
         for town, scenes, events, score_plans in self._towns:
-            plans_NP83 = np.stack(
-                [
-                    plan_rows(net, planner_arrays(scenes, net.planner.config))
-                    for net in nets.values()
-                ],
-                axis=1,
-            )
+            arrays = planner_arrays(scenes, planner)
+            plans_NP83 = np.stack([plan_rows(net, arrays) for net in nets.values()], axis=1)
             pdms_NP = score_plans(scenes, plans_NP83)[..., TRAINING_COLUMNS.index("score")]
             ade_NP = displacement(plans_NP83, scenes.future, scenes.future_valid).ade_m
             for at, key in enumerate(students):

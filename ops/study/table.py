@@ -123,10 +123,7 @@ def _interval_source(size: StudySize) -> str:
     """What the intervals cover, and what they cannot."""
     counts = {"teachers": size.teachers, "students": size.students}
     drawn = [name for name, count in counts.items() if count > 1]
-    left_out = [name for name in counts if name not in drawn]
-    source = " and ".join([*drawn, "logs"]) if len(drawn) < 2 else "teachers, students and logs"
-    return source + (
-        f" (one seed of the {' and '.join(left_out)}: how much they differ is not covered)"
-        if left_out
-        else ""
-    )
+    single = " and ".join(name for name, count in counts.items() if count == 1)
+    source = f"{', '.join(drawn)} and logs" if drawn else "logs"
+    note = f" (one seed of the {single}: how much they differ is not covered)" if single else ""
+    return source + note
