@@ -26,7 +26,7 @@ from ops.ablation.teach_student import (
     Teacher,
     blind_teacher,
     recorded_codes,
-    train_taught_student,
+    train_student,
 )
 from ops.ablation.vary_vla import open_varied, vary_vla
 from ops.evaluation.config import EvaluationConfig
@@ -314,7 +314,7 @@ def _train(step: Step, config: AblationConfig, data: AblationData, out: Path) ->
         fusion = varied_config(step.run, config.vla).fusion
         train_oracle(train, vla, out, fusion, num_codes=config.num_codes, **shared)
     elif step.run in TEACHERS:
-        train_taught_student(train, vla, out, config.student, TEACHERS[step.run], **shared)
+        train_student(train, vla, out, config.student, TEACHERS[step.run], **shared)
     else:
         vary_vla(train, vla, out, varied_config(step.run, config.vla), **shared)
 

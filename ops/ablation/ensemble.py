@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ops.ablation.teach_student import Lesson, Pupil
+from ops.ablation.teach_student import StudentTargets, StudentTask
 from ops.planners.checkpoint import count_parameters, load_planner
 from ops.planners.config import without_teacher
 from ops.planners.ensemble import PlannerEnsemble
@@ -41,18 +41,18 @@ class EnsemblePlanner:
         return self.ensemble.plan(planner_arrays(rows, config))
 
 
-def ensemble_teacher(pupil: Pupil) -> Lesson:
-    """Train the ensemble; its lesson is its plans, beside the recorded futures."""
-    untaught, training, recipe = pupil.untaught, pupil.training, pupil.rows.recipe
-    imitation = without_teacher(pupil.imitation)
+def ensemble_teacher(task: StudentTask) -> StudentTargets:
+    """Train the ensemble; its plans are targets beside the recorded futures."""
+    arrays, training, recipe = task.arrays, task.training, task.rows.recipe
+    imitation = without_teacher(task.imitation)
     parts = tuple(f"member_{member}" for member in range(MEMBERS))
-    untaught.save(training.arrays(ARRAYS))
+    arrays.save(training.arrays(ARRAYS))
     training.launch_all(
         [
             planner_job(
                 part,
                 "student",
-                pupil.parts,
+                task.parts,
                 folder,
                 recipe,
                 replace(training, seed=seed),
@@ -60,16 +60,16 @@ def ensemble_teacher(pupil: Pupil) -> Lesson:
                 arrays=training.arrays(ARRAYS),
             )
             for part, folder, seed in zip(
-                parts, member_folders(pupil.out), member_seeds(training.seed), strict=True
+                parts, member_folders(task.out), member_seeds(training.seed), strict=True
             )
         ]
     )
-    plans = open_ensemble(pupil.out).ensemble.plan(untaught)
-    return Lesson(
-        beside_recorded_futures(untaught, plans, training.seed),
+    plans = open_ensemble(task.out).ensemble.plan(arrays)
+    return StudentTargets(
+        beside_recorded_futures(arrays, plans, training.seed),
         replace(recipe.fit, batch=max(1, recipe.fit.batch // 2)),
         imitation,
-        len(untaught),
+        len(arrays),
         (ARRAYS, *parts),
     )
 

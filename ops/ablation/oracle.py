@@ -24,12 +24,12 @@ from ops.ablation.recorded_codes import one_hot_codes
 from ops.ablation.train_fused import PART, train_fused
 from ops.planners.checkpoint import count_parameters, load_planner
 from ops.planners.propose import plan_rows
-from ops.planners.recipe import planner_arrays, read_recipe
+from ops.planners.recipe import planner_arrays
 from ops.planners.scored_proposals import ScorePlans
-from ops.planners.training_arrays import TrainingArrays, planner_frames
+from ops.planners.training_arrays import TrainingArrays
 from ops.training.config import ComputeConfig
 from ops.training.runs import TrainingRuns
-from ops.vla.teacher import scored_proposals_for
+from ops.vla.planner_rows import planner_rows
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
 
@@ -82,13 +82,9 @@ def train_oracle(
     """
     torch.set_num_threads(compute.threads)
     training = TrainingRuns(compute, runs, name, seed)
-    recipe, _ = read_recipe(vla)
-    frames, mirrored = planner_frames(train, recipe.rows)
-    scored = scored_proposals_for(
-        vla, train, frames, mirrored, score_plans, recipe.proposal_scoring, seed
-    )
-    arrays = with_recorded_codes(planner_arrays(frames, recipe.planner, scored), frames, num_codes)
-    return train_fused(arrays, recipe, fusion, training, out)
+    rows = planner_rows(train, vla, score_plans, seed)
+    arrays = with_recorded_codes(rows.arrays, rows.frames, num_codes)
+    return train_fused(arrays, rows.recipe, fusion, training, out)
 
 
 def open_oracle(folder: Path, num_codes: int) -> OraclePlanner:

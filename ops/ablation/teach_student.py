@@ -1,8 +1,7 @@
-"""The student with another teacher than the VLA, for the ablation: what the lessons of the VLM are
-compared with.
+"""The student with another teacher than the VLA, for the ablation: the controls of distillation.
 
 Network, rows, mirror images, steps, scored proposals and seed are those of the student of the same
-seed (ops/student/distill.py); only the lesson differs. Two teachers are here, both of codes alone:
+seed (ops/student/distill.py); only the targets differ. Two teachers are here, both of codes alone:
 the recorded codes, and the blind baseline of the VLM, which sees no image. The third is in
 ops/ablation/ensemble.py.
 
@@ -26,36 +25,36 @@ from ops.planners.recipe import planner_job
 from ops.planners.scored_proposals import ScorePlans
 from ops.planners.training_arrays import TrainingArrays
 from ops.student.config import StudentConfig
-from ops.student.training_rows import StudentRows, student_parts, student_rows
 from ops.training.config import ComputeConfig, FitConfig
 from ops.training.runs import TrainingRuns
 from ops.vla.blind_codes import blind_code_logits
-from ops.vla.teacher import TeacherTargets
+from ops.vla.planner_rows import PlannerRows, planner_rows
+from ops.vla.teacher import TeacherTargets, student_parts
 from storage.dataset import FrameSet
 
 PART = "student"
 
 
 @dataclass(frozen=True, slots=True)
-class Pupil:
-    """A student before its lesson."""
+class StudentTask:
+    """A student's training but for the teacher's targets."""
 
-    rows: StudentRows
+    rows: PlannerRows
     parts: dict[str, Any]  # configurations of its network, by name
-    untaught: TrainingArrays  # the rows, with NaN for every target of a teacher
+    arrays: TrainingArrays  # the rows, with NaN for every target of a teacher
     imitation: ImitationConfig
     training: TrainingRuns
     train: FrameSet  # the whole split
     out: Path
 
-    def lesson_of_codes(self, code_logits: np.ndarray) -> "Lesson":
-        """The lesson with these targets (N, S, K) of the codes alone."""
-        arrays = replace(self.untaught, code_logits=code_logits.astype(np.float16))
-        return Lesson(arrays, self.rows.recipe.fit, self.imitation)
+    def code_targets(self, code_logits: np.ndarray) -> "StudentTargets":
+        """The training with these logits (N, S, K) as targets, of the codes alone."""
+        arrays = replace(self.arrays, code_logits=code_logits.astype(np.float16))
+        return StudentTargets(arrays, self.rows.recipe.fit, self.imitation)
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class StudentTargets:
     """What a teacher makes of the training of a student."""
 
     arrays: TrainingArrays
@@ -65,10 +64,10 @@ class Lesson:
     parts: tuple[str, ...] = ()  # the teacher's own training runs
 
 
-Teacher = Callable[[Pupil], Lesson]
+Teacher = Callable[[StudentTask], StudentTargets]
 
 
-def train_taught_student(
+def train_student(
     train: FrameSet,
     vla: Path,
     out: Path,
@@ -89,11 +88,11 @@ def train_taught_student(
     """
     torch.set_num_threads(compute.threads)
     training = TrainingRuns(compute, runs, name, seed)
-    rows = student_rows(train, vla, config, score_plans, seed)
-    parts = student_parts(rows.recipe, TeacherTargets.open(vla / "teacher"))
-    untaught = without_targets(rows.arrays, parts)
-    lesson = teacher(Pupil(rows, parts, untaught, config.imitation, training, train, out))
-    lesson.arrays.save(training.arrays(PART))
+    rows = planner_rows(train, vla, score_plans, seed, steps=config.steps, mirror=config.mirror)
+    parts = student_parts(rows.recipe.planner, TeacherTargets.open(vla / "teacher"))
+    arrays = without_targets(rows.arrays, parts)
+    targets = teacher(StudentTask(rows, parts, arrays, config.imitation, training, train, out))
+    targets.arrays.save(training.arrays(PART))
     training.launch(
         planner_job(
             PART,
@@ -102,31 +101,31 @@ def train_taught_student(
             out,
             rows.recipe,
             training,
-            lesson.fit,
-            lesson.imitation,
+            targets.fit,
+            targets.imitation,
             training.arrays(PART),
-            lesson.labelled_rows,
+            targets.labelled_rows,
         )
     )
-    training.finish((PART, *lesson.parts), out / "history")
+    training.finish((PART, *targets.parts), out / "history")
 
 
-def recorded_codes(pupil: Pupil) -> Lesson:
+def recorded_codes(task: StudentTask) -> StudentTargets:
     """The codes themselves, for certain: what a VLM without any error would teach of them. Mirror
     images, and slots without a valid code, have no target.
     """
-    frames, num_codes = pupil.rows.frames, pupil.parts["imitator"].codes
+    frames, num_codes = task.rows.frames, task.parts["imitator"].codes
     require_codes(frames, num_codes)
-    return pupil.lesson_of_codes(recorded_code_logits(frames.codes, frames.codes_valid, num_codes))
+    return task.code_targets(recorded_code_logits(frames.codes, frames.codes_valid, num_codes))
 
 
-def blind_teacher(pupil: Pupil) -> Lesson:
+def blind_teacher(task: StudentTask) -> StudentTargets:
     """The distributions of the VLM's blind baseline: what ego status and command tell of the codes.
     Mirror images have targets too.
     """
-    rows, choice = pupil.rows.frames, pupil.rows.recipe.rows
-    codes, seed = pupil.parts["imitator"].codes, pupil.training.seed
-    return pupil.lesson_of_codes(blind_code_logits(pupil.train, rows, choice, codes, seed))
+    rows, choice = task.rows.frames, task.rows.recipe.rows
+    codes, seed = task.parts["imitator"].codes, task.training.seed
+    return task.code_targets(blind_code_logits(task.train, rows, choice, codes, seed))
 
 
 def without_targets(arrays: TrainingArrays, parts: dict[str, Any]) -> TrainingArrays:

@@ -18,14 +18,12 @@ import torch
 
 from models.vlm import ActionVlm
 from ops.ablation.train_fused import PART, train_fused
-from ops.planners.recipe import planner_arrays, read_recipe
 from ops.planners.scored_proposals import ScorePlans
-from ops.planners.training_arrays import planner_frames
 from ops.training.config import ComputeConfig
 from ops.training.runs import TrainingRuns
 from ops.vla.config import VlaConfig
 from ops.vla.planner import VlaPlanner, open_vla
-from ops.vla.teacher import scored_proposals_for
+from ops.vla.planner_rows import planner_rows
 from ops.vla.vlm import VlmRows, open_vlm, run_vlm_in_processes
 from storage.dataset import FrameSet
 
@@ -52,23 +50,15 @@ def vary_vla(
     """
     torch.set_num_threads(compute.threads)
     training = TrainingRuns(compute, runs, name, seed)
-    recipe, _ = read_recipe(vla)
-    frames, flipped = planner_frames(train, recipe.rows)
+    rows = planner_rows(train, vla, score_plans, seed)
     if config.vlm_fit.steps == 0:
         trained = open_vlm(vla / "vlm")
         untrained = replace(config.vlm, codes=trained.processor.codes, slots=trained.slots)
         torch.manual_seed(seed)
         ActionVlm.build(untrained).save(out / "vlm")
-    vlm_outputs = run_vlm_in_processes(_vlm_folder(out, vla), VlmRows.of(frames), compute)
-    scored = scored_proposals_for(
-        vla, train, frames, flipped, score_plans, recipe.proposal_scoring, seed
-    )
-    arrays = replace(
-        planner_arrays(frames, recipe.planner, scored),
-        visual=vlm_outputs.visual,
-        action=vlm_outputs.action,
-    )
-    return train_fused(arrays, recipe, config.fusion, training, out)
+    vlm_outputs = run_vlm_in_processes(_vlm_folder(out, vla), VlmRows.of(rows.frames), compute)
+    arrays = replace(rows.arrays, visual=vlm_outputs.visual, action=vlm_outputs.action)
+    return train_fused(arrays, rows.recipe, config.fusion, training, out)
 
 
 def open_varied(folder: Path, vla: Path) -> VlaPlanner:

@@ -6,7 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from models.planners.config import FusionConfig, PlannerConfig
+from models.planners.planner import offset_scale
 from ops.planners.checkpoint import load_planner
 from ops.planners.config import ImitationConfig, PlannerRecipe, ProposalScoringConfig, RowChoice
 from ops.planners.fit_planner import PlannerTraining, planner_loop
@@ -69,6 +73,17 @@ def planner_arrays(
         frames.camera,
         plans,
         subscores,
+    )
+
+
+def fitted_to_rows(planner: PlannerConfig, frames: FrameSet) -> PlannerConfig:
+    """The configuration with the constants that come from the training rows: the scale of the
+    outputs, and the camera for rows without a calibration.
+    """
+    return replace(
+        planner,
+        offset_scale=offset_scale(torch.from_numpy(frames.status), torch.from_numpy(frames.future)),
+        camera=tuple(np.median(frames.camera, axis=0).tolist()),
     )
 
 

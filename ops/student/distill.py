@@ -35,12 +35,12 @@ from ops.planners.training_arrays import TrainingArrays, evenly_spaced, plannabl
 from ops.student.config import StudentConfig
 from ops.student.export import ExportReport, export
 from ops.student.predict import Student, StudentPlanner
-from ops.student.training_rows import student_parts, student_rows
 from ops.training.config import ComputeConfig
 from ops.training.runs import Clock, TrainingRuns
 from ops.vla.code_accuracy import CodeAccuracy, code_accuracy
 from ops.vla.planner import VlaPlanner, open_vla
-from ops.vla.teacher import TeacherTargets
+from ops.vla.planner_rows import planner_rows
+from ops.vla.teacher import TeacherTargets, student_parts
 from ops.vla.vlm import VlmRows, run_vlm, run_vlm_in_processes
 from storage.dataset import FrameSet
 
@@ -87,7 +87,8 @@ def distill(
     """
     torch.set_num_threads(compute.threads)
     training, clock = TrainingRuns(compute, runs, name, seed), Clock()
-    teacher, rows = open_vla(vla), student_rows(train, vla, config, score_plans, seed)
+    teacher = open_vla(vla)
+    rows = planner_rows(train, vla, score_plans, seed, steps=config.steps, mirror=config.mirror)
     targets = teacher_targets(vla, teacher, rows.frames, rows.mirrored, compute)
     arrays = replace(rows.arrays, code_logits=targets.code_logits, memory=targets.memory)
     arrays.save(training.arrays("planner"))
@@ -144,7 +145,7 @@ def _train_students(
     training: TrainingRuns,
 ) -> dict[str, StudentNet]:
     """Train the student and the control without a teacher; their networks by part."""
-    parts = student_parts(recipe, targets)
+    parts = student_parts(recipe.planner, targets)
     folders = {"student": out, "no_teacher": out / "no_teacher"}
     imitations = {"student": config.imitation, "no_teacher": without_teacher(config.imitation)}
     training.launch_all(

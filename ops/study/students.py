@@ -14,20 +14,18 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from models.planners.config import ImitatorConfig, PlannerConfig
-from models.planners.planner import offset_scale
 from ops.ablation.recorded_codes import recorded_code_logits
 from ops.pdm.score_rows import PlanScorer
 from ops.planners.checkpoint import load_planner
 from ops.planners.ensemble import PlannerEnsemble
-from ops.planners.recipe import planner_arrays, planner_job
+from ops.planners.recipe import fitted_to_rows, planner_arrays, planner_job
 from ops.planners.scored_proposals import ScoredProposals, score_proposals
-from ops.planners.training_arrays import TrainingArrays
+from ops.planners.training_arrays import TrainingArrays, planner_frames
 from ops.study.arms import ARMS, StudentKey
 from ops.study.config import StudyConfig
-from ops.study.teachers import TeacherCodes, planner_rows
+from ops.study.teachers import TeacherCodes
 from ops.study.towns import Town, together
 from ops.training.config import ComputeConfig
 from ops.training.runs import TrainingJob, TrainingRuns
@@ -72,20 +70,11 @@ def read_study_rows(towns: Sequence[Town], config: StudyConfig, processes: int) 
     """Read the students' rows, and score proposals for those with labels."""
     size_hw, recipe = config.vla.image_hw, config.recipe
     read = [(town, town.read("labelled", size_hw)) for town in towns]
+    others = together([(town, town.read("unlabelled", size_hw)) for town in towns])
     labelled, unlabelled = (
-        rows.take(planner_rows(rows, recipe.rows.stride))
-        for rows in (
-            together(read),
-            together([(town, town.read("unlabelled", size_hw)) for town in towns]),
-        )
+        planner_frames(rows, recipe.rows)[0] for rows in (together(read), others)
     )
-    planner = replace(
-        recipe.planner,
-        offset_scale=offset_scale(
-            torch.from_numpy(labelled.status), torch.from_numpy(labelled.future)
-        ),
-        camera=tuple(np.median(labelled.camera, axis=0).tolist()),
-    )
+    planner = fitted_to_rows(recipe.planner, labelled)
     frames = FrameSet.concatenated([labelled, unlabelled])
     scored = _scored(read, labelled, config, processes)
     rest = len(unlabelled)

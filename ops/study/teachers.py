@@ -19,7 +19,7 @@ import torch
 from ops.latent_actions.config import RelabelConfig
 from ops.latent_actions.learn_actions import learn_actions, read_codebook
 from ops.latent_actions.relabel import encode_rows
-from ops.planners.training_arrays import plannable_rows
+from ops.planners.training_arrays import planner_frames
 from ops.study.config import StudyConfig
 from ops.study.towns import Town, together
 from ops.training.config import ComputeConfig
@@ -99,7 +99,7 @@ class TeacherJob:
             self._with_codes(self._rows(group, self.config.vla.image_hw), group)
             for group in ("labelled", "unlabelled")
         ]
-        labelled, unlabelled = groups
+        _, unlabelled = groups
         training = TrainingRuns(self.compute, self.runs, name, self.number)
         config = replace(
             self.config.vla, vlm_fit=self.config.size.vlm_fit, recipe=self.config.recipe
@@ -108,8 +108,8 @@ class TeacherJob:
             vlm_job(unlabelled, out, config, self.config.codebook.num_codes, training)[1]
         )
         training.finish(("vlm",), out / "history")
-        stride = self.config.recipe.rows.stride
-        rows = FrameSet.concatenated([part.take(planner_rows(part, stride)) for part in groups])
+        students = [planner_frames(part, self.config.recipe.rows)[0] for part in groups]
+        rows, heldout = FrameSet.concatenated(students), students[0]
         vlm = open_vlm(out / "vlm")
         outputs = run_vlm(vlm, VlmRows.of(rows))
         TeacherCodes(
@@ -119,7 +119,6 @@ class TeacherJob:
             rows.codes,
             rows.codes_valid,
         ).save(out)
-        heldout = labelled.take(planner_rows(labelled, stride))
         verdict = self._verdict(unlabelled, heldout, vlm, outputs.code_logits[: len(heldout)])
         (out / VERDICT_FILE).write_text(json.dumps(asdict(verdict), indent=1))
 
@@ -141,8 +140,3 @@ class TeacherJob:
         relabel: RelabelConfig = replace(self.config.relabeled, threads=self.compute.threads)
         codes, valid, _ = encode_rows(small, model, gap_s, relabel)
         return replace(rows, codes=codes, codes_valid=valid)
-
-
-def planner_rows(rows: FrameSet, stride: int) -> np.ndarray:
-    """Indices of every stride-th row on which a planner can be trained."""
-    return plannable_rows(rows)[::stride]

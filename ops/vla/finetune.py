@@ -23,14 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.planners.planner import offset_scale
 from models.vlm import ActionVlm
 from ops.planners import baselines
 from ops.planners.checkpoint import count_parameters, load_planner
 from ops.planners.config import PlannerRecipe, RowChoice
 from ops.planners.measure import PlannerFigures, measure_planners
 from ops.planners.propose import plan_rows
-from ops.planners.recipe import fused_parts, planner_arrays, planner_job
+from ops.planners.recipe import fitted_to_rows, fused_parts, planner_arrays, planner_job
 from ops.planners.scored_proposals import ScorePlans, score_proposals
 from ops.planners.training_arrays import (
     TrainingArrays,
@@ -205,13 +204,9 @@ def vlm_job(
 
 
 def _ego_and_alone(config: VlaConfig, frames: FrameSet) -> tuple[_Planner, _Planner]:
-    """The ego-status MLP and the planner alone. The scale of their outputs, and the camera for rows
-    without a calibration, come from the training rows.
-    """
-    scale = offset_scale(torch.from_numpy(frames.status), torch.from_numpy(frames.future))
-    camera = tuple(np.median(frames.camera, axis=0).tolist())
-    planner = replace(config.recipe.planner, offset_scale=scale, camera=camera)
-    ego_mlp = replace(config.ego_mlp, offset_scale=scale)
+    """The ego-status MLP and the planner alone, with constants from the training rows."""
+    planner = fitted_to_rows(config.recipe.planner, frames)
+    ego_mlp = replace(config.ego_mlp, offset_scale=planner.offset_scale)
     return (
         _Planner("ego_status_mlp", "ego_mlp", {"ego_mlp": ego_mlp}, config.recipe, config.ego_fit),
         _Planner("planner_alone", "planner", {"planner": planner}, config.recipe),

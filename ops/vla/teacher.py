@@ -8,10 +8,12 @@ Legend: N rows, S code slots, K codes, M memory tokens, D planner width.
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from models.planners.config import ImitatorConfig, PlannerConfig
 from models.planners.fusion import FusedPlannerNet
 from ops.planners.config import ProposalScoringConfig
 from ops.planners.scored_proposals import ScoredProposals, ScorePlans, require_rows, score_proposals
@@ -90,6 +92,15 @@ class TeacherTargets:
                 for item in fields(TeacherTargets)
             )
         )
+
+
+def student_parts(planner: PlannerConfig, targets: TeacherTargets) -> dict[str, Any]:
+    """Configurations of the network that can imitate these targets, by name."""
+    slots, codes = targets.code_logits.shape[1:]
+    return {
+        "planner": planner,
+        "imitator": ImitatorConfig(targets.memory.shape[1], slots, codes),
+    }
 
 
 def scored_proposals_for(

@@ -305,7 +305,7 @@ def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypat
         monkeypatch.setattr(ablate, name, call)
         return real
 
-    for name in ("finetune", "distill", "train_oracle", "train_taught_student", "evaluate"):
+    for name in ("finetune", "distill", "train_oracle", "train_student", "evaluate"):
         counted(name)
     real = counted("vary_vla", killed=True)
     lines: list[str] = []
@@ -323,7 +323,7 @@ def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypat
     calls.clear()
     make_steps(todo_of(data, CONFIG), CONFIG, data, lines.append)
     assert calls == ["vary_vla", "evaluate"] * 2 + ["train_oracle", "evaluate"] + [
-        "train_taught_student",
+        "train_student",
         "evaluate",
     ] * len(TEACHERS)
     assert not todo_of(data, CONFIG)

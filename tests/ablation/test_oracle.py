@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from models.planners.planner import PlannerNet
-from ops.ablation import oracle
 from ops.ablation.oracle import open_oracle, oracle_fusion, train_oracle, with_recorded_codes
 from ops.planners.checkpoint import load_planner, save_planner
 from ops.planners.scored_proposals import score_proposals
@@ -36,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return score_proposals(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(oracle, "scored_proposals_for", newly_scored)
+        patch.setattr("ops.vla.planner_rows.scored_proposals_for", newly_scored)
         train_oracle(
             tiny_frames(),
             root / "vla",
