@@ -22,7 +22,7 @@ class VlmConfig:
     """
 
     # local folder with published weights in the Hugging Face layout; None: a small new model
-    pretrained: str | None = None
+    pretrained: str | None = field(default=None, metadata={"content": True})
     codes: int = 16  # entries of the codebook; filled in from the codebook
     slots: int = 12  # codes of a row; filled in from the relabeled rows
     # height and width of the front image in pixels, multiples of the patch size times the merge
