@@ -40,4 +40,5 @@ class VlmConfig:
     attention: str = "sdpa"  # sdpa, eager or flash_attention_2
     # 0: train all weights; otherwise the rank of the adapters (LoRA) on the language model
     lora_rank: int = 0
-    gradient_checkpointing: bool = False  # recompute activations in the backward pass
+    # recompute activations in the backward pass, with the same result
+    gradient_checkpointing: bool = field(default=False, metadata={"how": True})

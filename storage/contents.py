@@ -9,22 +9,23 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 _LOG = logging.getLogger(__name__)
 # what a network and its tokenizer are read from; not read-me files, pictures or download marks
-CONTENT_FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model", "*.jinja")
+NETWORK_FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model", "*.jinja")
 _KEPT_BYTES = 1_000_000  # hashes of smaller files are not worth a cache
 _TOLD_BYTES = 1_000_000_000  # from here on it is said why nothing happens for some seconds
 
 
-def folder_content(folder: Path) -> str:
-    """16 hex digits over the names and the bytes of the network's files in a folder; "" if there is
-    none. Where the folder lies does not change it.
+def folder_content(folder: Path, patterns: Sequence[str] = NETWORK_FILES) -> str:
+    """16 hex digits over the names and the bytes of those files in a folder that have these names;
+    "" if there is none. Where the folder lies does not change it.
     """
-    files = sorted({file for pattern in CONTENT_FILES for file in folder.glob(pattern)})
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
     hashes = [[file.name, _hash_of(file)] for file in files if file.is_file()]
     if not hashes:
         return ""

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +125,11 @@ def minor_version(distributions: Iterable[str]) -> str:
 
 @cache
 def _installed(distribution: str) -> str:
+    from importlib import metadata  # takes as long to import as all the rest
+
     try:
-        return version(distribution)
-    except PackageNotFoundError:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return ""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from assets.chain.code_version import code_version_of_modules
 from assets.chain.pipeline import Pipeline, RawLogs
+from ops.ablation.tables_version import ablation_tables_version
 from ops.ingest.inventory import read_inventory
 from ops.ingest.quarantine import is_quarantined, quarantined
 from storage.artifact import (
@@ -34,7 +35,8 @@ class AssetSpec:
     """What the pipeline has to know of one asset."""
 
     deps: tuple[str, ...]  # assets it reads
-    # the code that does the work, as assets/chain/code_version.py names it; what it imports counts
+    # the code that does the work, as assets/chain/code_version.py names it; what it imports counts.
+    # First the module of the verb
     code: tuple[str, ...]
     needs: tuple[str, ...] = ()  # capabilities that at least one log must have
     seeded: bool = False  # its content depends on the run's seed
@@ -44,40 +46,53 @@ class AssetSpec:
 
 ASSET_SPECS: dict[str, AssetSpec] = {
     "raw_logs": AssetSpec((), ("ops/synthesize/world.py",), checked=False),
-    "frames": AssetSpec(("raw_logs",), ("assets/frames.py::frames.work_of", "storage/sources")),
+    "frames": AssetSpec(
+        ("raw_logs",),
+        ("ops/ingest/decode.py", "assets/frames.py::frames.work_of", "storage/sources"),
+    ),
     "trajectories": AssetSpec(
-        ("raw_logs", "frames"), ("assets/trajectories.py::trajectories.work_of", "storage/sources")
+        ("raw_logs", "frames"),
+        (
+            "ops/ingest/extract.py",
+            "assets/trajectories.py::trajectories.work_of",
+            "storage/sources",
+        ),
     ),
     "codebook": AssetSpec(
         ("frames", "trajectories"),
-        ("assets/codebook.py::codebook()",),
+        ("ops/latent_actions/learn_actions.py", "assets/codebook.py::codebook()"),
         seeded=True,
         splits=("train", "val"),
     ),
     "relabeled": AssetSpec(
-        ("frames", "trajectories", "codebook"), ("assets/relabeled.py::relabeled()",)
+        ("frames", "trajectories", "codebook"),
+        ("ops/latent_actions/relabel.py", "assets/relabeled.py::relabeled()"),
     ),
     "vla": AssetSpec(
         ("frames", "trajectories", "relabeled"),
-        ("assets/vla.py::vla()",),
+        ("ops/vla/finetune.py", "assets/vla.py::vla()"),
         ("map", "command"),
         seeded=True,
     ),
     "student": AssetSpec(
         ("frames", "trajectories", "relabeled", "vla"),
-        ("assets/student.py::student()",),
+        ("ops/student/distill.py", "assets/student.py::student()"),
         ("map", "command"),
         seeded=True,
     ),
     "evaluation": AssetSpec(
         ("frames", "trajectories", "relabeled", "vla", "student"),
-        ("assets/evaluation.py::evaluation()", "ops/planners/latency.py"),
+        (
+            "ops/evaluation/evaluate.py",
+            "assets/evaluation.py::evaluation()",
+            "ops/planners/latency.py",
+        ),
         ("map", "command", "agents"),
         seeded=True,
     ),
     "report": AssetSpec(
         ("frames", "codebook", "relabeled", "vla", "student", "evaluation"),
-        ("assets/report.py::report()",),
+        ("ops/report/report.py", "assets/report.py::report()"),
         ("map", "command", "agents"),
         checked=False,
     ),
@@ -133,6 +148,8 @@ def asset_lineage(
             parents[dep] = (planned or {}).get(dep) or read_lineage(lake.asset(dep)).version
     if asset == "evaluation" and (zero_shot := zero_shot_lineage(pipeline)) is not None:
         parents[zero_shot.asset] = zero_shot.version
+    if asset == "report" and (tables := ablation_tables_version(lake)):
+        parents["ablation"] = tables
     seed = preset.seed if spec.seeded else None
     return planned_lineage(asset, parents, preset.config_of(asset), code_version(asset), seed)
 

@@ -12,8 +12,8 @@ Code is named by files and folders below the repository root, and by parts of a 
 What code imports counts too, as do files such as templates that it names and that lie beside it.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,11 @@ def _closure(code: Sequence[str], root: Path) -> dict[str, SourceFile]:
         else:
             found |= _files_beside(path, source.names, root)
         for imported in source.imports:
-            if imported.split(".")[0] in OUR_PACKAGES:
-                pending += _modules_of_import(imported, root)
+            pending += _modules_of_import(imported, root)
     return found
 
 
+@cache
 def _source(file: Path, part: str) -> SourceFile:
     if part:
         return read_part(file, part.removesuffix("()"), body=part.endswith("()"))
@@ -139,12 +139,14 @@ def _bytes_digest(file: Path) -> str:
     return sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def _modules_of_import(name: str, root: Path) -> Iterator[str]:
+@cache
+def _modules_of_import(name: str, root: Path) -> tuple[str, ...]:
     """What counts of an imported module or name: the module, or parts of an excluded one."""
+    if name.split(".")[0] not in OUR_PACKAGES:
+        return ()
     stem = name.replace(".", "/")
-    for path in (f"{stem}.py", f"{stem}/__init__.py"):
-        if not (root / path).exists():
-            continue
-        if path not in CODE_VERSION_EXCLUDES:
-            yield path
-        yield from (f"{path}::{part}" for part in COUNTED_PARTS.get(path, ()))
+    paths = [path for path in (f"{stem}.py", f"{stem}/__init__.py") if (root / path).exists()]
+    return (
+        *(path for path in paths if path not in CODE_VERSION_EXCLUDES),
+        *(f"{path}::{part}" for path in paths for part in COUNTED_PARTS.get(path, ())),
+    )
