@@ -20,6 +20,7 @@ from typing import Any
 
 from storage.asset_names import PER_LOG_ASSETS
 from storage.errors import ArtifactError
+from storage.versions import code_version_of as code_version_of
 from storage.versions import digest as digest
 from storage.versions import plain
 from storage.versions import version_of as version_of

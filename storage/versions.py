@@ -10,13 +10,14 @@ All other fields count by their value.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from storage.contents import folder_content
+from storage.source_files import read_source, store_sources
 
 # Packages whose numbers or files are in artefacts, with their distributions: a release with another
 # first or second number changes the version of every artefact whose code imports them.
@@ -37,18 +38,6 @@ COUNTED_PACKAGES = {
     "zarr": ("zarr",),
     "zarrs": ("zarrs",),
 }
-# These run, check, query and draw; they are recorded and do not count.
-RECORDED_PACKAGES = (
-    "dagster",
-    "duckdb",
-    "einops",
-    "great-expectations",
-    "jinja2",
-    "latentvla",
-    "matplotlib",
-    "ray",
-    "safetensors",
-)
 
 
 def plain(value: Any) -> Any:
@@ -92,19 +81,21 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(counted(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def code_version_of(modules: Sequence[Path]) -> str:
+    """16 hex digits over what these Python files, or folders of them, do."""
+    files = sorted(
+        file for path in modules for file in (path.rglob("*.py") if path.is_dir() else [path])
+    )
+    version = digest([[file.name, read_source(file).digest] for file in files])
+    store_sources()
+    return version
+
+
 def version_of(
     asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
 ) -> str:
     """The version of an artefact, known before it is made: a current artefact is not made again."""
     return digest([asset, dict(parents), config, code_version, seed])
-
-
-@cache
-def package_versions() -> dict[str, str]:
-    """Versions of the installed packages that an artefact can depend on, by distribution."""
-    names = [name for names in COUNTED_PACKAGES.values() for name in names]
-    found = {name: _installed(name) for name in (*names, *RECORDED_PACKAGES)}
-    return {name: found[name] for name in sorted(found) if found[name]}
 
 
 def counted_packages(imported: Iterable[str]) -> dict[str, str]:

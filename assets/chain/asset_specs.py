@@ -10,6 +10,7 @@ from pathlib import Path
 
 from assets.chain.code_version import code_version_of_modules
 from assets.chain.pipeline import Pipeline, RawLogs
+from assets.chain.preset import config_of
 from ops.ablation.tables_version import ablation_tables_version
 from ops.ingest.inventory import read_inventory
 from ops.ingest.quarantine import is_quarantined, quarantined
@@ -151,7 +152,7 @@ def asset_lineage(
     if asset == "report" and (tables := ablation_tables_version(lake)):
         parents["ablation"] = tables
     seed = preset.seed if spec.seeded else None
-    return planned_lineage(asset, parents, preset.config_of(asset), code_version(asset), seed)
+    return planned_lineage(asset, parents, config_of(preset, asset), code_version(asset), seed)
 
 
 def zero_shot_lineage(pipeline: Pipeline) -> Lineage | None:

@@ -38,9 +38,10 @@ class Preset:
     report: ReportConfig = field(default_factory=ReportConfig)
     study: StudySize = field(default_factory=StudySize)  # of `latentvla study`, which is no asset
 
-    def config_of(self, asset: str) -> Any:
-        """What decides an asset beside its inputs, its code and the seed: its own configuration
-        and, where networks are trained, the hardware. None for an asset without a configuration.
-        """
-        config = getattr(self, asset, None)
-        return {asset: config, "compute": self.compute} if asset in TRAINED_ASSETS else config
+
+def config_of(preset: Preset, asset: str) -> Any:
+    """What decides an asset beside its inputs, its code and the seed: its own configuration and,
+    where networks are trained, the hardware. None for an asset without a configuration.
+    """
+    config = getattr(preset, asset, None)
+    return {asset: config, "compute": preset.compute} if asset in TRAINED_ASSETS else config

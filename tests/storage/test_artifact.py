@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.artifact import (
+    code_version_of,
     digest,
     is_current,
     planned_lineage,
@@ -128,6 +129,16 @@ def test_every_input_changes_the_version(index):
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.integers())))
 def test_the_digest_does_not_depend_on_the_order_of_keys(value):
     assert digest(value) == digest(dict(reversed(value.items()))) and len(digest(value)) == 16
+
+
+def test_a_comment_does_not_change_the_code_version_and_a_number_does(tmp_path):
+    file = tmp_path / "verb.py"
+
+    def version(text):
+        file.write_text(text)
+        return code_version_of([tmp_path])
+
+    assert version("x = 1") == version("x  =  1   # why\n") != version("x = 2")
 
 
 def test_an_artefact_whose_blocking_check_failed_is_refused_until_it_passes(tmp_path):
