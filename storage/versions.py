@@ -11,7 +11,7 @@ All other fields count by their value.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,21 @@ COUNTED_PACKAGES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A configuration with settings from elsewhere beside it, recorded as one."""
+
+    config: Any
+    beside: Mapping[str, Any]
+
+
 def plain(value: Any) -> Any:
     """A value as JSON holds it: dataclasses become dicts, tuples lists and paths strings.
 
     Beside a folder whose content counts stands `<field>_content`, its hash.
     """
+    if isinstance(value, Joined):
+        return plain(value.config) | plain(value.beside)
     if is_dataclass(value) and not isinstance(value, type):
         out = {}
         for item in fields(value):
@@ -63,6 +73,8 @@ def counted(value: Any) -> Any:
     """What of a value counts, as JSON holds it: plain() without knobs and without the places of
     folders whose content counts.
     """
+    if isinstance(value, Joined):
+        return counted(value.config) | counted(value.beside)
     if is_dataclass(value) and not isinstance(value, type):
         return {
             item.name: _counted_field(getattr(value, item.name), item.metadata)

@@ -12,6 +12,7 @@ from ops.study.config import StudySize
 from ops.synthesize.config import WorldConfig
 from ops.training.config import ComputeConfig
 from ops.vla.config import VlaConfig
+from storage.versions import Joined
 
 TRAINED_ASSETS = ("codebook", "vla", "student")  # on the hardware of `Preset.compute`
 
@@ -44,4 +45,4 @@ def config_of(preset: Preset, asset: str) -> Any:
     where networks are trained, the hardware. None for an asset without a configuration.
     """
     config = getattr(preset, asset, None)
-    return {asset: config, "compute": preset.compute} if asset in TRAINED_ASSETS else config
+    return Joined(config, {"compute": preset.compute}) if asset in TRAINED_ASSETS else config

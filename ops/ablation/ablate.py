@@ -52,6 +52,7 @@ from storage.dataset import FrameSet
 from storage.errors import unknown_name
 from storage.lake import Lake
 from storage.metrics_table import read_metrics
+from storage.versions import Joined
 
 # in training order: the later ones start from the `vla` run
 RUNS = (
@@ -214,7 +215,7 @@ def plan_steps(
         for run in config.runs:
             recipe = ({"vla": config.vla} | students).get(run) or varied_config(run, config.vla)
             name = f"ablation/{run}/{seed}"
-            settings = {"recipe": recipe, "compute": config.compute}
+            settings = Joined(recipe, {"compute": config.compute})
             trained = planned_lineage(
                 name, {**parents, **base}, settings, code.get(run, code["varied"]), seed
             )

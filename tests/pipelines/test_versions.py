@@ -335,11 +335,15 @@ def test_every_setting_changes_the_version_unless_it_is_one_of_the_knobs():
 
 
 def test_knobs_are_recorded_in_the_lineage_although_they_do_not_count():
-    recipe = synthetic().codebook
-    other = replace(recipe, ego=replace(recipe.ego, checkpoint_every=7))
-    lineages = [planned_lineage("codebook", {}, config, "c0de", 0) for config in (recipe, other)]
+    whole = synthetic()
+    other = replace(whole, student=replace(whole.student, latency_calls=7))
+    lineages = [
+        planned_lineage("student", {}, config_of(item, "student"), "c0de", 0)
+        for item in (whole, other)
+    ]
     assert lineages[0].version == lineages[1].version
-    assert [item.config["ego"]["checkpoint_every"] for item in lineages] == [200, 7]
+    assert [item.config["latency_calls"] for item in lineages] == [40, 7]
+    assert lineages[0].config["compute"]["at_once"] == 2
 
 
 @pytest.mark.parametrize(
