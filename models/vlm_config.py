@@ -22,7 +22,7 @@ class VlmConfig:
     """
 
     # local folder with published weights in the Hugging Face layout; None: a small new model
-    pretrained: str | None = None
+    pretrained: str | None = field(default=None, metadata={"content": True})
     codes: int = 16  # entries of the codebook; filled in from the codebook
     slots: int = 12  # codes of a row; filled in from the relabeled rows
     # height and width of the front image in pixels, multiples of the patch size times the merge
@@ -40,4 +40,5 @@ class VlmConfig:
     attention: str = "sdpa"  # sdpa, eager or flash_attention_2
     # 0: train all weights; otherwise the rank of the adapters (LoRA) on the language model
     lora_rank: int = 0
-    gradient_checkpointing: bool = False  # recompute activations in the backward pass
+    # recompute activations in the backward pass, with the same result
+    gradient_checkpointing: bool = field(default=False, metadata={"how": True})

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from assets.chain.code_version import code_version_of_modules
 from assets.chain.pipeline import Pipeline, RawLogs
+from assets.chain.preset import config_of
+from ops.ablation.tables_version import ablation_tables_version
 from ops.ingest.inventory import read_inventory
 from ops.ingest.quarantine import is_quarantined, quarantined
 from storage.artifact import (
@@ -34,8 +36,8 @@ class AssetSpec:
     """What the pipeline has to know of one asset."""
 
     deps: tuple[str, ...]  # assets it reads
-    # files or folders below the repository root that do the work; our modules that they import
-    # count too
+    # the code that does the work, as assets/chain/code_version.py names it; what it imports counts.
+    # First the module of the verb
     code: tuple[str, ...]
     needs: tuple[str, ...] = ()  # capabilities that at least one log must have
     seeded: bool = False  # its content depends on the run's seed
@@ -45,38 +47,53 @@ class AssetSpec:
 
 ASSET_SPECS: dict[str, AssetSpec] = {
     "raw_logs": AssetSpec((), ("ops/synthesize/world.py",), checked=False),
-    "frames": AssetSpec(("raw_logs",), ("ops/ingest/decode.py", "storage/sources")),
-    "trajectories": AssetSpec(("raw_logs", "frames"), ("ops/ingest/extract.py", "storage/sources")),
+    "frames": AssetSpec(
+        ("raw_logs",),
+        ("ops/ingest/decode.py", "assets/frames.py::frames.work_of", "storage/sources"),
+    ),
+    "trajectories": AssetSpec(
+        ("raw_logs", "frames"),
+        (
+            "ops/ingest/extract.py",
+            "assets/trajectories.py::trajectories.work_of",
+            "storage/sources",
+        ),
+    ),
     "codebook": AssetSpec(
         ("frames", "trajectories"),
-        ("ops/latent_actions/learn_actions.py",),
+        ("ops/latent_actions/learn_actions.py", "assets/codebook.py::codebook()"),
         seeded=True,
         splits=("train", "val"),
     ),
     "relabeled": AssetSpec(
-        ("frames", "trajectories", "codebook"), ("ops/latent_actions/relabel.py",)
+        ("frames", "trajectories", "codebook"),
+        ("ops/latent_actions/relabel.py", "assets/relabeled.py::relabeled()"),
     ),
     "vla": AssetSpec(
         ("frames", "trajectories", "relabeled"),
-        ("ops/vla/finetune.py",),
+        ("ops/vla/finetune.py", "assets/vla.py::vla()"),
         ("map", "command"),
         seeded=True,
     ),
     "student": AssetSpec(
         ("frames", "trajectories", "relabeled", "vla"),
-        ("ops/student/distill.py",),
+        ("ops/student/distill.py", "assets/student.py::student()"),
         ("map", "command"),
         seeded=True,
     ),
     "evaluation": AssetSpec(
         ("frames", "trajectories", "relabeled", "vla", "student"),
-        ("ops/evaluation/evaluate.py", "ops/planners/planner.py", "ops/evaluation/zero_shot.py"),
+        (
+            "ops/evaluation/evaluate.py",
+            "assets/evaluation.py::evaluation()",
+            "ops/planners/latency.py",
+        ),
         ("map", "command", "agents"),
         seeded=True,
     ),
     "report": AssetSpec(
         ("frames", "codebook", "relabeled", "vla", "student", "evaluation"),
-        ("ops/report/report.py",),
+        ("ops/report/report.py", "assets/report.py::report()"),
         ("map", "command", "agents"),
         checked=False,
     ),
@@ -132,8 +149,10 @@ def asset_lineage(
             parents[dep] = (planned or {}).get(dep) or read_lineage(lake.asset(dep)).version
     if asset == "evaluation" and (zero_shot := zero_shot_lineage(pipeline)) is not None:
         parents[zero_shot.asset] = zero_shot.version
+    if asset == "report" and (tables := ablation_tables_version(lake)):
+        parents["ablation"] = tables
     seed = preset.seed if spec.seeded else None
-    return planned_lineage(asset, parents, getattr(preset, asset, None), code_version(asset), seed)
+    return planned_lineage(asset, parents, config_of(preset, asset), code_version(asset), seed)
 
 
 def zero_shot_lineage(pipeline: Pipeline) -> Lineage | None:

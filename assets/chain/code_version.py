@@ -1,56 +1,152 @@
-"""Version of the code that makes an artefact: a hash over the modules that do the work and all
-our modules that they import.
+"""Version of the code that makes an artefact, and of the rules that check it: hashes over the
+modules that do the work and all our modules that they import.
+
+Code is named by files and folders below the repository root, and by parts of a file:
+
+    ops/vla/finetune.py                    a module
+    storage/sources                        every module of a folder
+    ops/training/launch.py::Session.prepare  a function, class or value of a module
+    assets/vla.py::vla()                   what happens in an asset's body, without its declaration
+                                           and without what Dagster is shown of the result
+
+What code imports counts too, as do files such as templates that it names and that lie beside it.
 """
 
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from storage.artifact import code_version_of
-from storage.source_files import read_source
+from storage.source_files import SourceFile, read_part, read_source, store_sources
+from storage.versions import counted_packages, digest
 
 ROOT = Path(__file__).parents[2]
-OUR_PACKAGES = ("assets", "models", "ops", "storage")
-# Code that cannot change what an artefact holds; a change here makes nothing stale.
+# Assets are named by their bodies; the rest of assets/ runs and shows them.
+OUR_PACKAGES = ("models", "ops", "storage")
+# Code that cannot change what later assets read; a change here makes nothing stale, unless the code
+# of an asset names it.
 CODE_VERSION_EXCLUDES = (
     "storage/errors.py",
     "storage/artifact.py",
+    "storage/asset_names.py",
+    "storage/contents.py",
+    "storage/source_files.py",
+    "storage/versions.py",
     "storage/lake.py",
     "storage/catalogue.py",
+    "ops/pool.py",
     "ops/training/launch.py",
+    "ops/training/runs.py",
     "ops/ingest/each_log.py",
     "ops/ingest/quarantine.py",
+    # pictures of a codebook and times of a student, which nothing but the report shows
+    "ops/latent_actions/pictures.py",
+    "ops/planners/latency.py",
 )
+# Parts of excluded modules that do change what artefacts hold.
+COUNTED_PARTS = {
+    "ops/training/launch.py": ("Session.prepare", "Session.average_batch_norm"),
+}
+# The function that holds the checks of an asset, where it is not called `<asset>_checks`.
+CHECKS = {"report": "opens_offline"}
 
 
 @lru_cache
-def code_version_of_modules(modules: tuple[str, ...]) -> str:
-    """16 hex digits over these files or folders below the root, and what they import."""
-    return code_version_of([ROOT / name for name in modules_of(modules)])
-
-
-def modules_of(modules: tuple[str, ...]) -> list[str]:
-    """Paths of these files or folders and of every module of ours that they import, also inside
-    functions, without CODE_VERSION_EXCLUDES.
+def code_version_of_modules(code: tuple[str, ...], root: Path = ROOT) -> str:
+    """16 hex digits over this code below the root, what it imports, and the first two numbers of
+    the versions of the packages that it computes and writes with.
     """
-    pending = [file for name in modules for file in _python_files(ROOT / name)]
-    seen: set[Path] = set()
+    found = _closure(code, root)
+    packages = counted_packages(name for source in found.values() for name in source.imports)
+    store_sources()
+    return digest([[[name, source.digest] for name, source in sorted(found.items())], packages])
+
+
+def rules_version(asset: str, limits: Any = None, root: Path = ROOT) -> str:
+    """16 hex digits over the rules by which an asset is checked and their configured `limits`.
+
+    Checks that were recorded under another version have to run again; the artefact stays.
+    """
+    return digest([_code_of_rules(asset, root), limits])
+
+
+@lru_cache
+def _code_of_rules(asset: str, root: Path) -> str:
+    checks = CHECKS.get(asset, f"{asset}_checks")
+    found = _closure((f"assets/{asset}.py::{checks}",), root)
+    store_sources()
+    return digest([[name, source.digest] for name, source in sorted(found.items())])
+
+
+def modules_of(code: tuple[str, ...], root: Path = ROOT) -> list[str]:
+    """Names of everything that counts for this code: modules, parts of modules and files that they
+    read, as paths below the root.
+    """
+    return sorted(_closure(code, root))
+
+
+def _closure(code: Sequence[str], root: Path) -> dict[str, SourceFile]:
+    """All code that counts, by name."""
+    pending = [name for item in code for name in _expanded(item, root)]
+    found: dict[str, SourceFile] = {}
     while pending:
-        file = pending.pop()
-        if file in seen or str(file.relative_to(ROOT)) in CODE_VERSION_EXCLUDES:
+        name = pending.pop()
+        if name in found:
             continue
-        seen.add(file)
-        pending += [module for name in _imported(file) for module in _files_of_module(name)]
-    return sorted(str(file.relative_to(ROOT)) for file in seen)
+        path, _, part = name.partition("::")
+        source = found[name] = _source(root / path, part)
+        if part:
+            pending += [f"{path}::{used}" for used in source.names]
+        else:
+            found |= _files_beside(path, source.names, root)
+        for imported in source.imports:
+            pending += _modules_of_import(imported, root)
+    return found
 
 
-def _python_files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
+@cache
+def _source(file: Path, part: str) -> SourceFile:
+    if part:
+        return read_part(file, part.removesuffix("()"), body=part.endswith("()"))
+    return read_source(file)
 
 
-def _imported(file: Path) -> list[str]:
-    return [name for name in read_source(file).imports if name.split(".")[0] in OUR_PACKAGES]
+def _expanded(item: str, root: Path) -> list[str]:
+    """The modules of a folder; everything else as it is. Raises LookupError if it does not exist:
+    code that has moved must not silently stop to count.
+    """
+    path = root / item.partition("::")[0]
+    if not path.exists():
+        raise LookupError(f"{path} does not exist, but a code version names it")
+    if not path.is_dir():
+        return [item]
+    return [file.relative_to(root).as_posix() for file in sorted(path.rglob("*.py"))]
 
 
-def _files_of_module(name: str) -> list[Path]:
-    path = ROOT.joinpath(*name.split("."))
-    return [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()]
+def _files_beside(path: str, names: Sequence[str], root: Path) -> dict[str, SourceFile]:
+    """Files in a module's folder that it names and that are no Python, such as templates."""
+    folder = Path(path).parent
+    files = [folder / name for name in names if not name.endswith(".py")]
+    return {
+        file.as_posix(): SourceFile(_bytes_digest(root / file), (), ())
+        for file in files
+        if (root / file).is_file()
+    }
+
+
+def _bytes_digest(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()[:16]
+
+
+@cache
+def _modules_of_import(name: str, root: Path) -> tuple[str, ...]:
+    """What counts of an imported module or name: the module, or parts of an excluded one."""
+    if name.split(".")[0] not in OUR_PACKAGES:
+        return ()
+    stem = name.replace(".", "/")
+    paths = [path for path in (f"{stem}.py", f"{stem}/__init__.py") if (root / path).exists()]
+    return (
+        *(path for path in paths if path not in CODE_VERSION_EXCLUDES),
+        *(f"{path}::{part}" for path in paths for part in COUNTED_PARTS.get(path, ())),
+    )

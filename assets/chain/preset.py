@@ -1,6 +1,7 @@
 """The configuration of every asset at one scale. pipelines/presets.py names the scales."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ops.evaluation.config import EvaluationConfig
 from ops.ingest.config import ExtractConfig, FrameConfig
@@ -11,16 +12,21 @@ from ops.study.config import StudySize
 from ops.synthesize.config import WorldConfig
 from ops.training.config import ComputeConfig
 from ops.vla.config import VlaConfig
+from storage.versions import Joined
+
+TRAINED_ASSETS = ("codebook", "vla", "student")  # on the hardware of `Preset.compute`
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
     """The configuration of every asset; the fields are named after the assets."""
 
-    scale: str  # its name
+    scale: str = field(metadata={"how": True})  # its name
     seed: int = 0  # of the run; each asset derives its own generators from it
-    processes: int = 2  # for work that is done log by log
-    retrain_after_logs: int = 20  # new logs since the last codebook that start retraining
+    # for work that is done log by log
+    processes: int = field(default=2, metadata={"how": True})
+    # new logs since the last codebook that start retraining
+    retrain_after_logs: int = field(default=20, metadata={"how": True})
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     world: WorldConfig | None = None  # None: real logs only
     frames: FrameConfig = field(default_factory=FrameConfig)
@@ -32,3 +38,11 @@ class Preset:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     study: StudySize = field(default_factory=StudySize)  # of `latentvla study`, which is no asset
+
+
+def config_of(preset: Preset, asset: str) -> Any:
+    """What decides an asset beside its inputs, its code and the seed: its own configuration and,
+    where networks are trained, the hardware. None for an asset without a configuration.
+    """
+    config = getattr(preset, asset, None)
+    return Joined(config, {"compute": preset.compute}) if asset in TRAINED_ASSETS else config

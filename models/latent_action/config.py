@@ -69,7 +69,8 @@ class LatentActionConfig:
     image_hw: tuple[int, int] = (48, 80)
     # what the model compares: pixels, or patch features of a frozen vision model
     observation: Literal["pixels", "features"] = "pixels"
-    vision_model: str = ""  # local folder of the frozen vision model; for features
+    # local folder of the frozen vision model; for features
+    vision_model: str = field(default="", metadata={"content": True})
     # none: no environment codes, phase 2 alone (ablation)
     environment: Literal["frozen", "none"] = "frozen"
     motion: int = 32  # length of the motion embedding that conditions a stage, M

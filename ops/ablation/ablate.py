@@ -52,6 +52,7 @@ from storage.dataset import FrameSet
 from storage.errors import unknown_name
 from storage.lake import Lake
 from storage.metrics_table import read_metrics
+from storage.versions import Joined
 
 # in training order: the later ones start from the `vla` run
 RUNS = (
@@ -146,6 +147,7 @@ class AblationConfig:
     vla: VlaConfig
     student: StudentConfig
     evaluation: EvaluationConfig
+    compute: ComputeConfig
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -171,7 +173,6 @@ class AblationData:
     training: Callable[[], tuple[FrameSet, FrameSet]]  # train and val
     test: Callable[[], FrameSet]
     score_plans: ScorePlans | None  # for training scenes; see ops.vla.finetune.finetune
-    compute: ComputeConfig
     # (run, seed) -> folder, of runs that the pipeline has already trained
     pipeline_runs: Mapping[tuple[str, int], Path] = field(default_factory=dict)
 
@@ -214,8 +215,9 @@ def plan_steps(
         for run in config.runs:
             recipe = ({"vla": config.vla} | students).get(run) or varied_config(run, config.vla)
             name = f"ablation/{run}/{seed}"
+            settings = Joined(recipe, {"compute": config.compute})
             trained = planned_lineage(
-                name, {**parents, **base}, recipe, code.get(run, code["varied"]), seed
+                name, {**parents, **base}, settings, code.get(run, code["varied"]), seed
             )
             scored = planned_lineage(
                 f"ablation/scores/{run}/{seed}",
@@ -301,7 +303,7 @@ def _train(step: Step, config: AblationConfig, data: AblationData, out: Path) ->
     vla = run_folder(data.lake, "vla", step.seed)
     shared: dict[str, Any] = {
         "score_plans": data.score_plans,
-        "compute": data.compute,
+        "compute": config.compute,
         "runs": data.lake.runs,
         "seed": step.seed,
         "name": f"ablation-{step.run}-{step.seed}-{step.lineage.version}",

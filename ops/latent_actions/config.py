@@ -43,6 +43,6 @@ class RelabelConfig:
     """Relabelling of rows with codes."""
 
     transitions: int = 8  # consecutive transitions of gap_s each whose codes label a row
-    batch: int = 256  # pairs per forward pass
-    threads: int = 2  # torch threads
+    batch: int = field(default=256, metadata={"how": True})  # pairs per forward pass
+    threads: int = field(default=2, metadata={"how": True})  # torch threads
     device: str = "cpu"  # or "cuda"

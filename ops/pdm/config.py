@@ -1,6 +1,6 @@
 """The versions of the PDM score, and which of them are computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Version = Literal["v1", "v2"]
@@ -16,9 +16,9 @@ class ScenesConfig:
 
     # v1 is always among them: tables are sorted and compared by PDMS
     versions: tuple[Version, ...] = ("v1", "v2")
-    processes: int = 2  # 1: in this process
+    processes: int = field(default=2, metadata={"how": True})  # 1: in this process
     # rows of work that justify one more process: starting it takes as long as scoring them
-    rows_a_process: int = 500
+    rows_a_process: int = field(default=500, metadata={"how": True})
 
     @property
     def metric_version(self) -> str:

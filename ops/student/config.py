@@ -19,4 +19,5 @@ class StudentConfig:
     int8: bool = True  # export an 8-bit ONNX file too
     check_rows: int = 128  # training rows for the export's check and the 8-bit calibration
     val_rows: int = 300  # rows of the val split measured for the report, evenly spaced
-    latency_calls: int = 40  # timed plans of each planner, on one thread
+    # timed plans of each planner, on one thread
+    latency_calls: int = field(default=40, metadata={"how": True})

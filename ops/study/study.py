@@ -154,7 +154,7 @@ class Study:
         codebook = planned_lineage(
             f"{name}/codebook",
             self._town_versions,
-            {"codebook": config.codebook, **self._logs},
+            {"codebook": config.codebook, "compute": self.compute, **self._logs},
             self.code["teachers"],
             number,
         )
@@ -167,6 +167,7 @@ class Study:
                 "relabeled": config.relabeled,
                 "rows": config.recipe.rows,
                 "image_hw": config.vla.image_hw,
+                "compute": self.compute,
             },
             self.code["teachers"],
             number,
@@ -191,6 +192,7 @@ class Study:
             "imitation": self.config.imitation_of(key.arm),
             "code_layout": self.config.code_layout,
             "image_hw": self.config.vla.image_hw,
+            "compute": self.compute,
             **self._logs,
         }
         return planned_lineage(

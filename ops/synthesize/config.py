@@ -1,6 +1,6 @@
 """Size of the synthetic world: logs, cameras and rare events of both towns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,10 +9,11 @@ class WorldConfig:
 
     town: str = "A"  # the OpenScene town
     seed: int = 13  # of the town and of every log
-    train_logs: int = 140
-    val_logs: int = 16
+    # numbers of logs are not what is in a log: the versions of all its logs are in what is trained
+    train_logs: int = field(default=140, metadata={"how": True})
+    val_logs: int = field(default=16, metadata={"how": True})
     # half of them in the part of the town that no other split enters
-    test_logs: int = 32
+    test_logs: int = field(default=32, metadata={"how": True})
     seconds: float = 20.0  # length of a log
     hz: float = 2.0  # frames a second; 10 must be a multiple of it
     # rendered cameras, the front camera first; CAM_L0 faces left, CAM_R0 right

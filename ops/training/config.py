@@ -3,7 +3,7 @@
 Imports no torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +12,13 @@ class ComputeConfig:
 
     num_workers: int = 0  # 0: in this process; N: that many Ray Train workers
     use_gpu: bool = False  # one GPU per worker
-    address: str | None = None  # None: a private Ray cluster; "auto" or host:port: an existing one
-    max_failures: int = 1  # restarts of the worker group after a crash
+    # None: a private Ray cluster; "auto" or host:port: an existing one
+    address: str | None = field(default=None, metadata={"how": True})
+    # restarts of the worker group after a crash
+    max_failures: int = field(default=1, metadata={"how": True})
     threads: int = 1  # torch threads per process; small networks are no faster with more
     # trainings that run in parallel without workers, a process each; 1: one after the other
-    at_once: int = 2
+    at_once: int = field(default=2, metadata={"how": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +35,7 @@ class FitConfig:
     warmup: float = 0.1  # fraction of the steps
     clip: float = 1.0  # largest norm of the gradient
     autocast: str = ""  # "bfloat16": mixed precision; "": the parameters' dtype
-    report_every: int = 10  # steps between two rows of the history file
-    checkpoint_every: int = 200  # steps between two checkpoints; the last step has one too
+    # steps between two rows of the history file
+    report_every: int = field(default=10, metadata={"how": True})
+    # steps between two checkpoints; the last step has one too
+    checkpoint_every: int = field(default=200, metadata={"how": True})

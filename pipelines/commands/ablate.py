@@ -81,8 +81,10 @@ def ablate_pipeline(
             with _ablation_data(pipeline, log_ids) as data:
                 make_steps(todo, config, data, log)
         tables, folder = ablation_tables(lake, config), lake.root / "ablation"
+        redraw = _report_is_current(pipeline, log_ids)
         write_tables(folder, tables)
-        _redraw_report(pipeline, log_ids)
+        if redraw:
+            _draw_report(pipeline, log_ids)
     return f"\n{tables.markdown}\n\ntables: {folder.absolute()}"
 
 
@@ -106,6 +108,7 @@ def _ablation_config(pipeline: "Pipeline", seeds: int, variants: str) -> "Ablati
         preset.vla,
         preset.student,
         preset.evaluation,
+        preset.compute,
     )
 
 
@@ -126,21 +129,25 @@ def _ablation_data(pipeline: "Pipeline", log_ids: Sequence[str]) -> "Iterator[Ab
                 lambda: read_dataset(lake, "test", size_hw=size_hw, relabeled=True, log_ids=log_ids)
             ),
             score_plans,
-            preset.compute,
             _pipeline_runs(pipeline, log_ids),
         )
 
 
-def _redraw_report(pipeline: "Pipeline", log_ids: Sequence[str]) -> None:
-    """Draw the pipeline's report again if it is current: it shows the tables of the ablation."""
+def _report_is_current(pipeline: "Pipeline", log_ids: Sequence[str]) -> bool:
+    """True if the pipeline's report is there and shows the tables that the ablation has now."""
+    from assets.chain.asset_specs import asset_lineage
+
+    path = pipeline.lake.asset("report")
+    return path.exists() and is_current(path, asset_lineage(pipeline, "report", log_ids).version)
+
+
+def _draw_report(pipeline: "Pipeline", log_ids: Sequence[str]) -> None:
+    """Draw the pipeline's report with the ablation's new tables, which are one of its parents."""
     from assets.chain.asset_specs import asset_lineage
     from ops.report.report import draw
 
-    path = pipeline.lake.asset("report")
-    if not path.exists():
-        return
-    lineage = asset_lineage(pipeline, "report", log_ids)
-    if is_current(path, lineage.version):
+    path, lineage = pipeline.lake.asset("report"), asset_lineage(pipeline, "report", log_ids)
+    if not is_current(path, lineage.version):
         with write_artifact(path, lineage) as out:
             draw(pipeline.lake, out, pipeline.preset.report)
 

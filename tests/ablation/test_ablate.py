@@ -62,6 +62,7 @@ CONFIG = AblationConfig(
     VLA,
     replace(STUDENT, int8=False),
     EvaluationConfig(scenes=ScenesConfig(processes=1), interval=INTERVAL),
+    HERE,
 )
 RUN = {"score_plans": score_by_displacement, "compute": HERE, "seed": 0}
 
@@ -281,7 +282,6 @@ def data(vla: Path, tmp_path: Path) -> AblationData:
         training,
         cache(test_rows),
         score_by_displacement,
-        HERE,
         {("vla", 0): vla},
     )
 
