@@ -5,15 +5,14 @@ temporary directory and then the symlink is swapped, so a reader sees the old ar
 one, never half of one. A killed run leaves only a temporary directory, which the next run removes.
 """
 
-import hashlib
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from glob import escape
 from pathlib import Path
@@ -21,7 +20,10 @@ from typing import Any
 
 from storage.asset_names import PER_LOG_ASSETS
 from storage.errors import ArtifactError
-from storage.source_files import read_source, store_sources
+from storage.versions import code_version_of as code_version_of
+from storage.versions import digest as digest
+from storage.versions import plain
+from storage.versions import version_of as version_of
 
 LINEAGE_FILE = "lineage.json"
 CHECKS_FILE = "checks.json"
@@ -43,44 +45,6 @@ class Lineage:
     machine: dict[str, str] = field(default_factory=dict)
 
 
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(item) for key, item in asdict(value).items()}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def digest(value: Any) -> str:
-    """16 hex digits of the SHA-256 of a value's JSON with sorted keys.
-
-    Dataclasses become dicts and paths strings first.
-    """
-    return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def code_version_of(modules: Sequence[Path]) -> str:
-    """16 hex digits over the syntax trees of Python files or folders of them.
-
-    Comments and formatting do not change it.
-    """
-    files = sorted(
-        file for path in modules for file in (path.rglob("*.py") if path.is_dir() else [path])
-    )
-    version = digest([[file.name, read_source(file).digest] for file in files])
-    store_sources()
-    return version
-
-
-def version_of(
-    asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
-) -> str:
-    """The version of an artefact, known before it is made: a current artefact is not made again."""
-    return digest([asset, dict(parents), _plain(config), code_version, seed])
-
-
 def planned_lineage(
     asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
 ) -> Lineage:
@@ -89,7 +53,7 @@ def planned_lineage(
         asset,
         version_of(asset, parents, config, code_version, seed),
         dict(parents),
-        _plain(config),
+        plain(config),
         code_version,
         seed,
     )
