@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from storage.artifact import reading
 from storage.camera import CAMERA_NUMBERS, camera_numbers
 from storage.errors import ArtifactError
 from storage.frame_store import read_calibration, read_frames
@@ -22,6 +22,7 @@ from storage.trajectory_table import (
     STEP_S,
     Command,
     code_layout,
+    read_parquet,
     read_table,
 )
 
@@ -131,7 +132,8 @@ def read_rows(
     Raises ArtifactError if the lake has no logs.
     """
     if relabeled:
-        table = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
+        with reading(lake.asset("relabeled")) as present:
+            table = read_parquet(present / "relabeled.parquet")
     else:
         logs = log_ids if log_ids is not None else lake.log_ids("trajectories")
         if not logs:
