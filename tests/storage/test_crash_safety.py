@@ -1,4 +1,4 @@
-"""An artefact survives a kill at every step of its making, two writers, readers, and a full disk."""
+"""An artefact survives a kill at any step of its making, two writers, readers and a full disk."""
 
 import errno
 import json
