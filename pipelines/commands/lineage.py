@@ -5,11 +5,12 @@ alone.
 import argparse
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pipelines.commands.target import add_target_arguments, lake_of
+from storage.asset_names import ASSET_NAMES
 from storage.errors import ConfigError
 from storage.lake import Lake
 from storage.lineage import Lineage, find_lineage, is_log_artifact
@@ -99,8 +100,17 @@ class _Tree:
             else:
                 self._add_parent(parent, version, depth + 1)
         for asset, versions in versions_by_log.items():
-            summary = _summary_of_logs(self.found, asset, versions)
+            lineages = _lineages_of_logs(self.found, asset, versions)
+            summary = _summary_of_logs(self.found, asset, versions, lineages)
             self.lines.extend(f"{indent}  {line}" for line in summary)
+            shared = {
+                (parent, version)
+                for item in lineages
+                for parent, version in item.parents.items()
+                if parent in ASSET_NAMES
+            }
+            for parent, version in sorted(shared):
+                self._add_parent(parent, version, depth + 2)
 
     def _add_parent(self, name: str, version: str, depth: int) -> None:
         lineage = self.found.of(name, version)
@@ -147,29 +157,33 @@ def _facts_of_target(found: FoundLineage) -> list[str]:
     ]
 
 
-def _summary_of_logs(found: FoundLineage, asset: str, versions: Mapping[str, str]) -> list[str]:
+def _lineages_of_logs(
+    found: FoundLineage, asset: str, versions: Mapping[str, str]
+) -> list[Lineage]:
+    """The lineages of these versions of logs, as far as the lake knows them, by log."""
+    lineages = (found.of(f"{asset}/{log}", versions[log]) for log in sorted(versions))
+    return [item for item in lineages if item is not None]
+
+
+def _summary_of_logs(
+    found: FoundLineage, asset: str, versions: Mapping[str, str], lineages: Sequence[Lineage]
+) -> list[str]:
     """One line for the logs of an asset, then what their artefacts were made from."""
     names = sorted(versions)
-    present = {log: find_lineage(found.root / asset / log) for log in names}
-    newer = sum(item is not None and item.version != versions[log] for log, item in present.items())
-    missing = sum(item is None for item in present.values())
+    present = [find_lineage(found.root / asset / log) for log in names]
+    missing = sum(item is None for item in present)
+    newer = sum(
+        item is not None and item.version != versions[log]
+        for log, item in zip(names, present, strict=True)
+    )
     line = f"{asset}: {len(names)} logs, {names[0]} ... {names[-1]}"
     line += f"; {newer} are newer now" if newer else ""
     line += f"; {missing} are no longer in this lake" if missing else ""
-    lineages = [
-        used
-        for log, item in present.items()
-        if (used := _used(found, f"{asset}/{log}", versions[log], item)) is not None
-    ]
     lines = [line]
     if lineages:
         lines += [f"    {fact}" for fact in _facts(lineages[0])[1:]]
     parents = Counter(parent.split("/")[0] for item in lineages for parent in item.parents)
     return lines + [f"    from {count} x {parent}" for parent, count in parents.items()]
-
-
-def _used(found: FoundLineage, name: str, version: str, present: Lineage | None) -> Lineage | None:
-    return present if present and present.version == version else found.of(name, version)
 
 
 def _json(found: FoundLineage, *, every_log: bool) -> str:

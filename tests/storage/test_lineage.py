@@ -160,6 +160,17 @@ def test_a_superseded_parent_is_told_as_it_was_and_never_as_the_newer_one(lake, 
     assert "its lineage is not in this lake" in out and "num_codes" not in out
 
 
+def test_an_asset_that_each_log_was_made_from_is_told_once(lake, capsys):
+    for log in LOGS:
+        write(lake, f"relabeled/{log}", [f"trajectories/{log}", "codebook"], {})
+    codebook = read_lineage(lake.asset("codebook")).version
+    relabeled = [f"relabeled/{log}" for log in LOGS]
+    write(lake, "vla", relabeled, {"lora": 8})
+    _, out, _ = call(capsys, lake, "vla")
+    assert "relabeled: 12 logs" in out and "from 12 x codebook" in out
+    assert out.count(f"codebook {codebook}") == 1 and "num_codes=16" in out
+
+
 def test_a_version_whose_files_are_gone_is_told_from_its_record(lake, capsys):
     old = read_lineage(lake.asset("student")).version
     for width in (33, 34, 35):
