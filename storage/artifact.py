@@ -33,7 +33,7 @@ from storage.lineage import Lineage as Lineage
 from storage.lineage import find_lineage as find_lineage
 from storage.lineage import planned_lineage as planned_lineage
 from storage.lineage import read_lineage as read_lineage
-from storage.locks import writing_in_lake
+from storage.locks import held_lake, writing_in_lake
 from storage.manifest import ANCESTORS_FILE, write_manifest
 from storage.manifest import CHECKS_FILE as CHECKS_FILE
 from storage.manifest import LINEAGE_FILE as LINEAGE_FILE
@@ -101,13 +101,13 @@ def write_artifact(path: Path, lineage: Lineage) -> Iterator[Path]:
 
 
 def lake_root(path: Path, asset: str) -> Path:
-    """The lake of an artefact: its path without the asset's name; its folder if the path does not
-    end so.
+    """The lake of an artefact: its path without the asset's name. If the path does not end so: the
+    folder around it that this run holds, or its own folder.
     """
     names = tuple(asset.split("/"))
     if names == path.parts[-len(names) :]:
         return path.parents[len(names) - 1]
-    return path.parent
+    return held_lake(path) or path.parent
 
 
 def versions_kept(asset: str) -> int:

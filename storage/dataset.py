@@ -179,8 +179,9 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
         for log in np.unique(log_id):
             where = np.flatnonzero((log_id == log) & has_image)
             index = column("frame_index", np.int32)[where]
-            images[where] = read_frames(lake.log("frames", log), index, size_hw=size_hw)
-            camera[where] = camera_numbers(read_calibration(lake.log("frames", log), size_hw)[0])
+            with reading(lake.log("frames", log)) as present:
+                images[where] = read_frames(present, index, size_hw=size_hw)
+                camera[where] = camera_numbers(read_calibration(present, size_hw)[0])
     return FrameSet(
         log_id=log_id,
         frame_index=column("frame_index", np.int32),

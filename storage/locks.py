@@ -69,6 +69,14 @@ def writing_in_lake(root: Path) -> Iterator[None]:
         yield
 
 
+def held_lake(path: Path) -> Path | None:
+    """The innermost lake around `path` that this process, or the one that started it, holds."""
+    real = Path(os.path.realpath(path))
+    with _guard:
+        roots = {*_held, *(str(item[0]) for item in _inherited() if item)}
+    return next((folder for folder in real.parents if str(folder) in roots), None)
+
+
 @contextlib.contextmanager
 def _lake_lock(root: Path, alone: bool) -> Iterator[None]:
     key = os.path.realpath(root)

@@ -17,6 +17,7 @@ LINEAGE_FILE = "lineage.json"
 FILES_FILE = "files.json"
 CHECKS_FILE = "checks.json"
 ANCESTORS_FILE = "ancestors.json"
+LOCK_FILE = ".lock"  # of a lake inside an artefact
 # written by the store itself: after the manifest, or beside it
 _OWN = {LINEAGE_FILE, FILES_FILE, CHECKS_FILE, ANCESTORS_FILE}
 
@@ -126,6 +127,6 @@ def _files(folder: Path) -> dict[str, int]:
         for name in names:
             file = Path(place, name)
             relative = file.relative_to(folder).as_posix()
-            if relative not in _OWN and not file.is_symlink():
+            if relative not in _OWN and name != LOCK_FILE and not file.is_symlink():
                 found[relative] = file.stat().st_size
     return dict(sorted(found.items()))

@@ -262,6 +262,15 @@ def test_a_run_keeps_others_out_and_lets_the_processes_that_it_starts_in(tmp_pat
     assert subprocess.run(words, env=strangers, **options).returncode == 0
 
 
+def test_the_records_of_a_lake_inside_a_run_lie_in_the_lake_that_the_run_holds(tmp_path):
+    lineage = planned_lineage("town-3/frames", {}, None, "code")
+    with Lake(tmp_path).lock(), write_artifact(tmp_path / "towns" / "3" / "log", lineage):
+        pass
+    assert (tmp_path / ".lineage" / f"{lineage.version}.json").exists()
+    inside = sorted(item.name for item in (tmp_path / "towns" / "3").iterdir())
+    assert inside == [".versions", "log"]
+
+
 def test_a_killed_writer_leaves_no_lock_and_no_folder(tmp_path):
     path = tmp_path / "codebook"
     other = other_writer(path)
