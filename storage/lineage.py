@@ -46,6 +46,13 @@ class Lineage:
     files: dict[str, Any] = field(default_factory=dict)  # count, bytes, SHA-256 of files.json
 
 
+_NAMES = tuple(item.name for item in fields(Lineage))
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("asset", "version", "code_version"), str),
+    **dict.fromkeys(("parents", "machine", "git", "packages", "files"), dict),
+}
+
+
 def planned_lineage(
     asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
 ) -> Lineage:
@@ -96,18 +103,17 @@ def lineage_from(values: Mapping[str, Any], file: Path) -> Lineage:
     """The lineage in a file's object. Raises ArtifactError if a field is missing or of another
     type; unknown fields are left out.
     """
-    known = {item.name: values[item.name] for item in fields(Lineage) if item.name in values}
-    known.setdefault("schema", 1)
-    strings = all(isinstance(known.get(name), str) for name in ("asset", "version", "code_version"))
-    parents = known.get("parents")
-    if not strings or not isinstance(parents, dict) or "config" not in known:
-        raise damaged(file, "fields of a lineage are missing")
-    if not all(isinstance(version, str) for version in parents.values()):
+    known = {"schema": 1, **{name: values[name] for name in _NAMES if name in values}}
+    for name, kind in _TYPES.items():
+        if not isinstance(known.get(name, kind()), kind):
+            raise damaged(file, f"'{name}' is of another type")
+    try:
+        lineage = Lineage(**known)
+    except TypeError as error:
+        raise damaged(file, "fields of a lineage are missing") from error
+    if set(map(type, lineage.parents.values())) - {str}:
         raise damaged(file, "the version of a parent is no text")
-    for name in ("machine", "git", "packages", "files"):
-        if not isinstance(known.get(name, {}), dict):
-            raise damaged(file, f"'{name}' is no object")
-    return Lineage(**known)
+    return lineage
 
 
 def lineage_text(lineage: Lineage) -> str:
