@@ -13,9 +13,12 @@ from typing import Protocol
 from pipelines.commands import (
     ablate,
     config,
+    gc,
     lineage,
     logs,
     predict,
+    promote,
+    rollback,
     run,
     score,
     show,
@@ -48,6 +51,9 @@ COMMANDS: dict[str, Command] = {
     "ablate": ablate,
     "study": study,
     "config": config,
+    "promote": promote,
+    "rollback": rollback,
+    "gc": gc,
 }
 
 

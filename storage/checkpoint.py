@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storage.artifact import damaged, read_object, reading, require_intact
 from storage.errors import ArtifactError
 
 if TYPE_CHECKING:
     import torch
 
+# bytes of a file that is hashed whenever it is opened; of a larger one its size is compared
+LARGEST_HASHED = 1 << 30
 FORMAT_VERSION = 5  # increased when a reader of the previous layout cannot read the new one
 
 
@@ -38,23 +41,31 @@ def save_checkpoint(
 def load_checkpoint(folder: Path, kind: str) -> "tuple[dict[str, Any], dict[str, torch.Tensor]]":
     """Config and tensors of a network written by save_checkpoint.
 
-    Raises ArtifactError if the folder holds no checkpoint, one of another kind, or one of another
-    format version.
+    Raises ArtifactError if the folder holds no checkpoint, one of another kind or format version,
+    or one that is damaged.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not (folder / "model.safetensors").exists():
-        raise _no_checkpoint(folder)
-    config = read_config(folder, kind)
-    return config, load_file(folder / "model.safetensors")
+    with reading(folder) as present:
+        file = present / "model.safetensors"
+        if not file.exists():
+            raise _no_checkpoint(folder)
+        config = read_config(present, kind)
+        require_intact(file, LARGEST_HASHED)
+        try:
+            return config, load_file(file)
+        except SafetensorError as error:
+            raise damaged(file, error) from error
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
     """The configuration of a checkpoint without its tensors. Raises as load_checkpoint does."""
-    file = folder / "config.json"
-    if not file.exists():
+    with reading(folder) as present:
+        require_intact(present / "config.json")
+        config = read_object(present / "config.json")
+    if config is None:
         raise _no_checkpoint(folder)
-    config = json.loads(file.read_text())
     found_kind, found_version = config.pop("model_type", None), config.pop("format_version", None)
     if found_kind != f"latentvla_{kind}":
         raise ArtifactError(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from storage.artifact import reading
 from storage.camera import CAMERA_NUMBERS, camera_numbers
 from storage.errors import ArtifactError
 from storage.frame_store import read_calibration, read_frames
@@ -22,6 +22,7 @@ from storage.trajectory_table import (
     STEP_S,
     Command,
     code_layout,
+    read_parquet,
     read_table,
 )
 
@@ -131,7 +132,8 @@ def read_rows(
     Raises ArtifactError if the lake has no logs.
     """
     if relabeled:
-        table = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
+        with reading(lake.asset("relabeled")) as present:
+            table = read_parquet(present / "relabeled.parquet")
     else:
         logs = log_ids if log_ids is not None else lake.log_ids("trajectories")
         if not logs:
@@ -177,8 +179,9 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
         for log in np.unique(log_id):
             where = np.flatnonzero((log_id == log) & has_image)
             index = column("frame_index", np.int32)[where]
-            images[where] = read_frames(lake.log("frames", log), index, size_hw=size_hw)
-            camera[where] = camera_numbers(read_calibration(lake.log("frames", log), size_hw)[0])
+            with reading(lake.log("frames", log)) as present:
+                images[where] = read_frames(present, index, size_hw=size_hw)
+                camera[where] = camera_numbers(read_calibration(present, size_hw)[0])
     return FrameSet(
         log_id=log_id,
         frame_index=column("frame_index", np.int32),

@@ -2,12 +2,14 @@
 
 `<folder>/frames.zarr/<CAMERA>/` holds `images` (T, H, W, 3) uint8 RGB with one chunk per frame and
 many frames per shard, and `frame_index` and `timestamp_us` (T,). Calibration and statistics of each
-image are in the camera's attributes. Reading uses the `zarrs` pipeline, which holds threads: open
-stores in the process that reads, never before a fork. Legend: T stored frames, n requested frames,
-H x W stored pixels.
+image are in the camera's attributes. Chunks and the index of a shard have checksums, and black
+images, which Zarr does not write, are listed: data that is damaged or missing is an error, never a
+black image. Reading uses the `zarrs` pipeline, which holds threads: open stores in the process that
+reads, never before a fork. Legend: T stored frames, n requested frames, H x W stored pixels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from storage.artifact import reading
 from storage.camera import Camera, crop_box, resized_camera
 from storage.errors import ArtifactError
 
@@ -103,52 +106,58 @@ def read_frames(
     (see `crop_box`) and resized by area. Raises ArtifactError if there is no store, no such camera,
     or a frame has no image.
     """
-    name, images, stored_index = _open_camera(folder, camera)
-    rows = _rows_of(folder, name, stored_index, np.asarray(frame_index))
-    height, width = size_hw or images.shape[1:3]
-    images_nHWC = np.empty((len(rows), height, width, 3), dtype=np.uint8)
-    shard = (images.shards or images.chunks)[0]
-    for block in np.unique(rows // shard):
-        in_block = np.flatnonzero(rows // shard == block)
-        _resize_into(images_nHWC, in_block, _read_rows(images, rows[in_block]))
-    return images_nHWC
+    with reading(folder) as present:
+        name, images, stored_index = _open_camera(present, camera)
+        rows = _rows_of(folder, name, stored_index, np.asarray(frame_index))
+        height, width = size_hw or images.shape[1:3]
+        images_nHWC = np.empty((len(rows), height, width, 3), dtype=np.uint8)
+        shard = (images.shards or images.chunks)[0]
+        for block in np.unique(rows // shard):
+            in_block = np.flatnonzero(rows // shard == block)
+            file = present / STORE / name / "images" / "c" / f"{block}/0/0/0"
+            is_stored = file.exists() or not _is_black(present, name, rows[in_block])
+            with _damage_named(file, must_exist=is_stored):
+                _resize_into(images_nHWC, in_block, _read_rows(images, rows[in_block]))
+        return images_nHWC
 
 
 def read_calibration(folder: Path, size_hw: tuple[int, int] | None = None) -> tuple[Camera, ...]:
     """Calibration of every stored camera, front first.
 
     With `size_hw`: of the images that read_frames returns for that size. Raises ArtifactError if
-    there is no store.
+    there is no store, or it is damaged.
     """
-    root = _open_group(folder)
-    stored = tuple(_camera_from(name, root[name].attrs) for name in root.attrs["cameras"])
+    with reading(folder) as present, _damage_named(present / STORE):
+        root = _open_group(present)
+        stored = tuple(_camera_from(name, root[name].attrs) for name in root.attrs["cameras"])
     return (
         stored if size_hw is None else tuple(resized_camera(camera, size_hw) for camera in stored)
     )
 
 
 def frame_info(folder: Path) -> FrameInfo:
-    """The frame store of one log without its pixels. Raises ArtifactError if there is none."""
-    root = _open_group(folder)
-    cameras = []
-    for name in root.attrs["cameras"]:
-        attributes = root[name].attrs
-        cameras.append(
-            CameraInfo(
-                _camera_from(name, attributes),
-                root[f"{name}/frame_index"][:],
-                root[f"{name}/timestamp_us"][:],
-                np.array(attributes["brightness"], np.float32),
-                np.array(attributes["change"], np.float32),
-                np.array(attributes["frozen"], bool),
+    """The frame store of one log without its pixels. Raises ArtifactError if there is none or it is
+    damaged.
+    """
+    with reading(folder) as present, _damage_named(present / STORE):
+        root = _open_group(present)
+        cameras = []
+        for name in root.attrs["cameras"]:
+            attributes = root[name].attrs
+            cameras.append(
+                CameraInfo(
+                    _camera_from(name, attributes),
+                    _read_column(present, root, name, "frame_index"),
+                    _read_column(present, root, name, "timestamp_us"),
+                    np.array(attributes["brightness"], np.float32),
+                    np.array(attributes["change"], np.float32),
+                    np.array(attributes["frozen"], bool),
+                )
             )
-        )
-    return FrameInfo(root.attrs["log_id"], tuple(cameras), tuple(root.attrs["notes"]))
+        return FrameInfo(root.attrs["log_id"], tuple(cameras), tuple(root.attrs["notes"]))
 
 
 def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInfo:
-    from zarr.codecs import ZstdCodec
-
     camera, total = item.camera, len(item.frame_index)
     shape = (camera.height, camera.width, 3)
     shard = min(shard_frames, max(total, 1))
@@ -160,9 +169,10 @@ def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInf
         chunks=(1, *shape),
         shards=(shard, *shape),
         fill_value=0,
-        compressors=ZstdCodec(level=1),
+        **_checked(),
     )
     brightness, change = np.zeros(total, np.float32), np.full(total, NO_PREDECESSOR, np.float32)
+    black: list[int] = []
     stream, previous = iter(item.images), None
     for start in range(0, total, shard):
         block = list(islice(stream, min(shard, total - start)))
@@ -172,6 +182,7 @@ def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInf
             )
         block_BHWC = np.stack(block)
         images[start : start + len(block)] = block_BHWC
+        black += [start + row for row, image in enumerate(block_BHWC) if not image.any()]
         # every fourth pixel is enough to detect black and frozen images
         sampled = block_BHWC[:, ::2, ::2].astype(np.int16)
         stop = start + len(sampled)
@@ -188,16 +199,66 @@ def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInf
         change,
         (change == 0.0) & item.moving,
     )
-    group.create_array("frame_index", data=info.frame_index)
-    group.create_array("timestamp_us", data=info.timestamp_us)
+    # a chunk of nothing but the fill value would not be written
+    one_chunk = {"chunks": (max(total, 1),), "fill_value": -1, **_checked()}
+    group.create_array("frame_index", data=info.frame_index, **one_chunk)
+    group.create_array("timestamp_us", data=info.timestamp_us, **one_chunk)
     group.attrs.update(
         {
             "brightness": brightness.tolist(),
             "change": change.tolist(),
             "frozen": info.frozen.tolist(),
+            "black": black,
         }
     )
     return info
+
+
+def _checked() -> dict[str, Any]:
+    """Options of an array whose chunks have checksums."""
+    from zarr.codecs import ZstdCodec
+
+    return {"compressors": ZstdCodec(level=1, checksum=True)}
+
+
+@contextmanager
+def _damage_named(file: Path, must_exist: bool = False) -> Iterator[None]:
+    """Turn what Zarr raises for damaged data into an ArtifactError with the file's name.
+
+    To Zarr a missing chunk is no error but zeros: `must_exist` looks for the file before.
+    """
+    try:
+        if must_exist and not file.exists():
+            raise _damaged(file, "it is missing")
+        yield
+    except ArtifactError:
+        raise
+    except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
+        raise _damaged(file, f"{type(error).__name__}: {error}") from error
+
+
+def _damaged(file: Path, why: str) -> ArtifactError:
+    return ArtifactError(
+        "this frame store is damaged",
+        where=file,
+        found=why.splitlines()[0][:200],
+        do="materialize 'frames' for this log again, with force; or restore the file",
+    )
+
+
+def _is_black(folder: Path, camera: str, rows: np.ndarray) -> bool:
+    """True if all these images are recorded as black, so that none of them is stored."""
+    recorded = _open_group(folder)[camera].attrs.get("black", [])
+    return bool(np.isin(rows, recorded).all())
+
+
+def _read_column(folder: Path, root: Any, camera: str, name: str) -> np.ndarray:
+    """An array of a camera that is stored as one chunk."""
+    array = root[f"{camera}/{name}"]
+    if not array.shape[0]:
+        return array[:]
+    with _damage_named(folder / STORE / camera / name / "c" / "0", must_exist=True):
+        return array[:]
 
 
 def _attributes_of(camera: Camera) -> dict[str, Any]:
@@ -231,7 +292,7 @@ def _open_group(folder: Path) -> Any:
             expected=folder / STORE,
             do="materialize 'frames' for this log",
         )
-    with zarr.config.set(_PIPELINE):
+    with zarr.config.set(_PIPELINE), _damage_named(folder / STORE / "zarr.json"):
         root = zarr.open_group(folder / STORE, mode="r")
     if root.attrs.get("format_version") != FORMAT_VERSION:
         raise ArtifactError(
@@ -258,8 +319,8 @@ def _open_camera(folder: Path, camera: str | None) -> tuple[str, Any, np.ndarray
             found=name,
             do="name a stored camera, or add it to FrameConfig.cameras and decode again",
         )
-    with zarr.config.set(_PIPELINE):
-        return name, root[f"{name}/images"], root[f"{name}/frame_index"][:]
+    with zarr.config.set(_PIPELINE), _damage_named(folder / STORE / name):
+        return name, root[f"{name}/images"], _read_column(folder, root, name, "frame_index")
 
 
 def _rows_of(

@@ -1,13 +1,11 @@
 """The paths of a lake: one folder for each artefact."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.artifact import LINEAGE_FILE
-from storage.errors import ConfigError
+from storage.locks import alone_in_lake, writing_in_lake
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +36,19 @@ class Lake:
             else []
         )
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold this lake for one run. The system releases the lock when the process ends, also when
-        it is killed. Raises ConfigError if another run holds it.
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold this lake for one run and the processes that it starts; inside, again at no cost.
+
+        The system releases the lock when the process ends, also when it is killed. Raises
+        ConfigError, with host and process, if another process holds the lake or writes in it.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigError(
-                    "another run is using this lake",
-                    where=self.root,
-                    do="wait until it has finished, or choose another lake with --lake",
-                ) from error
-            yield
+        return alone_in_lake(self.root)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Write in this lake beside others that do, each another artefact; inside a run that holds
+        the lake, at no cost. `write_artifact` does it by itself. Raises as lock() does.
+        """
+        return writing_in_lake(self.root)
 
     @property
     def quarantine(self) -> Path:

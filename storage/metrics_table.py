@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pcsv
-import pyarrow.parquet as pq
 
+from storage.artifact import reading
 from storage.errors import ArtifactError
-from storage.trajectory_table import FUTURE_STEPS
+from storage.trajectory_table import FUTURE_STEPS, read_parquet, write_parquet
 
 V1_PARTS = ("nc", "dac", "ddc", "ttc", "ep", "comfort")
 V2_PARTS = ("nc_v2", "dac_v2", "ddc_v2", "tlc_v2", "ep_v2", "ttc_v2", "lk_v2", "hc_v2", "ec_v2")
@@ -109,7 +109,7 @@ FILES = {
 def write_metrics(folder: Path, name: str, table: pa.Table) -> None:
     """Write one of FILES as Parquet, and all but the plans also as CSV (lists joined by spaces)."""
     table = table.cast(FILES[name])
-    pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+    write_parquet(table, folder / f"{name}.parquet")
     if name == "plans":
         return
     for index, field in enumerate(table.schema):
@@ -122,13 +122,16 @@ def write_metrics(folder: Path, name: str, table: pa.Table) -> None:
 
 
 def read_metrics(folder: Path, name: str) -> pa.Table:
-    """One of FILES of an evaluation. Raises ArtifactError if the folder holds none."""
-    file = folder / f"{name}.parquet"
-    if not file.exists():
-        raise ArtifactError(
-            "there is no evaluation here",
-            where=folder,
-            expected=file.name,
-            do="run: latentvla run --until evaluation",
-        )
-    return pq.read_table(file, schema=FILES[name])
+    """One of FILES of an evaluation. Raises ArtifactError if the folder holds none, or it is
+    damaged.
+    """
+    with reading(folder) as present:
+        file = present / f"{name}.parquet"
+        if not file.exists():
+            raise ArtifactError(
+                "there is no evaluation here",
+                where=folder,
+                expected=file.name,
+                do="run: latentvla run --until evaluation",
+            )
+        return read_parquet(file, FILES[name])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.artifact import reading
 from storage.errors import ArtifactError
 
 HISTORY_STEPS = 4  # poses at -2.0, -1.5, -1.0, -0.5 s, oldest first
@@ -180,13 +181,47 @@ TABLES = {"trajectories": TRAJECTORIES, "agents": AGENTS, "lights": LIGHTS, "map
 
 
 def write_table(table: pa.Table, file: Path, schema: pa.Schema) -> None:
-    """Write a table as Parquet, cast to `schema`. Raises ValueError if names or order differ."""
-    pq.write_table(table.cast(schema), file, compression="zstd")
+    """Write a table as Parquet, cast to `schema`, with a checksum for each page. Raises ValueError
+    if names or order differ.
+    """
+    write_parquet(table.cast(schema), file)
 
 
 def read_table(folder: Path, name: str) -> pa.Table:
-    """Read one of the four tables in a log directory; `name` is a key of TABLES."""
-    return pq.read_table(folder / f"{name}.parquet", schema=TABLES[name])
+    """Read one of the four tables in a log directory; `name` is a key of TABLES.
+
+    Raises ArtifactError, with the file's name, if there is none or it is damaged.
+    """
+    with reading(folder) as present:
+        return read_parquet(present / f"{name}.parquet", TABLES[name])
+
+
+def write_parquet(table: pa.Table, file: Path) -> None:
+    """Write a table as Parquet with a checksum for each page."""
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+
+def read_parquet(file: Path, schema: pa.Schema | None = None) -> pa.Table:
+    """The table in a Parquet file; its pages are compared with their checksums.
+
+    Raises ArtifactError if there is no such file, or it is damaged or holds other columns.
+    """
+    try:
+        return pq.read_table(file, schema=schema, page_checksum_verification=True)
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            "there is no table here",
+            where=file,
+            expected="a Parquet file",
+            do="make it: latentvla run",
+        ) from error
+    except (OSError, ValueError) as error:  # pa.ArrowInvalid is a ValueError
+        raise ArtifactError(
+            "this table is damaged",
+            where=file,
+            found=str(error).splitlines()[0][:200],
+            do="make it again: remove the artefact's folder, then latentvla run; or restore it",
+        ) from error
 
 
 # description of each column of the trajectories and relabeled tables, shown in Dagster's catalogue

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from storage.artifact import Lineage, digest, write_artifact
+from storage.artifact import Lineage, damaged, digest, read_object, warn, write_artifact
 from storage.errors import ArtifactError
 from storage.sources import fingerprint, open_source
 from storage.sources.contract import Capabilities, LogRef
@@ -51,21 +51,30 @@ def take_inventory(source: str, raw: Path, ref: LogRef, path: Path, lineage: Lin
 
 
 def read_inventory(path: Path) -> Inventory:
-    """The inventory in a finished artefact. Raises ArtifactError if there is none."""
+    """The inventory in a finished artefact. Raises ArtifactError if there is none or it is damaged.
+    Fields that a newer version adds are left out.
+    """
     file = path / INVENTORY_FILE
-    if not file.exists():
+    values = read_object(file)
+    if values is None:
         raise ArtifactError(
             "there is no inventory here",
             where=path,
             expected=INVENTORY_FILE,
             do="run: latentvla run --until raw_logs",
         )
-    values = json.loads(file.read_text())
-    capabilities = values.pop("capabilities")
-    return Inventory(
-        **values,
-        capabilities=Capabilities(**capabilities | {"cameras": tuple(capabilities["cameras"])}),
-    )
+    try:
+        capabilities = _known(Capabilities, values["capabilities"])
+        capabilities["cameras"] = tuple(capabilities["cameras"])
+        known = _known(Inventory, values) | {"capabilities": Capabilities(**capabilities)}
+        return Inventory(**known)
+    except (TypeError, KeyError) as error:
+        raise damaged(file, f"{type(error).__name__}: {error}") from error
+
+
+def _known(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of `values` that are fields of this dataclass."""
+    return {item.name: values[item.name] for item in fields(kind) if item.name in values}
 
 
 def inventory_by_split(inventories: Sequence[Inventory]) -> list[dict[str, Any]]:
@@ -97,9 +106,14 @@ def stamp_of(ref: LogRef) -> str:
 
 
 def fingerprint_of(ref: LogRef, path: Path) -> str:
-    """The log's fingerprint; reused from the inventory at `path` if no file changed since."""
-    if (path / INVENTORY_FILE).exists():
-        inventory = read_inventory(path)
-        if inventory.stamp == stamp_of(ref):
-            return inventory.fingerprint
+    """The log's fingerprint; reused from the inventory at `path` if no file changed since. A
+    damaged inventory counts as none, and a warning names it.
+    """
+    try:
+        inventory = read_inventory(path) if (path / INVENTORY_FILE).exists() else None
+    except ArtifactError as error:
+        warn(error)
+        inventory = None
+    if inventory is not None and inventory.stamp == stamp_of(ref):
+        return inventory.fingerprint
     return fingerprint(ref)

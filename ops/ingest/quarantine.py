@@ -4,11 +4,13 @@ One JSON file per log under `<lake>/quarantine/`, replaced atomically.
 """
 
 import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from pathlib import Path
 
-from storage.errors import LatentVLAError
+from storage.asset_names import PER_LOG_ASSETS
+from storage.durable import damaged, read_object, warn, write_text
+from storage.errors import ArtifactError, LatentVLAError
 from storage.lake import Lake
 
 
@@ -31,9 +33,7 @@ def quarantine(
         log_id, asset, str(error), fingerprint, datetime.now(UTC).isoformat(timespec="seconds")
     )
     lake.quarantine.mkdir(parents=True, exist_ok=True)
-    unfinished = lake.quarantine / f".{log_id}.{os.getpid()}"
-    unfinished.write_text(json.dumps(asdict(record), indent=1))
-    os.replace(unfinished, lake.quarantine / f"{log_id}.json")
+    write_text(lake.quarantine / f"{log_id}.json", json.dumps(asdict(record), indent=1))
     return record
 
 
@@ -43,18 +43,34 @@ def release(lake: Lake, log_id: str) -> None:
 
 
 def quarantined(lake: Lake) -> dict[str, QuarantineRecord]:
-    """All records by log id."""
+    """All records by log id. A damaged record keeps its log out too, with that as the reason, and a
+    warning names it; ingest tries the log again.
+    """
     files = sorted(lake.quarantine.glob("*.json")) if lake.quarantine.exists() else []
-    records = (_record_of(json.loads(file.read_text())) for file in files)
-    return {record.log_id: record for record in records}
+    return {file.stem: _read_record(file) for file in files if not file.name.startswith(".")}
 
 
 def is_quarantined(lake: Lake, log_id: str, fingerprint: str) -> bool:
     """True if the log failed with this fingerprint, so that a retry would fail again."""
     file = lake.quarantine / f"{log_id}.json"
-    return file.exists() and json.loads(file.read_text())["fingerprint"] == fingerprint
+    return file.exists() and _read_record(file).fingerprint == fingerprint
 
 
-def _record_of(values: dict[str, str]) -> QuarantineRecord:
+def _read_record(file: Path) -> QuarantineRecord:
     """The record in a file; files of earlier versions have the key `link` instead of `asset`."""
-    return QuarantineRecord(**{{"link": "asset"}.get(key, key): values[key] for key in values})
+    try:
+        values = read_object(file) or {}
+        values = {{"link": "asset"}.get(key, key): value for key, value in values.items()}
+        known = {
+            item.name: values[item.name] for item in fields(QuarantineRecord) if item.name in values
+        }
+        if not all(isinstance(known.get(name, ""), str) for name in ("reason", "fingerprint")):
+            raise damaged(file, "a field is no text")
+        return QuarantineRecord(**known)
+    except TypeError as error:  # a field is missing
+        fault = damaged(file, error)
+    except ArtifactError as error:
+        fault = error
+    warn(fault)
+    reason = f"{fault.what}: {file} ({fault.found})"
+    return QuarantineRecord(file.stem, PER_LOG_ASSETS[0], reason, "", "")

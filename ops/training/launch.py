@@ -9,15 +9,21 @@ result, because a run of the same name is resumed.
 import json
 import logging
 import os
+import pickle
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ops.training.config import ComputeConfig
+from storage.durable import damaged, replacing, sync_file, warn, write_text
+from storage.errors import ArtifactError
+from storage.locks import locked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +32,7 @@ Loop = Callable[[Any, "Session"], dict[str, Any]]  # (config, session) -> result
 
 CHECKPOINT_FILE = "state.pt"
 HISTORY_FILE = "history.jsonl"
+LOCK_FILE = ".lock"
 _RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the controller polls every 2 s by default
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -52,12 +59,10 @@ def launch(
     loop: Loop, config: Any, *, name: str, runs: Path, compute: ComputeConfig
 ) -> dict[str, Any]:
     """Run `loop(config, session)` and return the result of rank 0. A killed run of the same name
-    resumes from its last checkpoint in `runs`.
+    resumes from its last checkpoint in `runs`. Raises ConfigError if another process trains it.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
     import ray
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
     if compute.num_workers == 0:
         # Ray logs a notice of the local mode before every run
@@ -75,6 +80,23 @@ def launch(
         else:
             ray.init(address=compute.address)
     run = _Run(loop, config, runs / name, compute.threads, compute.num_workers == 0)
+    with run_lock(runs / name):
+        return _fit(run, name, runs, compute)
+
+
+def run_lock(folder: Path) -> AbstractContextManager[None]:
+    """Hold the folder of a training run. Raises ConfigError if another process trains in it."""
+    return locked(
+        folder / LOCK_FILE,
+        what=f"another process is training '{folder.name}'",
+        do="wait until it has finished",
+    )
+
+
+def _fit(run: _Run, name: str, runs: Path, compute: ComputeConfig) -> dict[str, Any]:
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
     trainer = TorchTrainer(
         cast(Any, _run_loop),  # Ray annotates the loop as returning None
         train_loop_config={"run": run},
@@ -103,9 +125,60 @@ def remove_run(name: str, runs: Path) -> None:
 
 
 def read_history(name: str, runs: Path) -> list[dict[str, Any]]:
-    """The rows of metrics that a run has reported so far, oldest first."""
+    """The rows of metrics that a run has reported so far, oldest first. A line that cannot be read
+    is left out, and a warning names it: a killed process may have written half of the last one.
+    """
     file = runs / name / HISTORY_FILE
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    try:
+        lines = file.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            row["step"] + 0  # a row of another kind is no row
+            rows.append(row)
+        except (ValueError, TypeError, KeyError) as error:
+            warn(damaged(file, f"line {number}: {error}"))
+    return rows
+
+
+def read_state(file: Path) -> dict[str, Any] | None:
+    """The checkpoint of a run; None if there is none, or it is damaged, which a warning says.
+
+    Raises ArtifactError for a checkpoint with anything but tensors, numbers, texts and containers
+    of them: reading such a file would run code.
+    """
+    import torch
+
+    try:
+        if not file.exists():
+            return None
+        if not zipfile.is_zipfile(file):
+            raise damaged(file, "it is cut short, or no checkpoint")
+        with zipfile.ZipFile(file) as archive:
+            changed = archive.testzip()  # torch compares no checksums
+        if changed is not None:
+            raise damaged(file, f"the checksum of {changed} differs")
+        state = torch.load(file, weights_only=True, map_location="cpu")
+        if isinstance(state, dict) and isinstance(state.get("step"), int):
+            return state
+        raise damaged(file, "it has no step")
+    except pickle.UnpicklingError as error:
+        raise ArtifactError(
+            "this checkpoint holds objects that are no weights and is not read",
+            where=file,
+            expected="tensors and numbers, as a training writes them",
+            found=str(error).splitlines()[0][:200],
+            do=f"if you do not trust where it is from, do not use this lake; else remove "
+            f"{file.parent} and start again",
+        ) from error
+    except ArtifactError as error:
+        warn(error)
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        warn(damaged(file, error))
+    return None
 
 
 class Session:
@@ -130,27 +203,36 @@ class Session:
     def resume(self) -> dict[str, Any] | None:
         """The last checkpoint of this run, or None for a new run. Rows of the history after the
         checkpoint's step are removed.
+
+        A damaged checkpoint or history is set aside with a warning, and the run starts afresh.
+        Raises ArtifactError for a checkpoint that would run code.
         """
-        import torch
         from ray import train
 
         file: Path | None = self.folder / CHECKPOINT_FILE
         if not self._local:
             checkpoint = train.get_checkpoint()
             file = Path(checkpoint.path) / CHECKPOINT_FILE if checkpoint else None
-        state = (
-            torch.load(file, weights_only=False, map_location="cpu")
-            if file and file.exists()
-            else None
-        )
+        state = read_state(file) if file else None
+        rows = read_history(self.folder.name, self.folder.parent)
+        if state is not None and not any(row["step"] == state["step"] for row in rows):
+            # a report writes the row before the checkpoint of its step
+            warn(damaged(self.folder / HISTORY_FILE, f"the row of step {state['step']} is missing"))
+            state = None
         if self.rank == 0:
-            rows = [
-                row
-                for row in read_history(self.folder.name, self.folder.parent)
-                if state and row["step"] <= state["step"]
-            ]
-            (self.folder / HISTORY_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+            if state is None:
+                self._set_aside()
+            kept = [row for row in rows if state and row["step"] <= state["step"]]
+            text = "".join(json.dumps(row) + "\n" for row in kept)
+            write_text(self.folder / HISTORY_FILE, text)
         return state
+
+    def _set_aside(self) -> None:
+        """Keep what a run that starts afresh finds in its folder under another name."""
+        for name in (CHECKPOINT_FILE, HISTORY_FILE):
+            file = self.folder / name
+            if file.exists() and file.stat().st_size:
+                os.replace(file, file.with_name(f"{name}.damaged"))
 
     def prepare(self, model: "nn.Module") -> "nn.Module":
         """The model on this process's device; with several workers, wrapped in
@@ -215,11 +297,12 @@ class Session:
                     )
                     + "\n"
                 )
+            if state is not None:
+                sync_file(self.folder / HISTORY_FILE)
         if self._local:
             if state is not None:
-                partial = self.folder / f"{CHECKPOINT_FILE}.part"
-                torch.save({"step": step, **state}, partial)
-                os.replace(partial, self.folder / CHECKPOINT_FILE)
+                with replacing(self.folder / CHECKPOINT_FILE) as part:
+                    torch.save({"step": step, **state}, part)
             return
         if state is None:
             return

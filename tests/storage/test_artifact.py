@@ -25,6 +25,7 @@ from storage.artifact import (
 )
 from storage.errors import ArtifactError, ConfigError, SourceError, unknown_name
 from storage.lake import Lake
+from storage.writers import Writer, this_writer
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def test_a_new_version_replaces_the_old_one_and_the_same_version_may_be_made_aga
     assert (tmp_path / "codebook" / "data").read_text() == "two"
     write(tmp_path / "codebook", "three", parent="q")
     assert (tmp_path / "codebook" / "data").read_text() == "three"
-    assert len(list((tmp_path / ".versions").iterdir())) == 1
+    kept = [item for item in (tmp_path / ".versions" / "codebook").iterdir() if item.is_dir()]
+    assert sorted((item / "data").read_text() for item in kept) == ["three", "two"]
 
 
 def test_artefacts_with_a_longer_name_are_not_removed(tmp_path):
@@ -95,14 +97,13 @@ def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_running_one_ar
         "    (out / 'data').write_text('half'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
-    assert (
-        not (tmp_path / "codebook").exists()
-        and len(list((tmp_path / ".versions").glob("*.part-*"))) == 1
-    )
-    in_use = tmp_path / ".versions" / f"codebook-{'a' * 16}.part-{os.getppid()}"
+    assert not (tmp_path / "codebook").exists() and len(list(tmp_path.rglob("*.part-*"))) == 1
+    here = this_writer()
+    parent = Writer(here.host, here.boot, os.getppid()).tag
+    in_use = tmp_path / ".versions" / "codebook" / f"{'a' * 16}.part-{parent}"
     in_use.mkdir()
     write(tmp_path / "codebook", "one")
-    assert list((tmp_path / ".versions").glob("*.part-*")) == [in_use]
+    assert list(tmp_path.rglob("*.part-*")) == [in_use]
 
 
 def test_the_error_of_a_missing_artefact_names_the_command_that_makes_it(tmp_path):
