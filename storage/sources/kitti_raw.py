@@ -6,7 +6,7 @@ traffic lights, no command and no splits: every drive is `train`. The ego origin
 the ground, from the mounting plan of the sensor car (see REAR_AXLE_IN_IMU).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,6 +125,7 @@ class KittiRawSource:
 
     def __init__(self, raw: Path) -> None:
         self.raw = raw
+        self.refused: Mapping[str, SourceError] = {}
 
     def logs(self) -> list[LogRef]:
         """All drives, sorted by name. Raises SourceError for a missing or empty folder."""

@@ -7,7 +7,7 @@ of the CAN bus expansion by OpenScene's rule; without a route it is unknown, nev
 recorded future.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,7 @@ class NuScenesSource:
 
     def __init__(self, raw: Path) -> None:
         self.raw = raw
+        self.refused: Mapping[str, SourceError] = {}
 
     def logs(self) -> list[LogRef]:
         """All scenes, sorted by name. Raises SourceError for a missing or empty folder."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,7 @@ class OpenSceneSource:
 
     def __init__(self, raw: Path) -> None:
         self.raw = raw
+        self.refused: Mapping[str, SourceError] = {}
 
     def logs(self) -> list[LogRef]:
         """All logs, sorted by name. Raises SourceError for a missing or empty folder."""
