@@ -12,6 +12,10 @@ LONGEST_PART = 2000  # characters of one part of a message; data can hold names 
 # characters that no message passes on to a terminal or a file: control characters but line ends and
 # tabs, and lone surrogates, which are no Unicode
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# libraries that write say it in words alone; the last is numpy's
+_FULL_DISK = re.compile(
+    r"No space left on device|Disk quota exceeded|disk is full|^\d+ requested and \d+ written$"
+)
 
 
 class LatentVLAError(Exception):
@@ -96,14 +100,13 @@ def full_disk(error: BaseException) -> ArtifactError | None:
 
     It concerns no single log: the next one would fail alike.
     """
-    short_write = re.fullmatch(r"\d+ requested and \d+ written", str(error))  # numpy's, no errno
-    if not isinstance(error, OSError) or (
-        error.errno not in (errno.ENOSPC, errno.EDQUOT) and not short_write
-    ):
+    number = getattr(error, "errno", None)
+    by_text = number is None and _FULL_DISK.search(str(error))
+    if number not in (errno.ENOSPC, errno.EDQUOT) and not by_text:
         return None
     return ArtifactError(
         "there is no room left on the disk",
-        where=error.filename,
+        where=getattr(error, "filename", None),
         found=str(error),
         do="make room, then run the same command again: finished artefacts stay",
     )
