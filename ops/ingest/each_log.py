@@ -10,7 +10,7 @@ from typing import Any
 
 from ops.pool import WorkerDied, each_apart
 from storage.artifact import Lineage, write_artifact
-from storage.errors import SourceError, full_disk
+from storage.errors import LatentVLAError, SourceError, full_disk
 from storage.sources import open_source
 from storage.sources.raw_files import REPAIR
 
@@ -39,9 +39,10 @@ def each_log(works: Sequence[LogWork], processes: int = 2) -> Iterator[LogOutcom
     """Run every task and yield outcomes as they complete.
 
     In up to `processes` workers, so that a log that crashes its worker, or takes longer than
-    LIMIT_S, fails alone; with one process in this one. A SourceError, and what a log's data make a
-    library raise, becomes the outcome of its log. Any other error is raised, as an ArtifactError if
-    the disk is full.
+    LIMIT_S, fails alone; with one process in this one. What a log's data make the verb raise
+    becomes a SourceError, the outcome of its log. What would stop the next log as well is raised:
+    OSError where the lake is written, ArtifactError for a full disk, ImportError, ConfigError,
+    assertions.
     """
     if processes <= 1 or not works:
         yield from map(_run, works)
@@ -94,11 +95,11 @@ def _run(work: LogWork) -> LogOutcome:
     except SourceError as error:
         return LogOutcome(work.log_id, error=error.of_log(work.log_id))
     except Exception as error:
-        if _is_of_the_data(error):
-            return LogOutcome(work.log_id, error=_unexpected(work.log_id, error))
         full = full_disk(error)
         if full is not None:
             raise full from error
+        if _is_of_the_data(error):
+            return LogOutcome(work.log_id, error=_unexpected(work.log_id, error))
         raise
 
 
@@ -115,18 +116,18 @@ def _run_apart(work: LogWork) -> LogOutcome | _Raised:
 
 
 def _is_of_the_data(error: Exception) -> bool:
-    """True for what the libraries that write a log's tables raise for values that they cannot
-    write.
+    """True for what values of a log can make our code or a library raise; a lake that cannot be
+    written, a missing package and a failed assertion would stop the next log as well.
     """
-    package = type(error).__module__.partition(".")[0]
-    kinds = (RecursionError, MemoryError, UnicodeError)
-    return isinstance(error, kinds) or package in ("pyarrow", "shapely")
+    return not isinstance(error, (OSError, ImportError, AssertionError, LatentVLAError))
 
 
 def _unexpected(log_id: str, error: Exception) -> SourceError:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "site-packages" not in frame.filename][-1]
     return SourceError(
         "a log holds values that cannot be stored",
-        where=f"log {log_id}",
+        where=f"log {log_id}, {ours.name} in {Path(ours.filename).name}, line {ours.lineno}",
         expected="text that is Unicode, finite geometry, columns of one length",
         found=f"{type(error).__name__}: {error}",
         do=REPAIR,

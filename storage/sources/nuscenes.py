@@ -346,7 +346,7 @@ def _camera(tables: Any, data_token: str, image: RawImage) -> Camera:
     camera_to_ego[:3, :3] = rotation_of_quaternion(np.array([calibration["rotation"]]))[0]
     camera_to_ego[:3, 3] = calibration["translation"]
     width, height = image_size(image.file)
-    intrinsics = np.array(calibration["camera_intrinsic"], dtype=np.float64)
+    intrinsics = np.array(calibration["camera_intrinsic"], dtype=np.float64).reshape(3, 3)
     return Camera(image.camera, width, height, intrinsics, camera_to_ego)
 
 

@@ -388,7 +388,7 @@ def _camera(log: OpenSceneLog, name: str, frame: dict[str, Any]) -> Camera:
         name,
         width,
         height,
-        np.asarray(calibration["cam_intrinsic"], dtype=np.float64),
+        np.asarray(calibration["cam_intrinsic"], dtype=np.float64).reshape(3, 3),
         lidar_to_ego_of([frame])[0] @ camera_to_lidar,
         tuple(float(item) for item in np.asarray(calibration["distortion"]).ravel()),
     )

@@ -144,7 +144,7 @@ def test_a_split_folder_of_another_name_and_a_log_in_two_splits_are_refused_alon
     assert "unknown split folder" in unknown and "trainval" in unknown and "log_b.pkl" in unknown
     assert "exists twice" in twice and "train/log_c.pkl" in twice and "mini/log_c.pkl" in twice
     for log_id in source.refused:
-        with pytest.raises(SourceError, match="unknown split folder|exists twice"):
+        with pytest.raises(SourceError, match=r"unknown split folder|exists twice"):
             source.open(log_id)
 
 
