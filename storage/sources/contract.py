@@ -47,6 +47,7 @@ class LogRef:
                 where=f"log {self.log_id}",
                 expected=", ".join(SPLIT_NAMES),
                 found=self.split,
+                do="name one of these in the source",
             )
 
 

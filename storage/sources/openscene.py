@@ -225,7 +225,7 @@ class OpenSceneSource:
         )
         maps_root = self._maps_root()
         maps = sorted(maps_root.glob("*/*/map.gpkg")) if maps_root else []
-        sound_maps = tuple(file for file in maps if file.is_file())
+        sound_maps = tuple(file for file in maps if os.path.isfile(file))
         files_of: dict[str, list[Path]] = {}
         for file in files:
             files_of.setdefault(file.stem, []).append(file)
@@ -324,7 +324,7 @@ class OpenSceneSource:
         if "NUPLAN_MAPS_ROOT" in os.environ:
             candidates.append(Path(os.environ["NUPLAN_MAPS_ROOT"]))
         return next(
-            (path for path in candidates if (path / "nuplan-maps-v1.0.json").exists()), None
+            (path for path in candidates if is_regular(path / "nuplan-maps-v1.0.json")), None
         )
 
     def _map_file(self, location: str) -> Path | None:

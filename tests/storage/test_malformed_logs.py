@@ -20,7 +20,15 @@ from storage.names import name_fault, safe_name
 from storage.sources import fingerprint, open_source
 from storage.sources.contract import LogRef, Source
 from storage.sources.images import read_image
-from tests.worlds.malformed import CASES, SOUND, TABLE_DAMAGE, VICTIM, Case, write_sound
+from tests.worlds.malformed import (
+    CASES,
+    IMAGES,
+    SOUND,
+    TABLE_DAMAGE,
+    VICTIM,
+    Case,
+    write_sound,
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +88,53 @@ def test_a_malformed_log_is_refused_alone(raw_of, tmp_path, case: Case):
     message.encode()
     assert name_fault(log) is None and message.replace("\n", "").isprintable()
     assert {path.name for path in tmp_path.iterdir()} <= {"raw", "out"}
+
+
+@pytest.mark.parametrize("name", VICTIM)
+def test_files_that_other_programs_leave_are_no_part_of_a_log(raw_of, tmp_path, name):
+    raw = raw_of(name, tmp_path / "raw")
+    before = {ref.log_id: fingerprint(ref) for ref in open_source(name, raw).logs()}
+    images = raw / IMAGES[name]
+    for folder in (images, images.parent, raw):
+        (folder / ".ipynb_checkpoints").mkdir()
+        for left in ("._x.jpg", "._x.pkl", "._0000000001.png", "Thumbs.db", ".DS_Store"):
+            (folder / left).write_text("left")
+    for file in raw.glob("navsim_logs/*/log_a.pkl"):
+        file.with_name("._log_a.pkl").write_text("left")
+    read, refused = read_folder(name, raw, tmp_path / "out")
+    assert (read, refused) == ([VICTIM[name], SOUND[name]], {})
+    assert before == {ref.log_id: fingerprint(ref) for ref in open_source(name, raw).logs()}
+
+
+@pytest.mark.parametrize("name", VICTIM)
+def test_a_log_put_together_from_links_is_read_and_has_the_same_fingerprint(raw_of, tmp_path, name):
+    whole = raw_of(name, tmp_path / "whole")
+    linked = tmp_path / "linked"
+    shutil.copytree(whole, linked, copy_function=lambda file, link: os.symlink(file, link))
+    shutil.rmtree(linked / IMAGES[name])
+    (linked / IMAGES[name]).symlink_to(whole / IMAGES[name])
+    read, refused = read_folder(name, linked, tmp_path / "out")
+    assert (read, refused) == ([VICTIM[name], SOUND[name]], {})
+    prints = [
+        [fingerprint(ref) for ref in open_source(name, raw).logs()] for raw in (whole, linked)
+    ]
+    assert prints[0] == prints[1]
+
+
+def test_a_folder_of_logs_that_cannot_be_reached_does_not_seem_to_be_empty(raw_of, tmp_path):
+    raw = raw_of("openscene", tmp_path / "raw")
+    (raw / "navsim_logs" / "val").symlink_to("/a/disk/that/is/not/mounted")
+    read, refused = read_folder("openscene", raw, tmp_path / "out")
+    assert read == ["log_a", "log_b"]
+    (error,) = refused.values()
+    assert "a raw file cannot be read" in str(error) and "navsim_logs/val" in str(error)
+
+
+def test_a_folder_of_refused_logs_alone_is_listed_and_not_called_empty(tmp_path):
+    write_sound("openscene", tmp_path)
+    os.rename(tmp_path / "navsim_logs" / "train", tmp_path / "navsim_logs" / "training")
+    source = open_source("openscene", tmp_path)
+    assert source.logs() == [] and set(source.refused) == {"log_a", "log_b"}
 
 
 @pytest.mark.parametrize("damage", TABLE_DAMAGE.values(), ids=TABLE_DAMAGE)
