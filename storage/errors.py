@@ -3,9 +3,19 @@
 Programming errors are assertions.
 """
 
+import errno
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+LONGEST_PART = 2000  # characters of one part of a message; data can hold names of any length
+# characters that no message passes on to a terminal or a file: control characters but line ends and
+# tabs, and lone surrogates, which are no Unicode
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# libraries that write say it in words alone; the last is numpy's
+_FULL_DISK = re.compile(
+    r"No space left on device|Disk quota exceeded|disk is full|^\d+ requested and \d+ written$"
+)
 
 
 class LatentVLAError(Exception):
@@ -21,9 +31,9 @@ class LatentVLAError(Exception):
         do: str | None = None,
     ) -> None:
         self.what, self.where, self.expected, self.found, self.do = what, where, expected, found, do
-        parts = [what]
+        parts = [printable(what)]
         parts += [
-            f"  {label}: {value}"
+            f"  {label}: {printable(value)}"
             for label, value in (
                 ("where", where),
                 ("expected", expected),
@@ -37,6 +47,16 @@ class LatentVLAError(Exception):
     def __reduce__(self) -> tuple:
         """Pickle with the keyword arguments, so that the error survives a process pool."""
         return _rebuild, (type(self), self.what, self.where, self.expected, self.found, self.do)
+
+
+def printable(value: object) -> str:
+    """The text of a value with control characters and lone surrogates escaped, shortened to
+    LONGEST_PART characters.
+    """
+    text = str(value)
+    if len(text) > LONGEST_PART:
+        text = f"{text[:LONGEST_PART]}... ({len(text)} characters)"
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _rebuild(
@@ -73,6 +93,23 @@ class ArtifactError(LatentVLAError):
 
 class ConfigError(LatentVLAError):
     """A command, option or configuration names something unknown or impossible."""
+
+
+def full_disk(error: BaseException) -> ArtifactError | None:
+    """The error to raise in place of one that says that there is no room left; None for others.
+
+    It concerns no single log: the next one would fail alike.
+    """
+    number = getattr(error, "errno", None)
+    by_text = number is None and _FULL_DISK.search(str(error))
+    if number not in (errno.ENOSPC, errno.EDQUOT) and not by_text:
+        return None
+    return ArtifactError(
+        "there is no room left on the disk",
+        where=getattr(error, "filename", None),
+        found=str(error),
+        do="make room, then run the same command again: finished artefacts stay",
+    )
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:

@@ -156,15 +156,8 @@ def _decoded(
     import cv2
 
     for image in images:
-        pixels = read_image(image.file, f"log {log.log_id}, frame {image.frame_index}")
-        if pixels.shape != (camera.height, camera.width, 3):
-            raise SourceError(
-                "an image has another size than the first of its camera",
-                where=f"log {log.log_id}, frame {image.frame_index}, file {image.file}",
-                expected=f"{camera.width}x{camera.height}",
-                found=f"{pixels.shape[1]}x{pixels.shape[0]}",
-                do="correct or leave out this log; it is read again when its bytes change",
-            )
+        owner = f"log {log.log_id}, frame {image.frame_index}"
+        pixels = read_image(image.file, owner, (camera.width, camera.height))
         pixels = pixels[camera.height % 2 :, : camera.width - camera.width % 2]
         if pixels.shape[1] != stored.width:
             pixels = cv2.resize(pixels, (stored.width, stored.height), interpolation=cv2.INTER_AREA)

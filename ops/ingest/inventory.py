@@ -8,7 +8,7 @@ from typing import Any
 
 from storage.artifact import Lineage, damaged, digest, read_object, warn, write_artifact
 from storage.errors import ArtifactError
-from storage.sources import fingerprint, open_source
+from storage.sources import file_states, fingerprint, open_source
 from storage.sources.contract import Capabilities, LogRef
 
 INVENTORY_FILE = "inventory.json"
@@ -40,7 +40,7 @@ def take_inventory(source: str, raw: Path, ref: LogRef, path: Path, lineage: Lin
         log.location,
         len(files),
         len(ref.image_files),
-        sum(file.stat().st_size for file in files),
+        sum(size for _, size, _ in file_states(ref)),
         fingerprint(ref),
         stamp_of(ref),
         log.capabilities,
@@ -100,9 +100,11 @@ def inventory_by_split(inventories: Sequence[Inventory]) -> list[dict[str, Any]]
 
 
 def stamp_of(ref: LogRef) -> str:
-    """Digest of the names, sizes and modification times of a log's files; reads no file."""
-    stats = [(file.name, file.stat()) for file in (*ref.files, *ref.image_files)]
-    return digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
+    """Digest of the names, sizes and modification times of a log's files; reads no file.
+
+    Raises SourceError for a file that is gone or cannot be reached.
+    """
+    return digest([list(state) for state in file_states(ref)])
 
 
 def fingerprint_of(ref: LogRef, path: Path) -> str:

@@ -16,6 +16,7 @@ from storage.artifact import Lineage, digest, planned_lineage, write_artifact
 from storage.errors import SourceError
 from storage.lake import Lake
 from storage.sources import open_source
+from storage.sources.raw_files import raw_data_of
 
 QUARANTINED_FILE = "quarantined.json"  # log id -> the message of its error
 
@@ -44,12 +45,9 @@ def zero_shot_logs_lineage(config: ZeroShotLogsConfig, code_version: str) -> Lin
                 found="no file of that name",
                 do="correct the folder (LATENTVLA_NUSCENES), or leave it out",
             )
-        stamp = digest(
-            [
-                [str(file.relative_to(raw)), file.stat().st_size, file.stat().st_mtime_ns]
-                for file in files
-            ]
-        )
+        with raw_data_of("of nuScenes", "the state of its files"):
+            states = [(str(file.relative_to(raw)), file.stat()) for file in files]
+        stamp = digest([[name, state.st_size, state.st_mtime_ns] for name, state in states])
     return planned_lineage("zero_shot", {}, {"logs": config, "stamp": stamp}, code_version)
 
 
@@ -68,17 +66,20 @@ def make_zero_shot_logs(
             from ops.synthesize.town_b import synthesize_town_b
 
             synthesize_town_b(raw, config.town)
-        logs = [ref.log_id for ref in open_source("nuscenes", raw).logs() if ref.split == "test"]
+        source = open_source("nuscenes", raw)
+        logs = [ref.log_id for ref in source.logs() if ref.split == "test"]
         works = [
             LogWork(log, partial(_read_log, raw, Lake(out), log, config, lineage)) for log in logs
         ]
-        failed: dict[str, str] = {}
+        failed = {log: str(error) for log, error in source.refused.items()}
+        if failed and not config.nuscenes:
+            raise next(iter(source.refused.values()))
         for outcome in each_log(works, processes if config.nuscenes else 1):
             if outcome.error is not None and not config.nuscenes:
                 raise outcome.error
             if outcome.error is not None:
                 failed[outcome.log_id] = str(outcome.error)
-        if len(failed) == len(logs):
+        if failed.keys() >= set(logs):
             raise SourceError(
                 "no log of the test split can be read",
                 where=raw,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from storage.errors import unknown_name
 from storage.sources.contract import LogRef, Source
+from storage.sources.raw_files import raw_data_of
 
 # name -> (module, class); imported by open_source, so that only the users of a format need its
 # dependencies
@@ -33,14 +34,26 @@ def open_source(name: str, raw: Path) -> Source:
 def fingerprint(ref: LogRef) -> str:
     """32 hex digits over the names and the content of every file of a log.
 
-    Modification times and parent folders do not change it.
+    Modification times and parent folders do not change it. Raises SourceError for a file that
+    cannot be read.
     """
     whole = hashlib.blake2b(digest_size=16)
-    for file in ref.files:
-        whole.update(f"{file.name}:{_shared_digest(file)}\n".encode())
-    for file in ref.image_files:
-        whole.update(f"{file.parent.name}/{file.name}:{_digest(file)}\n".encode())
+    with raw_data_of(ref.log_id, "its fingerprint"):
+        for file in ref.files:
+            whole.update(f"{file.name}:{_shared_digest(file)}\n".encode())
+        for file in ref.image_files:
+            whole.update(f"{file.parent.name}/{file.name}:{_digest(file)}\n".encode())
     return whole.hexdigest()
+
+
+def file_states(ref: LogRef) -> list[tuple[str, int, int]]:
+    """Name, size in bytes and time of change in nanoseconds of every file of a log; reads no file.
+
+    Raises SourceError for a file that is gone or cannot be reached.
+    """
+    with raw_data_of(ref.log_id, "the state of its files"):
+        states = [(file.name, file.stat()) for file in (*ref.files, *ref.image_files)]
+    return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
 
 
 def _digest(file: Path) -> str:

@@ -4,7 +4,7 @@ A handle is picklable and holds no open file; files are read when a method is ca
 reference and units are those of docs/conventions.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -12,7 +12,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from storage.camera import Camera
+from storage.errors import SourceError
+from storage.names import check_name
 from storage.trajectory_table import Category, MapLayer
+
+SPLIT_NAMES = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,23 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class LogRef:
-    """A log that can be opened."""
+    """A log that can be opened. Raises SourceError for an id that is no safe part of a path."""
 
     log_id: str
     split: str  # train | val | test
     files: tuple[Path, ...]  # every file that the log is read from, apart from images
     image_files: tuple[Path, ...]  # images, front camera first, each camera sorted by name
+
+    def __post_init__(self) -> None:
+        check_name(self.log_id)
+        if self.split not in SPLIT_NAMES:
+            raise SourceError(
+                "unknown split of a log",
+                where=f"log {self.log_id}",
+                expected=", ".join(SPLIT_NAMES),
+                found=self.split,
+                do="name one of these in the source",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +137,14 @@ class Source(Protocol):
     """A folder of raw logs in one format."""
 
     name: str
+    # Logs that the last call of logs() found and could not list, by a printable name
+    # (storage.names.safe_name), with the reason: a name that is no part of a path, a name that two
+    # logs have, an unknown split, a file that cannot be read. They concern no other log.
+    refused: Mapping[str, SourceError]
 
     def logs(self) -> list[LogRef]:
-        """All logs under the folder, sorted by log_id.
+        """All logs under the folder that can be listed, sorted by log_id; the others are in
+        `refused`.
 
         Raises SourceError for a missing or empty folder.
         """

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.errors import SourceError
+from storage.sources.raw_files import read_text, regular_files
 from storage.sources.rotations import wrapped
 
 CAMERAS = ("image_02", "image_03", "image_00", "image_01")  # colour left is the front camera
@@ -22,6 +23,7 @@ MAX_EXTRAPOLATION_S = 0.12  # camera times may lie one odometry step outside the
 # columns of an OXTS line
 LAT, LON, YAW, FORWARD, LEFT, ACC_FORWARD, ACC_LEFT, YAW_RATE = 0, 1, 5, 8, 9, 14, 15, 22
 OXTS_COLUMNS = 30
+MAX_READING_BYTES = 64 * 2**10  # of one odometry file; a sound one has about 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ def _clock_notes(camera_us: np.ndarray, oxts_us: np.ndarray) -> list[str]:
 
 def _oxts(folder: Path, lines: int) -> np.ndarray:
     """Odometry readings (n, 30) in the order of their files."""
-    files = sorted((folder / "oxts" / "data").glob("*.txt"))
+    readings = folder / "oxts" / "data"
+    files = [readings / name for name in regular_files(readings, is_reading)]
     if len(files) != lines or lines < 2:
         raise SourceError(
             "the odometry is incomplete",
@@ -125,7 +128,7 @@ def _oxts(folder: Path, lines: int) -> np.ndarray:
             expected="one file for each line of timestamps.txt, at least two",
             found=f"{len(files)} files, {lines} times",
         )
-    rows = [file.read_text().split() for file in files]
+    rows = [read_text(file, MAX_READING_BYTES).split() for file in files]
     for file, row in zip(files, rows, strict=True):
         if len(row) != OXTS_COLUMNS:
             raise SourceError(
@@ -136,6 +139,11 @@ def _oxts(folder: Path, lines: int) -> np.ndarray:
                 do="copy the drive again",
             )
     return np.array(rows, dtype=np.float64)
+
+
+def is_reading(name: str) -> bool:
+    """True for the name of an odometry file."""
+    return name.endswith(".txt")
 
 
 def _rear_axle(oxts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,12 +187,12 @@ def _at(time_s: np.ndarray, values: np.ndarray, query_s: np.ndarray) -> np.ndarr
 def read_timestamps_us(file: Path) -> np.ndarray:
     """Time stamps (n,) int64 in microseconds. Raises SourceError if the file cannot be read."""
     try:
-        lines = file.read_text().split("\n")
+        lines = read_text(file).split("\n")
         stamps = np.array(
             [line.strip().replace(" ", "T") for line in lines if line.strip()],
             dtype="datetime64[ns]",
         )
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise SourceError(
             "time stamps cannot be read",
             where=file,

@@ -6,14 +6,17 @@ traffic lights, no command and no splits: every drive is `train`. The ego origin
 the ground, from the mounting plan of the sensor car (see REAR_AXLE_IN_IMU).
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from storage.camera import Camera
 from storage.errors import SourceError
+from storage.names import name_fault
 from storage.sources.contract import (
     Agents,
     Capabilities,
@@ -27,12 +30,22 @@ from storage.sources.images import image_size
 from storage.sources.kitti_odometry import (
     CAMERAS,
     REAR_AXLE_IN_IMU,
+    is_reading,
     read_drive_frames,
     read_timestamps_us,
 )
 from storage.sources.kitti_tracklets import read_tracklets
+from storage.sources.listing import LogListing, only_one
+from storage.sources.raw_files import (
+    folders_in,
+    is_regular,
+    read_text,
+    regular_files,
+)
 from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 from storage.trajectory_table import Command
+
+_DRIVE = re.compile(r".*_drive_.*_sync", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,36 +138,51 @@ class KittiRawSource:
 
     def __init__(self, raw: Path) -> None:
         self.raw = raw
+        self.refused: Mapping[str, SourceError] = {}
 
     def logs(self) -> list[LogRef]:
-        """All drives, sorted by name. Raises SourceError for a missing or empty folder."""
-        return [
-            LogRef(
-                log_id,
-                "train",
-                _index_files(folder),
-                tuple(
-                    file
-                    for name in CAMERAS
-                    for _, file in sorted(_image_files(folder, name).items())
-                ),
-            )
-            for log_id, folder in self._drives().items()
-        ]
+        """All drives that can be listed, sorted by name; `refused` holds the others.
+
+        Raises SourceError for a missing or empty folder.
+        """
+        listing = LogListing()
+        self.refused = listing.refused
+        folders = require_logs(
+            self.raw,
+            listing.paths_below(self.raw, _DRIVE.fullmatch),
+            "<date>/<date>_drive_<number>_sync",
+            listing.refused,
+        )
+        folders_of: dict[str, list[Path]] = {}
+        for folder in folders:
+            folders_of.setdefault(folder.name.removesuffix("_sync"), []).append(folder)
+        for log_id, found in sorted(folders_of.items()):
+            listing.add(log_id, partial(self._ref, log_id, found))
+        return listing.refs
+
+    def _ref(self, log_id: str, found: list[Path]) -> LogRef:
+        folder = self._only_folder(log_id, found)
+        images = (
+            file for name in CAMERAS for _, file in sorted(_image_files(folder, name).items())
+        )
+        return LogRef(log_id, "train", _index_files(folder), tuple(images))
 
     @wrap_parse_errors
     def open(self, log_id: str) -> KittiLog:
         """A handle on one drive. Raises SourceError if it does not exist or has no image."""
-        drives = self._drives()
-        if log_id not in drives:
+        found = []
+        if name_fault(log_id) is None:
+            drives = (date / f"{log_id}_sync" for date in folders_in(self.raw))
+            found = [folder for folder in drives if folder.is_dir()]
+        if not found:
             raise SourceError(
                 f"there is no log '{log_id}'",
                 where=self.raw,
-                expected=f"one of {len(drives)} drives",
+                expected="the folder of a drive, without _sync",
                 found=log_id,
                 do="list them: latentvla logs",
             )
-        folder = drives[log_id]
+        folder = self._only_folder(log_id, found)
         cameras = tuple(name for name in CAMERAS if _image_files(folder, name))
         if not cameras:
             raise SourceError(
@@ -164,24 +192,36 @@ class KittiRawSource:
                 found=f"none in {', '.join(CAMERAS)}",
                 do="add the drive's images",
             )
-        has_agents = (folder / "tracklet_labels.xml").exists()
+        has_agents = is_regular(folder / "tracklet_labels.xml")
         return KittiLog(
             log_id, "train", "", Capabilities(cameras, has_agents, False, False, False), folder
         )
 
-    def _drives(self) -> dict[str, Path]:
-        folders = require_logs(
-            self.raw, self.raw.glob("*/*_drive_*_sync"), "<date>/<date>_drive_<number>_sync"
-        )
-        return {folder.name.removesuffix("_sync"): folder for folder in folders}
+    def _only_folder(self, log_id: str, found: list[Path]) -> Path:
+        only_one(log_id, found, self.raw, "keep one of these folders")
+        return found[0]
 
 
 def _image_files(folder: Path, camera: str) -> dict[int, Path]:
-    return {
-        int(file.stem): file
-        for file in (folder / camera / "data").glob("*.*")
-        if file.suffix in (".png", ".jpg") and file.stem.isdigit()
-    }
+    """Frame index -> image. Raises SourceError for two images of one frame."""
+    files: dict[int, Path] = {}
+    for name in regular_files(folder / camera / "data", _is_image):
+        file = folder / camera / "data" / name
+        other = files.setdefault(int(file.stem), file)
+        if other != file:
+            raise SourceError(
+                "a frame has two images",
+                where=f"camera {camera}, frame {int(file.stem)}",
+                expected="one image a number",
+                found=f"{other}, {file}",
+                do="keep one of them",
+            )
+    return files
+
+
+def _is_image(name: str) -> bool:
+    stem, dot, suffix = name.rpartition(".")
+    return dot + suffix in (".png", ".jpg") and stem.isascii() and stem.isdecimal()
 
 
 def _index_files(folder: Path) -> tuple[Path, ...]:
@@ -189,15 +229,16 @@ def _index_files(folder: Path) -> tuple[Path, ...]:
         folder / "tracklet_labels.xml",
         *(folder / name / "timestamps.txt" for name in (*CAMERAS, "oxts")),
     ]
-    return tuple(
-        path
-        for path in [
-            *sorted(folder.parent.glob("calib_*.txt")),
-            *named,
-            *sorted((folder / "oxts" / "data").glob("*.txt")),
-        ]
-        if path.exists()
+    readings = folder / "oxts" / "data"
+    return (
+        *(folder.parent / name for name in regular_files(folder.parent, _is_calibration)),
+        *(file for file in named if is_regular(file)),
+        *(readings / name for name in regular_files(readings, is_reading)),
     )
+
+
+def _is_calibration(name: str) -> bool:
+    return name.startswith("calib_") and name.endswith(".txt")
 
 
 def _camera(folder: Path, name: str) -> Camera:
@@ -231,16 +272,15 @@ def _transform(file: Path) -> np.ndarray:
 
 def _calibration(file: Path) -> dict[str, np.ndarray]:
     """The numeric entries of a calibration file. Raises SourceError if it does not exist."""
-    try:
-        entries = [line.split(":", 1) for line in file.read_text().splitlines() if ":" in line]
-    except OSError as error:
+    if not is_regular(file):
         raise SourceError(
             "the calibration is missing",
             where=file,
             expected="a text file of KITTI's calibration",
-            found=f"{type(error).__name__}: {error}",
+            found="no file",
             do="copy the day's calib_*.txt files beside its drives",
-        ) from error
+        )
+    entries = [line.split(":", 1) for line in read_text(file).splitlines() if ":" in line]
     return {
         key: np.array(value.split(), dtype=np.float64)
         for key, value in entries

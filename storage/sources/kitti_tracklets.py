@@ -11,6 +11,7 @@ import numpy as np
 
 from storage.errors import SourceError
 from storage.sources.contract import Agents
+from storage.sources.raw_files import MAX_TEXT_BYTES, is_regular, read_regular
 from storage.sources.rotations import wrapped
 from storage.trajectory_table import Category
 
@@ -41,7 +42,7 @@ def read_tracklets(
     """
     tracks = (
         [_track(number, item, file) for number, item in enumerate(_items(file))]
-        if file.exists()
+        if is_regular(file)
         else []
     )
     parts = [
@@ -79,7 +80,8 @@ _EMPTY = tuple(
 
 def _items(file: Path) -> list[ElementTree.Element]:
     try:
-        return ElementTree.parse(file).getroot().findall("./tracklets/item")
+        data = read_regular(file, MAX_TEXT_BYTES)
+        return ElementTree.fromstring(data).findall("./tracklets/item")
     except ElementTree.ParseError as error:
         raise SourceError(
             "the tracklets cannot be read",

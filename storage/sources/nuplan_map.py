@@ -6,7 +6,6 @@ A GeoPackage is an SQLite file whose geometry columns hold a short header and th
 """
 
 import sqlite3
-import struct
 from collections.abc import Iterator
 from contextlib import closing
 from functools import lru_cache
@@ -18,6 +17,7 @@ import shapely
 
 from storage.errors import SourceError
 from storage.sources.contract import MapLayer, MapObject
+from storage.sources.raw_files import is_regular, too_large
 from storage.sources.utm import utm_from_degrees
 
 REQUIRED = ("lanes_polygons", "lane_connectors", "lane_groups_polygons", "baseline_paths")
@@ -29,6 +29,8 @@ PLAIN_LAYERS = {
     "walkways": MapLayer.WALKWAY,
 }
 Rows = list[dict[str, Any]]  # of one table, with `id` and `shape` added by _Reader.rows
+MAX_MAP_ROWS = 1_000_000  # of one table; a published town has some ten thousand
+MAX_VALUE_BYTES = 64 * 2**20  # of one geometry
 _ENVELOPE_BYTES = (0, 32, 48, 48, 64)
 _DEGREES = 4326  # EPSG code of WGS 84 longitude and latitude
 
@@ -38,16 +40,15 @@ def read_nuplan_map(file: Path) -> tuple[MapObject, ...]:
 
     Raises SourceError if the file does not exist, is no GeoPackage, or lacks a table in REQUIRED.
     """
-    try:
-        stamp = file.stat()
-    except FileNotFoundError as error:
+    if not is_regular(file):
         raise SourceError(
             "the map file does not exist",
             where=file,
             found="no file",
             expected="<maps>/<location>/<version>/map.gpkg",
             do="put nuPlan's maps below the raw folder, or set NUPLAN_MAPS_ROOT",
-        ) from error
+        )
+    stamp = file.stat()
     return _read_cached(file, stamp.st_mtime_ns, stamp.st_size)
 
 
@@ -58,13 +59,18 @@ def _read_cached(file: Path, _mtime_ns: int, _size: int) -> tuple[MapObject, ...
         with closing(
             sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
         ) as database:
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
             return tuple(_objects(_Reader(database, file)))
-    except (sqlite3.DatabaseError, shapely.errors.ShapelyError, struct.error) as error:
+    except SourceError:
+        raise
+    # tables with other columns and geometries of other kinds make sqlite3, shapely and this reader
+    # raise nearly anything
+    except Exception as error:
         raise SourceError(
             "the map cannot be read",
             where=file,
             expected="a nuPlan GeoPackage",
-            found=str(error),
+            found=f"{type(error).__name__}: {error}",
             do="download or write the map again",
         ) from error
 
@@ -101,8 +107,10 @@ class _Reader:
         names = [name for _, name, *_ in info]
         rows = [
             dict(zip(names, row, strict=True))
-            for row in self.database.execute(f'select * from "{table}"')
+            for row in self.database.execute(f'select * from "{table}" limit {MAX_MAP_ROWS + 1}')
         ]
+        if len(rows) > MAX_MAP_ROWS:
+            raise too_large(f"{self.file}, table {table}", f"at most {MAX_MAP_ROWS} rows", "more")
         geometry = self.database.execute(
             "select column_name, srs_id from gpkg_geometry_columns where table_name = ?", (table,)
         ).fetchone()

@@ -7,8 +7,9 @@ of the CAN bus expansion by OpenScene's rule; without a route it is unknown, nev
 recorded future.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from storage.camera import Camera
 from storage.errors import SourceError
+from storage.names import check_name, name_fault, quoted
 from storage.sources.contract import (
     Agents,
     Capabilities,
@@ -27,6 +29,7 @@ from storage.sources.contract import (
     Signals,
 )
 from storage.sources.images import image_size
+from storage.sources.listing import LogListing, only_one
 from storage.sources.nuscenes_map import read_nuscenes_map
 from storage.sources.nuscenes_tables import (
     FRONT,
@@ -36,8 +39,10 @@ from storage.sources.nuscenes_tables import (
     motion_of_poses,
     open_tables,
     samples_of,
+    scenes_of,
     split_of,
 )
+from storage.sources.raw_files import is_regular, regular_files
 from storage.sources.rotations import rotation_of_quaternion, wrapped, yaw_of_quaternion
 from storage.sources.route_command import commands_of_route
 from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
@@ -195,41 +200,49 @@ class NuScenesSource:
 
     def __init__(self, raw: Path) -> None:
         self.raw = raw
+        self.refused: Mapping[str, SourceError] = {}
 
     def logs(self) -> list[LogRef]:
-        """All scenes, sorted by name. Raises SourceError for a missing or empty folder."""
+        """All scenes that can be listed, sorted by name; `refused` holds the others.
+
+        Raises SourceError for a missing or empty folder, and for tables that cannot be read.
+        """
+        listing = LogListing()
+        self.refused = listing.refused
         version = self._version()
         tables = open_tables(self.raw, version)
-        shared = tuple(sorted((self.raw / version).glob("*.json")))
-        refs = []
-        for scene in sorted(tables.scene, key=lambda scene: scene["name"]):
-            location = tables.get("log", scene["log_token"])["location"]
-            scene_files = (
-                self.raw / "maps" / "expansion" / f"{location}.json",
-                *can_bus_files(self.raw, scene["name"]),
-            )
-            images = tuple(
-                file
-                for camera in _camera_names(tables, scene["name"])
-                for file in _image_files(tables, self.raw, scene["name"], camera).values()
-            )
-            refs.append(
-                LogRef(
-                    scene["name"],
-                    split_of(self.raw / version, scene["name"]),
-                    (*shared, *(file for file in scene_files if file.exists())),
-                    images,
-                )
-            )
-        return refs
+        shared = tuple(
+            self.raw / version / name
+            for name in regular_files(self.raw / version, lambda name: name.endswith(".json"))
+        )
+        for name, scenes in sorted(scenes_of(tables).items(), key=lambda item: str(item[0])):
+            listing.add(name, partial(self._ref, tables, version, scenes, shared))
+        return listing.refs
+
+    def _ref(
+        self, tables: Any, version: str, scenes: list[dict[str, Any]], shared: tuple[Path, ...]
+    ) -> LogRef:
+        log_id = check_name(scenes[0]["name"])
+        self._only_scene(log_id, version, scenes)
+        scene_files = (
+            _expansion_file(self.raw, _location_of(tables, scenes[0])),
+            *can_bus_files(self.raw, log_id),
+        )
+        images = tuple(
+            file
+            for camera in _camera_names(tables, log_id)
+            for file in _image_files(tables, self.raw, log_id, camera).values()
+        )
+        files = (*shared, *(file for file in scene_files if is_regular(file)))
+        return LogRef(log_id, split_of(self.raw / version, log_id), files, images)
 
     @wrap_parse_errors
     def open(self, log_id: str) -> NuScenesLog:
         """A handle on one scene. Raises SourceError if it does not exist or has no front image."""
         version = self._version()
         tables = open_tables(self.raw, version)
-        scene = next((scene for scene in tables.scene if scene["name"] == log_id), None)
-        if scene is None:
+        scenes = [] if name_fault(log_id) else scenes_of(tables).get(log_id, [])
+        if not scenes:
             raise SourceError(
                 f"there is no log '{log_id}'",
                 where=self.raw,
@@ -237,9 +250,10 @@ class NuScenesSource:
                 found=log_id,
                 do="list them: latentvla logs",
             )
-        location = tables.get("log", scene["log_token"])["location"]
-        has_map = (self.raw / "maps" / "expansion" / f"{location}.json").exists()
-        has_route = can_bus_files(self.raw, log_id)[1].exists()
+        self._only_scene(log_id, version, scenes)
+        location = _location_of(tables, scenes[0])
+        has_map = is_regular(_expansion_file(self.raw, location))
+        has_route = is_regular(can_bus_files(self.raw, log_id)[1])
         cameras = tuple(
             name
             for name in _camera_names(tables, log_id)
@@ -272,26 +286,56 @@ class NuScenesSource:
             tuple(notes),
         )
 
+    def _only_scene(self, log_id: str, version: str, scenes: list[dict[str, Any]]) -> None:
+        tokens = [f"token {quoted(scene['token'])}" for scene in scenes]
+        only_one(log_id, tokens, self.raw / version / "scene.json", "give each scene its own name")
+
     def _version(self) -> str:
         files = require_logs(self.raw, self.raw.glob("v*/scene.json"), "v1.0-<part>/scene.json")
         versions = [file.parent.name for file in files]
         return next((name for name in VERSIONS if name in versions), versions[0])
 
 
+def _location_of(tables: Any, scene: dict[str, Any]) -> str:
+    return check_name(tables.get("log", scene["log_token"])["location"], "map")
+
+
+def _expansion_file(raw: Path, location: str) -> Path:
+    return raw / "maps" / "expansion" / f"{location}.json"
+
+
 def _camera_names(tables: Any, log_id: str) -> list[str]:
     """Cameras of the first sample, front first."""
     names = (name for name in samples_of(tables, log_id)[0]["data"] if name.startswith("CAM_"))
-    return sorted(names, key=lambda name: (name != FRONT, name))
+    return sorted(
+        (check_name(name, "camera") for name in names), key=lambda name: (name != FRONT, name)
+    )
 
 
 def _image_files(tables: Any, raw: Path, log_id: str, camera: str) -> dict[int, Path]:
-    """Frame index -> image file, of the files that exist."""
+    """Frame index -> image file, of the files that exist.
+
+    Raises SourceError for a path that leads out of the raw folder.
+    """
     files = {
-        index: raw / tables.get("sample_data", sample["data"][camera])["filename"]
+        index: _file_below(raw, tables.get("sample_data", sample["data"][camera])["filename"])
         for index, sample in enumerate(samples_of(tables, log_id))
         if camera in sample["data"]
     }
-    return {index: file for index, file in files.items() if file.exists()}
+    return {index: file for index, file in files.items() if is_regular(file)}
+
+
+def _file_below(raw: Path, filename: Any) -> Path:
+    parts = filename.split("/") if isinstance(filename, str) else []
+    if not parts or any(name_fault(part) is not None for part in parts):
+        raise SourceError(
+            "the path of an image leads out of the raw folder",
+            where="sample_data.json",
+            expected="samples/<CAMERA>/<file>, below the raw folder",
+            found=quoted(filename),
+            do="write the path as nuScenes has it, and put the image there",
+        )
+    return raw / filename
 
 
 def _camera(tables: Any, data_token: str, image: RawImage) -> Camera:
@@ -302,7 +346,7 @@ def _camera(tables: Any, data_token: str, image: RawImage) -> Camera:
     camera_to_ego[:3, :3] = rotation_of_quaternion(np.array([calibration["rotation"]]))[0]
     camera_to_ego[:3, 3] = calibration["translation"]
     width, height = image_size(image.file)
-    intrinsics = np.array(calibration["camera_intrinsic"], dtype=np.float64)
+    intrinsics = np.array(calibration["camera_intrinsic"], dtype=np.float64).reshape(3, 3)
     return Camera(image.camera, width, height, intrinsics, camera_to_ego)
 
 

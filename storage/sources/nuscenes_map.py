@@ -16,7 +16,9 @@ import shapely
 
 from storage.errors import SourceError
 from storage.sources.contract import MapLayer, MapObject
+from storage.sources.raw_files import is_regular, too_large
 
+MAX_MAP_BYTES = 2**30  # the largest published town has 40 MB
 CONNECTOR_WIDTH_M = 3.5
 STEP_M = 1.0  # spacing of centre-line vertices
 PLAIN_LAYERS = {
@@ -34,6 +36,8 @@ def read_nuscenes_map(raw: Path, location: str) -> tuple[MapObject, ...]:
     Raises SourceError if the file cannot be read.
     """
     file = raw / "maps" / "expansion" / f"{location}.json"
+    if is_regular(file) and file.stat().st_size > MAX_MAP_BYTES:
+        raise too_large(file, f"at most {MAX_MAP_BYTES} bytes", f"{file.stat().st_size} bytes")
     return _read_cached(raw, location, file.stat().st_mtime_ns)
 
 
@@ -45,7 +49,7 @@ def _read_cached(raw: Path, location: str, _mtime_ns: int) -> tuple[MapObject, .
     with plt.rc_context():
         from nuscenes.map_expansion.map_api import NuScenesMap
     try:
-        expansion = NuScenesMap(dataroot=str(raw), map_name=location)
+        return tuple(_objects(NuScenesMap(dataroot=str(raw), map_name=location)))
     # the devkit raises plain Exception for a map of an older version
     except Exception as error:
         raise SourceError(
@@ -55,7 +59,6 @@ def _read_cached(raw: Path, location: str, _mtime_ns: int) -> tuple[MapObject, .
             found=f"{type(error).__name__}: {error}",
             do="download the map expansion again",
         ) from error
-    return tuple(_objects(expansion))
 
 
 def _objects(expansion: Any) -> Iterator[MapObject]:

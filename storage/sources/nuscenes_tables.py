@@ -1,17 +1,26 @@
 """The 13 tables of nuScenes (through nuscenes-devkit) and its CAN bus files."""
 
-import json
-from functools import lru_cache
+import os
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from storage.errors import SourceError
+from storage.names import quoted
+from storage.sources.raw_files import (
+    is_regular,
+    read_json,
+    regular_files,
+    too_large,
+    unreadable,
+)
 
 FRONT, LIDAR = "CAM_FRONT", "LIDAR_TOP"
 # Published training scenes -> train, all others -> test: the published test scenes have no labels,
 # so papers report on the val scenes. <version>/splits.json, if it exists, names the splits instead.
+MAX_TABLE_BYTES = 8 * 2**30  # the largest published one, sample_data of v1.0-trainval, has 1.3 GB
 SPLITS = {"train": "train", "mini_train": "train"}
 
 
@@ -20,9 +29,15 @@ def open_tables(raw: Path, version: str) -> Any:
 
     Raises SourceError if the devkit is not installed or cannot read the tables.
     """
-    return _tables_cached(
-        raw, version, max(file.stat().st_mtime_ns for file in (raw / version).glob("*.json"))
-    )
+    names = regular_files(raw / version, lambda name: name.endswith(".json"))
+    try:
+        stamps = [os.stat(raw / version / name) for name in names]
+    except OSError as error:
+        raise unreadable(error, None) from error
+    too_big = [state.st_size for state in stamps if state.st_size > MAX_TABLE_BYTES]
+    if too_big:
+        raise too_large(raw / version, f"tables of at most {MAX_TABLE_BYTES} bytes", str(too_big))
+    return _tables_cached(raw, version, max((state.st_mtime_ns for state in stamps), default=0))
 
 
 @lru_cache(maxsize=1)  # the full set takes gigabytes
@@ -37,9 +52,10 @@ def _tables_cached(raw: Path, version: str, _mtime_ns: int) -> Any:
             found=str(error),
             do="pip install nuscenes-devkit==1.2.0",
         ) from error
+    # tables of another shape make the devkit raise nearly anything while it links their rows
     try:
         return NuScenes(version=version, dataroot=str(raw), verbose=False)
-    except (OSError, AssertionError, KeyError, IndexError, json.JSONDecodeError) as error:
+    except Exception as error:
         raise SourceError(
             "the tables cannot be read",
             where=raw / version,
@@ -49,11 +65,32 @@ def _tables_cached(raw: Path, version: str, _mtime_ns: int) -> Any:
         ) from error
 
 
+@lru_cache(maxsize=1)
+def scenes_of(tables: Any) -> dict[object, list[dict[str, Any]]]:
+    """The scenes of each name: one, where the tables are sound."""
+    scenes: dict[object, list[dict[str, Any]]] = {}
+    for scene in tables.scene:
+        name = scene.get("name")
+        # what is no text has no equal, and may not be hashable
+        scenes.setdefault(name if isinstance(name, str) else repr(name), []).append(scene)
+    return scenes
+
+
 def samples_of(tables: Any, log_id: str) -> list[dict[str, Any]]:
-    """The samples of a scene in order of time."""
-    scene = next(scene for scene in tables.scene if scene["name"] == log_id)
-    samples, token = [], scene["first_sample_token"]
+    """The samples of a scene in order of time. Raises SourceError if they lead back."""
+    samples: list[dict[str, Any]] = []
+    token = scenes_of(tables)[log_id][0]["first_sample_token"]
+    seen: set[str] = set()
     while token:
+        if token in seen:
+            raise SourceError(
+                "the samples of a scene lead back to one before",
+                where=f"log {log_id}, frame {len(samples)}",
+                expected="a chain that ends with an empty `next`",
+                found=quoted(token),
+                do="download or write sample.json again",
+            )
+        seen.add(token)
         sample = tables.get("sample", token)
         samples.append(sample)
         token = sample["next"]
@@ -77,16 +114,7 @@ def can_bus(raw: Path, log_id: str, message: str) -> list[Any]:
     Raises SourceError if the file cannot be read.
     """
     file = raw / "can_bus" / f"{log_id}_{message}.json"
-    try:
-        return json.loads(file.read_text()) if file.exists() else []
-    except json.JSONDecodeError as error:
-        raise SourceError(
-            "a CAN bus file cannot be read",
-            where=file,
-            expected="a JSON list",
-            found=str(error),
-            do="download it again, or remove it to read the scene without it",
-        ) from error
+    return read_json(file, "a CAN bus file") if is_regular(file) else []
 
 
 def motion_of_poses(time_s: np.ndarray, pose_world: np.ndarray) -> np.ndarray:
@@ -112,11 +140,32 @@ def motion_of_poses(time_s: np.ndarray, pose_world: np.ndarray) -> np.ndarray:
 
 
 def split_of(folder: Path, log_id: str) -> str:
-    """Split of a scene; `folder` holds the tables."""
-    if (folder / "splits.json").exists():
-        named = json.loads((folder / "splits.json").read_text())
-        return next((split for split in ("train", "val") if log_id in named.get(split, ())), "test")
+    """Split of a scene; `folder` holds the tables. Raises SourceError for a damaged splits.json."""
+    file = folder / "splits.json"
+    if is_regular(file):
+        state = file.stat()
+        named = _named_splits(file, state.st_mtime_ns, state.st_size)
+        return next((split for split in ("train", "val") if log_id in named[split]), "test")
+    return next((split for name, split in SPLITS.items() if log_id in _official()[name]), "test")
+
+
+@lru_cache(maxsize=1)
+def _named_splits(file: Path, _mtime_ns: int, _size: int) -> dict[str, frozenset[str]]:
+    named = read_json(file, "the splits of the scenes")
+    try:
+        return {split: frozenset(named.get(split, ())) for split in ("train", "val")}
+    except (AttributeError, TypeError) as error:
+        raise SourceError(
+            "the splits of the scenes cannot be read",
+            where=file,
+            expected="an object with lists of scene names: train, val, test",
+            found=str(error),
+            do="write it again, or remove it: scenes then have the official splits",
+        ) from error
+
+
+@cache
+def _official() -> dict[str, frozenset[str]]:
     from nuscenes.utils.splits import create_splits_scenes
 
-    official = create_splits_scenes()
-    return next((split for name, split in SPLITS.items() if log_id in official[name]), "test")
+    return {name: frozenset(scenes) for name, scenes in create_splits_scenes().items()}

@@ -7,11 +7,11 @@ frames without an image keep their pose, and the codebook's frame pairs come fro
 """
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from storage.camera import Camera
 from storage.errors import SourceError
+from storage.names import check_name, name_fault, quoted
 from storage.sources.contract import (
     Agents,
     Capabilities,
@@ -29,8 +30,23 @@ from storage.sources.contract import (
     Signals,
 )
 from storage.sources.images import image_size
+from storage.sources.listing import LogListing, only_one
 from storage.sources.nuplan_map import read_nuplan_map
-from storage.sources.openscene_frames import agents_of, command_of, lidar_to_ego_of, read_log_frames
+from storage.sources.openscene_frames import (
+    agents_of,
+    command_of,
+    identifier,
+    lidar_to_ego_of,
+    lights_of,
+    names_of,
+    read_log_frames,
+)
+from storage.sources.raw_files import (
+    folders_in,
+    is_regular,
+    read_json,
+    regular_files,
+)
 from storage.sources.rotations import yaw_of_quaternion
 from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 from storage.trajectory_table import Command
@@ -118,10 +134,8 @@ class OpenSceneLog:
                     [command_of(frame.get("driving_command")) for frame in frames], dtype=np.int8
                 ),
                 has_image=has_image,
-                route_roadblock_ids=[
-                    [str(item) for item in frame.get("roadblock_ids", ())] for frame in frames
-                ],
-                tags=[[str(item) for item in frame.get("tags", ())] for frame in frames],
+                route_roadblock_ids=names_of(frames, "roadblock_ids"),
+                tags=names_of(frames, "tags"),
                 notes=notes,
             ),
             self.log_id,
@@ -136,11 +150,7 @@ class OpenSceneLog:
     @wrap_parse_errors
     def lights(self) -> Lights:
         """States of the traffic lights: red, or not red (green, yellow and unknown)."""
-        states = [
-            (index, str(connector), bool(red))
-            for index, frame in enumerate(read_log_frames(self.file))
-            for connector, red in frame.get("traffic_lights", ())
-        ]
+        states = lights_of(read_log_frames(self.file))
         index, connector, red = zip(*states, strict=True) if states else ((), (), ())
         return Lights(
             np.array(index, np.int32), np.array(connector, dtype=object), np.array(red, dtype=bool)
@@ -152,19 +162,43 @@ class OpenSceneLog:
         return list(read_nuplan_map(self.map_file)) if self.map_file else []
 
     def _image_files(self, camera: str) -> list[Path | None]:
-        """File of each frame's image, None for images that are not on disk."""
-        files = [
-            self.blobs / frame["cams"][camera]["data_path"] if camera in frame["cams"] else None
-            for frame in read_log_frames(self.file)
-        ]
-        names_in = {
-            folder: set(os.listdir(folder)) if folder.is_dir() else set()
-            for folder in {file.parent for file in files if file is not None}
-        }
-        return [
-            file if file is not None and file.name in names_in[file.parent] else None
-            for file in files
-        ]
+        """File of each frame's image, None for images that are not on disk.
+
+        Raises SourceError for a path that is not one of the log's own images, which are the ones in
+        its fingerprint.
+        """
+        names_in: dict[str, set[str]] = {}
+        files: list[Path | None] = []
+        for index, frame in enumerate(read_log_frames(self.file)):
+            data_path = frame["cams"][camera]["data_path"] if camera in frame["cams"] else None
+            if data_path is None or data_path == "":
+                files.append(None)
+                continue
+            folder, name = _image_path(self, index, data_path)
+            if folder not in names_in:
+                names_in[folder] = set(regular_files(self.blobs / self.log_id / folder))
+            known = name in names_in[folder]
+            files.append(self.blobs / self.log_id / folder / name if known else None)
+        return files
+
+
+def _image_path(log: OpenSceneLog, frame: int, data_path: Any) -> tuple[str, str]:
+    """Camera folder and file name of a frame's image."""
+    parts = data_path.split("/") if isinstance(data_path, str) else []
+    if (
+        len(parts) != 3
+        or parts[0] != log.log_id
+        or not _is_camera(parts[1])
+        or name_fault(parts[2]) is not None
+    ):
+        raise SourceError(
+            "an image lies outside the log's own folders",
+            where=f"log {log.log_id}, frame {frame}",
+            expected=f"{log.log_id}/CAM_<name>/<file>, below {log.blobs}",
+            found=quoted(data_path),
+            do="write the path as OpenScene has it, and put the image there",
+        )
+    return parts[1], parts[2]
 
 
 class OpenSceneSource:
@@ -174,16 +208,35 @@ class OpenSceneSource:
 
     def __init__(self, raw: Path) -> None:
         self.raw = raw
+        self.refused: Mapping[str, SourceError] = {}
 
     def logs(self) -> list[LogRef]:
-        """All logs, sorted by name. Raises SourceError for a missing or empty folder."""
-        files = self._index_files()
+        """All logs that can be listed, sorted by name; `refused` holds the others.
+
+        Raises SourceError for a missing or empty folder.
+        """
+        listing = LogListing()
+        self.refused = listing.refused
+        files = require_logs(
+            self.raw,
+            _index_files(self.raw, listing),
+            "navsim_logs/<split>/<log>.pkl",
+            listing.refused,
+        )
         maps_root = self._maps_root()
-        maps = tuple(sorted(maps_root.glob("*/*/map.gpkg"))) if maps_root else ()
-        return [
-            LogRef(log_id, _split_of(file), (file, *maps), self._images_of(file))
-            for log_id, file in sorted(files.items())
-        ]
+        maps = sorted(maps_root.glob("*/*/map.gpkg")) if maps_root else []
+        sound_maps = tuple(file for file in maps if os.path.isfile(file))
+        files_of: dict[str, list[Path]] = {}
+        for file in files:
+            files_of.setdefault(file.stem, []).append(file)
+        for log_id, found in sorted(files_of.items()):
+            listing.add(log_id, partial(self._ref, log_id, found, sound_maps))
+        return listing.refs
+
+    def _ref(self, log_id: str, found: list[Path], maps: tuple[Path, ...]) -> LogRef:
+        file = self._only_file(log_id, found)
+        is_regular(file)
+        return LogRef(log_id, _split_of(file), (file, *maps), self._images_of(file))
 
     @wrap_parse_errors
     def open(self, log_id: str) -> OpenSceneLog:
@@ -191,18 +244,20 @@ class OpenSceneSource:
 
         Raises SourceError if the log does not exist, cannot be read, or has no front image.
         """
-        files = self._index_files()
-        if log_id not in files:
+        found = self._files_of(log_id)
+        if not found:
             raise SourceError(
                 f"there is no log '{log_id}'",
                 where=self.raw,
-                expected=f"one of {len(files)} logs",
+                expected="<log>.pkl in a folder of a split",
                 found=log_id,
                 do="list them: latentvla logs",
             )
-        log = self._without_capabilities(log_id, files[log_id])
+        log = self._without_capabilities(log_id, self._only_file(log_id, found))
         frames = read_log_frames(log.file)
-        cameras = _front_first(name for name in frames[0]["cams"] if any(log._image_files(name)))
+        cameras = _front_first(
+            check_name(name, "camera") for name in frames[0]["cams"] if any(log._image_files(name))
+        )
         if FRONT not in cameras:
             path = frames[0]["cams"].get(FRONT, {}).get("data_path", "any path")
             raise SourceError(
@@ -224,7 +279,8 @@ class OpenSceneSource:
         return replace(log, capabilities=capabilities)
 
     def _without_capabilities(self, log_id: str, file: Path) -> OpenSceneLog:
-        location = str(read_log_frames(file)[0].get("map_location") or "")
+        split = _split_of(file)
+        location = identifier(read_log_frames(file)[0].get("map_location") or "")
         map_file = self._map_file(location)
         notes = (
             ()
@@ -233,7 +289,7 @@ class OpenSceneSource:
         )
         return OpenSceneLog(
             log_id,
-            _split_of(file),
+            split,
             location if map_file else "",
             Capabilities((), False, False, False, False),
             file,
@@ -242,32 +298,25 @@ class OpenSceneSource:
             notes,
         )
 
-    def _index_files(self) -> dict[str, Path]:
-        files = require_logs(
-            self.raw,
-            (file for name in INDEX_FOLDERS for file in (self.raw / name).glob("*/*.pkl")),
-            "navsim_logs/<split>/<log>.pkl",
+    def _files_of(self, log_id: str) -> list[Path]:
+        """The pickles of one log: one, where the folder is sound."""
+        if name_fault(log_id) is not None:
+            return []
+        splits = (split for name in INDEX_FOLDERS for split in folders_in(self.raw / name))
+        files = (split / f"{log_id}.pkl" for split in splits)
+        return [file for file in files if os.path.lexists(file)]
+
+    def _only_file(self, log_id: str, found: list[Path]) -> Path:
+        only_one(
+            log_id, found, self.raw, "keep one split folder (mini is part of trainval and test)"
         )
-        file_of_log: dict[str, Path] = {}
-        for file in files:
-            other = file_of_log.setdefault(file.stem, file)
-            if other != file:
-                raise SourceError(
-                    f"the log '{file.stem}' exists twice",
-                    where=self.raw,
-                    expected="one file a log",
-                    found=f"{other}, {file}",
-                    do="keep one split folder (mini is part of trainval and test)",
-                )
-        return file_of_log
+        return found[0]
 
     def _images_of(self, file: Path) -> tuple[Path, ...]:
         folder = file.parent.parent.parent / "sensor_blobs" / file.parent.name / file.stem
-        cameras = _front_first(path.name for path in folder.glob("CAM_*") if path.is_dir())
+        cameras = _front_first(path.name for path in folders_in(folder) if _is_camera(path.name))
         return tuple(
-            folder / camera / name
-            for camera in cameras
-            for name in sorted(os.listdir(folder / camera))
+            folder / camera / name for camera in cameras for name in regular_files(folder / camera)
         )
 
     def _maps_root(self) -> Path | None:
@@ -275,18 +324,30 @@ class OpenSceneSource:
         if "NUPLAN_MAPS_ROOT" in os.environ:
             candidates.append(Path(os.environ["NUPLAN_MAPS_ROOT"]))
         return next(
-            (path for path in candidates if (path / "nuplan-maps-v1.0.json").exists()), None
+            (path for path in candidates if is_regular(path / "nuplan-maps-v1.0.json")), None
         )
 
     def _map_file(self, location: str) -> Path | None:
         root = self._maps_root()
         if root is None or not location:
             return None
-        index = json.loads((root / "nuplan-maps-v1.0.json").read_text())
+        index = read_json(root / "nuplan-maps-v1.0.json", "the index of nuPlan's maps")
         if location not in index:
             return None
-        file = root / location / str(index[location]["version"]) / "map.gpkg"
-        return file if file.exists() else None
+        check_name(location, "map", where=root)
+        version = check_name(str(index[location]["version"]), "map's version", where=root)
+        file = root / location / version / "map.gpkg"
+        return file if is_regular(file) else None
+
+
+def _index_files(raw: Path, listing: LogListing) -> Iterator[Path]:
+    """The pickles of all logs."""
+    for name in INDEX_FOLDERS:
+        yield from listing.paths_below(raw / name, lambda name: name.endswith(".pkl"))
+
+
+def _is_camera(folder: str) -> bool:
+    return folder.startswith("CAM_") and name_fault(folder) is None
 
 
 def _front_first(names: Iterable[str]) -> list[str]:
@@ -306,7 +367,7 @@ def _split_of(file: Path) -> str:
     if folder not in SPLITS:
         raise SourceError(
             "unknown split folder",
-            where=file.parent,
+            where=file,
             expected=", ".join(SPLITS),
             found=folder,
             do="rename the folder to one of these",
@@ -327,7 +388,7 @@ def _camera(log: OpenSceneLog, name: str, frame: dict[str, Any]) -> Camera:
         name,
         width,
         height,
-        np.asarray(calibration["cam_intrinsic"], dtype=np.float64),
+        np.asarray(calibration["cam_intrinsic"], dtype=np.float64).reshape(3, 3),
         lidar_to_ego_of([frame])[0] @ camera_to_lidar,
         tuple(float(item) for item in np.asarray(calibration["distortion"]).ravel()),
     )

@@ -8,8 +8,10 @@ import numpy as np
 
 from storage.errors import SourceError
 from storage.sources.contract import Agents
+from storage.sources.raw_files import too_large, unreadable
 from storage.sources.rotations import rotation_of_quaternion, wrapped
 from storage.sources.safe_pickle import read_plain_pickle
+from storage.sources.signal_validation import MAX_FRAMES
 from storage.trajectory_table import Category, Command
 
 REQUIRED = (
@@ -20,6 +22,8 @@ REQUIRED = (
     "ego_dynamic_state",
     "cams",
 )
+MAX_ROWS = 10_000_000  # boxes, tags, lights, or blocks of the route, of all frames together
+MAX_IDENTIFIER = 1000  # characters of a token
 NO_BOXES: dict[str, Any] = {
     "gt_boxes": (),
     "gt_names": (),
@@ -44,6 +48,8 @@ def read_log_frames(file: Path) -> list[dict[str, Any]]:
             found="no file",
             do="check the raw folder",
         ) from error
+    except OSError as error:
+        raise unreadable(error, file) from error
     return _frames_cached(file, stamp.st_mtime_ns, stamp.st_size)
 
 
@@ -59,6 +65,8 @@ def _frames_cached(file: Path, _mtime_ns: int, _size: int) -> list[dict[str, Any
             found=f"{type(frames).__name__} of length {length}",
             do="give the pickles of navsim_logs, not the metric cache",
         )
+    if len(frames) > MAX_FRAMES:
+        raise too_large(file, f"at most {MAX_FRAMES} frames", f"{len(frames)} frames")
     for index, frame in enumerate(frames):
         missing = (
             [name for name in REQUIRED if name not in frame]
@@ -74,6 +82,50 @@ def _frames_cached(file: Path, _mtime_ns: int, _size: int) -> list[dict[str, Any
                 do="download or write the log again",
             )
     return frames
+
+
+def names_of(frames: list[dict[str, Any]], field: str) -> list[list[str]]:
+    """The list of identifiers that each frame has in `field`, as text; empty where it has none.
+
+    Raises SourceError for more than MAX_ROWS, TypeError for other values than text and numbers.
+    """
+    lists = [frame.get(field, ()) for frame in frames]
+    _limit(sum(len(items) for items in lists), field)
+    return [[identifier(item) for item in items] for items in lists]
+
+
+def lights_of(frames: list[dict[str, Any]]) -> list[tuple[int, str, bool]]:
+    """Frame, lane connector, and whether its light is red, of all frames.
+
+    Raises what names_of raises.
+    """
+    lists = [frame.get("traffic_lights", ()) for frame in frames]
+    _limit(sum(len(items) for items in lists), "traffic_lights")
+    return [
+        (index, identifier(connector), bool(red))
+        for index, items in enumerate(lists)
+        for connector, red in items
+    ]
+
+
+def identifier(value: Any) -> str:
+    """The text of a token or a name.
+
+    Raises TypeError for containers, as nested ones can have a text without end, and ValueError for
+    a text that is too long or no Unicode.
+    """
+    if not isinstance(value, (str, int, float, np.generic)):
+        raise TypeError(f"an identifier of type {type(value).__name__}")
+    text = str(value)
+    if len(text) > MAX_IDENTIFIER:
+        raise ValueError(f"an identifier of {len(text)} characters")
+    text.encode()  # a lone surrogate can be written nowhere
+    return text
+
+
+def _limit(rows: int, what: str) -> None:
+    if rows > MAX_ROWS:
+        raise too_large(what, f"at most {MAX_ROWS} of all frames", str(rows))
 
 
 def command_of(one_hot: Any) -> Command:
@@ -93,6 +145,8 @@ def agents_of(frames: list[dict[str, Any]], file: Path) -> Agents:
     an unknown category.
     """
     boxes = [frame.get("anns") or NO_BOXES for frame in frames]
+    for field in NO_BOXES:
+        _limit(sum(len(item[field]) for item in boxes), field)
     row = np.repeat(np.arange(len(frames)), [len(item["gt_names"]) for item in boxes])
     box = np.concatenate(
         [np.asarray(item["gt_boxes"], np.float64).reshape(-1, 7) for item in boxes]
@@ -110,7 +164,7 @@ def agents_of(frames: list[dict[str, Any]], file: Path) -> Agents:
     return Agents(
         frame_index=row.astype(np.int32),
         track_token=np.array(
-            [str(token) for item in boxes for token in item["track_tokens"]], dtype=object
+            [identifier(token) for item in boxes for token in item["track_tokens"]], dtype=object
         ),
         category=np.array(
             [_category(str(name), file) for item in boxes for name in item["gt_names"]],

@@ -3,7 +3,7 @@
 The data rules of the finished tables are in `storage/expectations.py`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,28 @@ import numpy as np
 
 from storage.errors import SourceError
 from storage.sources.contract import Signals
+from storage.sources.raw_files import REPAIR, raw_data_of, too_large, unreadable
 
 MAX_SPEED_MPS = 70.0  # 250 km/h; faster is a fault of the log
 JUMP_SLACK_M = 5.0  # a step between poses may exceed the recorded speeds by this much
 # after a longer gap the recorded speeds do not bound the step, MAX_SPEED_MPS does
 GAP_US = 1_500_000
-REPAIR = "correct or leave out this log; it is read again when its bytes change"
+MAX_FRAMES = 500_000  # of one log: 14 hours at 10 Hz
 
 
 def validate_signals(signals: Signals, log_id: str, file: Path) -> Signals:
     """Return `signals` if a vehicle can have driven them.
 
-    Raises SourceError with the log and the first bad frame for values that are not finite, time
-    stamps that do not increase, speeds above MAX_SPEED_MPS, and poses that jump.
+    Raises SourceError for more than MAX_FRAMES frames, and with the log and the first bad frame for
+    values that are not finite, time stamps that do not increase, speeds above MAX_SPEED_MPS, and
+    poses that jump.
     """
+    if not 0 < len(signals.frame_index) <= MAX_FRAMES:
+        raise too_large(
+            f"log {log_id}, file {file}",
+            f"1 to {MAX_FRAMES} frames",
+            str(len(signals.frame_index)),
+        )
 
     def check(bad: np.ndarray, what: str, expected: str, values: np.ndarray) -> None:
         if bad.any():
@@ -74,23 +82,29 @@ def validate_signals(signals: Signals, log_id: str, file: Path) -> Signals:
     return signals
 
 
-def require_logs(raw: Path, paths: Iterable[Path], layout: str) -> list[Path]:
-    """The paths of a raw folder's logs, sorted.
+def require_logs(
+    raw: Path, paths: Iterable[Path], layout: str, refused: Mapping[str, SourceError] | None = None
+) -> list[Path]:
+    """The paths of a raw folder's logs, sorted; they are asked for once the folder is known to be
+    one.
 
     `layout` describes where the format keeps its logs. Raises SourceError if the folder does not
-    exist or holds no log.
+    exist or cannot be read, or holds no log, not even one that was `refused`.
     """
-    if not raw.is_dir():
-        raise SourceError(
-            "the raw folder does not exist",
-            where=raw,
-            expected=f"a folder with {layout}",
-            found="a file" if raw.exists() else "nothing",
-            do="give the folder with --raw",
-        )
-    logs = sorted(paths)
-    if not logs:
-        names = sorted(item.name for item in raw.iterdir())
+    try:
+        if not raw.is_dir():
+            raise SourceError(
+                "the raw folder does not exist",
+                where=raw,
+                expected=f"a folder with {layout}",
+                found="a file" if raw.exists() else "nothing",
+                do="give the folder with --raw",
+            )
+        logs = sorted(paths)
+        names = [] if logs else sorted(item.name for item in raw.iterdir())
+    except OSError as error:
+        raise unreadable(error, None) from error
+    if not logs and not refused:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         raise SourceError(
             "there is no log in the raw folder",
@@ -103,30 +117,17 @@ def require_logs(raw: Path, paths: Iterable[Path], layout: str) -> list[Path]:
 
 
 def wrap_parse_errors(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator of a reader's method: errors from unexpected fields become SourceError.
+    """Decorator of a reader's method: what a log's data make it raise becomes SourceError.
 
-    So a log with fields of another type or shape is quarantined and the others go on.
+    So a log with fields of another type or shape, or with files that cannot be read, is quarantined
+    and the others go on.
     """
 
     @wraps(method)
     def wrapper(self: Any, *arguments: Any) -> Any:
-        try:
+        log_id = getattr(self, "log_id", arguments[0] if arguments else "")
+        expected = f"the format described in {type(self).__module__}"
+        with raw_data_of(str(log_id), method.__name__, expected):
             return method(self, *arguments)
-        except (
-            KeyError,
-            ValueError,
-            TypeError,
-            IndexError,
-            AttributeError,
-            OverflowError,
-        ) as error:
-            log_id = getattr(self, "log_id", arguments[0] if arguments else "")
-            raise SourceError(
-                "a log holds something that its format does not have",
-                where=f"log {log_id}, read for {method.__name__}",
-                expected=f"the format described in {type(self).__module__}",
-                found=f"{type(error).__name__}: {error}",
-                do=REPAIR,
-            ) from error
 
     return wrapper

@@ -129,14 +129,23 @@ def test_a_drive_is_the_date_and_the_vehicle_of_nuplan_and_else_the_whole_log(lo
     assert drive_of(log_id) == drive
 
 
-def test_a_split_folder_of_another_name_and_a_log_in_two_splits_are_refused(tmp_path):
-    tiny.write_frames_file(tmp_path, "log_a", "training", [])
-    with pytest.raises(SourceError, match=r"unknown split folder[\s\S]*trainval"):
-        open_source("openscene", tmp_path).logs()
-    tiny.write_frames_file(tmp_path / "two", "log_a", "train", [])
-    tiny.write_frames_file(tmp_path / "two", "log_a", "mini", [])
-    with pytest.raises(SourceError, match="exists twice"):
-        open_source("openscene", tmp_path / "two").logs()
+def test_a_split_folder_of_another_name_and_a_log_in_two_splits_are_refused_alone(tmp_path):
+    for log_id, split in (
+        ("log_a", "train"),
+        ("log_b", "training"),
+        ("log_c", "train"),
+        ("log_c", "mini"),
+    ):
+        tiny.write_frames_file(tmp_path, log_id, split, [])
+    source = open_source("openscene", tmp_path)
+    assert [ref.log_id for ref in source.logs()] == ["log_a"]
+    assert set(source.refused) == {"log_b", "log_c"}
+    unknown, twice = str(source.refused["log_b"]), str(source.refused["log_c"])
+    assert "unknown split folder" in unknown and "trainval" in unknown and "log_b.pkl" in unknown
+    assert "exists twice" in twice and "train/log_c.pkl" in twice and "mini/log_c.pkl" in twice
+    for log_id in source.refused:
+        with pytest.raises(SourceError, match=r"unknown split folder|exists twice"):
+            source.open(log_id)
 
 
 class Evil:

@@ -1,0 +1,68 @@
+"""The list of a source's logs; a log that cannot be listed stands apart with its reason."""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from storage.errors import SourceError
+from storage.names import check_name, quoted, safe_name
+from storage.sources.contract import LogRef
+from storage.sources.raw_files import is_foreign, raw_data_of, unreadable
+
+
+class LogListing:
+    """Collects logs; `refused` holds those that cannot be listed, by a printable name."""
+
+    def __init__(self) -> None:
+        self.refs: list[LogRef] = []
+        self.refused: dict[str, SourceError] = {}
+
+    def add(self, name: object, make: Callable[[], LogRef]) -> None:
+        """Add the log that `make` describes. A SourceError, and whatever else its data make the
+        reader raise, refuses this log alone; a name that is no part of a path is never given on.
+        """
+        shown = safe_name(name)
+        try:
+            with raw_data_of(shown, "the list of logs"):
+                check_name(name)
+                self.refs.append(make())
+        except SourceError as error:
+            self.refused[shown] = error
+
+    def paths_below(self, parent: Path, wanted: Callable[[str], object]) -> Iterator[Path]:
+        """The `wanted` entries of all folders in `parent`.
+
+        A folder that cannot be read is refused as one, so that its logs do not seem to be gone.
+        Raises SourceError if `parent` cannot be read.
+        """
+        try:
+            names = sorted(os.listdir(parent))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unreadable(error, parent) from error
+        for folder in (parent / name for name in names if not is_foreign(name)):
+            try:
+                if not stat.S_ISDIR(os.stat(folder).st_mode):
+                    continue
+                found = os.listdir(folder)
+            except OSError as error:
+                self.refused[safe_name(f"{parent.name}/{folder.name}")] = unreadable(error, folder)
+                continue
+            yield from (folder / name for name in found if wanted(name) and not is_foreign(name))
+
+
+def only_one(name: str, found: Iterable[object], where: object, do: str) -> None:
+    """Raise SourceError that names all of `found`, the places of the logs of this name, if there
+    are two or more.
+    """
+    places = [str(place) for place in found]
+    if len(places) > 1:
+        raise SourceError(
+            f"the log {quoted(name)} exists twice",
+            where=where,
+            expected="one log of a name",
+            found=", ".join(places),
+            do=do,
+        )
