@@ -2,8 +2,9 @@
 
 import dagster as dg
 
-from assets.chain.asset_specs import code_version, usable_logs
+from assets.chain.asset_specs import code_version
 from assets.chain.checks import record, result
+from assets.chain.ledger import ledger_of_run
 from assets.chain.metadata import column_schema, key_table, svg_picture
 from assets.chain.one_artifact import Materialization, MaterializeConfig
 from assets.chain.pipeline import Pipeline
@@ -84,7 +85,7 @@ def relabeled_metadata(pipeline: Pipeline) -> dict:
         ),
     ]
 )
-def relabeled_checks(pipeline: dg.ResourceParam[Pipeline]):
+def relabeled_checks(context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]):
     """Checks of the relabeled rows."""
     import pyarrow.parquet as pq
 
@@ -94,7 +95,8 @@ def relabeled_checks(pipeline: dg.ResourceParam[Pipeline]):
 
     lake = pipeline.lake
     rows = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
-    expected = len(read_rows(lake, log_ids=usable_logs(pipeline)))
+    log_ids = ledger_of_run(context.run.run_id, pipeline, as_made=True).usable
+    expected = len(read_rows(lake, log_ids=log_ids))
     suite = validate_relabeled(rows, pipeline.preset.codebook.num_codes)
     complete = len(rows) == expected
     outcome = {item.rule.name: item.passed for item in suite.results}
