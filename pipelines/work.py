@@ -70,8 +70,7 @@ def stale_assets(ledger: Ledger, assets: list[str]) -> tuple[list[str], str]:
     """
     stale: list[str] = []
     for asset in assets:
-        if not ledger.usable:
-            ledger.logs_of(asset)
+        ledger.require_logs()
         missing = missing_capabilities(ledger, asset)
         if missing:
             return stale, str(capability_error(ledger, asset, missing))

@@ -13,4 +13,4 @@ ASSET_NAMES = (
 )
 # made of each raw log alone
 INGEST_ASSETS = ("raw_logs", "frames", "trajectories")
-PER_LOG_ASSETS = INGEST_ASSETS  # one artefact a log
+PER_LOG_ASSETS = (*INGEST_ASSETS, "relabeled")  # one artefact a log

@@ -50,18 +50,21 @@ ASSET_SPECS: dict[str, AssetSpec] = {
         ("ops/vla/finetune.py",),
         ("map", "command"),
         seeded=True,
+        splits=("train", "val"),
     ),
     "student": AssetSpec(
         ("frames", "trajectories", "relabeled", "vla"),
         ("ops/student/distill.py",),
         ("map", "command"),
         seeded=True,
+        splits=("train", "val"),
     ),
     "evaluation": AssetSpec(
         ("frames", "trajectories", "relabeled", "vla", "student"),
         ("ops/evaluation/evaluate.py", "ops/planners/planner.py", "ops/evaluation/zero_shot.py"),
         ("map", "command", "agents"),
         seeded=True,
+        splits=("test",),
     ),
     "report": AssetSpec(
         ("frames", "codebook", "relabeled", "vla", "student", "evaluation"),

@@ -12,7 +12,10 @@ OPTIONAL_CAPABILITIES = ("agents", "map", "traffic_lights", "command")
 
 
 def require_capabilities(ledger: Ledger, asset: str) -> None:
-    """Raise ConfigError if the usable logs cannot carry this asset."""
+    """Raise ConfigError if the usable logs cannot carry this asset, ArtifactError if there is no
+    log.
+    """
+    ledger.require_logs()
     missing = missing_capabilities(ledger, asset)
     if missing:
         raise capability_error(ledger, asset, missing)

@@ -111,14 +111,18 @@ class Ledger:
             log for log in self.log_ids if log not in self.quarantined and self._is_ingested(log)
         ]
 
+    def require_logs(self) -> None:
+        """Raise ArtifactError, with the reason, if there is no usable log."""
+        if not self.usable:
+            raise self._no_log_error()
+
     def logs_of(self, asset: str) -> list[str]:
         """The usable logs of the splits that an asset reads. Raises ArtifactError if there is
         none.
         """
+        self.require_logs()
         splits = ASSET_SPECS[asset].splits
         chosen = [log for log in self.usable if self._inventory_of(log).split in splits]
-        if not self.usable:
-            raise self._no_log_error()
         if not chosen:
             raise ArtifactError(
                 f"'{asset}' needs logs of split {' or '.join(splits)}, and there is none",
@@ -249,9 +253,8 @@ class Ledger:
 
     def require_current(self, *assets: str) -> None:
         """Raise ArtifactError unless these assets are current."""
+        self.require_logs()
         for asset in assets:
-            if not self.usable:
-                raise self._no_log_error()
             if not self.is_current(asset):
                 raise ArtifactError(
                     f"'{asset}' is not current",

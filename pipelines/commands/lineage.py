@@ -71,6 +71,8 @@ class _Tree:
             else:
                 summary = _summary_of_logs(self.lake, asset, versions)
                 self.lines.extend(f"{indent}  {line}" for line in summary)
+                for parent, version in _shared_parents(self.lake, asset, versions).items():
+                    self._add_parent(parent, version, depth + 2)
 
     def _add_logs(self, asset: str, versions: dict[str, str], depth: int) -> None:
         for log, version in versions.items():
@@ -122,6 +124,16 @@ def _summary_of_logs(lake: Lake, asset: str, versions: dict[str, str]) -> list[s
         parent.split("/")[0] for lineage in lineages.values() for parent in lineage.parents
     )
     return lines + [f"    from {count} x {parent}" for parent, count in parents.items()]
+
+
+def _shared_parents(lake: Lake, asset: str, versions: dict[str, str]) -> dict[str, str]:
+    """Artefacts for all logs from which those of single logs were made: name -> version."""
+    shared: dict[str, str] = {}
+    for log in versions:
+        if log and (lake.log(asset, log) / LINEAGE_FILE).exists():
+            parents = read_lineage(lake.log(asset, log)).parents
+            shared |= {name: parents[name] for name in parents if name in ASSET_NAMES}
+    return shared
 
 
 def _short(value: object, limit: int = 60) -> str:

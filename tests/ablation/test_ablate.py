@@ -396,15 +396,13 @@ def _made(lake: Lake, name: str, lineage: Lineage) -> None:
 def test_the_report_shows_the_ablation_or_why_it_is_missing(tmp_path):
     lake = Lake(tmp_path)
     assert "not measured yet" in ablation_section(lake)
-    rows = planned_lineage("relabeled", {}, None, "c0de")
-    _made(lake, "relabeled", rows)
+    rows = {"relabeled/log": "1"}
+    _made(lake, "vla", planned_lineage("vla", rows, None, "c0de"))
     for seed in (0, 1):
         _made(
             lake,
             f"ablation/vla/{seed}",
-            planned_lineage(
-                f"ablation/vla/{seed}", {"relabeled": rows.version}, None, "c0de", seed
-            ),
+            planned_lineage(f"ablation/vla/{seed}", rows, None, "c0de", seed),
         )
     tables = tables_of(
         by_hand(), [("vla", "average_pool")], {"vla": "", "average_pool": ""}, INTERVAL
@@ -427,5 +425,5 @@ def test_the_report_shows_the_ablation_or_why_it_is_missing(tmp_path):
         tables.planners.drop_columns(["low"]), lake.root / "ablation" / "planners.parquet"
     )
     assert "tables of another version" in ablation_section(lake)
-    _made(lake, "relabeled", planned_lineage("relabeled", {}, None, "other code"))
+    _made(lake, "vla", planned_lineage("vla", {"relabeled/log": "2"}, None, "c0de"))
     assert "other rows" in ablation_section(lake)
