@@ -172,6 +172,17 @@ class Ledger:
         config = getattr(self.pipeline.preset, asset, None)
         return planned_lineage(name, parents, config, code_version(asset), seed)
 
+    def parents_by_log(self, asset: str) -> dict[str, str]:
+        """Artefacts of single logs that an asset for all logs is made of -> their version.
+
+        Raises as lineage().
+        """
+        deps = [dep for dep in ASSET_SPECS[asset].deps if dep in PER_LOG_ASSETS]
+        # the version of a log's trajectories covers that of its frames
+        deps = [dep for dep in deps if dep != "frames"]
+        logs = self.logs_of(asset) if deps else []
+        return dict(self._input(dep, log) for dep in deps for log in logs)
+
     def version(self, asset: str, log: str | None = None) -> str:
         """The version that an artefact should have. Raises what lineage() raises."""
         name = asset if log is None else f"{asset}/{log}"
@@ -331,12 +342,10 @@ class Ledger:
         )
 
     def _parents(self, asset: str) -> dict[str, str]:
-        parents: dict[str, str] = {}
+        parents = self.parents_by_log(asset)
         for dep in ASSET_SPECS[asset].deps:
-            if dep == "frames":
-                continue  # the version of a log's trajectories covers that of its frames
-            logs: Sequence[str | None] = self.logs_of(asset) if dep in PER_LOG_ASSETS else [None]
-            parents |= dict(self._input(dep, log) for log in logs)
+            if dep not in PER_LOG_ASSETS:
+                parents |= dict([self._input(dep, None)])
         if asset == "evaluation" and (zero_shot := zero_shot_lineage(self.pipeline)) is not None:
             parents[zero_shot.asset] = zero_shot.version
         return parents

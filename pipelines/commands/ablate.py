@@ -70,8 +70,8 @@ def ablate_pipeline(
         ledger = Ledger(pipeline, as_made=True)
         require_capabilities(ledger, "evaluation")
         ledger.require_current("codebook", "relabeled")
-        parents = ledger.lineage("vla").parents
-        steps = plan_steps(lake, config, parents, _code_versions())
+        parents, scored_on = ledger.lineage("vla").parents, ledger.parents_by_log("evaluation")
+        steps = plan_steps(lake, config, parents, _code_versions(), scored_on)
         todo = unfinished(steps)
         log(
             f"{len(config.variants)} variants, seeds {', '.join(map(str, config.seeds))}: "

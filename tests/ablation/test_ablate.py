@@ -329,6 +329,8 @@ def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypat
     assert not todo_of(data, CONFIG)
     assert not list(data.lake.runs.iterdir())
     assert len(todo_of(data, CONFIG, relabeled="2")) == 2 * len(RUNS)  # other rows: all of it anew
+    later = unfinished(plan_steps(data.lake, CONFIG, {"relabeled": "1"}, CODE, {"late test": "1"}))
+    assert all(step.scores for step in later) and len(later) == len(RUNS)  # a new test log neither
     other = replace(CONFIG, evaluation=replace(CONFIG.evaluation, stride=2))
     assert all(step.scores for step in todo_of(data, other))  # another stride trains nothing
     assert len(todo_of(data, other)) == len(RUNS)

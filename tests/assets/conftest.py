@@ -7,17 +7,17 @@ import dagster as dg
 import pytest
 
 from assets.chain.pipeline import Pipeline
-from tests.worlds.tiny_pipeline import ingest, tiny_pipeline
+from ops.synthesize.world import synthesize_log, world_log_ids
+from tests.worlds.tiny_pipeline import TINY, ingest, tiny_pipeline
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the raw files of the tiny world as a user's own logs, and their lake."""
     folder = tmp_path_factory.mktemp("ledger")
-    world = tiny_pipeline(folder / "world")
+    for log, _ in world_log_ids(TINY.world):
+        synthesize_log(folder / "raw", TINY.world, log)
     with dg.DagsterInstance.ephemeral() as instance:
-        ingest(world, instance, assets=("raw_logs",))
-        shutil.move(world.raw_folder, folder / "raw")
         assert ingest(tiny_pipeline(folder / "lake", raw=folder / "raw"), instance).success
     return folder
 

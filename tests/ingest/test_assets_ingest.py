@@ -10,7 +10,7 @@ from assets.chain.ledger import Ledger
 from assets.chain.pipeline import RawLogs
 from ops.ingest.quarantine import quarantined
 from storage.artifact import read_checks, read_lineage
-from storage.asset_names import PER_LOG_ASSETS
+from storage.asset_names import INGEST_ASSETS
 from tests.worlds.tiny_pipeline import checks_of, ingest, tiny_pipeline
 
 
@@ -41,13 +41,13 @@ def test_every_log_is_ingested_and_passes_its_checks(ingested):
     pipeline, _, result = ingested
     assert result.success
     assert set(checks_of(result).values()) == {True}, checks_of(result)
-    for asset in PER_LOG_ASSETS:
+    for asset in INGEST_ASSETS:
         assert pipeline.lake.log_ids(asset) == RawLogs(pipeline).ids
 
 
 def test_the_data_version_of_a_log_is_that_of_its_artefact(ingested):
     pipeline, instance, _ = ingested
-    for asset in PER_LOG_ASSETS:
+    for asset in INGEST_ASSETS:
         for log in RawLogs(pipeline).ids:
             tags = materialized(instance, asset, log).tags
             assert tags[DATA_VERSION_TAG] == read_lineage(pipeline.lake.log(asset, log)).version
@@ -67,7 +67,7 @@ def test_a_log_that_did_not_change_is_not_ingested_again(ingested):
     pipeline, instance, _ = ingested
     before = {
         asset: read_lineage(pipeline.lake.log(asset, log)).created_utc
-        for asset in PER_LOG_ASSETS
+        for asset in INGEST_ASSETS
         for log in RawLogs(pipeline).ids
     }
     assert Ledger(pipeline).todo() == []
@@ -78,7 +78,7 @@ def test_a_log_that_did_not_change_is_not_ingested_again(ingested):
     } == {0}
     assert before == {
         asset: read_lineage(pipeline.lake.log(asset, log)).created_utc
-        for asset in PER_LOG_ASSETS
+        for asset in INGEST_ASSETS
         for log in RawLogs(pipeline).ids
     }
 
@@ -88,7 +88,7 @@ def test_every_materialization_has_a_picture_or_a_table(ingested):
         item.asset_key.to_user_string(): item.metadata
         for item in materializations_with(ingested[2], "logs made")
     }
-    assert set(metadata_of) == set(PER_LOG_ASSETS)
+    assert set(metadata_of) == set(INGEST_ASSETS)
     for metadata in metadata_of.values():
         assert any(
             isinstance(value, dg.TableMetadataValue) or "data:image/" in str(value.value)
@@ -99,7 +99,7 @@ def test_every_materialization_has_a_picture_or_a_table(ingested):
 
 def test_the_catalogue_shows_the_whole_run_and_the_row_of_each_log(ingested):
     pipeline, instance, _ = ingested
-    for asset in PER_LOG_ASSETS:
+    for asset in INGEST_ASSETS:
         latest = instance.get_latest_materialization_event(dg.AssetKey(asset)).asset_materialization
         assert "logs made" in latest.metadata  # the asset's page shows the latest event
         for log in RawLogs(pipeline).ids:
@@ -204,13 +204,13 @@ def test_only_what_was_made_from_a_changed_log_is_stale_in_the_ui(own_logs):
         ingest(own_logs, instance)
         changed, *others = RawLogs(own_logs).ids
         assert {
-            stale(instance, asset, log) for asset in PER_LOG_ASSETS for log in (changed, *others)
+            stale(instance, asset, log) for asset in INGEST_ASSETS for log in (changed, *others)
         } == {False}
         images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
         images[2].write_bytes(images[3].read_bytes())
         ingest(own_logs, instance, [changed], assets=("raw_logs",))
         assert stale(instance, "frames", changed) and stale(instance, "trajectories", changed)
-        assert not any(stale(instance, asset, log) for asset in PER_LOG_ASSETS for log in others)
+        assert not any(stale(instance, asset, log) for asset in INGEST_ASSETS for log in others)
 
 
 def stale(instance: dg.DagsterInstance, asset: str, log: str) -> bool:
