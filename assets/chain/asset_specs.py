@@ -43,7 +43,9 @@ ASSET_SPECS: dict[str, AssetSpec] = {
         splits=("train", "val"),
     ),
     "relabeled": AssetSpec(
-        ("frames", "trajectories", "codebook"), ("ops/latent_actions/relabel.py",)
+        ("frames", "trajectories", "codebook"),
+        ("ops/latent_actions/relabel.py",),
+        rules=("storage/expectations.py",),
     ),
     "vla": AssetSpec(
         ("frames", "trajectories", "relabeled"),

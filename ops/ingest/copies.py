@@ -16,7 +16,7 @@ def find_copies(
     new, else the first by name.
 
     Only logs with as many files and bytes as another one are read. Files that several logs share,
-    such as maps, do not count. Raises OSError for a file that cannot be read.
+    such as maps, do not count; a log with a file that cannot be read is compared with none.
     """
     alike: dict[tuple[int, int], list[str]] = defaultdict(list)
     for log in sorted(inventories, key=lambda log: (log in new, log)):
@@ -37,11 +37,14 @@ def find_copies(
 
 
 def _content(ref: LogRef, is_own: Callable[[Path], bool]) -> str:
-    """Digest of the bytes of a log's own files, whatever their names; "" if it has none."""
+    """Digests of a log's own files in order; "" if it has none or one cannot be read."""
     files = [*filter(is_own, ref.files), *ref.image_files]
     digests = []
     for file in files:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+        try:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+        except OSError:
+            return ""
         digests.append(digest.hexdigest())
     return " ".join(sorted(digests))
