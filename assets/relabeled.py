@@ -167,8 +167,8 @@ def check_rows(ledger: Ledger, log_ids: Sequence[str]) -> Iterator[dg.AssetCheck
             outcome = {name: log not in logs for name, logs in failed.items()}
             record(ledger.pipeline, "relabeled", log, outcome | {"no_row_is_lost": log not in lost})
     ledger.changed("relabeled", log_ids)
-    for name, logs in failed.items():
-        metadata = {"rows": rows, **({"failed rows": key_table(keys[name][:20])} if logs else {})}
-        yield result("relabeled", name, not logs, True, metadata)
+    for name, bad in failed.items():
+        metadata = {"rows": rows, **({"failed rows": key_table(keys[name][:20])} if bad else {})}
+        yield result("relabeled", name, not bad, True, metadata)
     of_lost = {"rows": rows, "logs that lost rows": sorted(lost)[:20]}
     yield result("relabeled", "no_row_is_lost", not lost, True, of_lost)

@@ -276,11 +276,12 @@ class Ledger:
 
     def changed(self, asset: str, log_ids: Iterable[str] | None = None) -> None:
         """Read an asset's artefacts again: they were made, checked or set aside since."""
-        for name in [asset] if log_ids is None else [f"{asset}/{log}" for log in log_ids]:
+        for log in [None] if log_ids is None else log_ids:
+            name = asset if log is None else f"{asset}/{log}"
             self._made.pop(name, None)
             self._checks.pop(name, None)
-            if asset == "raw_logs":
-                self._inventories.pop(name.split("/", 1)[1], None)
+            if asset == "raw_logs" and log is not None:
+                self._inventories.pop(log, None)
         for name in [name for name in self._planned if name.split("/")[0] not in INGEST_ASSETS]:
             del self._planned[name]
         for name in ("records", "quarantined", "usable"):
