@@ -6,8 +6,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.chain.asset_specs import code_version, zero_shot_lineage
+from assets.chain.asset_specs import code_version
 from assets.chain.checks import record, result
+from assets.chain.ledger import zero_shot_lineage
 from assets.chain.metadata import key_table, svg_picture, table
 from assets.chain.one_artifact import Materialization, MaterializeConfig
 from assets.chain.pipeline import Pipeline

@@ -1,16 +1,19 @@
 """Asset 2 of 9: the decoded images of each log in a Zarr store, one partition a log."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import per_log_results
+from assets.chain.checks import Finding, data_check_results
+from assets.chain.ledger import ledger_of_run
 from assets.chain.metadata import evenly_chosen, jpeg_picture, table
 from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.per_log import LOGS, ONE_RUN, events, from_raw_log, ingest, summaries
-from assets.chain.pipeline import Pipeline, RawLogs
+from assets.chain.pipeline import Pipeline
 from assets.raw_logs import raw_logs
+from ops.ingest.each_log import read_summary
 
 # columns of the table of logs
 COLUMNS = ("log_id", "frames", "width", "height", "mean_hz", "black", "frozen", "gaps")
@@ -42,15 +45,15 @@ def frames(
     from ops.ingest.decode import decode
 
     work_of = from_raw_log(pipeline, decode, pipeline.preset.frames)
-    ingested = ingest(context, pipeline, config, "frames", work_of, RawLogs(pipeline))
-    rows = summaries(pipeline, "frames", context.partition_keys)
+    ledger = ledger_of_run(context.run.run_id, pipeline)
+    ingested = ingest(context, ledger, config, "frames", work_of, check_frames)
+    rows = summaries(ledger, "frames", ingested.lineages)
     notes = [{"log_id": row["log_id"], "note": note} for row in rows for note in row["notes"]]
     for item in [item for item in notes if item["log_id"] in ingested.made][:MAX_NOTES]:
         context.log.info(f"{item['log_id']}: {item['note']}")
     row_by_log = {row["log_id"]: {name: row[name] for name in COLUMNS[1:]} for row in rows}
-    yield from events(
-        context, "frames", ingested, frames_metadata(pipeline, rows, notes), row_by_log
-    )
+    metadata = frames_metadata(pipeline, rows, notes)
+    yield from events(context, "frames", ingested, metadata, row_by_log)
 
 
 def frames_metadata(
@@ -105,34 +108,38 @@ def first_frames(pipeline: Pipeline, log_ids: list[str]) -> dg.MarkdownMetadataV
         ),
     ]
 )
-def frames_checks(pipeline: dg.ResourceParam[Pipeline]):
-    """Checks of the frames; failed logs are named and recorded, so that later trainings refuse them
-    too.
-    """
+def frames_checks(context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]):
+    """Checks of the frames; a log that fails a blocking one is quarantined."""
+    yield from data_check_results(context, pipeline, "frames", check_frames)
+
+
+def check_frames(pipeline: Pipeline, log_ids: Sequence[str]) -> list[Finding]:
+    """The outcome of every check over these logs."""
     from storage.frame_store import frame_info
 
-    log_ids = pipeline.lake.log_ids("frames")
-    rows = {row["log_id"]: row for row in summaries(pipeline, "frames", log_ids)}
-    front = {log: frame_info(pipeline.lake.log("frames", log)).cameras[0] for log in log_ids}
-    backwards = {
-        log
-        for log, camera in front.items()
-        if (camera.timestamp_us[1:] <= camera.timestamp_us[:-1]).any()
-    }
-    without_images = {
-        log
-        for log, camera in front.items()
-        if not len(camera.frame_index) or camera.camera.width < MIN_WIDTH
-    }
-    yield from per_log_results(
-        pipeline,
-        "frames",
-        log_ids,
-        {
-            "images_have_one_shape": (True, without_images),
-            "time_moves_forward": (True, backwards),
-            "no_gaps_in_time": (False, {log for log, row in rows.items() if row["gaps"]}),
-            "no_black_images": (False, {log for log, row in rows.items() if row["black"]}),
-            "no_frozen_images": (False, {log for log, row in rows.items() if row["frozen"]}),
-        },
-    )
+    backwards, without_images = {}, {}
+    warned: dict[str, dict[str, str]] = {"gaps": {}, "black": {}, "frozen": {}}
+    for log in log_ids:
+        folder = pipeline.lake.log("frames", log)
+        front, summary = frame_info(folder).cameras[0], read_summary(folder)
+        back = (front.timestamp_us[1:] <= front.timestamp_us[:-1]).nonzero()[0]
+        if len(back):
+            row = int(back[0]) + 1
+            backwards[log] = f"frame {front.frame_index[row]} at {front.timestamp_us[row]} us"
+        if not len(front.frame_index) or front.camera.width < MIN_WIDTH:
+            without_images[log] = (
+                f"{len(front.frame_index)} images, {front.camera.width} pixels wide"
+            )
+        for name, logs in warned.items():
+            if summary[name]:
+                logs[log] = f"{summary[name]} images"
+    return [
+        Finding(name, blocking, failed, expected=expected, metadata={"logs checked": len(log_ids)})
+        for name, blocking, failed, expected in (
+            ("images_have_one_shape", True, without_images, f"images {MIN_WIDTH} pixels wide"),
+            ("time_moves_forward", True, backwards, "increasing time stamps"),
+            ("no_gaps_in_time", False, warned["gaps"], ""),
+            ("no_black_images", False, warned["black"], ""),
+            ("no_frozen_images", False, warned["frozen"], ""),
+        )
+    ]

@@ -6,21 +6,27 @@ from typing import Any
 
 import dagster as dg
 
-from assets.chain.asset_specs import code_version, log_lineage
+from assets.chain.asset_specs import code_version
 from assets.chain.checks import result
+from assets.chain.ledger import Ledger, State, ledger_of_run
 from assets.chain.metadata import table
 from assets.chain.one_artifact import MaterializeConfig
-from assets.chain.per_log import LOGS, ONE_RUN, events, ingest, with_progress
-from assets.chain.pipeline import Pipeline, RawLogs
-from ops.ingest.each_log import LogWork, each_log
-from ops.ingest.inventory import (
-    fingerprint_of,
-    inventory_by_split,
-    read_inventory,
-    take_inventory,
+from assets.chain.per_log import (
+    LOGS,
+    ONE_RUN,
+    Ingested,
+    events,
+    ingest,
+    quarantine_table,
+    with_progress,
 )
-from ops.ingest.quarantine import quarantined
-from storage.artifact import Lineage, is_current
+from assets.chain.pipeline import Pipeline
+from ops.ingest.copies import find_copies
+from ops.ingest.each_log import LogWork, each_log
+from ops.ingest.inventory import inventory_by_split, take_inventory
+from ops.ingest.quarantine import BY_HAND, quarantine
+from storage.artifact import Lineage
+from storage.errors import SourceError
 
 
 @dg.asset(
@@ -44,17 +50,24 @@ def raw_logs(
     agents, map, traffic lights, command. A log that cannot be opened is quarantined with its reason
     and tried again when its bytes change.
     """
-    logs, lake = RawLogs(pipeline), pipeline.lake
-    write_synthetic_logs(context, pipeline, logs, force=config.force)
+    ledger = ledger_of_run(context.run.run_id, pipeline)
+    ledger.keep_refusals()
+    write_synthetic_logs(context, ledger, force=config.force)
 
     def work_of(log_id: str, path: Path, lineage: Lineage) -> partial[Any]:
         source, raw = pipeline.source, pipeline.raw_folder
-        return partial(take_inventory, source, raw, logs.refs[log_id], path, lineage)
+        return partial(take_inventory, source, raw, ledger.logs.refs[log_id], path, lineage)
 
-    ingested = ingest(context, pipeline, config, "raw_logs", work_of, logs)
-    made = set(lake.log_ids("raw_logs")) & set(context.partition_keys)
-    inventories = [read_inventory(lake.log("raw_logs", log)) for log in sorted(made)]
-    metadata = {"inventory": table(inventory_by_split(inventories))}
+    ingested = ingest(context, ledger, config, "raw_logs", work_of)
+    copies = set_copies_aside(context, ledger, ingested)
+    by_hand = [item for item in ledger.quarantined.values() if item.fingerprint == BY_HAND]
+    ingested.quarantined |= {item.log_id: item.reason for item in by_hand}
+    inventories = [item for log in ingested.lineages if (item := ledger.inventory(log)) is not None]
+    metadata = {
+        "inventory": table(inventory_by_split(inventories)),
+        **({"copies": table(copies)} if copies else {}),
+        **({"quarantine": quarantine_table(ledger.quarantined)} if ledger.quarantined else {}),
+    }
     row_by_log = {
         item.log_id: {"split": item.split, "images": item.images, "MB": item.bytes / 1e6}
         for item in inventories
@@ -62,33 +75,58 @@ def raw_logs(
     yield from events(context, "raw_logs", ingested, metadata, row_by_log)
 
 
-def write_synthetic_logs(
-    context: dg.AssetExecutionContext, pipeline: Pipeline, logs: RawLogs, *, force: bool
-) -> None:
+def write_synthetic_logs(context: dg.AssetExecutionContext, ledger: Ledger, *, force: bool) -> None:
     """Write those logs of the synthetic world that are missing in the raw folder, changed on disk,
     or made by another configuration or code. Real logs: does nothing.
     """
-    if logs.world is None:
+    if ledger.logs.world is None:
         return
     from ops.synthesize.world import synthesize_log
-
-    def is_written(log_id: str) -> bool:
-        version = log_lineage(pipeline, logs, "raw_logs", log_id).version
-        return is_current(pipeline.lake.log("raw_logs", log_id), version) and logs.is_intact(log_id)
 
     todo = [
         log
         for log in context.partition_keys
-        if log in logs.splits_of_world and (force or not is_written(log))
+        if log in ledger.logs.splits_of_world
+        and log not in ledger.quarantined
+        and (force or ledger.state("raw_logs", log) is not State.CURRENT)
     ]
-    works = [
-        LogWork(log, partial(synthesize_log, pipeline.raw_folder, logs.world, log)) for log in todo
-    ]
-    outcomes = each_log(works, pipeline.preset.processes)
+    raw, world = ledger.pipeline.raw_folder, ledger.logs.world
+    works = [LogWork(log, partial(synthesize_log, raw, world, log)) for log in todo]
+    outcomes = each_log(works, ledger.pipeline.preset.processes)
     for outcome in with_progress(context, "synthetic logs written", outcomes, len(works)):
         if outcome.error is not None:
             raise outcome.error
-    logs.forget_refs()
+    ledger.rewritten(todo)
+
+
+def set_copies_aside(
+    context: dg.AssetExecutionContext, ledger: Ledger, ingested: Ingested
+) -> list[dict[str, str]]:
+    """Find new logs that are copies of others under another name, one row each. A copy in another
+    split would be trained on and tested with, so it is quarantined; one in the same split is told.
+    """
+    known = {log: item for log in ledger.log_ids if (item := ledger.inventory(log)) is not None}
+    made = [log for log in ingested.made if log in known]
+    rows = []
+    for log, twin in find_copies(made, known, ledger.logs.refs).items():
+        split, of_twin = known[log].split, known[twin].split
+        rows.append({"log": log, "split": split, "same bytes as": twin, "its split": of_twin})
+        if split == of_twin:
+            context.log.warning(f"{log} has the same bytes as {twin}: both are used")
+            continue
+        error = SourceError(
+            f"the log has the same bytes as log '{twin}' of another split",
+            where=f"log {log}, split {split}",
+            expected="every drive in one split only",
+            found=f"{twin}, split {of_twin}",
+            do=f"remove one of the two, then: latentvla release {log}",
+        )
+        version = ingested.lineages.pop(log).version
+        record = quarantine(ledger.lake, log, "raw_logs", error, version)
+        ingested.quarantined[log] = record.reason
+        context.log.warning(f"{log} is quarantined: {record.reason}")
+    ledger.changed("raw_logs", [row["log"] for row in rows])
+    return rows
 
 
 @dg.multi_asset_check(
@@ -110,34 +148,21 @@ def write_synthetic_logs(
         ),
     ]
 )
-def raw_logs_checks(pipeline: dg.ResourceParam[Pipeline]):
+def raw_logs_checks(context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]):
     """Checks of the raw logs; all of them only warn."""
-    logs, lake = RawLogs(pipeline), pipeline.lake
-    inventoried, records = set(lake.log_ids("raw_logs")), quarantined(lake)
-    missing = [log for log in logs.ids if log not in inventoried and log not in records]
+    ledger = ledger_of_run(context.run.run_id, pipeline)
+    held = ledger.quarantined
+    logs = [log for log in ledger.log_ids if log not in held]
+    inventories = {log: item for log in logs if (item := ledger.inventory(log)) is not None}
+    missing = [log for log in logs if log not in inventories]
     yield _warning(
-        "inventory_is_complete", not missing, {"logs": len(inventoried), "missing": missing[:20]}
+        "inventory_is_complete", not missing, {"logs": len(inventories), "missing": missing[:20]}
     )
-    changed = [
-        log
-        for log in sorted(inventoried & set(logs.refs))
-        if log not in records
-        and read_inventory(lake.log("raw_logs", log)).fingerprint
-        != fingerprint_of(logs.refs[log], lake.log("raw_logs", log))
-    ]
+    changed = [log for log in inventories if not ledger.is_intact(log)]
     yield _warning(
-        "bytes_are_unchanged", not changed, {"logs": len(inventoried), "changed": changed[:20]}
+        "bytes_are_unchanged", not changed, {"logs": len(inventories), "changed": changed[:20]}
     )
-    rows = [
-        {
-            "log": record.log_id,
-            "asset": record.asset,
-            "reason": record.reason,
-            "since": record.since_utc,
-        }
-        for record in records.values()
-    ]
-    yield _warning("logs_are_readable", not rows, {"quarantined": table(rows)})
+    yield _warning("logs_are_readable", not held, {"quarantined": quarantine_table(held)})
 
 
 def _warning(name: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckResult:

@@ -2,23 +2,29 @@
 a log.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import record, result
+from assets.chain.checks import Finding, data_check_results
+from assets.chain.ledger import ledger_of_run
 from assets.chain.metadata import column_schema, file_path, key_table, svg_picture, table
 from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.per_log import LOGS, ONE_RUN, events, from_raw_log, ingest, summaries
-from assets.chain.pipeline import Pipeline, RawLogs
+from assets.chain.pipeline import Pipeline
 from assets.frames import frames
 from assets.raw_logs import raw_logs
 from storage.trajectory_table import MEANING
 
+if TYPE_CHECKING:
+    from storage.expectations import RuleResult
+
 # columns of the table of logs
 COLUMNS = ("log_id", "rows", "span_s", "path_m", "max_speed_mps", "agents", "map_objects")
 MAX_PATHS = 200  # logs in the picture
+MAX_NAMED = 20  # logs of a run whose failed row and value are looked up
 
 
 @dg.asset(
@@ -45,8 +51,9 @@ def trajectories(
     from ops.ingest.extract import extract
 
     work_of = from_raw_log(pipeline, extract, pipeline.preset.trajectories)
-    ingested = ingest(context, pipeline, config, "trajectories", work_of, RawLogs(pipeline))
-    rows = summaries(pipeline, "trajectories", context.partition_keys)
+    ledger = ledger_of_run(context.run.run_id, pipeline)
+    ingested = ingest(context, ledger, config, "trajectories", work_of, check_tables)
+    rows = summaries(ledger, "trajectories", ingested.lineages)
     row_by_log = {row["log_id"]: {name: row[name] for name in COLUMNS[1:]} for row in rows}
     metadata = trajectories_metadata(pipeline, rows)
     yield from events(context, "trajectories", ingested, metadata, row_by_log)
@@ -87,27 +94,41 @@ def _specs() -> list[dg.AssetCheckSpec]:
 
 
 @dg.multi_asset_check(specs=_specs())
-def trajectories_checks(pipeline: dg.ResourceParam[Pipeline]):
-    """The Great Expectations suites over the tables of all logs; rows that break a rule are listed
-    by key.
+def trajectories_checks(
+    context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+):
+    """The Great Expectations suites over the tables of the logs; rows that break a rule are listed
+    by key. A log that breaks a blocking rule is quarantined.
     """
+    yield from data_check_results(context, pipeline, "trajectories", check_tables)
+
+
+def check_tables(pipeline: Pipeline, log_ids: Sequence[str]) -> list[Finding]:
+    """The outcome of every rule over the tables of these logs, and the data docs on disk."""
     import pyarrow as pa
 
-    from storage.expectations import validate_agents, validate_trajectories
+    from storage.expectations import (
+        AGENT_RULES,
+        TRAJECTORY_RULES,
+        validate_agents,
+        validate_trajectories,
+    )
     from storage.trajectory_table import read_table
 
-    log_ids = pipeline.lake.log_ids("trajectories")
-    folders = [pipeline.lake.log("trajectories", log) for log in log_ids]
+    if not log_ids:
+        return [Finding(rule.name, rule.blocking, {}) for rule in (*TRAJECTORY_RULES, *AGENT_RULES)]
+    findings = []
     for name, validate in (("trajectories", validate_trajectories), ("agents", validate_agents)):
-        suite = validate(pa.concat_tables([read_table(folder, name) for folder in folders]))
+        table_of = {
+            log: read_table(pipeline.lake.log("trajectories", log), name) for log in log_ids
+        }
+        suite = validate(pa.concat_tables(table_of.values()))
         page = pipeline.lake.root / "data_docs" / f"{name}.html"
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(suite.html)
-        blocking = [item for item in suite.results if item.rule.blocking]
-        for log in log_ids:
-            outcome = {item.rule.name: log not in item.failed_logs for item in blocking}
-            record(pipeline, "trajectories", log, outcome)
-        for item in suite.results:
+        failed = {log for item in suite.results for log in item.failed_logs if item.rule.blocking}
+        alone = {log: validate(table_of[log]).results for log in sorted(failed)[:MAX_NAMED]}
+        for index, item in enumerate(suite.results):
             metadata = {
                 "rows": item.rows,
                 "unexpected rows": item.unexpected_count,
@@ -115,4 +136,23 @@ def trajectories_checks(pipeline: dg.ResourceParam[Pipeline]):
                 **({} if item.passed else {"failed rows": key_table(item.failed_keys)}),
                 "data docs": file_path(page),
             }
-            yield result("trajectories", item.rule.name, item.passed, item.rule.blocking, metadata)
+            rows = {
+                log: _row(alone[log][index]) if log in alone else "" for log in item.failed_logs
+            }
+            findings.append(
+                Finding(
+                    item.rule.name,
+                    item.rule.blocking,
+                    rows,
+                    item.rule.description,
+                    item.passed,
+                    metadata,
+                )
+            )
+    return findings
+
+
+def _row(item: "RuleResult") -> str:
+    """The first row that broke a rule, with its value, and how many did."""
+    more = f", and {item.unexpected_count - 1} more rows" if item.unexpected_count > 1 else ""
+    return f"{item.observed} in row {item.failed_keys[0]}{more}" if item.failed_keys else ""

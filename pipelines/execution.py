@@ -5,46 +5,17 @@ The runs are recorded in the Dagster instance, so the UI shows them.
 
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
 
-from assets.chain.asset_specs import ASSET_SPECS, asset_lineage, is_done, needs_work, usable_logs
-from assets.chain.capabilities import capability_error, missing_capabilities
-from assets.chain.per_log import PARTITIONS, range_tags
-from assets.chain.pipeline import Pipeline, RawLogs
-from assets.chain.weights import require_weights
+from assets.chain.ledger import Ledger
+from assets.chain.per_log import PARTITIONS, quarantine_table, range_tags
+from assets.chain.pipeline import Pipeline
 from pipelines.definitions import definitions
-from storage.asset_names import PER_LOG_ASSETS
-from storage.errors import ConfigError, unknown_name
-
-
-@dataclass(slots=True)
-class RunSummary:
-    """What one run of the pipeline did."""
-
-    seconds_by_asset: dict[str, float] = field(default_factory=dict)  # of the assets that were made
-    failures: list[str] = field(default_factory=list)  # failed steps, each with its error
-    ends_at: str = ""  # why the pipeline ends before `until`; "" if it does not
-    seconds: float = 0.0
-
-
-def require_inputs(pipeline: Pipeline, until: str) -> None:
-    """Raise ConfigError for an unknown source or asset, a pipeline that has no logs without a raw
-    folder, or published weights that an asset up to `until` needs and that are missing.
-
-    Called before the lake or Dagster's history is touched, so that a mistake leaves nothing behind.
-    """
-    RawLogs(pipeline)
-    require_weights(pipeline.preset, assets_until(until))
-
-
-def assets_until(until: str) -> list[str]:
-    """The assets up to and including `until`. Raises ConfigError if there is no such asset."""
-    if until not in ASSET_SPECS:
-        raise unknown_name("asset", until, ASSET_SPECS)
-    return list(ASSET_SPECS)[: list(ASSET_SPECS).index(until) + 1]
+from pipelines.work import RunSummary, assets_until, stale_assets
+from storage.asset_names import INGEST_ASSETS
+from storage.errors import ArtifactError, ConfigError
 
 
 def run_pipeline(
@@ -58,9 +29,9 @@ def run_pipeline(
     start = time.monotonic()
     run = _Run(pipeline, instance, verbose)
     with pipeline.lake.lock():
-        run.ingest([asset for asset in assets if asset in PER_LOG_ASSETS])
+        run.ingest([asset for asset in assets if asset in INGEST_ASSETS])
         if not run.summary.failures:
-            run.train([asset for asset in assets if asset not in PER_LOG_ASSETS])
+            run.train([asset for asset in assets if asset not in INGEST_ASSETS])
     run.summary.seconds = time.monotonic() - start
     return run.summary
 
@@ -98,29 +69,35 @@ class _Run:
 
     def ingest(self, assets: list[str]) -> None:
         """Ingest the logs that are new, changed or stale."""
-        logs = RawLogs(self.pipeline)
-        sync_partitions(self.instance, logs.ids)
-        todo = {log for log in logs.ids if needs_work(self.pipeline, logs, log, assets)}
+        ledger = Ledger(self.pipeline)
+        ledger.keep_refusals()
+        known = {*ledger.logs.ids} - {*ledger.quarantined}
+        sync_partitions(self.instance, sorted(known))
+        todo = set(ledger.todo(assets))
         if todo:
             order = list(self.instance.get_dynamic_partitions(PARTITIONS))
             indices = [index for index, log in enumerate(order) if log in todo]
             self._execute("ingest", assets, range_tags(order[indices[0] : indices[-1] + 1]))
+            ledger = Ledger(self.pipeline)
+        else:
+            self._show_quarantine(ledger)
+        self.summary.quarantined = ledger.quarantined
+
+    def _show_quarantine(self, ledger: Ledger) -> None:
+        """Show in the UI what people have set aside or released since the last ingest."""
+        shown = quarantine_table(ledger.quarantined)
+        event = dg.AssetObservation("raw_logs", metadata={"quarantine": shown})
+        self.instance.report_runless_asset_event(event)
 
     def train(self, assets: list[str]) -> None:
-        """Make those of the unpartitioned assets that are stale and that the logs can carry."""
+        """Make those of the other assets that are stale and that the logs can carry."""
         if not assets:
             return
-        log_ids = usable_logs(self.pipeline)
-        planned: dict[str, str] = {}
-        stale = []
-        for asset in assets:
-            missing = missing_capabilities(self.pipeline.lake, asset, log_ids)
-            if missing:
-                self.summary.ends_at = str(capability_error(self.pipeline, asset, missing, log_ids))
-                break
-            planned[asset] = asset_lineage(self.pipeline, asset, log_ids, planned).version
-            if not is_done(self.pipeline.lake.asset(asset), asset, planned[asset]):
-                stale.append(asset)
+        try:
+            stale, self.summary.ends_at = stale_assets(Ledger(self.pipeline), assets)
+        except ArtifactError as error:  # no log is left
+            self.summary.failures.append(str(error))
+            return
         if stale:
             self._execute("training", stale, {})
 

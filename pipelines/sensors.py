@@ -8,11 +8,12 @@ from collections.abc import Collection, Sequence
 
 import dagster as dg
 
-from assets.chain.asset_specs import needs_work, new_logs_since_codebook
+from assets.chain.ledger import Ledger
 from assets.chain.per_log import LOGS, PARTITIONS, range_tags
-from assets.chain.pipeline import Pipeline, RawLogs
+from assets.chain.pipeline import Pipeline
 from pipelines.jobs import ingest, training
 from storage.artifact import digest
+from storage.errors import ArtifactError
 
 POLL_EVERY_S = 30
 UNFINISHED = [
@@ -36,20 +37,21 @@ def new_logs(
     """Request ingest of the logs in the raw folder that are new or whose bytes changed."""
     if context.instance.get_runs_count(dg.RunsFilter(job_name=ingest.name, statuses=UNFINISHED)):
         return dg.SkipReason("an ingest run is queued or running")
-    logs = RawLogs(pipeline)
-    todo = [log for log in logs.refs if needs_work(pipeline, logs, log)]
+    ledger = Ledger(pipeline)
+    todo = [log for log in ledger.todo() if log in ledger.logs.refs]
     if not todo:
         return dg.SkipReason(
-            f"all {len(logs.refs)} logs in {pipeline.raw_folder} are ingested or quarantined"
+            f"all {len(ledger.log_ids)} logs in {pipeline.raw_folder} are ingested or quarantined"
         )
-    known = list(context.instance.get_dynamic_partitions(PARTITIONS))
+    known = dict.fromkeys(context.instance.get_dynamic_partitions(PARTITIONS))
     new = [log for log in todo if log not in known]
     return dg.SensorResult(
         run_requests=[
             dg.RunRequest(
-                run_key=digest({log: logs.fingerprint(log) for log in part}), tags=range_tags(part)
+                run_key=digest({log: ledger.fingerprint(log) for log in part}),
+                tags=range_tags(part),
             )
-            for part in neighbours(todo, [*known, *new])
+            for part in neighbours({*todo}, [*known, *new])
         ],
         dynamic_partitions_requests=[LOGS.build_add_request(new)] if new else [],
     )
@@ -75,7 +77,11 @@ def neighbours(todo: Collection[str], order: Sequence[str]) -> list[list[str]]:
 )
 def enough_new_logs(pipeline: dg.ResourceParam[Pipeline]) -> dg.RunRequest | dg.SkipReason:
     """Request retraining when enough logs were ingested since the codebook was learned."""
-    new, enough = new_logs_since_codebook(pipeline), pipeline.preset.retrain_after_logs
+    try:
+        new = Ledger(pipeline).new_logs_since_codebook()
+    except ArtifactError as error:  # no log is left
+        return dg.SkipReason(error.what)
+    enough = pipeline.preset.retrain_after_logs
     if new is None:
         return dg.SkipReason("there is no codebook yet: run the training job once")
     if len(new) < enough:

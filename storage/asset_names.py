@@ -11,4 +11,6 @@ ASSET_NAMES = (
     "evaluation",
     "report",
 )
-PER_LOG_ASSETS = ("raw_logs", "frames", "trajectories")
+# made of each raw log alone
+INGEST_ASSETS = ("raw_logs", "frames", "trajectories")
+PER_LOG_ASSETS = (*INGEST_ASSETS, "relabeled")  # one artefact a log

@@ -18,7 +18,7 @@ VIEWS = {  # view -> Parquet files below the lake's root
     "agents": "trajectories/*/agents.parquet",
     "lights": "trajectories/*/lights.parquet",
     "map": "trajectories/*/map.parquet",
-    "relabeled": "relabeled/relabeled.parquet",
+    "relabeled": "relabeled/*/relabeled.parquet",
     "scores": "evaluation/scores.parquet",
     "summary": "evaluation/summary.parquet",
 }

@@ -112,7 +112,7 @@ def read_dataset(
 ) -> FrameSet:
     """Rows of one split (None: all) with images resized by area to `size_hw` (None: no images).
 
-    `relabeled`: read the `relabeled` artefact, which has the codes, instead of each log's
+    `relabeled`: read each log's `relabeled` rows, which have the codes, instead of its
     `trajectories`. `log_ids`: read these logs only. Raises ArtifactError if the lake has no logs.
     """
     return frame_set_from_table(
@@ -131,26 +131,38 @@ def read_rows(
 
     Raises ArtifactError if the lake has no logs.
     """
-    if relabeled:
-        with reading(lake.asset("relabeled")) as present:
-            table = read_parquet(present / "relabeled.parquet")
-    else:
-        logs = log_ids if log_ids is not None else lake.log_ids("trajectories")
-        if not logs:
-            raise ArtifactError(
-                "this lake has no trajectories",
-                where=lake.root,
-                expected="at least one log",
-                do="run: latentvla run --until trajectories",
-            )
-        table = pa.concat_tables(
-            [read_table(lake.log("trajectories", log), "trajectories") for log in logs]
+    asset = "relabeled" if relabeled else "trajectories"
+    logs = log_ids if log_ids is not None else lake.log_ids(asset)
+    if not logs:
+        raise ArtifactError(
+            f"this lake has no {asset}",
+            where=lake.root,
+            expected="at least one log",
+            do=f"run: latentvla run --until {asset}",
         )
+    table = pa.concat_tables(
+        [
+            read_relabeled(lake, log) if relabeled else read_table(lake.log(asset, log), asset)
+            for log in logs
+        ]
+    )
     if split is not None:
         table = table.filter(pc.field("split") == split)
-    if log_ids is not None:
-        table = table.filter(pc.is_in(table["log_id"], pa.array(list(log_ids), pa.string())))
     return table.sort_by([("log_id", "ascending"), ("frame_index", "ascending")])
+
+
+def read_relabeled(lake: Lake, log_id: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of one log with their codes. Raises ArtifactError if it is not relabeled."""
+    with reading(lake.log("relabeled", log_id)) as present:
+        file = present / "relabeled.parquet"
+        if not file.exists():
+            raise ArtifactError(
+                f"log '{log_id}' is not relabeled",
+                where=file.parent,
+                expected=file.name,
+                do="run: latentvla run --until relabeled",
+            )
+        return read_parquet(file, columns=columns)
 
 
 def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] | None) -> FrameSet:

@@ -6,6 +6,7 @@ frame: origin at the rear axle, x forward, y left. Missing steps of history and 
 False and zeros as value, never NaN.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from pathlib import Path
@@ -201,13 +202,16 @@ def write_parquet(table: pa.Table, file: Path) -> None:
     pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
-def read_parquet(file: Path, schema: pa.Schema | None = None) -> pa.Table:
-    """The table in a Parquet file; its pages are compared with their checksums.
+def read_parquet(
+    file: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The table in a Parquet file, or some of its columns; its pages are compared with their
+    checksums.
 
     Raises ArtifactError if there is no such file, or it is damaged or holds other columns.
     """
     try:
-        return pq.read_table(file, schema=schema, page_checksum_verification=True)
+        return pq.read_table(file, schema=schema, columns=columns, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise ArtifactError(
             "there is no table here",

@@ -13,13 +13,12 @@ from typing import Any
 
 import dagster as dg
 
-from assets.chain.asset_specs import ASSET_SPECS, asset_lineage, logs_of_splits, usable_logs
 from assets.chain.capabilities import require_capabilities
+from assets.chain.ledger import ledger_of_run
 from assets.chain.metadata import rounded
 from assets.chain.pipeline import Pipeline
 from assets.chain.weights import require_weights
-from storage.artifact import Lineage, is_current, read_lineage, require_checks, write_artifact
-from storage.asset_names import PER_LOG_ASSETS
+from storage.artifact import read_lineage, write_artifact
 
 HISTORY_POLL_S = 2.0  # how often new metrics of a running training are looked for
 LOG_EVERY_S = 10.0  # a line of metrics appears in the event log at most this often
@@ -42,16 +41,18 @@ class Materialization:
         config: MaterializeConfig,
     ) -> None:
         """Raises ConfigError if the logs cannot carry this asset or published weights are missing,
-        ArtifactError for an input that is missing or failed its checks.
+        ArtifactError if there is no log, or for an input that is missing, unchecked, or failed its
+        checks.
         """
         self.context, self.asset = context, asset
         self.lake, self.preset = pipeline.lake, pipeline.preset
-        self.log_ids = usable_logs(pipeline)
-        require_capabilities(pipeline, asset, self.log_ids)
-        self._require_checks()
-        self.lineage: Lineage = asset_lineage(pipeline, asset, self.log_ids)
+        self.ledger = ledger_of_run(context.run.run_id, pipeline, as_made=True)
+        self.log_ids = self.ledger.logs_of(asset)
+        require_capabilities(self.ledger, asset)
+        self.ledger.require_inputs(asset)
+        self.lineage = self.ledger.lineage(asset)
         self.path = self.lake.asset(asset)
-        self.needed = config.force or not is_current(self.path, self.lineage.version)
+        self.needed = config.force or self.ledger.made(asset) != self.lineage.version
         if self.needed:
             require_weights(self.preset, [asset])
         else:
@@ -84,6 +85,7 @@ class Materialization:
             write_artifact(self.path, self.lineage) as out,
         ):
             yield out
+        self.ledger.changed(self.asset)
         for run in self.lake.runs.glob(f"{self.run_name}*"):
             remove_run(run.name, self.lake.runs)
 
@@ -101,17 +103,6 @@ class Materialization:
                 **rounded(metadata),
             },
         )
-
-    def _require_checks(self) -> None:
-        """Raise ArtifactError if an input failed a blocking check, in this or an earlier run."""
-        spec = ASSET_SPECS[self.asset]
-        log_ids = logs_of_splits(self.lake, self.log_ids, spec.splits)
-        for dep in spec.deps:
-            if dep in PER_LOG_ASSETS:
-                for log in log_ids:
-                    require_checks(self.lake.log(dep, log))
-            else:
-                require_checks(self.lake.asset(dep))
 
 
 @contextmanager

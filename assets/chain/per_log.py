@@ -1,34 +1,40 @@
 """What the assets with one partition a log share: the partitions, the loop over the logs of a run,
 and the events for Dagster.
 
-One run takes any number of logs. Dagster gives all partitions of such a run one data version, so
-each log gets a materialization event of its own, with its version and those of its inputs.
+One run takes any number of logs. Dagster would mark all its logs as materialized, with one data
+version, so its own events are left out: each log that is made and passed its checks gets an event
+of its own, with its version and those of its inputs, and a quarantined log gets none.
 """
 
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from assets.chain.asset_specs import ASSET_SPECS, code_version, log_lineage
+from assets.chain.asset_specs import ASSET_SPECS, code_version
+from assets.chain.checks import Check, check_logs
+from assets.chain.ledger import DAMAGE, Ledger, State
 from assets.chain.metadata import rounded, table
 from assets.chain.one_artifact import MaterializeConfig
-from assets.chain.pipeline import Pipeline, RawLogs
+from assets.chain.pipeline import Pipeline
 from ops.ingest.each_log import LogOutcome, LogWork, each_log, make_from_raw_log, read_summary
-from ops.ingest.quarantine import quarantine, quarantined, release
-from storage.artifact import Lineage, is_current
-from storage.asset_names import PER_LOG_ASSETS
+from ops.ingest.quarantine import BY_HAND, QuarantineRecord, quarantine, release
+from storage.artifact import Lineage
 
 PARTITIONS = "logs"  # name of the set of log ids in the Dagster instance
 LOGS = dg.DynamicPartitionsDefinition(name=PARTITIONS)
 # A backfill policy lets one run take many logs; Dagster warns once an asset that it is beta.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 ONE_RUN = dg.BackfillPolicy.single_run()
+# Dagster writes no materialization for a result that carries this key
+OWN_EVENTS = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 # (log_id, path, lineage) -> the function that makes the artefact `path` of this log
 WorkOf = Callable[[str, Path, Lineage], Callable[[], Any]]
 
@@ -37,53 +43,58 @@ WorkOf = Callable[[str, Path, Lineage], Callable[[], Any]]
 class Ingested:
     """What became of the logs of one run in one asset."""
 
-    lineages: dict[str, Lineage]  # of every log of the run
+    lineages: dict[str, Lineage] = field(default_factory=dict)  # of the logs that are usable
     made: list[str] = field(default_factory=list)
-    current: list[str] = field(default_factory=list)  # nothing had to be done
+    current: list[str] = field(default_factory=list)  # nothing had to be made
     quarantined: dict[str, str] = field(default_factory=dict)  # log -> reason
 
 
 def ingest(
     context: dg.AssetExecutionContext,
-    pipeline: Pipeline,
+    ledger: Ledger,
     config: MaterializeConfig,
     asset: str,
     work_of: WorkOf,
-    logs: RawLogs,
+    check: Check | None = None,
 ) -> Ingested:
-    """Bring this asset of every log of the run up to date.
+    """Bring this asset of every log of the run up to date, and check what was made.
 
-    A log that cannot be read is quarantined. One that is quarantined at this or an earlier asset,
-    with the same bytes and the same code, is not tried again.
+    A log that cannot be read or fails a blocking check is quarantined; one that is quarantined with
+    the same bytes and the same code is not tried again.
     """
-    lake = pipeline.lake
-    lineages = {log: log_lineage(pipeline, logs, asset, log) for log in context.partition_keys}
-    ingested = Ingested(
-        lineages, quarantined=still_quarantined(pipeline, logs, asset, context.partition_keys)
-    )
-    works = []
-    for log, lineage in lineages.items():
-        path = lake.log(asset, log)
-        if log in ingested.quarantined:
+    ingested, works, unchecked = Ingested(), [], []
+    for log in context.partition_keys:
+        if log in ledger.quarantined:
+            ingested.quarantined[log] = ledger.quarantined[log].reason
             continue
-        if (
-            is_current(path, lineage.version)
-            and not config.force
-            and (asset != "raw_logs" or logs.is_intact(log))
-        ):
-            ingested.current.append(log)
-        else:
-            works.append(LogWork(log, work_of(log, path, lineage)))
-    outcomes = each_log(works, pipeline.preset.processes)
+        if log not in ledger.log_ids_set:
+            context.log.warning(f"{log} is no longer in the raw folder: left out")
+            continue
+        state, lineage = ledger.state(asset, log), ledger.lineage(asset, log)
+        ingested.lineages[log] = lineage
+        if config.force or state in (State.MISSING, State.STALE):
+            works.append(LogWork(log, work_of(log, ledger.lake.log(asset, log), lineage)))
+            continue
+        ingested.current.append(log)
+        if state in (State.UNCHECKED, State.FAILED):
+            unchecked.append(log)
+    outcomes = each_log(works, ledger.pipeline.preset.processes)
     for outcome in with_progress(context, "logs", outcomes, len(works)):
         log = outcome.log_id
         if outcome.error is None:
             ingested.made.append(log)
-            _release_from(pipeline, asset, log)
+            _release_from(ledger, asset, log)
         else:
-            record = quarantine(lake, log, asset, outcome.error, lineages[log].version)
+            version = ingested.lineages[log].version
+            record = quarantine(ledger.lake, log, asset, outcome.error, version)
             ingested.quarantined[log] = record.reason
-            context.log.warning(f"{log} is quarantined: {record.reason}")
+    ledger.changed(asset, [work.log_id for work in works])
+    if check is not None and (works or unchecked):
+        to_check = sorted([*ingested.made, *unchecked])
+        ingested.quarantined |= check_logs(ledger, asset, check, to_check, context.run.run_id)
+    for log in set(ingested.lineages) & set(ingested.quarantined):
+        context.log.warning(f"{log} is quarantined: {ingested.quarantined[log]}")
+        del ingested.lineages[log]
     return ingested
 
 
@@ -133,12 +144,14 @@ def events(
         "logs quarantined": len(ingested.quarantined),
         **rounded(metadata),
     }
-    usable = [log for log in ingested.lineages if log not in ingested.quarantined]
-    yield dg.MaterializeResult(metadata={} if usable else whole_run)
+    yield dg.MaterializeResult(metadata=OWN_EVENTS)
     pointers = {dep: _latest_event(context, dep) for dep in ASSET_SPECS[asset].deps}
     for log, reason in ingested.quarantined.items():
         text = dg.MetadataValue.md(f"```\n{reason}\n```")
         yield dg.AssetObservation(context.asset_key, partition=log, metadata={"quarantined": text})
+    usable = list(ingested.lineages)
+    if not usable:
+        yield dg.AssetObservation(context.asset_key, metadata=whole_run)
     for log in usable:
         row = {"log_id": log, **row_by_log.get(log, {})}
         yield dg.AssetMaterialization(
@@ -149,10 +162,30 @@ def events(
         )
 
 
-def summaries(pipeline: Pipeline, asset: str, log_ids: Iterable[str]) -> list[dict[str, Any]]:
-    """The summary that this asset's verb recorded of each of these logs that is made."""
-    made = set(pipeline.lake.log_ids(asset))
-    return [read_summary(pipeline.lake.log(asset, log)) for log in log_ids if log in made]
+def summaries(ledger: Ledger, asset: str, log_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """The summary that this asset's verb recorded of each of these logs; none of a damaged file."""
+    rows = []
+    for log in log_ids:
+        with suppress(*DAMAGE):
+            rows.append(read_summary(ledger.lake.log(asset, log)))
+    return rows
+
+
+def quarantine_table(
+    records: Mapping[str, QuarantineRecord],
+) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
+    """The quarantined logs with their reasons."""
+    return table(
+        [
+            {
+                "log": record.log_id,
+                "asset": "by hand" if record.fingerprint == BY_HAND else record.asset,
+                "reason": record.reason,
+                "since": record.since_utc,
+            }
+            for record in records.values()
+        ]
+    )
 
 
 def range_tags(log_ids: Sequence[str]) -> dict[str, str]:
@@ -163,26 +196,11 @@ def range_tags(log_ids: Sequence[str]) -> dict[str, str]:
     }
 
 
-def still_quarantined(
-    pipeline: Pipeline, logs: RawLogs, asset: str, log_ids: Sequence[str]
-) -> dict[str, str]:
-    """Those of `log_ids` that failed in this or an earlier asset and would fail again, with the
-    reason.
-    """
-    upstream = PER_LOG_ASSETS[: PER_LOG_ASSETS.index(asset) + 1]
-    return {
-        log: record.reason
-        for log, record in quarantined(pipeline.lake).items()
-        if log in log_ids
-        and record.asset in upstream
-        and log_lineage(pipeline, logs, record.asset, log).version == record.fingerprint
-    }
-
-
-def _release_from(pipeline: Pipeline, asset: str, log_id: str) -> None:
-    record = quarantined(pipeline.lake).get(log_id)
-    if record is not None and record.asset == asset:
-        release(pipeline.lake, log_id)
+def _release_from(ledger: Ledger, asset: str, log_id: str) -> None:
+    """Drop the record of a log that failed at this asset and now was made."""
+    record = ledger.records.get(log_id)
+    if record is not None and record.asset == asset and record.fingerprint != BY_HAND:
+        release(ledger.lake, log_id)
 
 
 def _latest_event(context: dg.AssetExecutionContext, asset: str) -> int | None:

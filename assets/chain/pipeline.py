@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assets.chain.preset import Preset
-from ops.ingest.inventory import INVENTORY_FILE, fingerprint_of, read_inventory
+from ops.ingest.inventory import Inventory, stamp_of
 from storage.artifact import read_lineage
 from storage.errors import ArtifactError, ConfigError, SourceError, unknown_name
 from storage.lake import Lake
-from storage.sources import SOURCES
+from storage.sources import SOURCES, fingerprint
 
 if TYPE_CHECKING:
     from storage.sources.contract import LogRef, Source
@@ -94,6 +94,16 @@ class RawLogs:
                 raise
             return {}  # the synthetic world has not been written yet
 
+    @property
+    def refused(self) -> dict[str, SourceError]:
+        """Logs in the raw folder that its source cannot list, with the error."""
+        listed = self.refs  # the source knows them once it has listed its logs
+        return {
+            log: error
+            for log, error in getattr(self.opened, "refused", {}).items()
+            if log not in listed
+        }
+
     @cached_property
     def opened(self) -> "Source":
         """The source over the raw folder."""
@@ -117,16 +127,31 @@ class RawLogs:
         """List the raw folder again at the next use of `refs`."""
         self.__dict__.pop("refs", None)
 
-    def fingerprint(self, log_id: str) -> str:
-        """Fingerprint of the log's bytes as they are now."""
-        return fingerprint_of(self.refs[log_id], self._pipeline.lake.log("raw_logs", log_id))
+    def split(self, log_id: str) -> str:
+        """The split in which the log lies now; "" if it is not there."""
+        if log_id in self.splits_of_world:
+            return self.splits_of_world[log_id]
+        return self.refs[log_id].split if log_id in self.refs else ""
 
-    def is_intact(self, log_id: str) -> bool:
-        """True if the log's files are those of its inventory."""
-        path = self._pipeline.lake.log("raw_logs", log_id)
-        if log_id not in self.refs or not (path / INVENTORY_FILE).exists():
-            return False
-        return self.fingerprint(log_id) == read_inventory(path).fingerprint
+    def fingerprint(self, log_id: str, inventory: Inventory | None) -> str:
+        """Fingerprint of the log's bytes as they are now; that of its inventory if no file changed
+        since.
+
+        Raises SourceError for a file that cannot be read.
+        """
+        ref = self.refs[log_id]
+        try:
+            if inventory is not None and inventory.stamp == stamp_of(ref):
+                return inventory.fingerprint
+            return fingerprint(ref)
+        except (OSError, UnicodeError) as error:
+            raise SourceError(
+                "a file of this log cannot be read",
+                where=f"log {log_id}, file {getattr(error, 'filename', None) or '?'}",
+                expected="a regular file that can be read",
+                found=str(error),
+                do="correct, replace or remove the file; the log is tried again when it changes",
+            ) from error
 
     def _was_synthesized(self, log_id: str) -> bool:
         if self.world is None:

@@ -201,11 +201,16 @@ def choose_variants(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def plan_steps(
-    lake: Lake, config: AblationConfig, parents: Mapping[str, str], code: Mapping[str, str]
+    lake: Lake,
+    config: AblationConfig,
+    parents: Mapping[str, str],
+    code: Mapping[str, str],
+    scored_on: Mapping[str, str] | None = None,
 ) -> list[Step]:
     """Every artefact of the ablation, each after those it depends on, one seed after the other.
 
-    `parents` are the parent versions of the pipeline's `vla`. `code` holds the code versions of
+    `parents` are the parent versions of the pipeline's `vla`, `scored_on` those of the test rows
+    (None: the same). `code` holds the code versions of
     the runs, of which `varied` (ops/ablation/vary_vla.py) makes several, and of `evaluation`.
     """
     steps = []
@@ -221,7 +226,7 @@ def plan_steps(
             )
             scored = planned_lineage(
                 f"ablation/scores/{run}/{seed}",
-                {**parents, name: trained.version},
+                {**(parents if scored_on is None else scored_on), name: trained.version},
                 config.scoring,
                 code["evaluation"],
             )

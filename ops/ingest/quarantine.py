@@ -13,6 +13,9 @@ from storage.durable import damaged, read_object, warn, write_text
 from storage.errors import ArtifactError, LatentVLAError
 from storage.lake import Lake
 
+# Fingerprint of a log that a person has set aside: it holds for all its bytes, until released.
+BY_HAND = "*"
+
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRecord:
@@ -21,7 +24,8 @@ class QuarantineRecord:
     log_id: str
     asset: str  # the asset that failed: raw_logs | frames | trajectories
     reason: str  # the whole message of the error
-    fingerprint: str  # of the log's bytes when it failed
+    # what the log was when it failed, so that it is tried again once it is another; or BY_HAND
+    fingerprint: str
     since_utc: str
 
 

@@ -1,20 +1,24 @@
-"""Make the `relabeled` artefact: the rows of `trajectories` with codes of their next transitions.
+"""Make the `relabeled` artefacts: the rows of `trajectories` with codes of their next transitions.
 
 Legend: N rows, P pairs, K tokens of a transition, R transitions of a row.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from models.latent_action.model import LatentActionModel
 from ops.latent_actions.config import RelabelConfig
 from ops.latent_actions.learn_actions import read_codebook
-from storage.dataset import FrameSet
+from storage.artifact import Lineage, write_artifact
+from storage.dataset import FrameSet, frame_set_from_table, read_rows
 from storage.errors import ArtifactError
+from storage.lake import Lake
 from storage.trajectory_table import CodeLayout, relabeled_schema, write_table
 
 
@@ -25,6 +29,27 @@ class RelabelSummary:
     rows: int
     rows_with_all_codes: int
     pairs: int  # encoded frame pairs
+
+
+def relabel_logs(
+    lake: Lake,
+    lineages: Mapping[str, Lineage],
+    codebook: Path,
+    codebook_version: str,
+    config: RelabelConfig,
+) -> Iterator[RelabelSummary]:
+    """Make `relabeled/<log>` of each of these logs, whose lineages are given, and yield its counts.
+
+    The codebook is opened once. No pair of one log shares a forward pass with a pair of another, so
+    the codes of a log do not depend on which others there are. Raises what relabel() raises.
+    """
+    model, gap_s = read_codebook(codebook)
+    for log, lineage in lineages.items():
+        table = read_rows(lake, log_ids=[log])
+        rows = frame_set_from_table(table, lake, model.config.image_hw)
+        with write_artifact(lake.log("relabeled", log), lineage) as out:
+            summary = _relabel(rows, table, (model, gap_s), codebook_version, out, config)
+        yield summary
 
 
 def relabel(
@@ -42,7 +67,6 @@ def relabel(
     codebook. Raises ArtifactError if the rows differ, if the images have another size than the
     codebook's, or if there is no codebook.
     """
-    config = config or RelabelConfig()
     _require_same_rows(rows, table)
     model, gap_s = read_codebook(codebook)
     if tuple(rows.images.shape[1:3]) != tuple(model.config.image_hw):
@@ -53,6 +77,20 @@ def relabel(
             found=tuple(rows.images.shape[1:3]),
             do="read the rows with size_hw=config.image_hw",
         )
+    opened = (model, gap_s)
+    return _relabel(rows, table, opened, codebook_version, out, config or RelabelConfig())
+
+
+def _relabel(
+    rows: FrameSet,
+    table: pa.Table,
+    codebook: tuple[LatentActionModel, float],
+    codebook_version: str,
+    out: Path,
+    config: RelabelConfig,
+) -> RelabelSummary:
+    """relabel() with an open codebook, the model and its gap in seconds."""
+    model, gap_s = codebook
     quantizer = model.config.ego_quantizer
     layout = CodeLayout(config.transitions, quantizer.tokens, quantizer.codes)
     codes, valid, pairs = encode_rows(rows, model, gap_s, config)
@@ -116,6 +154,17 @@ def codes_of_rows(
         valid.append(np.repeat((pair < len(pairs))[:, None], tokens, axis=1))
         current = later[pair]
     return np.concatenate(codes, axis=1), np.concatenate(valid, axis=1)
+
+
+def lost_rows(lake: Lake, log_id: str) -> int:
+    """Rows of a log's trajectories that have no relabeled row, or the other way round; reads no
+    row.
+    """
+    rows = [
+        pq.read_metadata(lake.log(asset, log_id) / f"{asset}.parquet").num_rows
+        for asset in ("trajectories", "relabeled")
+    ]
+    return abs(rows[0] - rows[1])
 
 
 def _lists(values: np.ndarray) -> pa.FixedSizeListArray:

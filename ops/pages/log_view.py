@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ops.ingest.quarantine import quarantined
+from storage.dataset import read_relabeled
 from storage.errors import ArtifactError, unknown_name
 from storage.lake import Lake
 from storage.metrics_table import PLANS
@@ -70,11 +71,10 @@ def read_log(lake: Lake, log_id: str) -> LogView:
         raise unknown_name("log", log_id, known)
     rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")
     of_log = pc.field("log_id") == log_id
-    codes, layout, relabeled = None, None, lake.asset("relabeled") / "relabeled.parquet"
-    if relabeled.exists():
-        table = pq.read_table(
-            relabeled, columns=["frame_index", "codes", "codes_valid"], filters=of_log
-        ).sort_by("frame_index")
+    codes, layout = None, None
+    if (lake.log("relabeled", log_id) / "relabeled.parquet").exists():
+        columns = ["frame_index", "codes", "codes_valid"]
+        table = read_relabeled(lake, log_id, columns).sort_by("frame_index")
         if len(table) == len(rows):
             flat, valid = (
                 np.stack(table[name].to_numpy(zero_copy_only=False))

@@ -3,6 +3,7 @@
 The ablation is not an asset of the pipeline; `latentvla ablate` makes it.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from ops.ablation.table import DIFFERENCES, MEASURES, PLANNERS, SUBSETS, interval_source
 from ops.drawing.page import Cell, Row, Section, Table
 from ops.report.cells import pair_cell, planner_row, signed, verdict_cell
-from storage.artifact import read_lineage
+from storage.artifact import LINEAGE_FILE, read_lineage
 from storage.lake import Lake
 
 _COLUMNS = [(subset, measure) for subset in SUBSETS for measure in MEASURES]
@@ -25,10 +26,10 @@ def ablation_section(lake: Lake) -> Section | str:
     folder = lake.root / "ablation"
     if not (folder / "differences.parquet").exists():
         return f"Ablation over several seeds: not measured yet; {_RUN}"
-    trained_on = {
-        read_lineage(run).parents.get("relabeled") for run in (folder / "vla").glob("[0-9]*")
-    }
-    if trained_on != {read_lineage(lake.asset("relabeled")).version}:
+    vla = lake.asset("vla")
+    trained_on = [_rows_behind(run) for run in (folder / "vla").glob("[0-9]*")]
+    present = _rows_behind(vla) if (vla / LINEAGE_FILE).exists() else None
+    if not trained_on or any(rows != present for rows in trained_on):
         return (
             "Ablation over several seeds: measured on other rows than those of this pipeline; "
             f"{_RUN}"
@@ -94,6 +95,12 @@ def _interval_caption(seeds: int) -> str:
         f"In brackets the 95 % interval, bootstrapped over {interval_source(range(seeds))}. "
         "± is the standard deviation of the seeds' means."
     )
+
+
+def _rows_behind(artifact: Path) -> dict[str, str]:
+    """Logs whose relabeled rows an artefact was trained on -> their version."""
+    parents = read_lineage(artifact).parents
+    return {name: parents[name] for name in parents if name.startswith("relabeled/")}
 
 
 def _mean(row: dict[str, Any] | None) -> Cell:

@@ -9,13 +9,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from markupsafe import Markup
 
 from ops.drawing.charts import code_chart
 from ops.drawing.page import Block, Cell, Chart, Paragraph, Row, Section, Table, file_image
 from ops.latent_actions.probe import code_usage
 from ops.vla.verdict import read_verdict
+from storage.dataset import read_relabeled
 from storage.lake import Lake
 from storage.trajectory_table import code_layout
 
@@ -31,10 +32,11 @@ def codes_section(lake: Lake) -> Section | str:
     """Usage of the codes, the codebook's pictures and health, and the VLM's code accuracy; or the
     reason why there is none.
     """
-    file = lake.asset("relabeled") / "relabeled.parquet"
-    if not file.exists():
+    logs = lake.log_ids("relabeled")
+    if not logs:
         return "Latent actions: this lake has no relabeled artefact"
-    rows = pq.read_table(file, columns=["codes", "codes_valid"])
+    columns = ["codes", "codes_valid"]
+    rows = pa.concat_tables([read_relabeled(lake, log, columns) for log in logs])
     usage, size = code_usage(rows), code_layout(rows).codes
     shares_KC = usage.shares_KC
     entropy_K = -(shares_KC * np.log(np.maximum(shares_KC, 1e-12))).sum(axis=1)

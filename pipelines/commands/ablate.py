@@ -5,18 +5,18 @@ the scoring are in ops/ablation/ablate.py.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.commands.target import add_target_arguments, pipeline_of
-from storage.artifact import is_current, require_checks, write_artifact
-from storage.asset_names import PER_LOG_ASSETS
-from storage.errors import ArtifactError, ConfigError
+from storage.artifact import write_artifact
+from storage.errors import ConfigError
 
 if TYPE_CHECKING:
+    from assets.chain.ledger import Ledger
     from assets.chain.pipeline import Pipeline
     from ops.ablation.ablate import AblationConfig, AblationData
 
@@ -57,8 +57,8 @@ def ablate_pipeline(
     commas, "" for all. Raises ConfigError for a name that does not exist or logs without a map,
     ArtifactError if codebook or relabeled are not current or failed a check.
     """
-    from assets.chain.asset_specs import asset_lineage, usable_logs
     from assets.chain.capabilities import require_capabilities
+    from assets.chain.ledger import Ledger
     from assets.chain.weights import require_weights
     from ops.ablation.ablate import ablation_tables, make_steps, plan_steps, unfinished
     from ops.ablation.table import write_tables
@@ -67,24 +67,24 @@ def ablate_pipeline(
     require_weights(pipeline.preset, ["vla"])
     lake = pipeline.lake
     with lake.lock():
-        log_ids = usable_logs(pipeline)
-        require_capabilities(pipeline, "evaluation", log_ids)
-        _require_current(pipeline, log_ids)
-        parents = asset_lineage(pipeline, "vla", log_ids).parents
-        steps = plan_steps(lake, config, parents, _code_versions())
+        ledger = Ledger(pipeline, as_made=True)
+        require_capabilities(ledger, "evaluation")
+        ledger.require_current("codebook", "relabeled")
+        parents, scored_on = ledger.lineage("vla").parents, ledger.parents_by_log("evaluation")
+        steps = plan_steps(lake, config, parents, _code_versions(), scored_on)
         todo = unfinished(steps)
         log(
             f"{len(config.variants)} variants, seeds {', '.join(map(str, config.seeds))}: "
             f"{len(todo)} of {len(steps)} steps to do"
         )
         if todo:
-            with _ablation_data(pipeline, log_ids) as data:
+            with _ablation_data(ledger) as data:
                 make_steps(todo, config, data, log)
         tables, folder = ablation_tables(lake, config), lake.root / "ablation"
-        redraw = _report_is_current(pipeline, log_ids)
+        redraw = ledger.made("report") == ledger.version("report")
         write_tables(folder, tables)
         if redraw:
-            _draw_report(pipeline, log_ids)
+            _draw_report(ledger)
     return f"\n{tables.markdown}\n\ntables: {folder.absolute()}"
 
 
@@ -113,13 +113,13 @@ def _ablation_config(pipeline: "Pipeline", seeds: int, variants: str) -> "Ablati
 
 
 @contextmanager
-def _ablation_data(pipeline: "Pipeline", log_ids: Sequence[str]) -> "Iterator[AblationData]":
+def _ablation_data(ledger: "Ledger") -> "Iterator[AblationData]":
     from ops.ablation.ablate import AblationData
     from ops.pdm.score_rows import PlanScorer
     from ops.training.heldout import train_and_heldout
     from storage.dataset import read_dataset
 
-    lake, preset = pipeline.lake, pipeline.preset
+    lake, preset, log_ids = ledger.lake, ledger.pipeline.preset, ledger.usable
     size_hw = preset.vla.image_hw
     with PlanScorer(lake, preset.processes) as score_plans:
         yield AblationData(
@@ -129,63 +129,31 @@ def _ablation_data(pipeline: "Pipeline", log_ids: Sequence[str]) -> "Iterator[Ab
                 lambda: read_dataset(lake, "test", size_hw=size_hw, relabeled=True, log_ids=log_ids)
             ),
             score_plans,
-            _pipeline_runs(pipeline, log_ids),
+            preset.compute,
+            _pipeline_runs(ledger),
         )
 
 
-def _report_is_current(pipeline: "Pipeline", log_ids: Sequence[str]) -> bool:
-    """True if the pipeline's report is there and shows the tables that the ablation has now."""
-    from assets.chain.asset_specs import asset_lineage
-
-    path = pipeline.lake.asset("report")
-    return path.exists() and is_current(path, asset_lineage(pipeline, "report", log_ids).version)
-
-
-def _draw_report(pipeline: "Pipeline", log_ids: Sequence[str]) -> None:
+def _draw_report(ledger: "Ledger") -> None:
     """Draw the pipeline's report with the ablation's new tables, which are one of its parents."""
-    from assets.chain.asset_specs import asset_lineage
     from ops.report.report import draw
 
-    path, lineage = pipeline.lake.asset("report"), asset_lineage(pipeline, "report", log_ids)
-    if not is_current(path, lineage.version):
+    ledger.changed("report")
+    path, lineage = ledger.lake.asset("report"), ledger.lineage("report")
+    if ledger.made("report") != lineage.version:
         with write_artifact(path, lineage) as out:
-            draw(pipeline.lake, out, pipeline.preset.report)
+            draw(ledger.lake, out, ledger.pipeline.preset.report)
 
 
-def _require_current(pipeline: "Pipeline", log_ids: Sequence[str]) -> None:
-    """Raise ArtifactError unless the training rows are those of the present configuration and code,
-    and passed their checks.
-    """
-    from assets.chain.asset_specs import asset_lineage
-
-    lake = pipeline.lake
-    for asset in ("codebook", "relabeled"):
-        expected = asset_lineage(pipeline, asset, log_ids).version
-        if not is_current(lake.asset(asset), expected):
-            raise ArtifactError(
-                f"'{asset}' is not current",
-                where=lake.asset(asset),
-                expected=f"version {expected}",
-                do=f"make it: latentvla run --scale {pipeline.scale} --until relabeled",
-            )
-        require_checks(lake.asset(asset))
-    for asset in PER_LOG_ASSETS:
-        for log in log_ids:
-            require_checks(lake.log(asset, log))
-
-
-def _pipeline_runs(pipeline: "Pipeline", log_ids: Sequence[str]) -> dict[tuple[str, int], Path]:
+def _pipeline_runs(ledger: "Ledger") -> dict[tuple[str, int], Path]:
     """The pipeline's own vla and student if they are current: the runs of the first seed, which
     need not be trained twice.
     """
-    from assets.chain.asset_specs import asset_lineage
-
     runs: dict[tuple[str, int], Path] = {}
     for asset in ("vla", "student"):
-        path = pipeline.lake.asset(asset)
-        if not is_current(path, asset_lineage(pipeline, asset, log_ids).version):
+        if not ledger.is_current(asset):
             break  # a student of another vla is another student
-        runs[asset, pipeline.preset.seed] = path
+        runs[asset, ledger.pipeline.preset.seed] = ledger.lake.asset(asset)
     return runs
 
 

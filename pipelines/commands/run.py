@@ -12,7 +12,10 @@ from storage.asset_names import ASSET_NAMES
 from storage.lake import Lake
 
 if TYPE_CHECKING:
-    from pipelines.execution import RunSummary
+    from assets.chain.pipeline import Pipeline
+    from pipelines.work import RunSummary
+
+MAX_LOGS = 20  # quarantined logs that are named at the end of a run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,35 +32,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the pipeline: make every asset that is not current."""
-    from pipelines.execution import open_instance, require_inputs, run_pipeline
+    from pipelines.work import nothing_to_do, require_inputs
 
     pipeline = pipeline_of(options)
     require_inputs(pipeline, options.until)
-    with open_instance() as instance, peak_memory() as peak:
-        summary = run_pipeline(pipeline, options.until, instance, verbose=options.verbose)
+    with peak_memory() as peak:
+        summary = nothing_to_do(pipeline, options.until) or _make(pipeline, options)
     print(format_run_summary(pipeline.lake, summary, options.until, peak.mb))
     return 1 if summary.failures else 0
 
 
+def _make(pipeline: "Pipeline", options: argparse.Namespace) -> "RunSummary":
+    from pipelines.execution import open_instance, run_pipeline
+
+    with open_instance() as instance:
+        return run_pipeline(pipeline, options.until, instance, verbose=options.verbose)
+
+
 def format_run_summary(lake: Lake, summary: "RunSummary", until: str, peak_mb: float) -> str:
-    """What a run made, the time and memory it took, and the scores; or why it failed."""
-    from ops.ingest.quarantine import quarantined
+    """What a run made, the time and memory it took, the quarantined logs, and the scores; or why it
+    failed.
+    """
     from ops.vla.verdict import read_verdict
-    from pipelines.execution import assets_until
+    from pipelines.work import assets_until
 
     if summary.failures:
         return "\n".join(
             [
                 f"\nfailed after {summary.seconds:.0f} s:",
                 *(f"  {failure}" for failure in summary.failures),
+                *_quarantine_lines(summary),
                 "the run's log is in Dagster's UI: dagster dev",
             ]
         )
-    lines = ["", *_time_lines(summary, until, peak_mb)]
-    lines += [
-        f"  quarantined: {log} ({record.reason.splitlines()[0]})"
-        for log, record in quarantined(lake).items()
-    ]
+    lines = ["", *_time_lines(summary, until, peak_mb), *_quarantine_lines(summary)]
     if summary.ends_at:
         return "\n".join([*lines, "", summary.ends_at])
     verdict = read_verdict(lake.asset("vla")) if "vla" in assets_until(until) else None
@@ -67,6 +75,17 @@ def format_run_summary(lake: Lake, summary: "RunSummary", until: str, peak_mb: f
     if until == "report":
         lines += ["", f"report: {(lake.asset('report') / 'report.html').absolute()}"]
     return "\n".join(lines)
+
+
+def _quarantine_lines(summary: "RunSummary") -> list[str]:
+    """The number of quarantined logs, and the first of them with their reasons."""
+    held = list(summary.quarantined.items())
+    if not held:
+        return []
+    shown = [f"    {log}: {record.reason.splitlines()[0]}" for log, record in held[:MAX_LOGS]]
+    more = [f"    ... and {len(held) - MAX_LOGS} more"] if len(held) > MAX_LOGS else []
+    logs = "1 log" if len(held) == 1 else f"{len(held)} logs"
+    return [f"  {logs} quarantined (whole reasons: latentvla status):", *shown, *more]
 
 
 def _time_lines(summary: "RunSummary", until: str, peak_mb: float) -> list[str]:

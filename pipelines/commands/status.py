@@ -1,113 +1,116 @@
 """`latentvla status`: how much of each asset is current. Also the text of `latentvla logs`."""
 
 import argparse
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.commands.target import add_target_arguments, pipeline_of
 from pipelines.commands.text import rows_text
-from storage.artifact import LINEAGE_FILE, is_current, read_lineage
-from storage.asset_names import PER_LOG_ASSETS
+from storage.artifact import read_lineage
+from storage.asset_names import INGEST_ASSETS, PER_LOG_ASSETS
 from storage.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from assets.chain.pipeline import Pipeline, RawLogs
+    from assets.chain.ledger import Ledger
+    from assets.chain.pipeline import Pipeline
 
 add_arguments = add_target_arguments
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print whether each asset is current, stale or missing, and which logs are quarantined."""
+    """Print the state of each asset (current, stale, unchecked, failed or missing), and which logs
+    are quarantined.
+    """
     print(status_text(pipeline_of(options)))
     return 0
 
 
 def status_text(pipeline: "Pipeline") -> str:
-    """One line an asset: how much of it is current; then the quarantined logs with their reason."""
-    from assets.chain.asset_specs import ASSET_SPECS, usable_logs
-    from assets.chain.pipeline import RawLogs
-    from ops.ingest.quarantine import quarantined
+    """One line an asset: how much of it is current; then the quarantined logs with their reason,
+    and the files that cannot be read.
+    """
+    from assets.chain.asset_specs import ASSET_SPECS
+    from assets.chain.ledger import Ledger
 
-    logs, lake = RawLogs(pipeline), pipeline.lake
-    states = {asset: _per_log_state(pipeline, logs, asset) for asset in PER_LOG_ASSETS}
-    try:
-        log_ids: Sequence[str] = usable_logs(pipeline)
-    except ArtifactError:  # nothing has been ingested yet
-        log_ids = ()
-    planned: dict[str, str] = {}
-    for asset in ASSET_SPECS:
-        if asset not in PER_LOG_ASSETS:
-            states[asset] = _state(pipeline, asset, log_ids, planned)
+    ledger = Ledger(pipeline)
+    states = {
+        asset: _per_log_state(ledger, asset) if asset in PER_LOG_ASSETS else _state(ledger, asset)
+        for asset in ASSET_SPECS
+    }
     return "\n".join(
         [
             f"scale {pipeline.scale}, {pipeline.source} logs in {pipeline.raw_folder}, "
-            f"lake {lake.root}",
+            f"lake {ledger.lake.root}",
             *(f"  {asset:<14}{state}" for asset, state in states.items()),
             *(
-                f"  quarantined: {log}\n    {record.reason}".replace("\n", "\n    ")
-                for log, record in quarantined(lake).items()
+                f"  quarantined: {log}\n{record.reason}".replace("\n", "\n    ")
+                for log, record in ledger.quarantined.items()
             ),
+            *(f"  damaged: {path}: {error}" for path, error in sorted(ledger.damaged.items())),
         ]
     )
 
 
 def logs_text(pipeline: "Pipeline") -> str:
     """One line a log: its split, its size, and the last asset that is made of it."""
-    from assets.chain.pipeline import RawLogs
-    from ops.ingest.inventory import read_inventory
-    from ops.ingest.quarantine import quarantined
+    from assets.chain.ledger import Ledger
 
-    logs, lake, records = RawLogs(pipeline), pipeline.lake, quarantined(pipeline.lake)
+    ledger = Ledger(pipeline)
     rows = []
-    for log in logs.ids:
-        made = [name for name in PER_LOG_ASSETS if (lake.log(name, log) / LINEAGE_FILE).exists()]
-        inventory = read_inventory(lake.log("raw_logs", log)) if "raw_logs" in made else None
-        last = made[-1] if made else "not ingested"
+    for log in ledger.log_ids:
+        inventory = ledger.inventory(log)
         rows.append(
             {
                 "log": log,
-                "split": inventory.split if inventory else "?",
+                "split": ledger.logs.split(log) or "?",
                 "images": inventory.images if inventory else "",
                 "MB": f"{inventory.bytes / 1e6:.1f}" if inventory else "",
-                "state": f"quarantined at {records[log].asset}" if log in records else last,
+                "state": _state_of_log(ledger, log),
             }
         )
     return rows_text(rows)
 
 
-def _per_log_state(pipeline: "Pipeline", logs: "RawLogs", asset: str) -> str:
-    from assets.chain.asset_specs import log_lineage
+def _state_of_log(ledger: "Ledger", log: str) -> str:
+    """`quarantined at <asset>`, `quarantined by hand`, or the last asset that is made and its
+    state.
+    """
+    from assets.chain.ledger import State
+    from ops.ingest.quarantine import BY_HAND
 
-    lake = pipeline.lake
-    made = [log for log in logs.ids if (lake.log(asset, log) / LINEAGE_FILE).exists()]
-    stale = [
-        log
-        for log in made
-        if not is_current(lake.log(asset, log), log_lineage(pipeline, logs, asset, log).version)
-    ]
-    text = f"{len(made) - len(stale)} of {len(logs.ids)} logs current"
-    return text + (f", {len(stale)} stale" if stale else "")
+    if (record := ledger.quarantined.get(log)) is not None:
+        by_hand = record.fingerprint == BY_HAND
+        return "quarantined by hand" if by_hand else f"quarantined at {record.asset}"
+    made = [name for name in INGEST_ASSETS if ledger.made(name, log)]
+    if not made:
+        return "not ingested"
+    state = ledger.state(made[-1], log)
+    return made[-1] if state is State.CURRENT else f"{made[-1]}, {state}"
 
 
-def _state(
-    pipeline: "Pipeline", asset: str, log_ids: Sequence[str], planned: dict[str, str]
-) -> str:
-    """State of an unpartitioned asset; adds the version that it should have to `planned`."""
-    from assets.chain.asset_specs import asset_lineage
+def _per_log_state(ledger: "Ledger", asset: str) -> str:
+    from assets.chain.ledger import State
+
+    states = ledger.states(asset)
+    text = f"{states[State.CURRENT]} of {states.total()} logs current"
+    others = [state for state in State if state not in (State.CURRENT, State.MISSING)]
+    return text + "".join(f", {states[state]} {state}" for state in others if states[state])
+
+
+def _state(ledger: "Ledger", asset: str) -> str:
+    """State of an asset with one artefact for all logs."""
     from assets.chain.capabilities import missing_capabilities
+    from assets.chain.ledger import State
 
-    if not log_ids:
-        return "missing"
-    lacking = missing_capabilities(pipeline.lake, asset, log_ids)
-    if lacking:
+    if not ledger.usable:
+        return State.MISSING
+    if lacking := missing_capabilities(ledger, asset):
         return f"does not apply: the logs have no {' and no '.join(lacking)}"
-    path = pipeline.lake.asset(asset)
     try:
-        planned[asset] = asset_lineage(pipeline, asset, log_ids, planned).version
-    except ArtifactError:  # an input is missing
-        return "missing"
-    if not (path / LINEAGE_FILE).exists():
-        return "missing"
-    lineage = read_lineage(path)
-    state = "current" if lineage.version == planned[asset] else "stale"
+        ledger.logs_of(asset)
+    except ArtifactError as error:
+        return f"does not apply: {error.what}"
+    state = ledger.state(asset)
+    if state is State.MISSING:
+        return state
+    lineage = read_lineage(ledger.lake.asset(asset))
     return f"{state}, {lineage.version}, made {lineage.created_utc}"

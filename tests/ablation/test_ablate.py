@@ -329,6 +329,8 @@ def test_an_interrupted_ablation_resumes_and_makes_nothing_twice(data, monkeypat
     assert not todo_of(data, CONFIG)
     assert not list(data.lake.runs.iterdir())
     assert len(todo_of(data, CONFIG, relabeled="2")) == 2 * len(RUNS)  # other rows: all of it anew
+    later = unfinished(plan_steps(data.lake, CONFIG, {"relabeled": "1"}, CODE, {"late test": "1"}))
+    assert all(step.scores for step in later) and len(later) == len(RUNS)  # a new test log neither
     other = replace(CONFIG, evaluation=replace(CONFIG.evaluation, stride=2))
     assert all(step.scores for step in todo_of(data, other))  # another stride trains nothing
     assert len(todo_of(data, other)) == len(RUNS)
@@ -396,15 +398,13 @@ def _made(lake: Lake, name: str, lineage: Lineage) -> None:
 def test_the_report_shows_the_ablation_or_why_it_is_missing(tmp_path):
     lake = Lake(tmp_path)
     assert "not measured yet" in ablation_section(lake)
-    rows = planned_lineage("relabeled", {}, None, "c0de")
-    _made(lake, "relabeled", rows)
+    rows = {"relabeled/log": "1"}
+    _made(lake, "vla", planned_lineage("vla", rows, None, "c0de"))
     for seed in (0, 1):
         _made(
             lake,
             f"ablation/vla/{seed}",
-            planned_lineage(
-                f"ablation/vla/{seed}", {"relabeled": rows.version}, None, "c0de", seed
-            ),
+            planned_lineage(f"ablation/vla/{seed}", rows, None, "c0de", seed),
         )
     tables = tables_of(
         by_hand(), [("vla", "average_pool")], {"vla": "", "average_pool": ""}, INTERVAL
@@ -427,5 +427,5 @@ def test_the_report_shows_the_ablation_or_why_it_is_missing(tmp_path):
         tables.planners.drop_columns(["low"]), lake.root / "ablation" / "planners.parquet"
     )
     assert "tables of another version" in ablation_section(lake)
-    _made(lake, "relabeled", planned_lineage("relabeled", {}, None, "other code"))
+    _made(lake, "vla", planned_lineage("vla", {"relabeled/log": "2"}, None, "c0de"))
     assert "other rows" in ablation_section(lake)

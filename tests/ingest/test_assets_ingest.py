@@ -6,11 +6,11 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from assets.chain.asset_specs import needs_work, usable_logs
+from assets.chain.ledger import Ledger
 from assets.chain.pipeline import RawLogs
 from ops.ingest.quarantine import quarantined
 from storage.artifact import read_checks, read_lineage
-from storage.asset_names import PER_LOG_ASSETS
+from storage.asset_names import INGEST_ASSETS
 from tests.worlds.tiny_pipeline import checks_of, ingest, tiny_pipeline
 
 
@@ -41,13 +41,13 @@ def test_every_log_is_ingested_and_passes_its_checks(ingested):
     pipeline, _, result = ingested
     assert result.success
     assert set(checks_of(result).values()) == {True}, checks_of(result)
-    for asset in PER_LOG_ASSETS:
+    for asset in INGEST_ASSETS:
         assert pipeline.lake.log_ids(asset) == RawLogs(pipeline).ids
 
 
 def test_the_data_version_of_a_log_is_that_of_its_artefact(ingested):
     pipeline, instance, _ = ingested
-    for asset in PER_LOG_ASSETS:
+    for asset in INGEST_ASSETS:
         for log in RawLogs(pipeline).ids:
             tags = materialized(instance, asset, log).tags
             assert tags[DATA_VERSION_TAG] == read_lineage(pipeline.lake.log(asset, log)).version
@@ -67,10 +67,10 @@ def test_a_log_that_did_not_change_is_not_ingested_again(ingested):
     pipeline, instance, _ = ingested
     before = {
         asset: read_lineage(pipeline.lake.log(asset, log)).created_utc
-        for asset in PER_LOG_ASSETS
+        for asset in INGEST_ASSETS
         for log in RawLogs(pipeline).ids
     }
-    assert not any(needs_work(pipeline, RawLogs(pipeline), log) for log in RawLogs(pipeline).ids)
+    assert Ledger(pipeline).todo() == []
     result = ingest(pipeline, instance)
     assert result.success
     assert {
@@ -78,7 +78,7 @@ def test_a_log_that_did_not_change_is_not_ingested_again(ingested):
     } == {0}
     assert before == {
         asset: read_lineage(pipeline.lake.log(asset, log)).created_utc
-        for asset in PER_LOG_ASSETS
+        for asset in INGEST_ASSETS
         for log in RawLogs(pipeline).ids
     }
 
@@ -88,7 +88,7 @@ def test_every_materialization_has_a_picture_or_a_table(ingested):
         item.asset_key.to_user_string(): item.metadata
         for item in materializations_with(ingested[2], "logs made")
     }
-    assert set(metadata_of) == set(PER_LOG_ASSETS)
+    assert set(metadata_of) == set(INGEST_ASSETS)
     for metadata in metadata_of.values():
         assert any(
             isinstance(value, dg.TableMetadataValue) or "data:image/" in str(value.value)
@@ -99,7 +99,7 @@ def test_every_materialization_has_a_picture_or_a_table(ingested):
 
 def test_the_catalogue_shows_the_whole_run_and_the_row_of_each_log(ingested):
     pipeline, instance, _ = ingested
-    for asset in PER_LOG_ASSETS:
+    for asset in INGEST_ASSETS:
         latest = instance.get_latest_materialization_event(dg.AssetKey(asset)).asset_materialization
         assert "logs made" in latest.metadata  # the asset's page shows the latest event
         for log in RawLogs(pipeline).ids:
@@ -115,7 +115,7 @@ def test_a_log_with_a_truncated_image_is_quarantined_and_the_others_go_on(own_lo
     with dg.DagsterInstance.ephemeral() as instance:
         result = ingest(own_logs, instance)
         assert result.success
-        assert own_logs.lake.log_ids("trajectories") == usable == usable_logs(own_logs)
+        assert own_logs.lake.log_ids("trajectories") == usable == Ledger(own_logs).usable
         record = quarantined(own_logs.lake)[broken]
         assert record.asset == "frames" and image.name in record.reason
         assert checks_of(result)["logs_are_readable"] is False
@@ -124,12 +124,12 @@ def test_a_log_with_a_truncated_image_is_quarantined_and_the_others_go_on(own_lo
         ]
         assert {event.partition for event in observed} == {broken}
         # the same bytes would fail again
-        assert not needs_work(own_logs, RawLogs(own_logs), broken)
+        assert Ledger(own_logs).todo() == []
 
         image.write_bytes(whole)
-        assert needs_work(own_logs, RawLogs(own_logs), broken)
+        assert Ledger(own_logs).todo() == [broken]
         assert ingest(own_logs, instance).success
-        assert quarantined(own_logs.lake) == {} and broken in usable_logs(own_logs)
+        assert quarantined(own_logs.lake) == {} and broken in Ledger(own_logs).usable
 
 
 def test_a_log_whose_bytes_change_is_ingested_again_and_no_other(own_logs):
@@ -142,9 +142,7 @@ def test_a_log_whose_bytes_change_is_ingested_again_and_no_other(own_logs):
         }
         images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
         images[2].write_bytes(images[3].read_bytes())
-        assert [
-            log for log in RawLogs(own_logs).ids if needs_work(own_logs, RawLogs(own_logs), log)
-        ] == [changed]
+        assert Ledger(own_logs).todo() == [changed]
         ingest(own_logs, instance)
     after = {
         log: read_lineage(own_logs.lake.log("frames", log)).version for log in RawLogs(own_logs).ids
@@ -152,7 +150,7 @@ def test_a_log_whose_bytes_change_is_ingested_again_and_no_other(own_logs):
     assert after[changed] != before[changed] and all(after[log] == before[log] for log in others)
 
 
-def test_rows_that_break_a_blocking_rule_are_named_and_recorded_in_their_artefact(
+def test_a_log_that_breaks_a_blocking_rule_is_quarantined_with_its_row_and_the_others_go_on(
     ingested, tmp_path
 ):
     import pyarrow as pa
@@ -161,6 +159,10 @@ def test_rows_that_break_a_blocking_rule_are_named_and_recorded_in_their_artefac
 
     shutil.copytree(ingested[0].lake.root, tmp_path / "lake", symlinks=True)
     pipeline = tiny_pipeline(tmp_path / "lake")
+    for log in RawLogs(pipeline).ids:  # the checks of an earlier version
+        (pipeline.lake.log("trajectories", log) / "checks.json").write_text(
+            '{"a former rule": true}'
+        )
     bad, *others = RawLogs(pipeline).ids
     file = pipeline.lake.log("trajectories", bad) / "trajectories.parquet"
     table = pq.read_table(file)
@@ -169,11 +171,16 @@ def test_rows_that_break_a_blocking_rule_are_named_and_recorded_in_their_artefac
     pq.write_table(table.set_column(column, pa.field("vx_mps", pa.float64(), False), speed), file)
     with dg.DagsterInstance.ephemeral() as instance:
         result = ingest(pipeline, instance)
-    assert not result.success
+        materialized = instance.get_materialized_partitions(dg.AssetKey("trajectories"))
+    assert result.success
     failed = next(
         item for item in result.get_asset_check_evaluations() if item.check_name == "speed_in_range"
     )
     assert failed.metadata["failed rows"].records[0].data["row"].startswith(bad)
+    assert materialized == set(others) == set(Ledger(pipeline).usable)
+    reason = quarantined(pipeline.lake)[bad].reason
+    assert "'speed_in_range' failed" in reason and f"log {bad}" in reason
+    assert f"in row {bad}/" in reason and "between 0 and 60 m/s" in reason
     assert read_checks(pipeline.lake.log("trajectories", bad))["speed_in_range"] is False
     assert all(
         read_checks(pipeline.lake.log("trajectories", log))["speed_in_range"] for log in others
@@ -197,13 +204,13 @@ def test_only_what_was_made_from_a_changed_log_is_stale_in_the_ui(own_logs):
         ingest(own_logs, instance)
         changed, *others = RawLogs(own_logs).ids
         assert {
-            stale(instance, asset, log) for asset in PER_LOG_ASSETS for log in (changed, *others)
+            stale(instance, asset, log) for asset in INGEST_ASSETS for log in (changed, *others)
         } == {False}
         images = sorted(own_logs.raw_folder.rglob(f"{changed}/CAM_F0/*.jpg"))
         images[2].write_bytes(images[3].read_bytes())
         ingest(own_logs, instance, [changed], assets=("raw_logs",))
         assert stale(instance, "frames", changed) and stale(instance, "trajectories", changed)
-        assert not any(stale(instance, asset, log) for asset in PER_LOG_ASSETS for log in others)
+        assert not any(stale(instance, asset, log) for asset in INGEST_ASSETS for log in others)
 
 
 def stale(instance: dg.DagsterInstance, asset: str, log: str) -> bool:

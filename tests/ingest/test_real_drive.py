@@ -10,12 +10,12 @@ from pathlib import Path
 
 import dagster as dg
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from ops.ingest.each_log import read_summary
 from pipelines.cli import main
 from pipelines.execution import open_instance
+from storage.dataset import read_relabeled
 from storage.frame_store import frame_info
 from storage.lake import Lake
 from storage.sources import open_source
@@ -75,7 +75,7 @@ def test_a_real_drive_goes_as_far_as_its_data_allow_and_the_error_explains_the_e
     assert not any(
         lake.asset(asset).exists() for asset in ("vla", "student", "evaluation", "report")
     )
-    rows = pq.read_table(lake.asset("relabeled") / "relabeled.parquet")
+    rows = read_relabeled(lake, DRIVE)
     assert len(rows) == 154 and np.array(rows["codes_valid"].to_pylist()).all(axis=1).sum() > 100
     notes = read_summary(lake.log("frames", DRIVE))["notes"]
     assert list(frame_info(lake.log("frames", DRIVE)).notes) == notes

@@ -15,8 +15,8 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from assets.chain.asset_specs import needs_work, usable_logs
-from assets.chain.pipeline import Pipeline, RawLogs
+from assets.chain.ledger import Ledger
+from assets.chain.pipeline import Pipeline
 from ops.ingest.quarantine import QuarantineRecord, quarantined
 from pipelines.cli import main
 from storage.errors import SourceError
@@ -148,10 +148,8 @@ def test_only_the_broken_logs_are_quarantined_and_the_valid_one_is_ingested(
     pipeline: Pipeline, records: dict[str, QuarantineRecord]
 ) -> None:
     assert set(records) == set(EXPECTED)
-    assert usable_logs(pipeline) == pipeline.lake.log_ids("trajectories") == [VALID]
-    assert not any(
-        needs_work(pipeline, RawLogs(pipeline), log) for log in RawLogs(pipeline).ids
-    )  # the same bytes fail again
+    assert Ledger(pipeline).usable == pipeline.lake.log_ids("trajectories") == [VALID]
+    assert Ledger(pipeline).todo() == []  # the same bytes fail again
 
 
 @pytest.mark.parametrize("log", EXPECTED)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -16,14 +17,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.chain.asset_specs import ASSET_SPECS
+from ops.ingest.inventory import read_inventory
 from ops.report.offline import outside_of
+from ops.synthesize.world import synthesize_log
 from pipelines.cli import main
 from pipelines.definitions import definitions
 from pipelines.environment import RunTarget
 from pipelines.execution import open_instance
+from pipelines.presets import preset
 from pipelines.resources import pipeline_resource
-from storage.artifact import read_checks, read_lineage, record_checks
-from storage.asset_names import PER_LOG_ASSETS
+from storage.artifact import read_lineage
+from storage.asset_names import INGEST_ASSETS, PER_LOG_ASSETS
+from storage.dataset import read_relabeled
 from storage.frame_store import frame_info, read_frames
 from storage.lake import Lake
 from storage.trajectory_table import read_table
@@ -84,10 +89,7 @@ def test_one_frame_can_be_followed_through_every_asset(lake):
     info = frame_info(lake.log("frames", log)).cameras[0]
     table = read_table(lake.log("trajectories", log), "trajectories")
     row = table.filter(pc.field("frame_index") == frame).to_pylist()[0]
-    labelled = pq.read_table(
-        lake.asset("relabeled") / "relabeled.parquet",
-        filters=[("log_id", "=", log), ("frame_index", "=", frame)],
-    ).to_pylist()
+    labelled = read_relabeled(lake, log).filter(pc.field("frame_index") == frame).to_pylist()
     scored = scores.filter((pc.field("log_id") == log) & (pc.field("frame_index") == frame))
     plans = pq.read_table(
         lake.asset("evaluation") / "plans.parquet",
@@ -107,8 +109,12 @@ def test_one_frame_can_be_followed_through_every_asset(lake):
     np.testing.assert_allclose(human, row["future_xyyaw"], atol=1e-5)
 
 
-def test_the_student_descends_from_every_training_log(lake):
-    assert set(logs_behind(lake, "student")) == set(lake.log_ids("raw_logs"))
+def test_the_student_descends_from_the_logs_of_train_and_val_alone(lake):
+    logs = lake.log_ids("raw_logs")
+    split_of = {log: read_inventory(lake.log("raw_logs", log)).split for log in logs}
+    seen = {log for log, split in split_of.items() if split != "test"}
+    assert set(logs_behind(lake, "student")) == seen < set(split_of)
+    assert set(logs_behind(lake, "evaluation")) == set(split_of)
 
 
 def test_the_evaluation_also_covers_a_town_that_no_training_asset_has_seen(lake):
@@ -135,10 +141,10 @@ def test_the_data_version_of_each_asset_is_its_artefacts_and_nothing_is_stale(ch
     with open_instance() as instance:
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
         for asset in ASSET_SPECS:
-            if asset in PER_LOG_ASSETS:
+            if asset in INGEST_ASSETS:
                 continue
             record = instance.get_latest_data_version_record(dg.AssetKey(asset))
-            assert (
+            assert asset == "relabeled" or (
                 record.asset_materialization.tags["dagster/data_version"]
                 == read_lineage(lake.asset(asset)).version
             )
@@ -182,29 +188,60 @@ def test_dagster_materializes_the_student_as_its_manual_says(checkout, lake):
     assert read_lineage(lake.asset("student")) == before
 
 
-def test_a_training_asset_refuses_inputs_whose_checks_failed_in_an_earlier_run(
-    checkout, lake, capsys
+def test_a_training_asset_refuses_inputs_that_failed_their_checks_or_were_not_checked(
+    checkout, lake
 ):
-    kept = read_checks(lake.asset("relabeled"))
-    record_checks(lake.asset("relabeled"), {"codes_in_range": False})
-    lineage = lake.asset("student") / "lineage.json"
-    text = lineage.read_text()
+    checks = lake.log("relabeled", "A-train-0000") / "checks.json"
+    text = checks.read_text()
+    job = definitions(pipeline_resource(RunTarget("smoke", "openscene", "", "lake/smoke")))
     try:
-        lineage.write_text(
-            json.dumps(json.loads(text) | {"version": "0" * 16})
-        )  # the student has to be made again
-        assert main(["run", "--scale", "smoke", "--until", "student"]) == 1
-        assert "codes_in_range" in capsys.readouterr().out
+        for changed, named in (
+            (json.dumps(json.loads(text) | {"codes_in_range": False}), "codes_in_range"),
+            ("{}", "has not been checked"),
+        ):
+            checks.write_text(changed)
+            with open_instance() as instance:
+                result = job.resolve_job_def("training").execute_in_process(
+                    instance=instance,
+                    asset_selection=[dg.AssetKey("student")],
+                    raise_on_error=False,
+                )
+            errors = [
+                str(event.step_failure_data.error) for event in result.get_step_failure_events()
+            ]
+            assert not result.success and any(named in error for error in errors), errors
     finally:
-        lineage.write_text(text)
-        record_checks(lake.asset("relabeled"), kept)
+        checks.write_text(text)
+
+
+def test_a_new_test_log_leaves_everything_that_was_trained_current(
+    checkout, lake, tmp_path, capsys
+):
+    other = tmp_path / "lake"
+    shutil.copytree(lake.root, other, symlinks=True)
+    world = preset("smoke").world
+    synthesize_log(other / "raw", replace(world, test_logs=world.test_logs + 1), "A-test-0002")
+    words = ["run", "--scale", "smoke", "--lake", str(other), "--until", "student"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert [word for word in ASSET_SPECS if f"\n  {word} " in out] == [
+        "raw_logs",
+        "frames",
+        "trajectories",
+        "relabeled",
+    ]
+    assert read_lineage(Lake(other).asset("student")) == read_lineage(lake.asset("student"))
+    assert main(["status", "--scale", "smoke", "--lake", str(other)]) == 0
+    states = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    assert "10 of 10 logs current" in states["relabeled"] and " current, " in states["vla"]
+    assert " stale, " in states["evaluation"] and " stale, " in states["report"]
 
 
 def test_a_run_killed_in_the_middle_of_the_codebook_resumes_and_gives_the_same_codebook(
     checkout, lake, tmp_path
 ):
     other = Lake(tmp_path / "lake")
-    for name in ("raw", *PER_LOG_ASSETS):
+    for name in ("raw", *INGEST_ASSETS):
         shutil.copytree(lake.root / name, other.root / name, symlinks=True)
     words = [
         BIN / "latentvla",

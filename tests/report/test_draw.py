@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from markupsafe import Markup
 
@@ -31,6 +32,7 @@ from ops.report.results import read_results
 from ops.report.scenes import choose_scenes
 from ops.report.scores import score_section
 from ops.report.training import history_files, read_curves
+from storage.artifact import planned_lineage, write_artifact
 from storage.dataset import read_dataset
 from storage.errors import ArtifactError, ConfigError
 from storage.lake import Lake
@@ -312,13 +314,15 @@ def test_the_codes_section_shows_usage_pictures_health_and_accuracy(
         table = table.append_column(
             name, pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 12)
         )
-    other.asset("relabeled").mkdir(parents=True)
     table = table.append_column("codebook_version", pa.array(["v"] * len(table)))
-    write_table(
-        table,
-        other.asset("relabeled") / "relabeled.parquet",
-        relabeled_schema(CodeLayout(3, 4, 16)),
-    )
+    for log in lake.log_ids("frames"):
+        lineage = planned_lineage(f"relabeled/{log}", {}, None, "c0de")
+        with write_artifact(other.log("relabeled", log), lineage) as out:
+            write_table(
+                table.filter(pc.field("log_id") == log),
+                out / "relabeled.parquet",
+                relabeled_schema(CodeLayout(3, 4, 16)),
+            )
     other.asset("codebook").mkdir()
     (other.asset("codebook") / "health.json").write_text(
         json.dumps({"speed_r2": 0.8123, "acceleration_r2": None, "per_token": [1.5, 2]})

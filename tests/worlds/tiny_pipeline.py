@@ -11,7 +11,7 @@ from assets.chain.per_log import LOGS, range_tags
 from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.config import ExtractConfig, FrameConfig
 from ops.synthesize.config import WorldConfig
-from storage.asset_names import PER_LOG_ASSETS
+from storage.asset_names import INGEST_ASSETS
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def tiny_pipeline(lake, source="openscene", raw="") -> Pipeline:
 
 
 def ingest(
-    pipeline: Pipeline, instance: dg.DagsterInstance, log_ids=None, assets=PER_LOG_ASSETS
+    pipeline: Pipeline, instance: dg.DagsterInstance, log_ids=None, assets=INGEST_ASSETS
 ) -> dg.ExecuteInProcessResult:
     """Run ingest assets over some logs of the pipeline (default: all) as one Dagster run."""
     definitions = dg.Definitions(

@@ -1,0 +1,127 @@
+"""`latentvla quarantine`, `release` and `forget`: a person sets a log aside, takes it back, and
+removes it.
+"""
+
+import dagster as dg
+import pytest
+
+from assets.chain.ledger import Ledger, State
+from assets.chain.pipeline import Pipeline
+from pipelines.cli import main
+from storage.artifact import planned_lineage, read_lineage, write_artifact
+from storage.asset_names import INGEST_ASSETS
+from tests.worlds.tiny_pipeline import ingest
+
+LOG, OTHER = "A-train-0000", "A-train-0001"
+
+
+@pytest.fixture
+def call(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]):
+    """One command on the lake: its exit code, and what it printed."""
+
+    def run(*words: str) -> tuple[int, str]:
+        code = main([*words, "--raw", pipeline.raw, "--lake", pipeline.lake_root])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
+
+
+def make(pipeline: Pipeline, asset: str, parents: dict[str, str]) -> None:
+    with write_artifact(pipeline.lake.asset(asset), planned_lineage(asset, parents, {}, "c0de")):
+        pass
+
+
+def test_a_log_set_aside_by_hand_is_unusable_until_it_is_released(pipeline, call):
+    code, out = call("quarantine", LOG, "--why", "the camera was turned")
+    assert code == 0 and f"latentvla release {LOG}" in out
+    ledger = Ledger(pipeline)
+    assert LOG not in ledger.usable and OTHER in ledger.usable and ledger.todo() == []
+    assert {ledger.state(asset, LOG) for asset in INGEST_ASSETS} == {State.QUARANTINED}
+    assert "the camera was turned" in call("status")[1]
+    assert "quarantined by hand" in call("logs")[1]
+
+    image = next(pipeline.raw_folder.rglob(f"{LOG}/CAM_F0/*.jpg"))
+    image.write_bytes(image.read_bytes() + b" ")  # other bytes do not release it
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = ingest(pipeline, instance, [OTHER])
+        shown = [
+            event.partition
+            for event in result.all_events
+            if event.event_type_value == "ASSET_OBSERVATION"
+        ]
+        assert result.success and LOG in shown
+        assert LOG not in Ledger(pipeline).usable
+
+        code, out = call("release", LOG)
+        assert code == 0 and "the camera was turned" in out
+        assert Ledger(pipeline).todo() == [LOG]
+        assert ingest(pipeline, instance).success
+    assert LOG in Ledger(pipeline).usable
+
+
+def test_forgetting_a_log_removes_all_of_it_and_names_what_was_made_from_it(pipeline, call):
+    lake = pipeline.lake
+    tables = {
+        f"trajectories/{log}": read_lineage(lake.log("trajectories", log)).version
+        for log in (LOG, OTHER)
+    }
+    make(pipeline, "codebook", tables)
+    make(pipeline, "vla", {"codebook": read_lineage(lake.asset("codebook")).version})
+    make(pipeline, "report", {})
+    lake.scenes.mkdir()
+    for log in (LOG, OTHER):
+        (lake.scenes / f"{log}.arrow").write_bytes(b"scenes")
+    (lake.runs / "codebook-0").mkdir(parents=True)
+
+    code, out = call("forget", LOG)
+    assert code == 0, out
+    assert not [path for path in lake.root.rglob(f"*{LOG}*") if path.parent != lake.quarantine]
+    assert not list(lake.runs.iterdir())
+    assert all((lake.log(asset, OTHER) / "lineage.json").exists() for asset in INGEST_ASSETS)
+    assert (lake.scenes / f"{OTHER}.arrow").exists()
+    told = out[out.index("made from it") :]
+    assert "codebook" in told and "vla" in told and "report" not in told.split("stale")[0]
+    assert f"{LOG}.pkl" in told and list(pipeline.raw_folder.rglob(f"{LOG}.pkl"))
+    # its raw files are still there, so only the quarantine keeps the next run from reading them
+    assert Ledger(pipeline).todo() == [] and LOG not in Ledger(pipeline).usable
+    next(pipeline.raw_folder.rglob(f"{LOG}.pkl")).unlink()
+    assert LOG not in Ledger(pipeline).log_ids
+    assert call("forget", LOG)[0] == 0  # again, as after a kill in the middle
+
+
+def test_a_log_whose_name_begins_like_the_forgotten_one_stays(pipeline, call):
+    lake, longer = pipeline.lake, f"{LOG}-0123456789abcdef"
+    for log in (LOG, longer):
+        with write_artifact(lake.log("frames", log), planned_lineage(f"frames/{log}", {}, {}, "1")):
+            pass
+    assert call("forget", LOG)[0] == 0
+    assert lake.log_ids("frames").count(longer) == 1
+
+
+def test_a_log_that_a_run_holds_is_not_forgotten(pipeline, call):
+    with pipeline.lake.lock():
+        code, out = call("forget", LOG)
+    assert code == 2 and "another run is using this lake" in out
+    assert LOG in Ledger(pipeline).usable
+
+
+@pytest.mark.parametrize("verb", ["quarantine", "release", "forget"])
+def test_an_unknown_log_is_answered_with_the_three_nearest_names(pipeline, call, verb):
+    why = ["--why", "x"] if verb == "quarantine" else []
+    code, out = call(verb, "A-trian-0000", *why)
+    assert code == 2 and f"did you mean {LOG}, " in out and out.count("A-") == 5
+    for name in ("..", ".versions", "a/../../raw", ""):
+        code, out = call(verb, name, *why)
+        assert code == 2 and "there is no log" in out
+    assert len(Ledger(pipeline).usable) == 3
+
+
+def test_a_log_that_is_not_set_aside_cannot_be_released(call):
+    code, out = call("release", LOG)
+    assert code == 2 and "no record in the quarantine" in out
+
+
+def test_a_log_is_set_aside_with_a_reason(call):
+    code, out = call("quarantine", LOG, "--why", "  ")
+    assert code == 2 and "--why" in out
