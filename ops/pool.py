@@ -9,12 +9,12 @@ import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
+from ops.workers import InterruptiblePool, WorkerContext
+
 
 def worker_pool(processes: int) -> ProcessPoolExecutor:
     """A pool of up to `processes` workers."""
-    return ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent
-    )
+    return InterruptiblePool(processes, WorkerContext(), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:

@@ -3,10 +3,8 @@
 The runs are recorded in the Dagster instance, so the UI shows them.
 """
 
-import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import dagster as dg
 
@@ -16,8 +14,10 @@ from assets.chain.per_log import PARTITIONS, range_tags
 from assets.chain.pipeline import Pipeline, RawLogs
 from assets.chain.weights import require_weights
 from pipelines.definitions import definitions
+from pipelines.instance import open_instance as open_instance
+from pipelines.stopping import raise_if_stopped
 from storage.asset_names import PER_LOG_ASSETS
-from storage.errors import ConfigError, unknown_name
+from storage.errors import unknown_name
 
 
 @dataclass(slots=True)
@@ -73,22 +73,6 @@ def sync_partitions(instance: dg.DagsterInstance, log_ids: list[str]) -> None:
     instance.add_dynamic_partitions(PARTITIONS, [log for log in log_ids if log not in known])
 
 
-def open_instance() -> dg.DagsterInstance:
-    """The Dagster instance of DAGSTER_HOME if it is set, else that of ./dagster.yaml, which
-    `dagster dev` uses in this folder too. Raises ConfigError if there is neither.
-    """
-    if os.environ.get("DAGSTER_HOME"):
-        return dg.DagsterInstance.get()
-    if not Path("dagster.yaml").exists():
-        raise ConfigError(
-            "there is no Dagster instance here",
-            where=Path.cwd(),
-            expected="dagster.yaml or DAGSTER_HOME",
-            do="go to the repository's root",
-        )
-    return dg.DagsterInstance.from_config(str(Path.cwd()))
-
-
 class _Run:
     """One call of run_pipeline: at most one Dagster run for ingest and one for training."""
 
@@ -136,6 +120,7 @@ class _Run:
                 run_config={"loggers": {"console" if self.verbose else "brief": {}}},
             )
         )
+        raise_if_stopped()
         seconds, failures = self.summary.seconds_by_asset, self.summary.failures
         for step in self.instance.get_run_step_stats(result.run_id):
             if step.start_time and step.end_time:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline
     from ops.ablation.ablate import AblationConfig, AblationData
 
+MAX_SEEDS = 1000
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -91,10 +93,10 @@ def _ablation_config(pipeline: "Pipeline", seeds: int, variants: str) -> "Ablati
 
     names = [name.strip() for name in variants.split(",") if name.strip()]
     chosen = choose_variants(names)
-    if seeds < 1:
+    if not 1 <= seeds <= MAX_SEEDS:
         raise ConfigError(
-            "an ablation needs a seed",
-            expected="--seeds 1 or more",
+            "an ablation needs a seed, and each costs a training",
+            expected=f"--seeds 1 to {MAX_SEEDS}",
             found=seeds,
             do="give --seeds 5",
         )
