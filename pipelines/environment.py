@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.errors import ConfigError, unknown_name
-from storage.sources import SOURCES
 
 if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline
@@ -69,6 +68,8 @@ def checked_target(environment: Mapping[str, str] = os.environ, **options: str |
                 found=repr(value),
                 do="look at the variable of the shell that should hold the value",
             )
+    from storage.sources import SOURCES
+
     target = run_target(environment, **options)
 
     def origin(name: str) -> str | None:

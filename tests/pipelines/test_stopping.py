@@ -117,7 +117,7 @@ def test_a_command_that_does_not_listen_is_ended_with_its_workers(started, tmp_p
     (tmp_path / "program.py").write_text(PROGRAM)
     process = started(sys.executable, "program.py", "deaf")
     found, seconds = end(process, signal.SIGTERM, group=False, errors=tmp_path / "errors")
-    assert found == 143 and GRACE_S - 1 < seconds < GRACE_S + 5
+    assert found == 143 and GRACE_S - 1 < seconds < GRACE_S + 10
 
 
 def test_an_error_that_follows_from_the_interrupt_is_not_shown(started, tmp_path) -> None:
@@ -131,5 +131,5 @@ def test_a_run_of_the_pipeline_ends_with_the_message(started, tmp_path) -> None:
     words = ("-m", "latentvla", "run", "--scale", "smoke", "--until", "raw_logs", "--lake", "lake")
     process = started(sys.executable, *words, until="raw_logs", DAGSTER_HOME=str(tmp_path))
     code, seconds = end(process, signal.SIGTERM, group=False, errors=tmp_path / "errors")
-    assert code == 143 and seconds < GRACE_S + 3
+    assert code == 143 and seconds < GRACE_S + 10
     assert process.stdout is not None and "failed" not in process.stdout.read()
