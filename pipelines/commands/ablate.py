@@ -45,7 +45,15 @@ def run(options: argparse.Namespace) -> int:
     """Train the method, and the method without each of its parts, over several seeds, and print the
     differences.
     """
-    print(ablate_pipeline(pipeline_of(options), options.seeds, options.variants))
+    pipeline = pipeline_of(options)
+    if not 1 <= options.seeds <= MAX_SEEDS:
+        raise ConfigError(
+            "an ablation needs a seed, and each costs a training",
+            expected=f"--seeds 1 to {MAX_SEEDS}",
+            found=options.seeds,
+            do="give --seeds 5",
+        )
+    print(ablate_pipeline(pipeline, options.seeds, options.variants))
     return 0
 
 
@@ -93,13 +101,6 @@ def _ablation_config(pipeline: "Pipeline", seeds: int, variants: str) -> "Ablati
 
     names = [name.strip() for name in variants.split(",") if name.strip()]
     chosen = choose_variants(names)
-    if not 1 <= seeds <= MAX_SEEDS:
-        raise ConfigError(
-            "an ablation needs a seed, and each costs a training",
-            expected=f"--seeds 1 to {MAX_SEEDS}",
-            found=seeds,
-            do="give --seeds 5",
-        )
     preset = pipeline.preset
     return AblationConfig(
         chosen,

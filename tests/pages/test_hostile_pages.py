@@ -27,7 +27,7 @@ from tests.worlds.tiny_lake import write_tiny_lake
 ADDRESS, ELEMENT, ATTRIBUTE = (
     "javascript:alert(1)",
     "<img src=x onerror=alert(1)>",
-    "\" onmouseover='alert(1)' x=\"$\\frac{1}$",
+    "\" onmouseover='alert(1)' x=\"$x_{1}$",
 )
 SCRIPT = "</td></script><script>alert(1)</script>"
 LOGS = {ADDRESS: ("test", 8.0), ELEMENT: ("test", 11.0), ATTRIBUTE: ("train", 6.0)}
