@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from ops.workers import InterruptiblePool, WorkerContext
+
 
 def worker_pool(processes: int) -> ProcessPoolExecutor:
     """A pool of up to `processes` workers."""
-    return ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent
-    )
+    return InterruptiblePool(processes, WorkerContext(), initializer=_end_with_parent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ Those files import heavy libraries inside their functions, so that `latentvla --
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Protocol
 
 from pipelines.commands import (
@@ -29,6 +31,9 @@ from pipelines.commands import (
     status,
     study,
 )
+from pipelines.commands.text import printable
+from pipelines.failures import explained
+from pipelines.stopping import Stop, interrupts_told, watch_for_stop
 from storage.errors import LatentVLAError
 
 
@@ -64,28 +69,53 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code; our own errors are printed without a traceback."""
+    """Run one command and return the exit code: 2 for an error of ours or of the system, which is
+    printed without a traceback, and 130 or 143 if Ctrl-C or SIGTERM stopped it.
+
+    Without `arguments` this is the program itself, which ends within seconds of those signals.
+    """
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.command_name is None:
         parser.print_help()
         return 0
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for letters that it cannot show
+    stop, code = (watch_for_stop() if arguments is None else Stop()), 0
+    try:
+        with interrupts_told(stop):
+            code = _exit_code(options)
+    except KeyboardInterrupt:
+        stop.signal = signal.SIGINT
+    if stop.signal is not None:
+        stop.tell()
+        return stop.exit_code
+    return code
+
+
+def _exit_code(options: argparse.Namespace) -> int:
+    """Run the command; its errors for users are printed."""
     try:
         code = COMMANDS[options.command_name].run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: closed, as in: latentvla ... >&-
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has closed the pipe, as in: latentvla ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13  # as of a program that SIGPIPE ended
-    except LatentVLAError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _drop_output()
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        known = error if isinstance(error, LatentVLAError) else explained(error)
+        if known is None:
+            raise
+        print(printable(f"error: {known}"), file=sys.stderr)
+        if isinstance(error, OSError) and error.filename is None:
+            _drop_output()
         return 2
-    except KeyboardInterrupt:
-        print(
-            "stopped; the same command resumes a training from its last checkpoint",
-            file=sys.stderr,
-        )
-        return 130
+
+
+def _drop_output() -> None:
+    """Forget what stdout has not taken, or Python would try again at its end and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:

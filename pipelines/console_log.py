@@ -8,6 +8,8 @@ from typing import Any
 
 import dagster as dg
 
+from pipelines.commands.text import printable
+
 _EVENTS = {"STEP_START": "started"}  # Dagster's events that are shown -> their text
 
 
@@ -19,7 +21,7 @@ class _Brief(logging.Formatter):
         message = meta.get("orig_message") or record.getMessage()
         if (event := meta.get("dagster_event")) is not None:
             message = _EVENTS.get(event.event_type_value, message)
-        return f"  {meta.get('step_key') or '':<22} {message}"
+        return printable(f"  {meta.get('step_key') or '':<22} {message}")
 
 
 class _Relevant(logging.Filter):

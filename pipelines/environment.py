@@ -13,12 +13,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from storage.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline
 
 RENAMED_SCALES = {"embedded": "synthetic"}  # former name -> present name, for one release
+SCALES = ("smoke", "synthetic", "navsim")  # PRESETS of presets.py, which takes longer to import
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,69 @@ def run_target(
     return RunTarget(scale, source, raw, lake or environment.get("LATENTVLA_LAKE") or default)
 
 
+def checked_target(environment: Mapping[str, str] = os.environ, **options: str | None) -> RunTarget:
+    """The target of these options (scale, source, raw, lake), as `run_target` chooses it.
+
+    Raises ConfigError for an option that is empty, a scale or a source that does not exist, and a
+    lake that is a file, lies below one, or is no path of the system at all; the error says which
+    option or variable named it.
+    """
+    for name, value in options.items():
+        if value is not None and not value.strip():
+            raise ConfigError(
+                f"--{name} is empty",
+                expected=f"a value, or no --{name} for the default",
+                found=repr(value),
+                do="look at the variable of the shell that should hold the value",
+            )
+    from storage.sources import SOURCES
+
+    target = run_target(environment, **options)
+
+    def origin(name: str) -> str | None:
+        variable = f"LATENTVLA_{name.upper()}"
+        return variable if options.get(name) is None and environment.get(variable) else None
+
+    for name, value, known in (("scale", target.scale, SCALES), ("source", target.source, SOURCES)):
+        if value not in known:
+            raise _from_origin(unknown_name(name, value, known), origin(name))
+    _require_lake_path(target.lake, origin("lake"))
+    return target
+
+
+def _require_lake_path(lake: str, origin: str | None) -> None:
+    """Raise ConfigError unless a folder is, or can be, at this path."""
+    path = Path(lake)
+    try:
+        nearest = next(
+            item for item in (path, *path.absolute().parents) if item.exists() or item.is_symlink()
+        )
+        found = "" if nearest.is_dir() else "a file" if nearest.exists() else "a link to nowhere"
+    except (OSError, ValueError) as error:
+        nearest, found = path, str(error)
+    if found:
+        raise _from_origin(
+            ConfigError(
+                "the lake is no folder",
+                where=nearest,
+                expected="a folder, or a path at which one can be made",
+                found=found,
+                do="choose another folder with --lake",
+            ),
+            origin,
+        )
+
+
+def _from_origin(error: ConfigError, origin: str | None) -> ConfigError:
+    """The error with the variable that led to it in `where`."""
+    if origin is None:
+        return error
+    where = origin if error.where is None else f"{origin}, {error.where}"
+    return ConfigError(
+        error.what, where=where, expected=error.expected, found=error.found, do=error.do
+    )
+
+
 def _current_name(scale: str) -> str:
     """The scale's present name; a former name is accepted with a notice."""
     if scale not in RENAMED_SCALES:
@@ -69,8 +136,20 @@ def _print_rename_notice(scale: str) -> None:
 
 
 def open_pipeline(target: RunTarget) -> "Pipeline":
-    """The pipeline of this target. Raises ConfigError for a scale that does not exist."""
+    """The pipeline of this target. Raises ConfigError for a scale that does not exist, and for a
+    LATENTVLA_NUSCENES that its scale reads and that is no folder.
+    """
     from assets.chain.pipeline import Pipeline
     from pipelines.presets import preset
 
-    return Pipeline(target.source, target.raw, target.lake, preset(target.scale))
+    chosen = preset(target.scale)
+    zero_shot = chosen.evaluation.zero_shot
+    folder = zero_shot.logs.nuscenes if zero_shot is not None else ""
+    if folder and not Path(folder).is_dir():
+        raise ConfigError(
+            "the folder of nuScenes does not exist",
+            where=f"LATENTVLA_NUSCENES, {folder}",
+            expected="a folder of nuScenes, for the zero-shot table",
+            do="correct the folder, or unset the variable",
+        )
+    return Pipeline(target.source, target.raw, target.lake, chosen)

@@ -3,9 +3,7 @@
 The runs are recorded in the Dagster instance, so the UI shows them.
 """
 
-import os
 import time
-from pathlib import Path
 
 import dagster as dg
 
@@ -13,9 +11,11 @@ from assets.chain.ledger import Ledger
 from assets.chain.per_log import PARTITIONS, quarantine_table, range_tags
 from assets.chain.pipeline import Pipeline
 from pipelines.definitions import definitions
+from pipelines.instance import open_instance as open_instance
+from pipelines.stopping import raise_if_stopped
 from pipelines.work import RunSummary, assets_until, stale_assets
 from storage.asset_names import INGEST_ASSETS
-from storage.errors import ArtifactError, ConfigError
+from storage.errors import ArtifactError
 
 
 def run_pipeline(
@@ -42,22 +42,6 @@ def sync_partitions(instance: dg.DagsterInstance, log_ids: list[str]) -> None:
     for log in known - set(log_ids):
         instance.delete_dynamic_partition(PARTITIONS, log)
     instance.add_dynamic_partitions(PARTITIONS, [log for log in log_ids if log not in known])
-
-
-def open_instance() -> dg.DagsterInstance:
-    """The Dagster instance of DAGSTER_HOME if it is set, else that of ./dagster.yaml, which
-    `dagster dev` uses in this folder too. Raises ConfigError if there is neither.
-    """
-    if os.environ.get("DAGSTER_HOME"):
-        return dg.DagsterInstance.get()
-    if not Path("dagster.yaml").exists():
-        raise ConfigError(
-            "there is no Dagster instance here",
-            where=Path.cwd(),
-            expected="dagster.yaml or DAGSTER_HOME",
-            do="go to the repository's root",
-        )
-    return dg.DagsterInstance.from_config(str(Path.cwd()))
 
 
 class _Run:
@@ -113,6 +97,7 @@ class _Run:
                 run_config={"loggers": {"console" if self.verbose else "brief": {}}},
             )
         )
+        raise_if_stopped()
         seconds, failures = self.summary.seconds_by_asset, self.summary.failures
         for step in self.instance.get_run_step_stats(result.run_id):
             if step.start_time and step.end_time:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from ops.evaluation.config import IntervalConfig
 from ops.evaluation.intervals import Interval, crossed_intervals
 from ops.evaluation.summarize import ScoreCube, score_cube
+from storage.output_file import write_output
 
 MEASURES = {"pdms": "PDMS", "ade_m": "ADE, m"}
 SUBSETS = {"all": "all scenes", "rare": "event scenes"}
@@ -164,11 +165,13 @@ def tables_of(
 
 def write_tables(folder: Path, tables: AblationTables, name: str = "ablation.md") -> None:
     """Write planners and differences as Parquet and CSV, and both as the Markdown file `name`."""
-    folder.mkdir(parents=True, exist_ok=True)
     for stem, table in (("planners", tables.planners), ("differences", tables.differences)):
-        pq.write_table(table, folder / f"{stem}.parquet", compression="zstd")
-        pcsv.write_csv(table, os.fspath(folder / f"{stem}.csv"))
-    (folder / name).write_text(tables.markdown + "\n")
+        with write_output(folder / f"{stem}.parquet") as file:
+            pq.write_table(table, file, compression="zstd")
+        with write_output(folder / f"{stem}.csv") as file:
+            pcsv.write_csv(table, os.fspath(file))
+    with write_output(folder / name) as file:
+        file.write_text(tables.markdown + "\n", encoding="utf-8")
 
 
 def interval_source(seeds: Sequence[int]) -> str:

@@ -59,7 +59,7 @@ def interval_chart(
         )
     axes.set(
         yticks=range(len(rows)),
-        yticklabels=[names(planner) for planner, _ in rows],
+        yticklabels=[_literal(names(planner)) for planner, _ in rows],
         xlim=(0, limit * 1.08),
     )
     axes.set_xlabel(label, fontsize=9, color=INK)
@@ -97,7 +97,7 @@ def difference_chart(rows: Sequence[tuple[str, str, Interval]], *, label: str) -
         )
     axes.set(
         yticks=range(len(rows)),
-        yticklabels=[name for _, name, _ in rows],
+        yticklabels=[_literal(name) for _, name, _ in rows],
         ylim=(len(rows) - 0.5, -0.8),
     )
     axes.set_xlabel(label, fontsize=9, color=INK)
@@ -152,6 +152,11 @@ def svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _literal(text: str) -> str:
+    """A name for matplotlib, which would read what stands between two "$" as a formula."""
+    return text.replace("$", r"\$")
 
 
 def _panel(

@@ -1,12 +1,16 @@
 """The building blocks of an offline HTML page, and their rendering with the one template.
 
-A page is one file: inline styles and script, charts as SVG, pictures as base64.
+A page is one file: inline styles and script, charts as SVG, pictures as base64. What it shows comes
+from data that nobody has looked at, so all text is escaped, links lead to files beside the page
+only, and a Content-Security-Policy lets no script run but the page's own.
 """
 
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import jinja2
@@ -45,7 +49,7 @@ class Cell:
     shade: float = 0.0  # 0 ... 1: strength of the orange background
     strong: bool = False
     dot: str = ""  # colour of a dot before the text
-    link: str = ""
+    link: str = ""  # name of a file in the page's folder
     left: bool = False  # left-aligned, wrapped text
     picture: Markup | str = ""  # an <img> before the text
     tone: str = ""  # colour of the text: yes, no or open
@@ -163,7 +167,28 @@ def render_page(page: Page) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters |= {"file_link": _file_link, "script_source": _script_source}
     return environment.from_string(TEMPLATE.read_text()).render(page=page)
+
+
+def page_bytes(page: Page) -> bytes:
+    """A page as it stands in its file. Text that UTF-8 cannot hold, half of a surrogate pair, is
+    shown as a replacement character.
+    """
+    return render_page(page).encode("utf-8", "xmlcharrefreplace")
+
+
+def _file_link(name: str) -> str:
+    """The address of a file beside the page. It starts with "./", so that no name is a scheme such
+    as `javascript:`, and every character of the name that means something in a URL is quoted.
+    """
+    return "./" + quote(name.encode("utf-8", "surrogateescape"), safe="")
+
+
+def _script_source(script: str) -> Markup:
+    """The hash by which a Content-Security-Policy admits this script."""
+    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
+    return Markup("'sha256-{}'").format(digest)
 
 
 def figure_image(figure: Figure, alt: str, dpi: int = 110) -> Markup:

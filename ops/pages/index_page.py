@@ -3,6 +3,7 @@
 It works for every source and for logs that are only partly processed: cells without data are empty.
 """
 
+import os
 import shlex
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,18 +24,20 @@ from ops.drawing.page import (
     Table,
     Tile,
     array_image,
-    render_page,
+    page_bytes,
 )
 from ops.ingest.inventory import INVENTORY_FILE, read_inventory
 from ops.ingest.quarantine import QuarantineRecord, quarantined
-from storage.artifact import LINEAGE_FILE
+from storage.artifact import LINEAGE_FILE, digest
 from storage.errors import ArtifactError, ConfigError
 from storage.frame_store import read_frames
 from storage.lake import Lake
+from storage.output_file import check_output, write_output
 from storage.sources.contract import Capabilities
 from storage.trajectory_table import read_table
 
 THUMBNAIL_HW = (90, 160)
+MAX_NAME_BYTES = 240  # of a page's file
 HEAD = ("log", "", "split", "length", "distance", "mean speed", "data", "events")
 
 
@@ -58,19 +61,20 @@ class LogEntry:
     @property
     def filter_tags(self) -> list[tuple[str, str]]:
         """The (group, value) pairs of the filters that keep this log."""
-        events = [("event", tag.replace(" ", "_")) for tag in self.events or ("none",)]
+        events = [("event", _one_word(tag)) for tag in self.events or ("none",)]
         return [
-            ("split", self.split or "unknown"),
+            ("split", _one_word(self.split) or "unknown"),
             *events,
             ("state", "quarantined" if self.quarantine else "readable"),
         ]
 
 
 def show_index(lake: Lake, file: Path) -> Path:
-    """Write the index page and return `file`; logs with a page `<log_id>.html` in the same folder
+    """Write the index page and return `file`; logs with a page (see `page_file`) in the same folder
     are linked.
 
-    Raises ArtifactError for a lake without logs and ConfigError for a file that is not .html.
+    Raises ArtifactError for a lake without logs and ConfigError for a file that is not .html, lies
+    in the lake or cannot be written.
     """
     if file.suffix.lower() != ".html":
         raise ConfigError(
@@ -89,10 +93,22 @@ def show_index(lake: Lake, file: Path) -> Path:
             expected="raw_logs/<log_id>",
             do="run: latentvla run --until trajectories",
         )
+    check_output(file, keep=[lake.root])
     entries = [read_entry(lake, log_id, records.get(log_id)) for log_id in log_ids]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(render_page(_page(lake, entries, file)))
+    content = page_bytes(_page(lake, entries, file))
+    with write_output(file, keep=[lake.root]) as part:
+        part.write_bytes(content)
     return file
+
+
+def page_file(folder: Path, name: str, index: str = "index.html") -> Path:
+    """The page `<name>.html` of a log in `folder`, or a page with the name shortened and hashed
+    where that is the index page itself or too long for a file name.
+    """
+    file = f"{name}.html"
+    if file == index or len(os.fsencode(file)) > MAX_NAME_BYTES:
+        file = f"{name[:40]}-{digest(name)[:8]}.html"
+    return folder / file
 
 
 def read_entry(lake: Lake, log_id: str, quarantine: QuarantineRecord | None = None) -> LogEntry:
@@ -119,6 +135,11 @@ def read_entry(lake: Lake, log_id: str, quarantine: QuarantineRecord | None = No
         has,
         quarantine,
     )
+
+
+def _one_word(text: str) -> str:
+    """The text without blanks, which part the tags of a row."""
+    return "_".join(text.split())
 
 
 def _event_seconds(rows: pa.Table, step_s: float) -> dict[str, float]:
@@ -156,7 +177,7 @@ def _page(lake: Lake, entries: list[LogEntry], file: Path) -> Page:
             Section(
                 "logs",
                 "All logs",
-                [Table(HEAD, [_row(lake, entry, file.parent) for entry in entries])],
+                [Table(HEAD, [_row(lake, entry, file) for entry in entries])],
                 "Events: the time during which they are active. Mean speed includes standstill.",
             ),
             Section(
@@ -184,8 +205,8 @@ def _filters(entries: list[LogEntry]) -> list[Filter]:
     return [Filter(group, values) for group, values in groups.items() if len(values) > 1]
 
 
-def _row(lake: Lake, entry: LogEntry, pages: Path) -> Row:
-    page = pages / f"{entry.log_id}.html"
+def _row(lake: Lake, entry: LogEntry, index: Path) -> Row:
+    page = page_file(index.parent, entry.log_id, index.name)
     command = (
         f"latentvla show {shlex.quote(entry.log_id)} --lake {_path(lake.root)} --out {_path(page)}"
     )

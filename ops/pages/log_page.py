@@ -30,7 +30,7 @@ from ops.drawing.page import (
     array_image,
     figure_array,
     figure_image,
-    render_page,
+    page_bytes,
 )
 from ops.drawing.scene import BEV_CAPTION, scene_figure, scene_legend
 from ops.drawing.scene_view import read_scene_view
@@ -39,6 +39,7 @@ from ops.pages.log_view import LogView, read_log
 from storage.errors import ArtifactError, ConfigError
 from storage.frame_store import frame_info, read_frames
 from storage.lake import Lake
+from storage.output_file import check_output, write_output
 from storage.trajectory_table import Command, read_table
 
 
@@ -60,8 +61,9 @@ def show_log(
     """Write the page (`out` ends in .html) or the picture (.png) of a log, or of one frame of it,
     and return `out`.
 
-    Raises ConfigError for another file type or a log that does not exist, ArtifactError for a log
-    in quarantine and for a frame that the log does not have.
+    Raises ConfigError for another file type, a log that does not exist, and an `out` that lies in
+    the lake or cannot be written; ArtifactError for a log in quarantine and for a frame that the
+    log does not have.
     """
     if out.suffix.lower() not in (".html", ".png"):
         raise ConfigError(
@@ -81,17 +83,25 @@ def show_log(
             found=frame,
             do="choose a frame of the log",
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_output(out, keep=[lake.root])
     if out.suffix.lower() == ".png":
-        picture = (
+        content = _png(
             _log_picture(view, config)
             if frame is None
             else figure_array(_frame_figure(view, frame, config), config.dpi)
         )
-        cv2.imwrite(str(out), picture[..., ::-1])
     else:
-        out.write_text(render_page(_page(view, config, frame)))
+        content = page_bytes(_page(view, config, frame))
+    with write_output(out, keep=[lake.root]) as file:
+        file.write_bytes(content)
     return out
+
+
+def _png(picture_HW3: np.ndarray) -> bytes:
+    """An RGB picture (H, W, 3) uint8 as a PNG file."""
+    done, encoded = cv2.imencode(".png", picture_HW3[..., ::-1])
+    assert done, f"a picture of {picture_HW3.shape} cannot be a PNG"
+    return encoded.tobytes()
 
 
 def _page(view: LogView, config: ShowConfig, frame: int | None) -> Page:

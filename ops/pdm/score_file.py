@@ -19,11 +19,12 @@ from ops.pdm.plan_file import Plan, missing_plan, read_plans
 from ops.pdm.prepared import PreparedScene, prepare
 from ops.pdm.scene.scene import Scene
 from ops.pool import worker_pool
-from storage.errors import ConfigError, LatentVLAError, SourceError, unknown_name
+from storage.errors import ArtifactError, ConfigError, LatentVLAError, SourceError, unknown_name
 from storage.lake import Lake
 from storage.trajectory_table import read_table
 
 SPLITS = ("train", "val", "test")
+MAX_PROCESSES = 512
 SCORE_PARTS = ("nc", "dac", "ddc", "tlc", "ep", "ttc", "lk", "comfort", "ec", "score")
 _VALUES = (*SCORE_PARTS, "progress_m", "collision_time_s", "ttc_time_s")
 RESULTS = pa.schema(
@@ -102,20 +103,47 @@ def score_plans(
 
     `expect_split` (train, val, test) adds an unscored row for every scene of that split for which a
     planner of the file has no plan. EPDMS rows include the two-frame comfort where the planner has
-    a plan for the frame before. Raises ConfigError if `plans` is no file of plans, or for an
-    unknown version or split.
+    a plan for the frame before. Of several plans of a planner at one frame the first sound one is
+    scored, so that none counts twice. Raises ConfigError if `plans` is no file of plans, for an
+    unknown version or split, or a number of processes that is not positive, and ArtifactError if
+    the lake has no log.
     """
     unknown = [version for version in versions if version not in VERSIONS]
     if unknown or not versions:
         raise ConfigError(
-            "there is no such version of the score", expected=" or ".join(VERSIONS), found=unknown
+            "there is no such version of the score",
+            expected=" or ".join(VERSIONS),
+            found=unknown or "none",
+            do="leave --versions out for both",
         )
     if expect_split and expect_split not in SPLITS:
         raise unknown_name("split", expect_split, SPLITS)
+    if not 1 <= processes <= MAX_PROCESSES:
+        raise ConfigError(
+            "this number of processes is not possible",
+            expected=f"1 to {MAX_PROCESSES}",
+            found=processes,
+            do="give the number of cores: --processes 2",
+        )
     rows = sorted(read_plans(plans), key=lambda plan: (plan.log_id, plan.frame_index))
     by_log = {log_id: list(group) for log_id, group in groupby(rows, key=lambda plan: plan.log_id)}
+    # a log is looked up and never made a path of: its name comes from the file
+    known = lake.log_ids("trajectories")
+    if not known:
+        raise ArtifactError(
+            "this lake has no log to score plans on",
+            where=lake.root,
+            expected="trajectories/<log_id>",
+            do="choose the lake with --lake, or make it: latentvla run --until trajectories",
+        )
+    unknown_logs = by_log.keys() - set(known)
+    results = [
+        result
+        for log_id in unknown_logs
+        for result in _unscored(by_log.pop(log_id), tuple(versions), "", _no_log(log_id))
+    ]
     if expect_split:
-        by_log |= {log_id: [] for log_id in lake.log_ids("trajectories") if log_id not in by_log}
+        by_log |= {log_id: [] for log_id in known if log_id not in by_log}
     planners = tuple(dict.fromkeys(plan.planner for plan in rows))
     job = partial(
         _score_log,
@@ -124,12 +152,12 @@ def score_plans(
         expect_split=expect_split,
         planners=planners,
     )
-    if processes > 1:
-        with worker_pool(processes) as pool:
+    if processes > 1 and len(by_log) > 1:
+        with worker_pool(min(processes, len(by_log))) as pool:
             parts = list(pool.map(job, by_log, by_log.values()))
     else:
         parts = [job(log_id, log_plans) for log_id, log_plans in by_log.items()]
-    results = [result for part in parts for result in part]
+    results += [result for part in parts for result in part]
     # in the order of the file; missing plans, whose row is -1, come last
     results.sort(key=lambda result: result.plan.row % (len(rows) + 1))
     return results_table(results)
@@ -209,9 +237,13 @@ def _score_frame(
     """Results of the plans of one frame; plans of the same spacing are scored in one batch."""
     results: list[Result] = []
     groups: dict[tuple[int, float], list[Plan]] = {}
+    first: dict[str, Plan] = {}  # sound plan of each planner
     for plan in plans:
-        if plan.fault:
-            results += _unscored([plan], scorer.versions, split, plan.fault)
+        fault = plan.fault
+        if not fault and (earlier := first.setdefault(plan.planner, plan)) is not plan:
+            fault = f"row {earlier.row} of the file has this planner's plan for this scene"
+        if fault:
+            results += _unscored([plan], scorer.versions, split, fault)
         else:
             groups.setdefault((len(plan.poses), plan.dt_s), []).append(plan)
     batches = [
@@ -239,6 +271,11 @@ def _unscored(
 ) -> list[Result]:
     """Results of plans that cannot be scored."""
     return [Result(plan, version, split, reason) for plan in plans for version in versions]
+
+
+def _no_log(log_id: str) -> str:
+    name = log_id if len(log_id) <= 60 else f"{log_id[:57]}..."
+    return f"there is no log '{name}' in the lake"
 
 
 def _split(scenes: dict[int, Scene | SourceError], lake: Lake, log_id: str) -> str:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import TracebackType
 
 import numpy as np
 
@@ -136,14 +137,20 @@ class PlanScorer:
 
     def close(self) -> None:
         """End the worker processes."""
-        for worker in self._workers:
-            worker.shutdown()
+        self.__exit__(None, None, None)
 
     def __enter__(self) -> "PlanScorer":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the workers; after an exception without the scores that nobody will collect."""
+        for worker in self._workers:
+            worker.__exit__(kind, error, trace)
 
 
 def _require_finite(rows: FrameSet, plans_NK83: np.ndarray) -> None:

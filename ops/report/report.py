@@ -7,7 +7,7 @@ it with the reason.
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.drawing.page import Page, Paragraph, Section, render_page
+from ops.drawing.page import Page, Paragraph, Section, page_bytes
 from ops.report.ablation import ablation_section
 from ops.report.codes import codes_section
 from ops.report.comparisons import (
@@ -64,8 +64,8 @@ def draw(lake: Lake, out: Path, config: ReportConfig) -> ReportSummary:
         )
     out.mkdir(parents=True, exist_ok=True)
     file = out / "report.html"
-    file.write_text(
-        render_page(
+    file.write_bytes(
+        page_bytes(
             Page(
                 title=config.title,
                 subtitle=_subtitle(results),

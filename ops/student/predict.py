@@ -3,7 +3,7 @@
     student = Student.from_pretrained("lake/synthetic/student")
     plan = student.plan(images, ego_status, command)
 
-Needs numpy, opencv and onnxruntime; torch only for the runtime "torch".
+Needs numpy, opencv, pillow and onnxruntime; torch only for the runtime "torch".
 
 Legend: N rows; a plan is (8, 3): x, y, heading in m, m, rad in the ego frame at 0.5 s steps.
 """
@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from storage.camera import Camera, camera_numbers, fit_images, resized_camera
 from storage.checkpoint import read_config
 from storage.dataset import FrameSet
-from storage.errors import ArtifactError, ConfigError, unknown_name
+from storage.errors import ArtifactError, ConfigError, SourceError, unknown_name
+from storage.sources.images import image_size, read_image
 from storage.trajectory_table import FUTURE_STEPS, Command
 
 CALIBRATION = "calibration.onnx"  # beside the two ONNX files
 RUNTIMES = {"onnx": "student.onnx", "int8": "student_int8.onnx", "torch": "model.safetensors"}
+MAX_SPEED_MPS = 70.0  # 250 km/h; storage.sources quarantines a faster log as faulty
+MAX_ACCELERATION_MPS2 = 30.0  # three times what tyres can do
+MAX_IMAGE_PIXELS = 64 * 2**20  # of a file, for example 8192 x 8192
 _COMMANDS = [item.name.lower() for item in Command]
 
 
@@ -66,12 +69,23 @@ class Student:
                 do="make it (latentvla run --until student), or choose another runtime",
             )
         config = read_config(folder, "student")
-        height, width = config["planner"]["image_hw"]
+        try:
+            height, width = config["planner"]["image_hw"]
+            camera = np.array(config["planner"]["camera"], np.float32)
+            parameters = int(config["parameters"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                "the configuration of this student is damaged",
+                where=folder / "config.json",
+                expected="planner.image_hw, planner.camera and parameters",
+                found=f"{type(error).__name__}: {error}",
+                do="make the student again: latentvla run --until student",
+            ) from error
         return cls(
             _torch_runtime(folder) if runtime == "torch" else OnnxRuntime(file, threads),
             (height, width),
-            np.array(config["planner"]["camera"], np.float32),
-            config["parameters"],
+            camera,
+            parameters,
         )
 
     def plan(
@@ -84,11 +98,12 @@ class Student:
         """Plans (N, 8, 3).
 
         `images` (N, H, W, 3) uint8 RGB of the front camera, not smaller than the student's; another
-        aspect ratio is cropped by storage.camera.crop_box. `ego_status` (N, 4): vx, vy in m/s,
-        ax, ay in m/s2, in the ego frame. `command` (N,): left, straight, right, unknown, or their
-        numbers. `camera` is the calibration of these images, or storage.camera.camera_numbers
-        (N, 19) of the images as the student crops them; the default is the camera of the training
-        logs. Raises ConfigError for inputs of another shape, type or value.
+        aspect ratio is cropped by storage.camera.crop_box. `ego_status` (N, 4): vx, vy in m/s, not
+        faster than MAX_SPEED_MPS, ax, ay in m/s2, in the ego frame. `command` (N,): left, straight,
+        right, unknown, or their numbers. `camera` is the calibration of these images, or
+        storage.camera.camera_numbers (N, 19) of the images as the student crops them; the default
+        is the camera of the training logs. Raises ConfigError for inputs of another shape, type or
+        value.
         """
         images, ego_status = np.asarray(images), np.asarray(ego_status, dtype=np.float32)
         count = len(images)
@@ -103,6 +118,13 @@ class Student:
                 "ego_status has the wrong shape or is not finite",
                 expected=f"({count}, 4) finite: vx, vy, ax, ay",
                 found=ego_status.shape,
+            )
+        if count and (speed_mps := np.hypot(*ego_status[:, :2].T).max()) > MAX_SPEED_MPS:
+            raise ConfigError(
+                "ego_status has a speed that no car has",
+                expected=f"at most {MAX_SPEED_MPS:.0f} m/s",
+                found=f"{speed_mps:.4g} m/s",
+                do="give velocities in m/s, in the ego frame",
             )
         if len(command) != count:
             raise ConfigError(
@@ -151,23 +173,54 @@ def predict_file(
 ) -> np.ndarray:
     """The plan (8, 3) of the student in `folder` for one image file of the front camera.
 
-    Raises ConfigError if the file cannot be read as an image.
+    Raises ConfigError if the file cannot be read as an image, and for a speed that is not from 0 to
+    MAX_SPEED_MPS or an acceleration beyond MAX_ACCELERATION_MPS2.
     """
-    # cv2.imread would print a warning for a missing file
-    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR) if image.is_file() else None
-    if pixels is None:
-        contents = "a file of another format" if image.is_file() else "a folder"
-        raise ConfigError(
-            "the image cannot be read",
-            where=image,
-            expected="a JPEG or PNG of the front camera",
-            found=contents if image.exists() else "no file",
-            do="pass the path of an image file, one of a log's sensor_blobs for example",
-        )
+    for option, value, low, high, unit in (
+        ("speed", speed_mps, 0.0, MAX_SPEED_MPS, "m/s"),
+        ("acceleration", acceleration_mps2, -MAX_ACCELERATION_MPS2, MAX_ACCELERATION_MPS2, "m/s2"),
+    ):
+        if not low <= value <= high:  # NaN neither
+            raise ConfigError(
+                f"no car drives with this {option}",
+                expected=f"--{option} from {low:g} to {high:g} {unit}",
+                found=f"{value:g}",
+                do=f"give the {option} in {unit}",
+            )
+    pixels_HW3 = _read_pixels(image)
     student = Student.from_pretrained(folder)
     return student.plan(
-        pixels[None, :, :, ::-1], np.array([[speed_mps, 0.0, acceleration_mps2, 0.0]]), [command]
+        pixels_HW3[None], np.array([[speed_mps, 0.0, acceleration_mps2, 0.0]]), [command]
     )[0]
+
+
+def _read_pixels(image: Path) -> np.ndarray:
+    """An image file as RGB (H, W, 3) uint8. Its size is read before it is decoded."""
+    from PIL.Image import DecompressionBombError
+
+    if not image.is_file():
+        kind = "a folder" if image.is_dir() else "no regular file"
+        raise _unreadable(image, kind if image.exists() else "no file")
+    try:
+        width, height = image_size(image)
+        if width * height > MAX_IMAGE_PIXELS:
+            raise _unreadable(image, f"{width} x {height} pixels")
+        pixels_HW3 = read_image(image)
+    except SourceError as error:
+        raise _unreadable(image, str(error.found)) from error
+    except (OSError, ValueError, SyntaxError, DecompressionBombError) as error:
+        raise _unreadable(image, str(error)) from error
+    return pixels_HW3
+
+
+def _unreadable(image: Path, found: str) -> ConfigError:
+    return ConfigError(
+        "the image cannot be read",
+        where=image,
+        expected=f"a JPEG or PNG of the front camera, at most {MAX_IMAGE_PIXELS:,} pixels",
+        found=found,
+        do="pass the path of an image file, one of a log's sensor_blobs for example",
+    )
 
 
 def command_number(command: str | int) -> int:
@@ -185,6 +238,7 @@ def open_session(file: Path, threads: int = 1, rows: int | None = None) -> Any:
     """An ONNX Runtime session on the CPU.
 
     With `rows`, the session takes exactly that many rows; its shapes are fixed, which is faster.
+    Raises ArtifactError for a file that is missing or no ONNX model.
     """
     import onnxruntime
 
@@ -193,7 +247,16 @@ def open_session(file: Path, threads: int = 1, rows: int | None = None) -> Any:
     options.log_severity_level = 3
     if rows is not None:
         options.add_free_dimension_override_by_name("rows", rows)
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a kind for each fault, none of them public
+        raise ArtifactError(
+            "this ONNX file cannot be read",
+            where=file,
+            expected="a whole file of a finished student",
+            found=(str(error).splitlines() or [type(error).__name__])[0],
+            do="make the student again: latentvla run --until student",
+        ) from error
 
 
 class OnnxRuntime:

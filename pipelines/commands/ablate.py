@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline
     from ops.ablation.ablate import AblationConfig, AblationData
 
+MAX_SEEDS = 1000
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -43,7 +45,15 @@ def run(options: argparse.Namespace) -> int:
     """Train the method, and the method without each of its parts, over several seeds, and print the
     differences.
     """
-    print(ablate_pipeline(pipeline_of(options), options.seeds, options.variants))
+    pipeline = pipeline_of(options)
+    if not 1 <= options.seeds <= MAX_SEEDS:
+        raise ConfigError(
+            "an ablation needs a seed, and each costs a training",
+            expected=f"--seeds 1 to {MAX_SEEDS}",
+            found=options.seeds,
+            do="give --seeds 5",
+        )
+    print(ablate_pipeline(pipeline, options.seeds, options.variants))
     return 0
 
 
@@ -93,13 +103,6 @@ def _ablation_config(pipeline: "Pipeline", seeds: int, variants: str) -> "Ablati
 
     names = [name.strip() for name in variants.split(",") if name.strip()]
     chosen = choose_variants(names)
-    if seeds < 1:
-        raise ConfigError(
-            "an ablation needs a seed",
-            expected="--seeds 1 or more",
-            found=seeds,
-            do="give --seeds 5",
-        )
     preset = pipeline.preset
     return AblationConfig(
         chosen,

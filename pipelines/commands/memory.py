@@ -43,10 +43,10 @@ def _tree_mb(root: int) -> float:
         try:
             status = dict(
                 line.split(":", 1)
-                for line in (folder / "status").read_text().splitlines()
+                for line in (folder / "status").read_text(errors="replace").splitlines()
                 if ":" in line
             )
-        except (FileNotFoundError, ProcessLookupError):  # the process has ended meanwhile
+        except OSError:  # the process has ended meanwhile, or hides from us
             continue
         parents[int(folder.name)] = int(status["PPid"])
         resident[int(folder.name)] = float(status.get("VmRSS", "0 kB").split()[0]) / 1024

@@ -1,12 +1,13 @@
 """`latentvla score PLANS`: score a file of plans, write the results and format the means."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pipelines.commands.text import rows_text
+from pipelines.commands.text import printable, rows_text
 from storage.errors import ConfigError
 from storage.lake import Lake
+from storage.output_file import check_output, write_output
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,43 +30,61 @@ def score_file(
 
     `out` ends in .parquet or .csv; None: beside the plans. `devkit_cache` is a metric cache of the
     NAVSIM devkit: the devkit then scores the plans too, in the version that is installed, and the
-    text lists the differences. Raises ConfigError for another ending, a file that holds no plans,
-    an unknown version or split, or if the devkit is missing.
+    text lists the differences. Raises ConfigError for another ending, an `out` that is the plans or
+    lies in the lake or cannot be written, a file that holds no plans, an unknown version or split,
+    or if the devkit is missing.
     """
     from ops.devkit.find import require_devkit
     from ops.pdm.score_file import score_plans
 
-    out = plans.with_suffix(".scores.parquet") if out is None else out
-    if out.suffix not in (".parquet", ".csv") or out.absolute() == plans.absolute():
+    out = _default_out(plans) if out is None else out
+    if out.suffix not in (".parquet", ".csv"):
         raise ConfigError(
-            "results are written to a Parquet or CSV file beside the plans, not over them",
+            "results are written to a Parquet or CSV file",
             where=out,
-            expected="another file .parquet or .csv",
+            expected="a file .parquet or .csv",
             do="choose the file with --out",
         )
+    keep = [plans, lake.root, *([devkit_cache] if devkit_cache is not None else [])]
+    check_output(out, keep=keep)
     names = tuple(name.strip() for name in versions.split(",") if name.strip())
     if devkit_cache is not None:
         names = (require_devkit(),)
     results = score_plans(
         plans, lake, versions=cast(Any, names), expect_split=expect_split, processes=processes
     )
-    write_results(results, out)
+    write_results(results, out, keep=keep)
     lines = [*means_lines(results), *unscored_lines(results)]
     if devkit_cache is not None:
         lines += difference_lines(results, plans, lake, devkit_cache)
     return "\n".join([*lines, f"results: {out}"])
 
 
-def write_results(results: "pa.Table", out: Path) -> None:
-    """Write results as Parquet or CSV, by the suffix of the file."""
+def write_results(results: "pa.Table", out: Path, *, keep: Iterable[Path] = ()) -> None:
+    """Write results as Parquet or CSV, by the suffix of the file, which appears complete or not at
+    all. Raises ConfigError as `storage.output_file.write_output` does.
+    """
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".csv":
-        pyarrow.csv.write_csv(results, out)
-    else:
-        pq.write_table(results, out)
+    with write_output(out, keep=keep) as file:
+        if out.suffix == ".csv":
+            pyarrow.csv.write_csv(results, file)
+        else:
+            pq.write_table(results, file)
+
+
+def _default_out(plans: Path) -> Path:
+    """`<plans>.scores.parquet` beside the plans."""
+    if not plans.name:
+        raise ConfigError(
+            "there is no such file of plans",
+            where=plans,
+            expected="a Parquet file",
+            found="a folder",
+            do="name the file",
+        )
+    return plans.with_suffix(".scores.parquet")
 
 
 def means_lines(results: "pa.Table") -> list[str]:
@@ -84,7 +103,7 @@ def means_lines(results: "pa.Table") -> list[str]:
         names = [name for name in SCORE_PARTS if any(name in mean.means for mean in ranked)]
         rows = [
             {
-                "planner": mean.planner,
+                "planner": _short(mean.planner),
                 "split": mean.split or "?",
                 "scored": f"{mean.n_scored}/{mean.n_expected}",
                 **{
@@ -98,7 +117,7 @@ def means_lines(results: "pa.Table") -> list[str]:
         if version == METRIC_NAMES["v2"]:
             of_planner = {f"{mean.planner} in {mean.split or '?'}": mean.means for mean in ranked}
             title = epdms_title(of_planner, version, epdms="score", ec="ec")
-        lines += [f"{title}, in %", rows_text(rows), ""]
+        lines += [printable(f"{title}, in %"), rows_text(rows), ""]
     return lines
 
 
@@ -114,7 +133,8 @@ def unscored_lines(results: "pa.Table") -> list[str]:
     lines = [f"not scored: {sum(map(len, plans_by_reason.values()))} plans"]
     by_count = sorted(plans_by_reason.items(), key=lambda item: -len(item[1]))
     for reason, plans in by_count[:MAX_REASONS]:
-        lines.append(f"  {len(plans):6d}  {reason}: {_examples(list(plans))}")
+        text = printable(f"{reason}: {_examples(list(plans))}", keep="")
+        lines.append(f"  {len(plans):6d}  {text}")
     if len(by_count) > MAX_REASONS:
         lines.append(f"  and {len(by_count) - MAX_REASONS} more reasons, in the results")
     return [*lines, ""]
@@ -145,6 +165,11 @@ def difference_lines(results: "pa.Table", plans: Path, lake: Lake, devkit_cache:
 
 def _examples(plans: Sequence[tuple[str, str, int]], count: int = 3) -> str:
     words = [
-        f"{planner} at log {log_id}, frame {frame}" for planner, log_id, frame in plans[:count]
+        f"{_short(planner)} at log {_short(log_id)}, frame {frame}"
+        for planner, log_id, frame in plans[:count]
     ]
     return "; ".join([*words, "..."] if len(plans) > count else words)
+
+
+def _short(name: str, limit: int = 60) -> str:
+    return name if len(name) <= limit else f"{name[: limit - 3]}..."

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from pipelines.commands.target import add_target_arguments, lake_of
+from pipelines.commands.text import printable
 from storage.errors import ConfigError
 
 # default folder of the pages; the index links to the pages of logs beside it
@@ -30,14 +31,14 @@ def run(options: argparse.Namespace) -> int:
     """Draw a log, or one frame of it, as a page or a picture; without a log, draw the index page
     over all logs.
     """
-    from ops.pages.index_page import show_index
+    from ops.pages.index_page import page_file, show_index
     from ops.pages.log_page import ShowConfig, show_log
 
     lake, frame = lake_of(options), options.frame
     if options.log is not None:
         name = options.log if frame is None else f"{options.log}-{frame}"
-        file = options.out or PAGES / f"{name}.html"
-        print(show_log(lake, options.log, file, ShowConfig(), frame=frame))
+        file = options.out or page_file(PAGES, name)
+        _print(show_log(lake, options.log, file, ShowConfig(), frame=frame))
         return 0
     if frame is not None:
         raise ConfigError(
@@ -48,6 +49,10 @@ def run(options: argparse.Namespace) -> int:
         )
     index = options.out or PAGES / "index.html"
     for log in lake.log_ids("trajectories") if options.pages else ():
-        print(show_log(lake, log, index.parent / f"{log}.html", ShowConfig()))
-    print(show_index(lake, index))
+        _print(show_log(lake, log, page_file(index.parent, log, index.name), ShowConfig()))
+    _print(show_index(lake, index))
     return 0
+
+
+def _print(file: Path) -> None:
+    print(printable(str(file), keep=""))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline
     from ops.study.config import StudyConfig
 
+MAX_SEEDS = 1000
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -93,10 +95,10 @@ def _study_config(
             do="latentvla study unlabelled --scale synthetic",
         )
     for name, number in (("teachers", teachers), ("students", students)):
-        if number is not None and number < 1:
+        if number is not None and not 1 <= number <= MAX_SEEDS:
             raise ConfigError(
                 f"the study needs at least one of its {name}",
-                expected=f"--{name} 1 or more",
+                expected=f"--{name} 1 to {MAX_SEEDS}",
                 found=number,
                 do=f"give --{name} 3",
             )

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.environment import RunTarget, open_pipeline, run_target
+from pipelines.environment import RunTarget, checked_target, open_pipeline
 from storage.lake import Lake
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def target_of(options: argparse.Namespace) -> RunTarget:
-    """What the options and the environment choose."""
-    return run_target(
+    """What the options and the environment choose. Raises ConfigError as `checked_target` does."""
+    return checked_target(
         scale=options.scale, source=options.source, raw=options.raw, lake=options.lake
     )
 

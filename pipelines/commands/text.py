@@ -3,19 +3,46 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from storage.errors import ConfigError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = 100  # of the terminal
 
 
+def printable(text: str, *, keep: str = "\n") -> str:
+    """The text with control characters, lone surrogates and invisible marks escaped, so that data
+    cannot move the cursor, colour or clear the terminal. Characters in `keep` stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in keep else _escaped(letter) for letter in text
+    )
+
+
 def table_text(table: "pa.Table", limit: int) -> str:
-    """An Arrow table as text, at most `limit` rows."""
-    rows = [
-        {name: _cell(value) for name, value in row.items()}
-        for row in table.slice(0, limit).to_pylist()
+    """An Arrow table as text, at most `limit` rows. Two columns may have one name.
+
+    Raises ConfigError for a negative limit, and for a date or time that has no year from 1 to 9999.
+    """
+    if limit < 0:
+        raise ConfigError(
+            "a number of rows cannot be negative",
+            expected="--rows 0 or more",
+            found=limit,
+            do="leave --rows out for 40 rows",
+        )
+    shown = table.slice(0, limit)
+    columns = [
+        [name, *map(_cell, _values(name, shown.column(place)))]
+        for place, name in enumerate(table.column_names)
     ]
-    text = rows_text(rows) if rows else "  ".join(table.column_names) + "\n(no rows)"
+    if not len(shown):
+        text = "  ".join(printable(name, keep="") for name in table.column_names) + "\n(no rows)"
+    else:
+        text = _columns_text(columns)
     more = f"\n... {len(table) - limit} more of {len(table)} rows" if len(table) > limit else ""
     return text + more
 
@@ -24,9 +51,12 @@ def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows with the same keys in columns; columns of numbers are aligned right."""
     if not rows:
         return "(no rows)"
-    names = list(rows[0])
-    cells = [[str(row[name]) for name in names] for row in rows]
-    columns = list(zip(names, *cells, strict=True))
+    return _columns_text([[name, *(str(row[name]) for row in rows)] for name in rows[0]])
+
+
+def _columns_text(columns: Sequence[Sequence[str]]) -> str:
+    """Columns of equal length, the head first, side by side."""
+    columns = [[printable(word, keep="") for word in column] for column in columns]
     widths = [max(map(len, column)) for column in columns]
     numeric = [all(map(_is_number, column[1:])) for column in columns]
 
@@ -36,11 +66,28 @@ def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
             for word, width, is_numeric in zip(words, widths, numeric, strict=True)
         ).rstrip()
 
-    return "\n".join(map(line, [names, *cells]))
+    return "\n".join(map(line, zip(*columns, strict=True)))
+
+
+def _values(name: str, column: "pa.ChunkedArray") -> list[Any]:
+    """The values of a column as Python's."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"column '{name}' has values that cannot be printed",
+            expected="years from 1 to 9999, and text in UTF-8",
+            found=str(error),
+            do=f'cast it: select cast("{name}" as varchar) ...',
+        ) from error
 
 
 def _cell(value: Any) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def _is_number(word: str) -> bool:

@@ -128,7 +128,7 @@ def test_show_without_a_log_lists_every_log_and_draws_their_pages_when_asked(
     code, out, _ = call(capsys, *words, "--pages")
     assert code == 0 and len(out.split()) == len(logs) + 1
     assert all(
-        f'href="{log}.html"' in index.read_text() and (tmp_path / f"{log}.html").exists()
+        f'href="./{log}.html"' in index.read_text() and (tmp_path / f"{log}.html").exists()
         for log in logs
     )
 

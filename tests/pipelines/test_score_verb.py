@@ -205,7 +205,7 @@ def test_two_processes_give_what_one_gives(lake, capsys, tmp_path):
         (("good.parquet", "--versions", ","), "v1 or v2"),
         (("good.parquet", "--expect-split", "tets"), "did you mean 'test'"),
         (("good.parquet", "--out", "scores.txt"), ".parquet or .csv"),
-        (("good.parquet", "--out", "good.parquet"), "not over them"),
+        (("good.parquet", "--out", "good.parquet"), "would overwrite"),
         (("good.parquet", "--against-devkit", "cache"), "pip install"),
     ],
 )

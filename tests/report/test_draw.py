@@ -53,8 +53,14 @@ PLANNERS = (
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """The tiny lake with hand-written scores: the student collides in the first scene of log-a."""
-    lake = write_tiny_lake(tmp_path_factory.mktemp("lake"))
+    """The tiny lake with hand-written scores."""
+    return write_scores(write_tiny_lake(tmp_path_factory.mktemp("lake")))
+
+
+def write_scores(lake: Lake, reason_of_fault: str = "the scene has no centreline") -> Lake:
+    """Write an evaluation of the test logs: the student collides in the first scene, and one scene
+    has no scores.
+    """
     rows = read_dataset(lake, "test")
     scenes = rows.take(np.flatnonzero((rows.frame_index >= 3) & (rows.frame_index < 14)))
     shape = (len(scenes), len(PLANNERS))
@@ -68,7 +74,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     values[:, 1, [at["ep"], at["pdms"]]] = 0.4, (5 + 2 + 5 * 0.4) / 12
     values[0, 2, [at["nc"], at["pdms"]]] = 0.0
     valid, reason = np.ones(shape, bool), np.full(shape, "", object)
-    valid[5], reason[5], values[5] = False, "the scene has no centreline", np.nan
+    valid[5], reason[5], values[5] = False, reason_of_fault, np.nan
     plans = np.repeat(scenes.future[:, None], len(PLANNERS) - 1, axis=1).astype(float)
     plans[:, 2, :, 1] += 1.0
     scored = ScoredPlans(values, valid, reason, scenes.future.astype(float))

@@ -165,6 +165,7 @@ def test_a_taller_image_is_cropped_at_the_top_and_resized_by_area():
         (np.zeros((2, 14, 28, 3), np.uint8), MOTION, ["left", "left"], "smaller"),
         (np.zeros((2, 28, 56, 3), np.uint8), MOTION[:1], ["left", "left"], "ego_status has"),
         (np.zeros((2, 28, 56, 3), np.uint8), MOTION * np.nan, ["left", "left"], "ego_status has"),
+        (np.zeros((2, 28, 56, 3), np.uint8), MOTION * 20, ["left", "left"], "that no car has"),
         (np.zeros((2, 28, 56, 3), np.uint8), MOTION, ["left"], "one value per image"),
         (np.zeros((2, 28, 56, 3), np.uint8), MOTION, ["left", "strait"], "did you mean 'straight'"),
         (np.zeros((2, 28, 56, 3), np.uint8), MOTION, [0, 7], "no command '7'"),
@@ -198,6 +199,20 @@ def test_every_runtime_rejects_another_format_version_and_another_network(runtim
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(ArtifactError, match=message):
             Student.from_pretrained(folder, runtime=runtime)
+
+
+def test_a_damaged_student_is_named(tmp_path):
+    folder = tmp_path / "student"
+    shutil.copytree(trained_artifacts().student, folder)
+    (folder / "student.onnx").write_bytes((folder / "student.onnx").read_bytes()[:1000])
+    student = Student.from_pretrained(folder)
+    with pytest.raises(ArtifactError, match=r"ONNX file cannot be read[\s\S]*student.onnx"):
+        student.plan(np.zeros((1, 28, 56, 3), np.uint8), MOTION[:1], ["left"])
+    config = json.loads((folder / "config.json").read_text())
+    for planner in ({}, {"image_hw": "x", "camera": []}, []):
+        (folder / "config.json").write_text(json.dumps(config | {"planner": planner}))
+        with pytest.raises(ArtifactError, match="configuration of this student is damaged"):
+            Student.from_pretrained(folder)
 
 
 def test_predict_file_plans_for_one_image_file(tmp_path):

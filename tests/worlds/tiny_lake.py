@@ -6,6 +6,7 @@ one. A leader drives ahead, a parked car stands beside the road, a pedestrian wa
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,10 +45,10 @@ CAMERA = Camera(
 LOGS = {"log-a": ("test", 8.0), "log-b": ("test", 11.0), "log-c": ("train", 6.0)}
 
 
-def write_tiny_lake(root: Path) -> Lake:
+def write_tiny_lake(root: Path, logs: Mapping[str, tuple[str, float]] = LOGS) -> Lake:
     """Write the logs' frames and tables, with a lineage file for each artefact as in a pipeline."""
     lake = Lake(root)
-    for log_id, (split, speed) in LOGS.items():
+    for log_id, (split, speed) in logs.items():
         for asset in ("frames", "trajectories"):
             folder = lake.log(asset, log_id)
             folder.mkdir(parents=True)

@@ -7,6 +7,7 @@ well.
 """
 
 import hashlib
+import logging
 import os
 from dataclasses import fields
 from functools import cache
@@ -20,7 +21,7 @@ import pyarrow.ipc as ipc
 from ops.pdm.scene.from_tables import LogScenes
 from ops.pdm.scene.scene import HISTORY_POSES, HUMAN_POSES, KEY_FRAMES, Scene
 from storage.artifact import LINEAGE_FILE, read_lineage
-from storage.errors import ArtifactError, SourceError
+from storage.errors import ArtifactError, LatentVLAError, SourceError
 from storage.lake import Lake
 from storage.trajectory_table import TABLES, read_table
 
@@ -72,26 +73,46 @@ assert {field.name for field in fields(Scene)} == set(SCHEMA.names) - {
 
 def cached_scenes(lake: Lake, log_id: str) -> dict[int, Scene | SourceError]:
     """Scenes of a log by frame, or the reason why there is none, from the lake's cache, which is
-    written first if it is outdated.
+    written first if it is outdated. Where it cannot be written, it is done without.
 
     Raises ArtifactError if the lake has no finished trajectories of the log.
     """
-    folder = lake.log("trajectories", log_id)
-    if not (folder / LINEAGE_FILE).exists():
+    if not _has_log(lake, log_id):
         raise ArtifactError(
             f"there is no log '{log_id}' in the lake",
-            where=folder,
+            where=lake.root / "trajectories",
             expected="finished trajectories",
             do="extract it: latentvla run --until trajectories",
         )
+    folder = lake.log("trajectories", log_id)
     tables_version = read_lineage(folder).version
     file = lake.scenes / f"{log_id}.arrow"
     scenes = read_scenes(file, tables_version)
     if scenes is None:
         log = LogScenes(*(read_table(folder, name) for name in TABLES))
         scenes = {int(frame): _scene_or_error(log, int(frame)) for frame in log.frames()}
-        write_scenes(file, log_id, scenes, tables_version)
+        try:
+            write_scenes(file, log_id, scenes, tables_version)
+        except OSError as error:  # a lake that is read only, another user's or full
+            _note_missing_cache(str(lake.scenes), error.strerror or str(error))
     return scenes
+
+
+def _has_log(lake: Lake, log_id: str) -> bool:
+    """True for a log with finished trajectories; False also for a text that is no log's name."""
+    try:
+        folder = lake.log("trajectories", log_id)
+        return os.path.basename(log_id) == log_id and (folder / LINEAGE_FILE).is_file()
+    except (OSError, ValueError, LatentVLAError):  # too long, NUL, lone surrogates
+        return False
+
+
+@cache
+def _note_missing_cache(folder: str, reason: str) -> None:
+    """Say once a process that scenes are computed anew each time."""
+    logging.getLogger(__name__).warning(
+        "scenes are not cached, since %s cannot be written: %s", folder, reason
+    )
 
 
 def write_scenes(
@@ -102,11 +123,15 @@ def write_scenes(
     table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(_stamp(tables_version)))
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".part-{os.getpid()}")
-    with ipc.new_file(
-        part, table.schema, options=ipc.IpcWriteOptions(compression="zstd")
-    ) as writer:
-        writer.write_table(table)
-    os.replace(part, file)
+    try:
+        with ipc.new_file(
+            part, table.schema, options=ipc.IpcWriteOptions(compression="zstd")
+        ) as writer:
+            writer.write_table(table)
+        os.replace(part, file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read_scenes(file: Path, tables_version: str) -> dict[int, Scene | SourceError] | None:
@@ -119,7 +144,7 @@ def read_scenes(file: Path, tables_version: str) -> dict[int, Scene | SourceErro
             if reader.schema.metadata != _stamp(tables_version):
                 return None
             table = reader.read_all()
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowInvalid):
         return None
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     return {
