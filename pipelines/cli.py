@@ -31,10 +31,10 @@ from pipelines.commands import (
     status,
     study,
 )
-from pipelines.commands.text import printable
 from pipelines.failures import explained
 from pipelines.stopping import Stop, interrupts_told, watch_for_stop
 from storage.errors import LatentVLAError
+from storage.printable import printable
 
 
 class Command(Protocol):

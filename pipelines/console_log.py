@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from pipelines.commands.text import printable
+from storage.printable import printable
 
 _EVENTS = {"STEP_START": "started"}  # Dagster's events that are shown -> their text
 

@@ -8,10 +8,9 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from storage.printable import printable
+
 LONGEST_PART = 2000  # characters of one part of a message; data can hold names of any length
-# characters that no message passes on to a terminal or a file: control characters but line ends and
-# tabs, and lone surrogates, which are no Unicode
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # libraries that write say it in words alone; the last is numpy's
 _FULL_DISK = re.compile(
     r"No space left on device|Disk quota exceeded|disk is full|^\d+ requested and \d+ written$"
@@ -31,9 +30,9 @@ class LatentVLAError(Exception):
         do: str | None = None,
     ) -> None:
         self.what, self.where, self.expected, self.found, self.do = what, where, expected, found, do
-        parts = [printable(what)]
+        parts = [shown(what)]
         parts += [
-            f"  {label}: {printable(value)}"
+            f"  {label}: {shown(value)}"
             for label, value in (
                 ("where", where),
                 ("expected", expected),
@@ -49,14 +48,14 @@ class LatentVLAError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.expected, self.found, self.do)
 
 
-def printable(value: object) -> str:
+def shown(value: object) -> str:
     """The text of a value with control characters and lone surrogates escaped, shortened to
     LONGEST_PART characters.
     """
     text = str(value)
     if len(text) > LONGEST_PART:
         text = f"{text[:LONGEST_PART]}... ({len(text)} characters)"
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+    return printable(text, keep="\n\t")
 
 
 def _rebuild(

@@ -28,6 +28,7 @@ OUR_PACKAGES = ("models", "ops", "storage")
 # of an asset names it.
 CODE_VERSION_EXCLUDES = (
     "storage/errors.py",
+    "storage/printable.py",
     "storage/artifact.py",
     "storage/asset_names.py",
     "storage/contents.py",

@@ -132,7 +132,6 @@ def _ablation_data(ledger: "Ledger") -> "Iterator[AblationData]":
                 lambda: read_dataset(lake, "test", size_hw=size_hw, relabeled=True, log_ids=log_ids)
             ),
             score_plans,
-            preset.compute,
             _pipeline_runs(ledger),
         )
 

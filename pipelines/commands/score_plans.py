@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pipelines.commands.text import printable, rows_text
+from pipelines.commands.text import rows_text
 from storage.errors import ConfigError
 from storage.lake import Lake
 from storage.output_file import check_output, write_output
+from storage.printable import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from pipelines.commands.target import add_target_arguments, lake_of
-from pipelines.commands.text import printable
 from storage.errors import ConfigError
+from storage.printable import printable
 
 # default folder of the pages; the index links to the pages of logs beside it
 PAGES = Path("pages")

@@ -4,22 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import ConfigError
+from storage.printable import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = 100  # of the terminal
-
-
-def printable(text: str, *, keep: str = "\n") -> str:
-    """The text with control characters, lone surrogates and invisible marks escaped, so that data
-    cannot move the cursor, colour or clear the terminal. Characters in `keep` stay.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() or letter in keep else _escaped(letter) for letter in text
-    )
 
 
 def table_text(table: "pa.Table", limit: int) -> str:
@@ -84,10 +74,6 @@ def _values(name: str, column: "pa.ChunkedArray") -> list[Any]:
 
 def _cell(value: Any) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def _is_number(word: str) -> bool:

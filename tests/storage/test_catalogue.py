@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.commands.text import printable, table_text
+from pipelines.commands.text import table_text
 from storage.catalogue import query
 from storage.errors import ArtifactError, ConfigError
 from storage.lake import Lake
+from storage.printable import printable
 from storage.trajectory_table import LIGHTS, MAP, write_table
 
 

@@ -139,7 +139,7 @@ def test_a_changed_byte_of_a_table_is_noticed_when_it_is_read(lake, name):
 def test_a_missing_relabeled_table_is_an_error_of_ours(lake):
     from storage.lake import Lake
 
-    with pytest.raises(ArtifactError, match=r"no table[\s\S]*relabeled.parquet"):
+    with pytest.raises(ArtifactError, match=r"no relabeled[\s\S]*run --until relabeled"):
         read_rows(Lake(lake), relabeled=True)
 
 
