@@ -167,7 +167,7 @@ def agents_of(frames: list[dict[str, Any]], file: Path) -> Agents:
             [identifier(token) for item in boxes for token in item["track_tokens"]], dtype=object
         ),
         category=np.array(
-            [_category(str(name), file) for item in boxes for name in item["gt_names"]],
+            [_category(identifier(name), file) for item in boxes for name in item["gt_names"]],
             dtype=np.int8,
         ),
         center_world=center,
