@@ -97,7 +97,7 @@ def test_every_latentvla_line_of_readme_and_docs_is_understood(page, line, capsy
 
 def test_the_lines_that_are_understood_are_the_ones_the_readme_is_about():
     verbs = {words.split()[1] for page, words in LATENTVLA if page == "README.md" and " " in words}
-    offered = set(re.findall(r"^    (\w+) ", build_parser().format_help(), flags=re.M))
+    offered = set(re.findall(r"^    (\w+)(?: |$)", build_parser().format_help(), flags=re.M))
     assert offered == verbs
     with pytest.raises(SystemExit):
         build_parser().parse_args(["run", "--no-such-option"])
@@ -105,7 +105,7 @@ def test_the_lines_that_are_understood_are_the_ones_the_readme_is_about():
 
 def test_the_page_of_the_command_line_has_every_verb_scale_and_variable():
     page = PAGES["docs/command_line.md"]
-    offered = re.findall(r"^    (\w+) ", build_parser().format_help(), flags=re.M)
+    offered = re.findall(r"^    (\w+)(?: |$)", build_parser().format_help(), flags=re.M)
     assert offered and [verb for verb in offered if f"| `latentvla {verb}" not in page] == []
     assert [scale for scale in PRESETS if f"| `{scale}` |" not in page] == []
     read = set()
