@@ -190,10 +190,12 @@ def _unsign(descriptor: int) -> None:
 
 
 def _write(descriptor: int, holders: list[_Holder]) -> None:
-    text = "".join(json.dumps(asdict(holder)) + "\n" for holder in holders)
+    """Put these lines into a lock file, over what was there: empty lines follow, because making a
+    file shorter may wait for the disk.
+    """
+    text = "".join(json.dumps(asdict(holder)) + "\n" for holder in holders).encode()
     with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
+        os.pwrite(descriptor, text.ljust(os.fstat(descriptor).st_size, b"\n"), 0)
 
 
 def _holders(descriptor: int) -> list[_Holder]:

@@ -61,12 +61,16 @@ def packages() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     """Host, interpreter, platform, cores, and the GPU if this process uses one."""
+    return {**_host(), **_gpu()}
+
+
+@cache
+def _host() -> dict[str, str]:
     return {
         "host": platform.node(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": str(os.cpu_count()),
-        **_gpu(),
     }
 
 
