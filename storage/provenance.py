@@ -9,23 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from storage.versions import COUNTED_PACKAGES
+
 ROOT = Path(__file__).resolve().parents[1]
-# packages that can change a result
+# packages that can change a result: those that count in versions, and those that run them
 PACKAGES = (
     "latentvla",
-    "torch",
-    "numpy",
-    "scipy",
-    "transformers",
-    "peft",
-    "zarr",
-    "zarrs",
-    "pyarrow",
-    "opencv-python-headless",
-    "numba",
-    "shapely",
-    "onnx",
-    "onnxruntime",
+    *(name for distributions in COUNTED_PACKAGES.values() for name in distributions),
     "dagster",
     "ray",
 )
