@@ -42,7 +42,7 @@ from storage.manifest import verify as verify_files
 from storage.openlineage import MakingEvents
 from storage.promoted import protected_folders
 from storage.provenance import commit, machine, packages
-from storage.version_store import VersionStore, is_unfinished
+from storage.version_store import VERSIONS, VersionStore, is_unfinished
 from storage.version_store import reading as reading
 from storage.versions import code_version_of as code_version_of
 from storage.versions import digest as digest
@@ -73,6 +73,19 @@ def is_current(path: Path, version: str) -> bool:
             return store.adopt()
     except (ConfigError, OSError):
         return False  # it is just being linked, or the lake cannot be written
+
+
+def adopt_waiting(folder: Path) -> None:
+    """Link the versions of the artefacts in `folder` that were finished, and not yet linked, when
+    their writer was killed.
+    """
+    versions = folder / VERSIONS
+    for item in sorted(versions.iterdir()) if versions.is_dir() else []:
+        store = VersionStore(folder / item.name)
+        waiting = store.waiting()
+        if waiting is not None and find_lineage(waiting) is not None:
+            with contextlib.suppress(ConfigError, OSError), store.lock():
+                store.adopt()
 
 
 @contextmanager

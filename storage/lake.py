@@ -1,10 +1,11 @@
 """The paths of a lake: one folder for each artefact."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.artifact import LINEAGE_FILE
+from storage.artifact import LINEAGE_FILE, adopt_waiting
 from storage.locks import alone_in_lake, writing_in_lake
 
 
@@ -36,13 +37,17 @@ class Lake:
             else []
         )
 
-    def lock(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Hold this lake for one run and the processes that it starts; inside, again at no cost.
 
-        The system releases the lock when the process ends, also when it is killed. Raises
+        The system releases the lock when the process ends, also when it is killed. An asset that
+        was finished, and not yet linked, when its run was killed is linked first. Raises
         ConfigError, with host and process, if another process holds the lake or writes in it.
         """
-        return alone_in_lake(self.root)
+        with alone_in_lake(self.root):
+            adopt_waiting(self.root)
+            yield
 
     def writing(self) -> AbstractContextManager[None]:
         """Write in this lake beside others that do, each another artefact; inside a run that holds

@@ -48,7 +48,7 @@ def release(lake: Lake, log_id: str) -> None:
 
 def quarantined(lake: Lake) -> dict[str, QuarantineRecord]:
     """All records by log id. A damaged record keeps its log out too, with that as the reason, and a
-    warning names it; ingest tries the log again.
+    warning names it: it may be a person's, so the log comes back by `release` alone.
     """
     files = sorted(lake.quarantine.glob("*.json")) if lake.quarantine.exists() else []
     return {file.stem: _read_record(file) for file in files if not file.name.startswith(".")}
@@ -76,5 +76,8 @@ def _read_record(file: Path) -> QuarantineRecord:
     except ArtifactError as error:
         fault = error
     warn(fault)
-    reason = f"{fault.what}: {file} ({fault.found})"
-    return QuarantineRecord(file.stem, PER_LOG_ASSETS[0], reason, "", "")
+    reason = (
+        f"{fault.what}: {file} ({fault.found})\n"
+        f"  what to do: if nobody set this log aside: latentvla release {file.stem}"
+    )
+    return QuarantineRecord(file.stem, PER_LOG_ASSETS[0], reason, BY_HAND, "")

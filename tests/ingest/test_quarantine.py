@@ -2,8 +2,11 @@
 
 import json
 
-from ops.ingest.quarantine import is_quarantined, quarantine, quarantined, release
-from storage.errors import SourceError
+import pytest
+
+from ops.ingest.inventory import INVENTORY_FILE, read_inventory
+from ops.ingest.quarantine import BY_HAND, is_quarantined, quarantine, quarantined, release
+from storage.errors import ArtifactError, SourceError
 from storage.lake import Lake
 
 
@@ -31,3 +34,29 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path):
     (lake.quarantine / "log-1.json").write_text(json.dumps(record))
     assert quarantined(lake)["log-1"].asset == "frames"
     assert is_quarantined(lake, "log-1", "aaaa")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"log', b"[]", b'{"log_id": "log-1"}', b"\xff", None])
+def test_a_damaged_record_ends_nothing_keeps_its_log_out_and_is_named(tmp_path, content, caplog):
+    lake = Lake(tmp_path)
+    quarantine(lake, "log-2", "frames", SourceError("the image is cut short"), "aaaa")
+    file = lake.quarantine / "log-1.json"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    records = quarantined(lake)
+    assert set(records) == {"log-1", "log-2"} and records["log-2"].fingerprint == "aaaa"
+    assert records["log-1"].fingerprint == BY_HAND and str(file) in records["log-1"].reason
+    assert "latentvla release log-1" in records["log-1"].reason and "log-1.json" in caplog.text
+    assert not is_quarantined(lake, "log-1", "aaaa")
+
+
+@pytest.mark.parametrize("content", ["", '{"log', "[]", '{"log_id": "log-1", "capabilities": 3}'])
+def test_a_damaged_inventory_is_an_error_with_its_file(tmp_path, content):
+    file = tmp_path / INVENTORY_FILE
+    with pytest.raises(ArtifactError, match="no inventory here"):
+        read_inventory(tmp_path)
+    file.write_text(content)
+    with pytest.raises(ArtifactError, match=r"'inventory.json' is damaged[\s\S]*what to do"):
+        read_inventory(tmp_path)

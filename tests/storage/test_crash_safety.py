@@ -103,6 +103,21 @@ def test_a_kill_at_any_step_leaves_the_old_artefact_or_the_new_one(tmp_path, con
     assert len(left) <= 2 and not [name for name in left if "part" in name or "removed" in name]
 
 
+def test_a_run_begins_by_linking_what_a_killed_run_finished(tmp_path):
+    path = tmp_path / "vla"
+    write(path, "old", "vla")
+
+    def killed_before_the_swap():
+        version_store.VersionStore._swap = lambda store: os.kill(os.getpid(), signal.SIGKILL)
+        write(path, "new", "vla", "b")
+
+    assert in_child(killed_before_the_swap) == -signal.SIGKILL
+    assert (path / "data").read_text() == "old"
+    with Lake(tmp_path).lock():
+        assert (path / "data").read_text() == "new"
+    assert VersionStore(path).waiting() is None and verify(path) == []
+
+
 def test_a_reader_sees_the_artefact_at_every_moment_while_it_is_made_again(tmp_path):
     path, stop, seen = tmp_path / "codebook", threading.Event(), set()
     write(path, "0")
