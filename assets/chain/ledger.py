@@ -19,7 +19,14 @@ from assets.chain.preset import config_of
 from ops.ablation.tables_version import ablation_tables_version
 from ops.ingest.inventory import Inventory, read_inventory
 from ops.ingest.quarantine import BY_HAND, QuarantineRecord, quarantine, quarantined
-from storage.artifact import Lineage, digest, planned_lineage, read_checks, read_lineage
+from storage.artifact import (
+    CHECKS_FILE,
+    Lineage,
+    digest,
+    planned_lineage,
+    read_lineage,
+    read_object,
+)
 from storage.asset_names import INGEST_ASSETS, PER_LOG_ASSETS
 from storage.errors import ArtifactError, LatentVLAError, SourceError
 
@@ -377,7 +384,11 @@ class Ledger:
         if name not in self._checks:
             path = self._path(asset, log)
             try:
-                self._checks[name] = dict(read_checks(path))
+                # the reader that raises: a damaged file is named in `damaged`
+                values = read_object(path / CHECKS_FILE) or {}
+                self._checks[name] = {
+                    key: passed for key, passed in values.items() if isinstance(passed, bool)
+                }
             except DAMAGE as error:
                 self.damaged[path] = str(error).splitlines()[0]
                 self._checks[name] = {}
