@@ -2,6 +2,9 @@
 removes it.
 """
 
+import subprocess
+import sys
+
 import dagster as dg
 import pytest
 
@@ -100,8 +103,19 @@ def test_a_log_whose_name_begins_like_the_forgotten_one_stays(pipeline, call):
 
 
 def test_a_log_that_a_run_holds_is_not_forgotten(pipeline, call):
-    with pipeline.lake.lock():
+    hold = (
+        "import sys; from storage.lake import Lake\n"
+        "with Lake(sys.argv[1]).lock(): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, pipeline.lake_root],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert run.stdout is not None and run.stdout.readline() == "held\n"
         code, out = call("forget", LOG)
+        run.communicate()
     assert code == 2 and "another run is using this lake" in out
     assert LOG in Ledger(pipeline).usable
 

@@ -11,6 +11,7 @@ from assets.chain.per_log import LOGS, range_tags
 from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.config import ExtractConfig, FrameConfig
 from ops.synthesize.config import WorldConfig
+from ops.training.config import ComputeConfig
 from storage.asset_names import INGEST_ASSETS
 
 
@@ -22,6 +23,7 @@ class TinyPreset:
     seed: int = 0
     processes: int = 1
     retrain_after_logs: int = 2
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     world: WorldConfig | None = field(
         default_factory=lambda: WorldConfig(
             train_logs=2,
