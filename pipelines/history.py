@@ -109,7 +109,7 @@ def open_history(
     """The Dagster instance with the history of a lake, or that of DAGSTER_HOME, which is said then.
 
     Raises ConfigError if there are no settings here, they or DAGSTER_HOME cannot be used, or the
-    history cannot be opened.
+    history cannot be used.
     """
     home = home_of_user(environment)
     folder = home or history_folder(lake)
@@ -119,7 +119,7 @@ def open_history(
         return dg.DagsterInstance.from_ref(_settings(folder, home or Path.cwd()))
     except (OSError, SQLAlchemyError) as error:
         raise ConfigError(
-            "Dagster's history cannot be opened",
+            "Dagster's history cannot be used",
             where=folder,
             expected="a folder that can be read and written",
             found=str(error).splitlines()[0],

@@ -125,7 +125,7 @@ def test_a_folder_without_settings_is_no_checkout(tmp_path, monkeypatch):
 @pytest.mark.parametrize("lake", ["a_file", "a_file/lake", "/proc/lake"])
 def test_a_history_that_cannot_be_opened_is_named(in_checkout, lake):
     Path("a_file").write_text("")
-    with pytest.raises(ConfigError, match="history cannot be opened") as error:
+    with pytest.raises(ConfigError, match="history cannot be used") as error:
         open_history(lake)
     assert error.value.where == Path(lake).absolute() / ".dagster"
 
@@ -134,7 +134,7 @@ def test_a_damaged_history_is_named(in_checkout):
     run_nothing("lake")
     for file in Path("lake/.dagster").rglob("*.db"):
         file.write_bytes(b"no database" * 1000)
-    with pytest.raises(ConfigError, match="history cannot be opened"):
+    with pytest.raises(ConfigError, match="history cannot be used"):
         open_history("lake")
 
 
