@@ -11,7 +11,7 @@
 #                locks/<platform>.txt, which `make setup` then obeys; commit it
 #   make audit   known vulnerabilities of the installed packages, and whether they fit together
 #                (asks pypi.org)
-#   make clean   remove .venv and caches; lake/ and Dagster's history in .dagster/ are kept
+#   make clean   remove .venv and caches; lake/, with Dagster's history, is kept
 #
 #   PYTHON=python3.12 make setup   choose the interpreter (3.11 or 3.12)
 

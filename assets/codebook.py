@@ -14,7 +14,7 @@ from assets.trajectories import trajectories
 
 
 @dg.asset(
-    deps=[frames, trajectories],
+    deps=[frames, trajectories, "training_logs"],
     group_name="training",
     kinds={"pytorch", "ray"},
     owners=["team:ml"],

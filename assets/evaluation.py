@@ -24,7 +24,7 @@ HUMAN_PDMS = 0.9
 
 
 @dg.asset(
-    deps=[frames, trajectories, relabeled, vla, student],
+    deps=[frames, trajectories, relabeled, vla, student, "test_logs"],
     group_name="evaluation",
     kinds={"parquet", "arrow"},
     owners=["team:ml"],

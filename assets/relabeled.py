@@ -26,7 +26,7 @@ BATCH = 500  # logs that are checked at a time
 
 
 @dg.asset(
-    deps=[frames, trajectories, codebook],
+    deps=[frames, trajectories, codebook, "training_logs"],
     group_name="training",
     kinds={"pytorch", "parquet"},
     owners=["team:ml"],

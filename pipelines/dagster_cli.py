@@ -6,11 +6,19 @@ no file at all: without `-m` or `-f` they stop with an error. The variable DAGST
 give them the module, but breaks `dagster dev`, whose child processes see it beside their workspace.
 So only those commands get the module, as click's default value: no environment variable is set, and
 any target that the user gives takes precedence.
+
+Without DAGSTER_HOME, `dagster sensor` and its like stop with an error, and the others warn that
+they keep nothing. In a checkout it is set to the checkout, which stands for the lake that the
+environment chooses (pipelines/history.py): all commands and the processes they start share one
+history.
 """
 
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pipelines.environment import is_checkout
 
 DEFINITIONS = "latentvla.definitions"
 _COMMANDS = {"asset": ("materialize", "list"), "job": ("execute", "scaffold_config")}
@@ -51,6 +59,8 @@ def main() -> None:
     """Run Dagster's command line with those defaults."""
     from dagster._cli import ENV_PREFIX, cli
 
+    if not os.environ.get("DAGSTER_HOME") and is_checkout(Path.cwd()):
+        os.environ["DAGSTER_HOME"] = str(Path.cwd())
     cli(auto_envvar_prefix=ENV_PREFIX, default_map=defaults_for(sys.argv[1:], os.environ))
 
 

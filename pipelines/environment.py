@@ -6,12 +6,19 @@ LATENTVLA_SOURCE   openscene (default) | nuscenes | kitti_raw
 LATENTVLA_RAW      folder of raw logs; empty (default): the synthetic world, which is OpenScene only
 LATENTVLA_LAKE     folder of the artefacts; default lake/<scale>, with your own logs
                    lake/<source>-<scale>
+
+How patient the sensors are, in seconds:
+
+LATENTVLA_POLL_S   how often they look; default 30
+LATENTVLA_SETTLE_S a log whose newest file is younger may still be being copied; default 60
+LATENTVLA_RETRY_S  wait after a failed run, four times as long after each further one; default 60
 """
 
+import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +28,7 @@ from storage.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     from assets.chain.pipeline import Pipeline
 
+SETTINGS = "dagster.yaml"  # of Dagster, in the root of a checkout
 RENAMED_SCALES = {"embedded": "synthetic"}  # former name -> present name, for one release
 SCALES = ("smoke", "synthetic", "navsim")  # PRESETS of presets.py, which takes longer to import
 
@@ -33,6 +41,28 @@ class RunTarget:
     source: str
     raw: str  # "": the synthetic world
     lake: str
+
+
+@dataclass(frozen=True, slots=True)
+class SensorTiming:
+    """How patient the sensors are; seconds."""
+
+    poll_s: float = 30.0
+    settle_s: float = 60.0
+    retry_s: float = 60.0
+
+
+def sensor_timing(environment: Mapping[str, str] = os.environ) -> SensorTiming:
+    """The timing that the environment chooses. Raises ConfigError for what is no time."""
+    names = [field.name for field in fields(SensorTiming)]
+    given = {name: environment.get(f"LATENTVLA_{name.upper()}") for name in names}
+    return SensorTiming(
+        **{
+            name: _seconds(f"LATENTVLA_{name.upper()}", text)
+            for name, text in given.items()
+            if text
+        }
+    )
 
 
 def run_target(
@@ -51,6 +81,27 @@ def run_target(
     raw = raw or environment.get("LATENTVLA_RAW") or ""
     default = f"lake/{source}-{scale}" if raw else f"lake/{scale}"
     return RunTarget(scale, source, raw, lake or environment.get("LATENTVLA_LAKE") or default)
+
+
+def is_checkout(folder: Path) -> bool:
+    """True for the current folder if it is the root of a checkout."""
+    return (
+        (folder / SETTINGS).exists()
+        and (folder / "pyproject.toml").exists()
+        and folder.samefile(Path.cwd())
+    )
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if 0 <= value < math.inf:
+        return value
+    raise ConfigError(
+        f"{name} is no time", where=name, expected="seconds, 0 or more", found=text, do="correct it"
+    )
 
 
 def checked_target(environment: Mapping[str, str] = os.environ, **options: str | None) -> RunTarget:

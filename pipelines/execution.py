@@ -10,8 +10,9 @@ import dagster as dg
 from assets.chain.ledger import Ledger
 from assets.chain.per_log import PARTITIONS, quarantine_table, range_tags
 from assets.chain.pipeline import Pipeline
+from assets.log_sets import observe_log_sets
+from pipelines.dead_runs import LAKE_TAG, LOCKED_TAG, fail_dead_runs
 from pipelines.definitions import definitions
-from pipelines.instance import open_instance as open_instance
 from pipelines.stopping import raise_if_stopped
 from pipelines.work import RunSummary, assets_until, stale_assets
 from storage.asset_names import INGEST_ASSETS
@@ -29,6 +30,7 @@ def run_pipeline(
     start = time.monotonic()
     run = _Run(pipeline, instance, verbose)
     with pipeline.lake.lock():
+        fail_dead_runs(instance, pipeline.lake.root)
         run.ingest([asset for asset in assets if asset in INGEST_ASSETS])
         if not run.summary.failures:
             run.train([asset for asset in assets if asset not in INGEST_ASSETS])
@@ -77,8 +79,10 @@ class _Run:
         """Make those of the other assets that are stale and that the logs can carry."""
         if not assets:
             return
+        ledger = Ledger(self.pipeline)
+        observe_log_sets(self.instance, ledger)
         try:
-            stale, self.summary.ends_at = stale_assets(Ledger(self.pipeline), assets)
+            stale, self.summary.ends_at = stale_assets(ledger, assets)
         except ArtifactError as error:  # no log is left
             self.summary.failures.append(str(error))
             return
@@ -93,7 +97,11 @@ class _Run:
                 instance=self.instance,
                 asset_selection=[dg.AssetKey(asset) for asset in assets],
                 raise_on_error=False,
-                tags={**tags, "latentvla/lake": self.pipeline.lake_root},
+                tags={
+                    **tags,
+                    LAKE_TAG: str(self.pipeline.lake.root.absolute()),
+                    LOCKED_TAG: "true",
+                },
                 run_config={"loggers": {"console" if self.verbose else "brief": {}}},
             )
         )

@@ -2,10 +2,15 @@
 
 import dagster as dg
 
-INGEST = dg.AssetSelection.assets("raw_logs", "frames", "trajectories")
-TRAINING = dg.AssetSelection.assets(
-    "codebook", "relabeled", "vla", "student", "evaluation", "report"
+from storage.asset_names import ASSET_NAMES, INGEST_ASSETS
+
+TRAINING_ASSETS = tuple(asset for asset in ASSET_NAMES if asset not in INGEST_ASSETS)
+INGEST, TRAINING = (
+    dg.AssetSelection.assets(*INGEST_ASSETS),
+    dg.AssetSelection.assets(*TRAINING_ASSETS),
 )
+# the jobs that make assets of these groups
+INGEST_JOBS, TRAINING_JOBS = ("ingest", "pipeline", "chain"), ("training", "pipeline", "chain")
 
 pipeline = dg.define_asset_job(
     "pipeline",

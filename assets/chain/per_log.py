@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from assets.chain.asset_specs import ASSET_SPECS, code_version
+from assets.chain.asset_specs import ASSET_SPECS
 from assets.chain.checks import Check, check_logs
 from assets.chain.ledger import DAMAGE, Ledger, State
 from assets.chain.metadata import rounded, table
@@ -157,7 +157,7 @@ def events(
         yield dg.AssetMaterialization(
             context.asset_key,
             partition=log,
-            tags=_version_tags(asset, ingested.lineages[log], pointers),
+            tags=_version_tags(context, asset, ingested.lineages[log], pointers),
             metadata={**(whole_run if log == usable[-1] else {}), "this log": table([row])},
         )
 
@@ -210,15 +210,19 @@ def _latest_event(context: dg.AssetExecutionContext, asset: str) -> int | None:
 
 
 def _version_tags(
-    asset: str, lineage: Lineage, pointers: Mapping[str, int | None]
+    context: dg.AssetExecutionContext,
+    asset: str,
+    lineage: Lineage,
+    pointers: Mapping[str, int | None],
 ) -> dict[str, str]:
     """The tags by which Dagster finds out what is stale, as it writes them for a run of one
     partition.
     """
     parents = {name.split("/")[0]: version for name, version in lineage.parents.items()}
+    code = context.assets_def.code_versions_by_key[context.asset_key]
     return {
         "dagster/data_version": lineage.version,
-        "dagster/code_version": code_version(asset),
+        "dagster/code_version": code or "",
         "dagster/data_version_is_user_provided": "true",
         **{f"dagster/input_data_version/{dep}": parents[dep] for dep in ASSET_SPECS[asset].deps},
         **{

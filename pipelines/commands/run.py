@@ -43,9 +43,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _make(pipeline: "Pipeline", options: argparse.Namespace) -> "RunSummary":
-    from pipelines.execution import open_instance, run_pipeline
+    from pipelines.execution import run_pipeline
+    from pipelines.history import open_history
 
-    with open_instance() as instance:
+    with open_history(pipeline.lake_root) as instance:
         return run_pipeline(pipeline, options.until, instance, verbose=options.verbose)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from ops.ingest.each_log import read_summary
 from pipelines.cli import main
-from pipelines.execution import open_instance
+from pipelines.history import open_history
 from storage.dataset import read_relabeled
 from storage.frame_store import frame_info
 from storage.lake import Lake
@@ -79,7 +79,7 @@ def test_a_real_drive_goes_as_far_as_its_data_allow_and_the_error_explains_the_e
     assert len(rows) == 154 and np.array(rows["codes_valid"].to_pylist()).all(axis=1).sum() > 100
     notes = read_summary(lake.log("frames", DRIVE))["notes"]
     assert list(frame_info(lake.log("frames", DRIVE)).notes) == notes
-    with open_instance() as instance:
+    with open_history(lake.root) as instance:
         records = instance.fetch_materializations(dg.AssetKey("frames"), limit=10).records
     tables = [record.asset_materialization.metadata.get("corrections") for record in records]
     shown = [row.data["note"] for table in tables if table is not None for row in table.records]

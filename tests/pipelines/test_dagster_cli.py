@@ -20,16 +20,20 @@ from pathlib import Path
 import pytest
 
 from pipelines.dagster_cli import defaults_for
+from pipelines.dead_runs import LAKE_TAG
+from pipelines.history import open_history
 
 ROOT = Path(__file__).parents[2]
+FILES = ("dagster.yaml", "workspace.yaml", "pyproject.toml")
 BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(tmp_path, monkeypatch):
     """The root of a checkout, where a command finds our definitions; the packages are installed."""
-    for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
+    for name in FILES:
         shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -54,9 +58,16 @@ def test_dagster_materializes_an_asset_as_its_manual_says(checkout):
     )
     assert process.returncode == 1
     assert "no log has been ingested" in process.stdout + process.stderr
-    # the run is kept: history needs no DAGSTER_HOME
-    assert (checkout / ".dagster" / "storage").is_dir()
-    assert not (checkout / "storage").exists()
+    assert_run_is_kept(checkout)
+
+
+def assert_run_is_kept(checkout) -> None:
+    """Without DAGSTER_HOME, in the lake and nowhere else."""
+    assert {path.name for path in checkout.iterdir()} == {*FILES, "lake"}
+    with open_history(checkout / "lake" / "synthetic") as instance:
+        (run,) = instance.get_runs()
+    assert run.tags[LAKE_TAG] == str(checkout / "lake" / "synthetic")
+    assert run.remote_job_origin.location_name == "latentvla"
 
 
 @pytest.mark.slow
@@ -71,6 +82,7 @@ def test_dg_launches_an_asset(checkout):
     )
     assert process.returncode == 1
     assert "no log has been ingested" in process.stdout + process.stderr
+    assert_run_is_kept(checkout)
 
 
 @pytest.mark.slow
@@ -111,7 +123,8 @@ def test_a_target_in_the_environment_takes_precedence():
     assert defaults_for(["asset", "list"], {"DAGSTER_MODULE_NAME": "other"}) == {}
 
 
-def test_nothing_is_exported_to_the_children(monkeypatch):
+def test_no_target_is_exported_to_the_children(monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", "")  # restored afterwards
     monkeypatch.setattr(sys, "argv", ["dagster", "--version"])
     from pipelines.dagster_cli import main
 

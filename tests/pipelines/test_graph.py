@@ -9,13 +9,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from assets.chain.asset_specs import ASSET_SPECS
-from pipelines.definitions import defs
+from assets.chain.pipeline import Pipeline
+from pipelines import presets
+from pipelines.definitions import definitions, defs
+from pipelines.environment import RunTarget
+from pipelines.resources import pipeline_resource
 from storage.asset_names import ASSET_NAMES
 from storage.trajectory_table import MEANING, CodeLayout, relabeled_schema
 
@@ -27,9 +32,8 @@ def graph() -> dict:
     """What the snapshot holds."""
     nodes = defs.resolve_asset_graph()
     assets = {}
-    for key in sorted(
-        nodes.get_all_asset_keys(), key=lambda key: list(ASSET_SPECS).index(key.to_user_string())
-    ):
+    made = nodes.materializable_asset_keys
+    for key in sorted(made, key=lambda key: list(ASSET_SPECS).index(key.to_user_string())):
         node = nodes.get(key)
         assets[key.to_user_string()] = {
             "deps": sorted(parent.to_user_string() for parent in node.parent_keys),
@@ -143,3 +147,26 @@ def test_our_packages_are_ours(name):
         [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True
     )
     assert Path(process.stdout.strip()) == ROOT / name / "__init__.py"
+
+
+def test_another_configuration_of_an_asset_is_another_code_version_of_it_alone():
+    preset = presets.smoke()
+    other = replace(preset, student=replace(preset.student, check_rows=99))
+    versions = [
+        {
+            spec.key.to_user_string(): spec.code_version
+            for spec in definitions(
+                Pipeline("openscene", "", "lake", each)
+            ).resolve_all_asset_specs()
+        }
+        for each in (preset, other)
+    ]
+    assert {asset for asset in ASSET_SPECS if versions[0][asset] != versions[1][asset]} == {
+        "student"
+    }
+
+
+def test_a_scale_that_does_not_exist_breaks_no_definitions():
+    resource = pipeline_resource(RunTarget("none", "openscene", "", "lake"))
+    made = definitions(resource).resolve_asset_graph().materializable_asset_keys
+    assert {key.to_user_string() for key in made} == set(ASSET_SPECS)

@@ -23,7 +23,7 @@ from ops.synthesize.world import synthesize_log
 from pipelines.cli import main
 from pipelines.definitions import definitions
 from pipelines.environment import RunTarget
-from pipelines.execution import open_instance
+from pipelines.history import open_history
 from pipelines.presets import preset
 from pipelines.resources import pipeline_resource
 from storage.artifact import read_lineage
@@ -62,7 +62,7 @@ def lake(checkout):
 
 def run_ids(checkout) -> list[str]:
     """Runs in the history that the UI shows."""
-    with open_instance() as instance:
+    with open_history("lake/smoke") as instance:
         return [run.run_id for run in instance.get_runs()]
 
 
@@ -138,7 +138,7 @@ def test_the_data_version_of_each_asset_is_its_artefacts_and_nothing_is_stale(ch
     graph = definitions(
         pipeline_resource(RunTarget("smoke", "openscene", "", "lake/smoke"))
     ).resolve_asset_graph()
-    with open_instance() as instance:
+    with open_history("lake/smoke") as instance:
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
         for asset in ASSET_SPECS:
             if asset in INGEST_ASSETS:
@@ -155,7 +155,7 @@ def test_the_data_version_of_each_asset_is_its_artefacts_and_nothing_is_stale(ch
 
 
 def test_every_asset_shows_a_picture_or_a_table_that_is_small(checkout):
-    with open_instance() as instance:
+    with open_history("lake/smoke") as instance:
         for asset in ASSET_SPECS:
             records = instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
             metadata = [
@@ -200,7 +200,7 @@ def test_a_training_asset_refuses_inputs_that_failed_their_checks_or_were_not_ch
             ("{}", "has not been checked"),
         ):
             checks.write_text(changed)
-            with open_instance() as instance:
+            with open_history("lake/smoke") as instance:
                 result = job.resolve_job_def("training").execute_in_process(
                     instance=instance,
                     asset_selection=[dg.AssetKey("student")],
