@@ -171,7 +171,9 @@ def check_rows(ledger: Ledger, log_ids: Sequence[str]) -> Iterator[dg.AssetCheck
             failed.setdefault(item.rule.name, set()).update(logs)
             keys.setdefault(item.rule.name, []).extend(item.failed_keys)
         for log in part:
-            outcome = {name: log not in logs for name, logs in failed.items()}
+            outcome = {
+                rule.name: log not in failed.get(rule.name, ()) for rule in rules if rule.blocking
+            }
             record(ledger.pipeline, "relabeled", log, outcome | {"no_row_is_lost": log not in lost})
     ledger.changed("relabeled", log_ids)
     version = digest([{log: ledger.made("relabeled", log) for log in log_ids}, rule_records(rules)])

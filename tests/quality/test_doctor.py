@@ -30,14 +30,14 @@ def lake(sound, tmp_path):
     return Lake(tmp_path / "lake")
 
 
-def doctor(capsys, *arguments) -> tuple[int, str, str]:
-    code = main(["doctor", *map(str, arguments)])
+def doctor(capsys, *arguments, files: bool = False) -> tuple[int, str, str]:
+    code = main(["doctor", *map(str, arguments), *([] if files else ["--no-files"])])
     text = capsys.readouterr()
     return code, text.out, text.err
 
 
-def examined(capsys, *arguments) -> tuple[int, dict]:
-    code, out, _ = doctor(capsys, *arguments, "--json")
+def examined(capsys, *arguments, files: bool = False) -> tuple[int, dict]:
+    code, out, _ = doctor(capsys, *arguments, "--json", files=files)
     found = json.loads(out)
     return code, found | {"by_rule": {item["rule"]: item for item in found["outcomes"]}}
 
@@ -88,6 +88,13 @@ def test_damaged_and_quarantined_logs_are_named(lake, capsys):
     assert found["by_rule"]["logs_are_readable"]["examples"] == ["log-x"]
     assert found["by_rule"]["logs_are_readable"]["value"] == "an image\nis cut"
     assert found["by_rule"]["speed_in_range"]["state"] == "ok"
+
+
+def test_artefacts_that_are_not_what_was_published_are_named(lake, capsys):
+    code, found = examined(capsys, lake.root, files=True)
+    files = found["by_rule"]["files_are_whole"]  # the tiny lake's lineage is written by hand
+    assert code == 1 and files["state"] == "error" and files["tested"] == 2 * len(LOGS)
+    assert any(text.startswith("frames/log-a: ") for text in files["examples"])
 
 
 def test_scores_and_plans_of_the_evaluation_are_examined(lake, capsys):
