@@ -12,14 +12,13 @@ from assets.chain.metadata import evenly_chosen, jpeg_picture, table
 from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.per_log import LOGS, ONE_RUN, events, from_raw_log, ingest, summaries
 from assets.chain.pipeline import Pipeline
+from assets.chain.quality_checks import quality_findings, quality_specs
 from assets.raw_logs import raw_logs
-from ops.ingest.each_log import read_summary
 
 # columns of the table of logs
 COLUMNS = ("log_id", "frames", "width", "height", "mean_hz", "black", "frozen", "gaps")
 MAX_NOTES = 12  # corrections that are shown; each log's summary holds all of its own
 SHEET_ROWS, SHEET_COLUMNS = 3, 4  # images in the contact sheet
-MIN_WIDTH = 32  # pixels
 
 
 @dg.asset(
@@ -80,66 +79,12 @@ def first_frames(pipeline: Pipeline, log_ids: list[str]) -> dg.MarkdownMetadataV
     return jpeg_picture(first_frames_sheet(folders, SHEET_COLUMNS), "first frame of some logs")
 
 
-@dg.multi_asset_check(
-    specs=[
-        dg.AssetCheckSpec(
-            "images_have_one_shape",
-            asset="frames",
-            blocking=True,
-            description="Every log holds front images, all of one size and at least "
-            f"{MIN_WIDTH} pixels wide.",
-        ),
-        dg.AssetCheckSpec(
-            "time_moves_forward",
-            asset="frames",
-            blocking=True,
-            description="Time stamps of the front camera increase from frame to frame.",
-        ),
-        dg.AssetCheckSpec(
-            "no_gaps_in_time",
-            asset="frames",
-            description="No time between two frames is far above the log's median.",
-        ),
-        dg.AssetCheckSpec("no_black_images", asset="frames", description="No image is black."),
-        dg.AssetCheckSpec(
-            "no_frozen_images",
-            asset="frames",
-            description="No image repeats the one before while the ego moves.",
-        ),
-    ]
-)
+@dg.multi_asset_check(specs=quality_specs("frames"))
 def frames_checks(context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]):
-    """Checks of the frames; a log that fails a blocking one is quarantined."""
+    """The data rules of the frames; a log that breaks a blocking one is quarantined."""
     yield from data_check_results(context, pipeline, "frames", check_frames)
 
 
 def check_frames(pipeline: Pipeline, log_ids: Sequence[str]) -> list[Finding]:
-    """The outcome of every check over these logs."""
-    from storage.frame_store import frame_info
-
-    backwards, without_images = {}, {}
-    warned: dict[str, dict[str, str]] = {"gaps": {}, "black": {}, "frozen": {}}
-    for log in log_ids:
-        folder = pipeline.lake.log("frames", log)
-        front, summary = frame_info(folder).cameras[0], read_summary(folder)
-        back = (front.timestamp_us[1:] <= front.timestamp_us[:-1]).nonzero()[0]
-        if len(back):
-            row = int(back[0]) + 1
-            backwards[log] = f"frame {front.frame_index[row]} at {front.timestamp_us[row]} us"
-        if not len(front.frame_index) or front.camera.width < MIN_WIDTH:
-            without_images[log] = (
-                f"{len(front.frame_index)} images, {front.camera.width} pixels wide"
-            )
-        for name, logs in warned.items():
-            if summary[name]:
-                logs[log] = f"{summary[name]} images"
-    return [
-        Finding(name, blocking, failed, expected=expected, metadata={"logs checked": len(log_ids)})
-        for name, blocking, failed, expected in (
-            ("images_have_one_shape", True, without_images, f"images {MIN_WIDTH} pixels wide"),
-            ("time_moves_forward", True, backwards, "increasing time stamps"),
-            ("no_gaps_in_time", False, warned["gaps"], ""),
-            ("no_black_images", False, warned["black"], ""),
-            ("no_frozen_images", False, warned["frozen"], ""),
-        )
-    ]
+    """The outcome of every rule over these logs."""
+    return quality_findings("frames", pipeline, log_ids)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from assets.chain.asset_specs import ASSET_SPECS, code_version
 from assets.chain.checks import record, result
 from assets.chain.ledger import Ledger, State, ledger_of_run
-from assets.chain.metadata import column_schema, key_table, svg_picture
+from assets.chain.metadata import column_schema, file_path, key_table, svg_picture
 from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.pipeline import Pipeline
 from assets.codebook import codebook
@@ -146,9 +146,15 @@ def relabeled_checks(context: dg.AssetCheckExecutionContext, pipeline: dg.Resour
 def check_rows(ledger: Ledger, log_ids: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
     """Check the rows of these logs, record the outcome beside each, and yield the results."""
     from ops.latent_actions.relabel import lost_rows
+    from ops.quality.data_docs import publish_pages
+    from ops.quality.rules import active_rules
     from storage.dataset import read_relabeled
     from storage.expectations import validate_relabeled
+    from storage.expectations.rules import rule_records, rules_of
 
+    rules = rules_of(active_rules(ledger.pipeline.preset.quality), asset="relabeled")
+    num_codes = ledger.pipeline.preset.codebook.num_codes
+    pages: dict[str, str] = {}
     rows = 0
     failed: dict[str, set[str]] = {}  # check -> logs
     keys: dict[str, list[str]] = {}  # check -> rows
@@ -156,7 +162,8 @@ def check_rows(ledger: Ledger, log_ids: Sequence[str]) -> Iterator[dg.AssetCheck
     for start in range(0, len(log_ids), BATCH):
         part = log_ids[start : start + BATCH]
         table = pa.concat_tables([read_relabeled(ledger.lake, log) for log in part])
-        suite = validate_relabeled(table, ledger.pipeline.preset.codebook.num_codes)
+        suite = validate_relabeled(table, num_codes, rules)
+        pages[f"relabeled-{1 + start // BATCH}"] = suite.html
         lost |= {log for log in part if lost_rows(ledger.lake, log)}
         rows += len(table)
         for item in suite.results:
@@ -164,11 +171,17 @@ def check_rows(ledger: Ledger, log_ids: Sequence[str]) -> Iterator[dg.AssetCheck
             failed.setdefault(item.rule.name, set()).update(logs)
             keys.setdefault(item.rule.name, []).extend(item.failed_keys)
         for log in part:
-            outcome = {name: log not in logs for name, logs in failed.items()}
+            outcome = {
+                rule.name: log not in failed.get(rule.name, ()) for rule in rules if rule.blocking
+            }
             record(ledger.pipeline, "relabeled", log, outcome | {"no_row_is_lost": log not in lost})
     ledger.changed("relabeled", log_ids)
-    for name, bad in failed.items():
-        metadata = {"rows": rows, **({"failed rows": key_table(keys[name][:20])} if bad else {})}
-        yield result("relabeled", name, not bad, True, metadata)
+    version = digest([{log: ledger.made("relabeled", log) for log in log_ids}, rule_records(rules)])
+    docs = file_path(publish_pages(ledger.lake, "relabeled", version, pages))
+    for rule in rules:
+        bad = failed.get(rule.name, set())
+        rows_of_bad = {"failed rows": key_table(keys[rule.name][:20])} if bad else {}
+        metadata = {"rows": rows, "data docs": docs, **rows_of_bad}
+        yield result("relabeled", rule.name, not bad, rule.blocking, metadata)
     of_lost = {"rows": rows, "logs that lost rows": sorted(lost)[:20]}
     yield result("relabeled", "no_row_is_lost", not lost, True, of_lost)

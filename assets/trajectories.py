@@ -10,16 +10,17 @@ import dagster as dg
 from assets.chain.asset_specs import code_version
 from assets.chain.checks import Finding, data_check_results
 from assets.chain.ledger import ledger_of_run
-from assets.chain.metadata import column_schema, file_path, key_table, svg_picture, table
+from assets.chain.metadata import column_schema, svg_picture, table
 from assets.chain.one_artifact import MaterializeConfig
 from assets.chain.per_log import LOGS, ONE_RUN, events, from_raw_log, ingest, summaries
 from assets.chain.pipeline import Pipeline
+from assets.chain.quality_checks import quality_findings, quality_specs
 from assets.frames import frames
 from assets.raw_logs import raw_logs
 from storage.trajectory_table import MEANING
 
 if TYPE_CHECKING:
-    from storage.expectations import RuleResult
+    pass
 
 # columns of the table of logs
 COLUMNS = ("log_id", "rows", "span_s", "path_m", "max_speed_mps", "agents", "map_objects")
@@ -82,77 +83,14 @@ def motion_picture(pipeline: Pipeline, rows: list[dict[str, Any]]) -> dg.Markdow
     return svg_picture(motion_chart(folders), "paths, speed, yaw rate")
 
 
-def _specs() -> list[dg.AssetCheckSpec]:
-    from storage.expectations import AGENT_RULES, TRAJECTORY_RULES
-
-    return [
-        dg.AssetCheckSpec(
-            rule.name, asset="trajectories", description=rule.description, blocking=rule.blocking
-        )
-        for rule in (*TRAJECTORY_RULES, *AGENT_RULES)
-    ]
-
-
-@dg.multi_asset_check(specs=_specs())
+@dg.multi_asset_check(specs=quality_specs("trajectories"))
 def trajectories_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ):
-    """The Great Expectations suites over the tables of the logs; rows that break a rule are listed
-    by key. A log that breaks a blocking rule is quarantined.
-    """
+    """The data rules of the trajectories; a log that breaks a blocking one is quarantined."""
     yield from data_check_results(context, pipeline, "trajectories", check_tables)
 
 
 def check_tables(pipeline: Pipeline, log_ids: Sequence[str]) -> list[Finding]:
-    """The outcome of every rule over the tables of these logs, and the data docs on disk."""
-    import pyarrow as pa
-
-    from storage.expectations import (
-        AGENT_RULES,
-        TRAJECTORY_RULES,
-        validate_agents,
-        validate_trajectories,
-    )
-    from storage.trajectory_table import read_table
-
-    if not log_ids:
-        return [Finding(rule.name, rule.blocking, {}) for rule in (*TRAJECTORY_RULES, *AGENT_RULES)]
-    findings = []
-    for name, validate in (("trajectories", validate_trajectories), ("agents", validate_agents)):
-        table_of = {
-            log: read_table(pipeline.lake.log("trajectories", log), name) for log in log_ids
-        }
-        suite = validate(pa.concat_tables(table_of.values()))
-        page = pipeline.lake.root / "data_docs" / f"{name}.html"
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(suite.html)
-        failed = {log for item in suite.results for log in item.failed_logs if item.rule.blocking}
-        alone = {log: validate(table_of[log]).results for log in sorted(failed)[:MAX_NAMED]}
-        for index, item in enumerate(suite.results):
-            metadata = {
-                "rows": item.rows,
-                "unexpected rows": item.unexpected_count,
-                **({} if item.passed else {"for example": item.observed}),
-                **({} if item.passed else {"failed rows": key_table(item.failed_keys)}),
-                "data docs": file_path(page),
-            }
-            rows = {
-                log: _row(alone[log][index]) if log in alone else "" for log in item.failed_logs
-            }
-            findings.append(
-                Finding(
-                    item.rule.name,
-                    item.rule.blocking,
-                    rows,
-                    item.rule.description,
-                    item.passed,
-                    metadata,
-                )
-            )
-    return findings
-
-
-def _row(item: "RuleResult") -> str:
-    """The first row that broke a rule, with its value, and how many did."""
-    more = f", and {item.unexpected_count - 1} more rows" if item.unexpected_count > 1 else ""
-    return f"{item.observed} in row {item.failed_keys[0]}{more}" if item.failed_keys else ""
+    """The outcome of every rule over these logs."""
+    return quality_findings("trajectories", pipeline, log_ids)

@@ -15,6 +15,7 @@ from typing import Protocol
 from pipelines.commands import (
     ablate,
     config,
+    doctor,
     forget,
     gc,
     lineage,
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "quarantine": quarantine,
     "release": release,
     "forget": forget,
+    "doctor": doctor,
     "score": score,
     "show": show,
     "lineage": lineage,

@@ -6,6 +6,7 @@ LATENTVLA_SOURCE   openscene (default) | nuscenes | kitti_raw
 LATENTVLA_RAW      folder of raw logs; empty (default): the synthetic world, which is OpenScene only
 LATENTVLA_LAKE     folder of the artefacts; default lake/<scale>, with your own logs
                    lake/<source>-<scale>
+LATENTVLA_RULES    file of changed data rules, see docs/quality.md
 
 How patient the sensors are, in seconds:
 
@@ -18,7 +19,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,6 +192,7 @@ def open_pipeline(target: RunTarget) -> "Pipeline":
     LATENTVLA_NUSCENES that its scale reads and that is no folder.
     """
     from assets.chain.pipeline import Pipeline
+    from ops.quality.config import QualityConfig
     from pipelines.presets import preset
 
     chosen = preset(target.scale)
@@ -203,4 +205,6 @@ def open_pipeline(target: RunTarget) -> "Pipeline":
             expected="a folder of nuScenes, for the zero-shot table",
             do="correct the folder, or unset the variable",
         )
+    if rules := os.environ.get("LATENTVLA_RULES"):
+        chosen = replace(chosen, quality=QualityConfig(rules))
     return Pipeline(target.source, target.raw, target.lake, chosen)

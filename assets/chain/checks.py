@@ -108,7 +108,9 @@ def record(pipeline: Pipeline, asset: str, log_id: str | None, outcome: Mapping[
     place of an earlier one; writes only what has changed.
     """
     path = pipeline.lake.asset(asset) if log_id is None else pipeline.lake.log(asset, log_id)
-    present = {name: bool(passed) for name, passed in outcome.items()} | {rules_key(asset): True}
+    present = {name: bool(passed) for name, passed in outcome.items()} | {
+        rules_key(asset, pipeline): True
+    }
     try:
         recorded = read_checks(path)
     except (LatentVLAError, ValueError, OSError):  # damaged: written again

@@ -163,7 +163,7 @@ class Ledger:
         now: when it is made, and when it is checked.
         """
         version = self.version(asset, log)
-        return version, f"{version}+{rules_version(asset)}"
+        return version, f"{version}+{rules_version(asset, rule_limits(self.pipeline, asset))}"
 
     # Artefacts
 
@@ -393,7 +393,7 @@ class Ledger:
                 self.damaged[path] = str(error).splitlines()[0]
                 self._checks[name] = {}
         checks = self._checks[name]
-        if rules_key(asset) not in checks:
+        if rules_key(asset, self.pipeline) not in checks:
             return State.UNCHECKED
         return State.CURRENT if all(checks.values()) else State.FAILED
 
@@ -458,9 +458,18 @@ class Ledger:
         )
 
 
-def rules_key(asset: str) -> str:
+def rules_key(asset: str, pipeline: Pipeline) -> str:
     """The entry of checks.json that says that the asset's present blocking checks have run."""
-    return f"rules {rules_version(asset)}"
+    return f"rules {rules_version(asset, rule_limits(pipeline, asset))}"
+
+
+def rule_limits(pipeline: Pipeline, asset: str) -> str | None:
+    """Digest of the rules that a file of rules changes; None without such a file."""
+    if not pipeline.preset.quality.file:
+        return None
+    from ops.quality.rules import limits_version
+
+    return limits_version(pipeline.preset.quality, asset)
 
 
 def zero_shot_lineage(pipeline: Pipeline) -> Lineage | None:

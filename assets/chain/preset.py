@@ -6,6 +6,7 @@ from typing import Any
 from ops.evaluation.config import EvaluationConfig
 from ops.ingest.config import ExtractConfig, FrameConfig
 from ops.latent_actions.config import CodebookConfig, RelabelConfig
+from ops.quality.config import QualityConfig
 from ops.report.config import ReportConfig
 from ops.student.config import StudentConfig
 from ops.study.config import StudySize
@@ -37,6 +38,7 @@ class Preset:
     student: StudentConfig = field(default_factory=StudentConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)  # rules of the data checks
     study: StudySize = field(default_factory=StudySize)  # of `latentvla study`, which is no asset
 
 

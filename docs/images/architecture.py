@@ -76,6 +76,7 @@ OPS = (
     (("student",), ("ONNX Runtime: student",)),
     (("vla",), ()),
     (("planners", "latent_actions"), ()),
+    (("quality",), ()),
     (("pdm", "ingest", "training"), ("numba: pdm", "Ray: training")),
     (("synthesize",), ()),
     (("pool",), ()),

@@ -1,6 +1,6 @@
 """Validation of raw logs: the raw folder, the physical plausibility of signals, parse errors.
 
-The data rules of the finished tables are in `storage/expectations.py`.
+The data rules of the finished tables are in `storage/expectations/`.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -10,6 +10,7 @@ from assets import frames, raw_logs, trajectories
 from assets.chain.per_log import LOGS, range_tags
 from assets.chain.pipeline import Pipeline, RawLogs
 from ops.ingest.config import ExtractConfig, FrameConfig
+from ops.quality.config import QualityConfig
 from ops.synthesize.config import WorldConfig
 from ops.training.config import ComputeConfig
 from storage.asset_names import INGEST_ASSETS
@@ -37,6 +38,7 @@ class TinyPreset:
     )
     frames: FrameConfig = field(default_factory=FrameConfig)
     trajectories: ExtractConfig = field(default_factory=ExtractConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
 
 
 TINY = TinyPreset()
