@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,10 @@ class Descendant:
     present: bool  # False: an older version that is kept
 
 
-def forget_log(lake: Lake, log_id: str) -> list[Removed]:
+def forget_log(lake: Lake, log_id: str, records: Iterable[Path] = ()) -> list[Removed]:
     """Remove a log's artefacts of every asset with all their versions, its cached scenes, the
-    unfinished training runs, which hold its rows, pages of data docs that name it, and its
-    quarantine record. May be repeated after it was killed.
+    unfinished training runs, which hold its rows, pages of data docs that name it, the `records` of
+    its data checks, and its quarantine record. May be repeated after it was killed.
 
     The lake must be held with `lake.lock()`.
     """
@@ -53,7 +54,7 @@ def forget_log(lake: Lake, log_id: str) -> list[Removed]:
         for path in (lake.root / "data_docs").rglob("*.html")
         if log_id in path.read_text(errors="replace")
     ]
-    removed += [_remove(path) for path in (*scenes, *runs, *pages)]
+    removed += [_remove(path) for path in (*scenes, *runs, *pages, *records)]
     release(lake, log_id)
     return removed
 

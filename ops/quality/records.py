@@ -77,10 +77,7 @@ def write_record(lake: Lake, record: LogRecord) -> None:
         raise
 
 
-def remove_records(lake: Lake, log_id: str) -> list[Path]:
-    """Remove every record of a log; the files that were there."""
+def records_of(lake: Lake, log_id: str) -> list[Path]:
+    """The files of a log's records."""
     files = [record_file(lake, asset, log_id) for asset in ("frames", "trajectories")]
-    there = [file for file in files if file.exists()]
-    for file in there:
-        file.unlink()
-    return there
+    return [file for file in files if file.exists()]

@@ -24,12 +24,13 @@ def run(options: argparse.Namespace) -> int:
     """
     from ops.ingest.forget import descendants, forget_log
     from ops.ingest.quarantine import BY_HAND, quarantine
+    from ops.quality.records import records_of
 
     ledger, log = ledger_of(options), options.log
     require_log(ledger, log)
     with ledger.lake.lock():
         made_from_it = descendants(ledger.lake, log)
-        removed = forget_log(ledger.lake, log)
+        removed = forget_log(ledger.lake, log, records_of(ledger.lake, log))
         raw = _raw_files(ledger, log)
         if raw:  # or the next run would read it again
             why = "set aside by hand: forgotten; its raw files are still there"

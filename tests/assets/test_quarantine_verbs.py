@@ -10,6 +10,7 @@ import pytest
 
 from assets.chain.ledger import Ledger, State
 from assets.chain.pipeline import Pipeline
+from ops.quality.records import records_of
 from pipelines.cli import main
 from storage.artifact import planned_lineage, read_lineage, write_artifact
 from storage.asset_names import INGEST_ASSETS
@@ -76,8 +77,10 @@ def test_forgetting_a_log_removes_all_of_it_and_names_what_was_made_from_it(pipe
     for log in (LOG, OTHER):
         (lake.scenes / f"{log}.arrow").write_bytes(b"scenes")
     (lake.runs / "codebook-0").mkdir(parents=True)
+    assert len(records_of(lake, LOG)) == len(records_of(lake, OTHER)) == 2
 
     code, out = call("forget", LOG)
+    assert not records_of(lake, LOG) and len(records_of(lake, OTHER)) == 2
     assert code == 0, out
     assert not [path for path in lake.root.rglob(f"*{LOG}*") if path.parent != lake.quarantine]
     assert not list(lake.runs.iterdir())

@@ -13,7 +13,7 @@ from ops.quality.config import QualityConfig
 from ops.quality.data_docs import latest_pages, pages_folder, publish_pages
 from ops.quality.lake_checks import check_lake, code_counts, trained_on
 from ops.quality.log_checks import check_logs
-from ops.quality.records import read_record, record_file, remove_records
+from ops.quality.records import read_record, record_file, records_of
 from ops.quality.rules import active_rules
 from storage.expectations import RULES
 from storage.lake import Lake
@@ -170,9 +170,9 @@ def test_old_pages_are_removed(lake, monkeypatch):
     assert latest_pages(lake, "frames")["images"].read_text() == "5"
 
 
-def test_the_records_of_a_log_can_be_removed(lake):
-    assert len(remove_records(lake, "log-a")) == 2 and remove_records(lake, "log-a") == []
-    assert not list(lake.root.glob("quality/*/log-a*"))
+def test_every_record_of_a_log_is_found(lake):
+    assert sorted(records_of(lake, "log-a")) == sorted(lake.root.glob("quality/*/log-a.json"))
+    assert len(records_of(lake, "log-a")) == 2 and records_of(lake, "log-z") == []
 
 
 def test_logs_of_two_splits_at_one_place_and_time_and_with_one_film_are_told(lake):
