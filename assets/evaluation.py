@@ -18,6 +18,7 @@ from assets.student import student
 from assets.trajectories import trajectories
 from assets.vla import vla
 from storage.artifact import is_current
+from storage.errors import ArtifactError
 
 # smallest PDMS of the recorded human drive; below it the score, the map or the recording is wrong
 HUMAN_PDMS = 0.9
@@ -138,6 +139,12 @@ def score_table(pipeline: Pipeline) -> dg.TableMetadataValue | dg.MarkdownMetada
             asset="evaluation",
             description="The student has a higher PDMS than constant velocity.",
         ),
+        dg.AssetCheckSpec(
+            "student_is_promoted",
+            asset="evaluation",
+            description="The student passed its blocking checks and those of this evaluation, and "
+            "beats constant velocity: it is the one that `latentvla predict` uses.",
+        ),
     ]
 )
 def evaluation_checks(pipeline: dg.ResourceParam[Pipeline]):
@@ -166,10 +173,25 @@ def evaluation_checks(pipeline: dg.ResourceParam[Pipeline]):
         False,
         {"PDMS": 100 * pdms["human"]},
     )
+    beats = pdms["student"] > pdms["constant_velocity"]
     yield result(
         "evaluation",
         "student_beats_constant_velocity",
-        pdms["student"] > pdms["constant_velocity"],
+        beats,
         False,
         {name: 100 * pdms[name] for name in ("student", "constant_velocity", "human")},
     )
+    promoted, why = _promote(pipeline) if beats else (False, "it does not beat constant velocity")
+    yield result("evaluation", "student_is_promoted", promoted, False, {"student": why})
+
+
+def _promote(pipeline: Pipeline) -> tuple[bool, str]:
+    """Make the present student the promoted one if it passes its gates; what came of it. One that
+    does not leaves the promoted student as it was.
+    """
+    from storage.promotion import promote
+
+    try:
+        return True, f"version {promote(pipeline.lake).version}"
+    except ArtifactError as error:
+        return False, str(error)

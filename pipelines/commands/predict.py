@@ -20,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="left | straight | right | unknown; default: straight",
     )
     parser.add_argument(
-        "--model", type=Path, metavar="FOLDER", help="folder of a student; default: the lake's"
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of a student; default: the promoted one, or the lake's present one",
     )
     add_target_arguments(parser)
 
@@ -30,9 +33,11 @@ def run(options: argparse.Namespace) -> int:
     0.5 s apart.
     """
     from ops.student.predict import predict_file
+    from storage.promotion import promoted_student
 
+    lake = lake_of(options)
     plan = predict_file(
-        options.model or lake_of(options).asset("student"),
+        options.model or promoted_student(lake) or lake.asset("student"),
         options.image,
         speed_mps=options.speed,
         acceleration_mps2=options.acceleration,

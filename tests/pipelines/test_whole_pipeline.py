@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.chain.asset_specs import ASSET_SPECS
+from ops.evaluation.score_table import read_score_table
 from ops.ingest.inventory import read_inventory
 from ops.report.offline import outside_of
 from ops.synthesize.world import synthesize_log
@@ -31,6 +32,7 @@ from storage.asset_names import INGEST_ASSETS, PER_LOG_ASSETS
 from storage.dataset import read_relabeled
 from storage.frame_store import frame_info, read_frames
 from storage.lake import Lake
+from storage.promotion import promoted_student
 from storage.trajectory_table import read_table
 from tests.worlds.lineage import logs_behind
 
@@ -107,6 +109,13 @@ def test_one_frame_can_be_followed_through_every_asset(lake):
     )
     human = plans.filter(pc.field("planner") == "human")["plan_xyyaw"][0].as_py()
     np.testing.assert_allclose(human, row["future_xyyaw"], atol=1e-5)
+
+
+def test_a_student_that_beats_constant_velocity_is_promoted_by_its_evaluation(lake):
+    scores = read_score_table(lake.asset("evaluation"))
+    pdms = {name: scores.mean(name).mean for name in ("student", "constant_velocity")}
+    passed = pdms["student"] > pdms["constant_velocity"]
+    assert promoted_student(lake) == (lake.asset("student").resolve() if passed else None)
 
 
 def test_the_student_descends_from_the_logs_of_train_and_val_alone(lake):
