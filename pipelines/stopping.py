@@ -12,9 +12,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from select import select
 
 GRACE_S = 5.0  # from the first signal to the end of the process
@@ -64,10 +65,12 @@ def watch_for_stop() -> Stop:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
-            signal.signal(number, _interrupt)
-    threading.Thread(target=_watch, args=(reader, _STOP), name="stop", daemon=True).start()
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    # A shell starts its background jobs with SIGINT ignored. Dagster gives SIGTERM the handler of
+    # SIGINT, so that has to be a function, or SIGTERM would be ignored too.
+    for number in (*heard, signal.SIGINT):
+        signal.signal(number, partial(_interrupt, heard))
+    threading.Thread(target=_watch, args=(reader, _STOP, heard), name="stop", daemon=True).start()
     return _STOP
 
 
@@ -81,20 +84,22 @@ def interrupts_told(stop: Stop) -> Iterator[None]:
             raise
 
 
-def _interrupt(number: int, _: object) -> None:
+def _interrupt(heard: Collection[int], number: int, _: object) -> None:
     """The interrupt may hit any line: what a destructor then reports is no news."""
+    if number not in heard:
+        return
     _STOP.signal = _STOP.signal or number
     sys.unraisablehook = lambda _: None
     raise KeyboardInterrupt
 
 
-def _watch(reader: int, stop: Stop) -> None:
+def _watch(reader: int, stop: Stop, heard: Collection[int]) -> None:
     """Wait for a first signal, then for a second one or the end of the grace."""
     numbers, deadline = list[int](), float("inf")
     while len(numbers) < 2 and (left_s := deadline - time.monotonic()) > 0:
         if not select([reader], [], [], min(left_s, _POLL_S))[0]:
             continue
-        numbers += [byte for byte in os.read(reader, 64) if byte in _SIGNALS]
+        numbers += [byte for byte in os.read(reader, 64) if byte in heard]
         if numbers and stop.signal is None:
             stop.signal = numbers[0]
         if numbers and deadline == float("inf"):

@@ -3,6 +3,11 @@ history.
 """
 
 import os
+import signal
+
+# A shell starts its background jobs with SIGINT ignored, and what the tests start would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for name, value in {
     "OMP_NUM_THREADS": "1",

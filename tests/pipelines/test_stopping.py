@@ -70,8 +70,15 @@ def crash():
     except KeyboardInterrupt:
         raise RuntimeError("a consequence")
 
+def mapped():
+    from dagster._utils.interrupts import capture_interrupts
+    with capture_interrupts():
+        pass
+    print("ready", flush=True)
+    time.sleep(100)
+
 if __name__ == "__main__":
-    pipelines.cli.COMMANDS = dict.fromkeys(("pool", "scorer", "deaf", "crash"), Verb())
+    pipelines.cli.COMMANDS = dict.fromkeys(("pool", "scorer", "deaf", "crash", "mapped"), Verb())
     sys.exit(pipelines.cli.main())
 """
 
@@ -141,6 +148,16 @@ def test_an_error_that_follows_from_the_interrupt_is_not_shown(started, tmp_path
     (tmp_path / "program.py").write_text(PROGRAM)
     process = started(sys.executable, "program.py", "crash")
     assert end(process, signal.SIGINT, group=True, errors=tmp_path / "errors")[0] == 130
+
+
+def test_a_background_job_that_ignores_ctrl_c_still_ends_at_sigterm(started, tmp_path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    words = ("sh", "-c", f"trap '' INT; exec '{sys.executable}' program.py mapped")
+    process = started(*words)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    assert end(process, signal.SIGTERM, group=False, errors=tmp_path / "errors")[0] == 143
 
 
 def test_a_run_of_the_pipeline_ends_with_the_message(started, tmp_path) -> None:
