@@ -54,7 +54,7 @@ def plain(value: Any) -> Any:
     Beside a folder whose content counts stands `<field>_content`, its hash.
     """
     if isinstance(value, Joined):
-        return plain(value.config) | plain(value.beside)
+        return (plain(value.config) or {}) | plain(value.beside)
     if is_dataclass(value) and not isinstance(value, type):
         out = {}
         for item in fields(value):
@@ -74,7 +74,7 @@ def counted(value: Any) -> Any:
     folders whose content counts.
     """
     if isinstance(value, Joined):
-        return counted(value.config) | counted(value.beside)
+        return (counted(value.config) or {}) | counted(value.beside)
     if is_dataclass(value) and not isinstance(value, type):
         return {
             item.name: _counted_field(getattr(value, item.name), item.metadata)

@@ -63,6 +63,9 @@ COUNTED_PARTS = {
 }
 # The function that holds the checks of an asset, where it is not called `<asset>_checks`.
 CHECKS = {"report": "opens_offline"}
+# What those functions call in assets/chain/ that holds rules.
+_DATA_RULES = ("assets/chain/quality_checks.py::quality_findings",)
+RULES = {"frames": _DATA_RULES, "trajectories": _DATA_RULES}
 
 
 @lru_cache
@@ -87,7 +90,7 @@ def rules_version(asset: str, limits: Any = None, root: Path = ROOT) -> str:
 @lru_cache
 def _code_of_rules(asset: str, root: Path) -> str:
     checks = CHECKS.get(asset, f"{asset}_checks")
-    found = _closure((f"assets/{asset}.py::{checks}",), root)
+    found = _closure((f"assets/{asset}.py::{checks}", *RULES.get(asset, ())), root)
     store_sources()
     return digest([[name, source.digest] for name, source in sorted(found.items())])
 
