@@ -82,6 +82,13 @@ def collect(
             found=keep,
             do=f"give --keep {VERSIONS_KEPT}",
         )
+    if not idle_days >= 0:
+        raise ConfigError(
+            "a training run cannot be idle for less than no time",
+            expected="--idle-days 0 or more",
+            found=idle_days,
+            do=f"give --idle-days {IDLE_DAYS:g}",
+        )
     collector = _Collector(lake, keep, idle_days, dry_run)
     if dry_run:
         _collect(collector)

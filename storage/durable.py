@@ -10,6 +10,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,22 @@ def sync_file(file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def place_link(link: Path, target: str | Path) -> None:
+    """Make `link` a symlink to `target`, atomically if it is one already. A folder in its place, as
+    in a copy of the lake that followed the links, is removed.
+    """
+    staged = part_of(link)
+    staged.unlink(missing_ok=True)
+    staged.symlink_to(target)
+    if link.is_dir() and not link.is_symlink():
+        aside = link.with_name(f"{staged.name}.replaced")
+        os.rename(link, aside)
+        os.replace(staged, link)
+        shutil.rmtree(aside)
+    else:
+        os.replace(staged, link)
 
 
 def sync_folder(folder: Path) -> None:

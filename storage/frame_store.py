@@ -242,7 +242,7 @@ def _damaged(file: Path, why: str) -> ArtifactError:
         "this frame store is damaged",
         where=file,
         found=why.splitlines()[0][:200],
-        do="materialize 'frames' for this log again, with force; or restore the file",
+        do="restore the file; or remove the log's link in frames/ and run again: latentvla run",
     )
 
 

@@ -5,11 +5,10 @@ since when, by which evaluation, and which versions were promoted before.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from storage.durable import damaged, part_of, read_object, sync_folder, warn, write_text
+from storage.durable import damaged, place_link, read_object, sync_folder, warn, write_text
 from storage.errors import ArtifactError
 from storage.version_store import PROMOTED, VersionStore, version_of_folder
 
@@ -57,11 +56,7 @@ def point_to(root: Path, folder: Path, promotions: list[Promotion]) -> None:
     """Make `folder`, a version's folder in this lake, the promoted student, and keep the list."""
     text = json.dumps({"promotions": [asdict(item) for item in promotions]}, indent=1)
     write_text(root / HISTORY_FILE, text)  # first: what it names is not removed
-    link = root / PROMOTED
-    staged = part_of(link)
-    staged.unlink(missing_ok=True)
-    staged.symlink_to(folder.resolve().relative_to(root.resolve()))
-    os.replace(staged, link)
+    place_link(root / PROMOTED, folder.resolve().relative_to(root.resolve()))
     sync_folder(root)
 
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from storage.durable import place_link
 from storage.lake import Lake
 
 KEPT_VERSIONS = 50  # of an asset; older pages are removed
@@ -35,10 +36,7 @@ def publish_pages(lake: Lake, asset: str, version: str, pages: Mapping[str, str]
             _move(unfinished, final)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    link = folder / f".{LATEST}.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(version)
-    os.replace(link, folder / LATEST)
+    place_link(folder / LATEST, version)
     _remove_old(folder, version)
     return final
 

@@ -253,7 +253,7 @@ def _of_lake(result: LakeResult) -> Outcome:
         SKIPPED if result.skipped else state,
         result.rule.text,
         result.tested,
-        len(result.failed_logs) or len(result.findings),
+        max(len(result.failed_logs), len(result.findings)),
         result.findings[:MAX_EXAMPLES],
         result.skipped,
         result.rule.hint,

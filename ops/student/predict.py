@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from storage.artifact import require_intact
 from storage.camera import Camera, camera_numbers, fit_images, resized_camera
 from storage.checkpoint import read_config
 from storage.dataset import FrameSet
@@ -196,6 +197,7 @@ def predict_file(
 
 def _read_pixels(image: Path) -> np.ndarray:
     """An image file as RGB (H, W, 3) uint8. Its size is read before it is decoded."""
+    from PIL import UnidentifiedImageError
     from PIL.Image import DecompressionBombError
 
     if not image.is_file():
@@ -208,6 +210,8 @@ def _read_pixels(image: Path) -> np.ndarray:
         pixels_HW3 = read_image(image)
     except SourceError as error:
         raise _unreadable(image, str(error.found)) from error
+    except UnidentifiedImageError as error:
+        raise _unreadable(image, "a file of another kind") from error
     except (OSError, ValueError, SyntaxError, DecompressionBombError) as error:
         raise _unreadable(image, str(error)) from error
     return pixels_HW3
@@ -238,9 +242,11 @@ def open_session(file: Path, threads: int = 1, rows: int | None = None) -> Any:
     """An ONNX Runtime session on the CPU.
 
     With `rows`, the session takes exactly that many rows; its shapes are fixed, which is faster.
-    Raises ArtifactError for a file that is missing or no ONNX model.
+    Raises ArtifactError for a file that is missing, no ONNX model, or not the one that was written.
     """
     import onnxruntime
+
+    require_intact(file)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads

@@ -117,7 +117,7 @@ def ci_lines(found: "Diagnosis") -> list[str]:
     bad = [item for item in found.outcomes if item.state in ("warn", "error")]
     lines = [
         f"{item.state}: {item.asset}.{item.rule}: {item.failed} failed: "
-        f"{plain(', '.join((*item.examples[:3], item.value)), 200)}"
+        f"{plain(', '.join(filter(None, (*item.examples[:3], item.value))), 200)}"
         for item in sorted(bad, key=lambda item: -LEVELS.index(item.state))
     ]
     return lines or [f"ok: {len(found.outcomes)} checks of {found.logs} logs"]

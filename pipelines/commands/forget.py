@@ -46,7 +46,8 @@ def _raw_files(ledger: "Ledger", log: str) -> list[str]:
     except SourceError:
         return []
     if log not in refs:
-        return [f"log {log} of the synthetic world"] if log in ledger.logs.splits_of_world else []
+        world = log in ledger.logs.splits_of_world
+        return [f"none now; the synthetic world would write {log} again"] if world else []
     shared = {file for other, ref in refs.items() if other != log for file in ref.files}
     files = [file for file in refs[log].files if file not in shared]
     folders = {file.parent for file in refs[log].image_files}

@@ -102,7 +102,8 @@ def _state(ledger: "Ledger", asset: str) -> str:
     from assets.chain.ledger import State
 
     if not ledger.usable:
-        return State.MISSING
+        waits = "made before; waits until its logs are made and checked: latentvla run"
+        return waits if ledger.made(asset) else State.MISSING
     if lacking := missing_capabilities(ledger, asset):
         return f"does not apply: the logs have no {' and no '.join(lacking)}"
     try:

@@ -16,7 +16,7 @@ OFF = "off"  # the rule is not evaluated
 SEVERITIES = (BLOCK, WARN, OFF)
 
 _READ_AGAIN = "correct or leave out the log; it is read again when its bytes change"
-HINTS = {  # table -> what to do about a row that breaks a rule
+HINTS = {  # table or rule -> what to do about a row that breaks a rule
     "raw": "the reason says what to do; the log is read again when its bytes change",
     "images": "look at the frame: latentvla show LOG --frame N; then leave it out or repair it",
     "files": "make it again: latentvla run (the damaged artefact first: remove its folder)",
@@ -31,6 +31,8 @@ HINTS = {  # table -> what to do about a row that breaks a rule
     "scores": "make it again: latentvla run --until evaluation",
     "plans": "make it again: latentvla run --until evaluation",
     "lake": "see the logs named",
+    "files_are_whole": "restore the files; or remove the artefact's link in the lake and make it "
+    "again: latentvla run",
 }
 
 
@@ -67,7 +69,7 @@ class Rule:
     @property
     def hint(self) -> str:
         """What to do about it."""
-        return HINTS[self.table]
+        return HINTS.get(self.name) or HINTS[self.table]
 
 
 @dataclass(frozen=True, slots=True)

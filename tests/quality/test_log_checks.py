@@ -169,6 +169,12 @@ def test_old_pages_are_removed(lake, monkeypatch):
     assert len(kept) == 4 and {"version5", "latest"} <= kept
     assert latest_pages(lake, "frames")["images"].read_text() == "5"
 
+    latest = pages_folder(lake, "frames") / "latest"
+    latest.unlink()
+    shutil.copytree(pages_folder(lake, "frames") / "version5", latest)  # as `cp -rL` leaves it
+    publish_pages(lake, "frames", "version6", {"images": "6"})
+    assert latest_pages(lake, "frames")["images"].read_text() == "6" and latest.is_symlink()
+
 
 def test_every_record_of_a_log_is_found(lake):
     assert sorted(records_of(lake, "log-a")) == sorted(lake.root.glob("quality/*/log-a.json"))

@@ -177,9 +177,11 @@ def test_a_student_in_a_copy_that_followed_the_links_can_be_promoted(tmp_path):
     import shutil
 
     version = evaluated(Lake(tmp_path / "lake"), "a")
+    promote(Lake(tmp_path / "lake"))
     shutil.copytree(tmp_path / "lake", tmp_path / "copy")
     lake = Lake(tmp_path / "copy")
-    assert promote(lake).version == version
+    assert promote(lake).version == version and (lake.root / "promoted").is_symlink()
+    assert not list(lake.root.glob(".promoted*"))
     write(lake, "student", "b")
     assert (promoted_student(lake) / "data").read_text()[0] == "a"
 

@@ -183,3 +183,14 @@ def test_a_manifest_that_names_files_elsewhere_reads_none_of_them(lake):
     manifest = json.loads((path / "files.json").read_text()) | {"../../../etc/passwd": [1, "x"]}
     (path / "files.json").write_text(json.dumps(manifest))
     assert verify(path) == ["files.json: other content than its lineage says"]
+
+
+def test_a_changed_network_is_not_planned_with(tmp_path):
+    from ops.student.predict import open_session
+
+    student = tmp_path / "student"
+    with write_artifact(student, planned_lineage("student", {}, {}, "1")) as out:
+        (out / "student.onnx").write_bytes(bytes(100))
+    (student / "student.onnx").write_bytes(bytes(99) + b"1")
+    with pytest.raises(ArtifactError, match=r"student\.onnx"):
+        open_session(student / "student.onnx")
