@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from storage.durable import write_text
+
 _LOG = logging.getLogger(__name__)
 # what a network and its tokenizer are read from; not read-me files, pictures or download marks
 NETWORK_FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model", "*.jinja")
@@ -72,8 +74,7 @@ def _store(file: str, entry: list[str]) -> None:
         cache_file = _cache_file()
         kept = {name: value for name, value in _stored().items() if os.path.exists(name)}
         cache_file.parent.mkdir(parents=True, exist_ok=True)
-        part = cache_file.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(kept | {file: entry}, indent=1, sort_keys=True))
-        os.replace(part, cache_file)
+        text = json.dumps(kept | {file: entry}, indent=1, sort_keys=True)
+        write_text(cache_file, text, synced=False)
     except (OSError, RuntimeError):
         _LOG.debug("no cache of contents", exc_info=True)

@@ -10,7 +10,6 @@ a file's time of change and size are the same. Where nothing can be written, fil
 
 import ast
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from storage.durable import write_text
 
 _ROOT = Path(__file__).parents[1]
 _CACHE = Path(__file__).parent / "__pycache__" / "source_files.json"
@@ -60,11 +61,9 @@ def store_sources() -> None:
     if not cached.changed:
         return
     text = json.dumps({"version": _VERSION, "files": cached.files}, sort_keys=True)
-    part = _CACHE.with_suffix(f".{os.getpid()}.part")
     try:
         _CACHE.parent.mkdir(exist_ok=True)
-        part.write_text(text)
-        os.replace(part, _CACHE)
+        write_text(_CACHE, text, synced=False)
     except OSError:
         return  # a read-only installation
     cached.changed = False

@@ -10,6 +10,7 @@ from pathlib import Path
 from ops.ingest.quarantine import release
 from storage.artifact import LINEAGE_FILE
 from storage.asset_names import PER_LOG_ASSETS
+from storage.collect import bytes_of
 from storage.lake import Lake
 
 _VERSION = re.compile(r"-[0-9a-f]{16}(\..*)?")  # of a version's folder, after the log's name
@@ -134,10 +135,9 @@ def _lineage_files(lake: Lake) -> list[Path]:
 
 
 def _remove(path: Path) -> Removed:
+    removed = Removed(path, 0 if path.is_symlink() else bytes_of(path))
     if path.is_symlink() or path.is_file():
-        size = 0 if path.is_symlink() else path.stat().st_size
         path.unlink()
-        return Removed(path, size)
-    size = sum(item.lstat().st_size for item in path.rglob("*") if not item.is_dir())
-    shutil.rmtree(path)
-    return Removed(path, size)
+    else:
+        shutil.rmtree(path)
+    return removed

@@ -5,12 +5,12 @@ record of another version, or a damaged one, counts as missing and is made again
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ops.quality.rules import quality_code
+from storage.durable import write_text
 from storage.expectations.rules import LogFailure
 from storage.lake import Lake
 
@@ -68,13 +68,8 @@ def write_record(lake: Lake, record: LogRecord) -> None:
     """Write or replace a record, atomically."""
     file = record_file(lake, record.asset, record.log_id)
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(json.dumps(asdict(record), separators=(",", ":")))
-        os.replace(unfinished, file)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    # a record that a power cut leaves empty is one that is not there: it is measured again
+    write_text(file, json.dumps(asdict(record), separators=(",", ":")), synced=False)
 
 
 def records_of(lake: Lake, log_id: str) -> list[Path]:
