@@ -18,7 +18,7 @@ from assets.student import student
 from assets.trajectories import trajectories
 from assets.vla import vla
 from storage.artifact import is_current
-from storage.errors import ArtifactError
+from storage.errors import LatentVLAError
 
 # smallest PDMS of the recorded human drive; below it the score, the map or the recording is wrong
 HUMAN_PDMS = 0.9
@@ -193,5 +193,5 @@ def _promote(pipeline: Pipeline) -> tuple[bool, str]:
 
     try:
         return True, f"version {promote(pipeline.lake).version}"
-    except ArtifactError as error:
+    except LatentVLAError as error:
         return False, str(error)

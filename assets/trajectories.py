@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # columns of the table of logs
 COLUMNS = ("log_id", "rows", "span_s", "path_m", "max_speed_mps", "agents", "map_objects")
 MAX_PATHS = 200  # logs in the picture
-MAX_NAMED = 20  # logs of a run whose failed row and value are looked up
 
 
 @dg.asset(

@@ -86,7 +86,7 @@ class _Worker:
     """One process that does one task at a time."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = WorkerContext()
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(function, theirs), daemon=True)
         self.process.start()
@@ -143,7 +143,6 @@ def _ready(busy: list[_Worker]) -> list[_Worker]:
 
 def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
     """Do tasks until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     _end_with_parent()
     while True:
         try:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from storage.artifact import Lineage, damaged, digest, read_object, warn, write_artifact
+from storage.artifact import Lineage, damaged, digest, read_object, write_artifact
 from storage.errors import ArtifactError
 from storage.sources import file_states, fingerprint, open_source
 from storage.sources.contract import Capabilities, LogRef
@@ -105,17 +105,3 @@ def stamp_of(ref: LogRef) -> str:
     Raises SourceError for a file that is gone or cannot be reached.
     """
     return digest([list(state) for state in file_states(ref)])
-
-
-def fingerprint_of(ref: LogRef, path: Path) -> str:
-    """The log's fingerprint; reused from the inventory at `path` if no file changed since. A
-    damaged inventory counts as none, and a warning names it.
-    """
-    try:
-        inventory = read_inventory(path) if (path / INVENTORY_FILE).exists() else None
-    except ArtifactError as error:
-        warn(error)
-        inventory = None
-    if inventory is not None and inventory.stamp == stamp_of(ref):
-        return inventory.fingerprint
-    return fingerprint(ref)
