@@ -1,5 +1,5 @@
-"""The arms of the study: which rows a student learns from, and who tells it about the rows without
-labels.
+"""The arms of the study: which rows a student learns from, who tells it about the rows without
+labels, and whether it reads the VLM itself.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,12 @@ class Arm:
     description: str  # in the table
     taught: bool = False  # by a teacher of the study: trained once for each of them
     unlabelled: bool = False  # learns from the rows without labels too
+    reads_vlm: bool = False  # the VLA: plans from its teacher's hidden states, instead of imitating
+
+    @property
+    def kind(self) -> str:
+        """The kind of its network, a key of ops.planners.kinds.KINDS."""
+        return "fused_planner" if self.reads_vlm else "student"
 
 
 CONTROL = "labelled_only"
@@ -22,6 +28,7 @@ ARMS = {
     "recorded_codes": Arm("and the recorded codes on all rows: a VLM that knows all", True, True),
     "ensemble": Arm("and an ensemble's plans on the other rows: positive control", False, True),
     "odometry": Arm("and the odometry of the other rows as a label: upper bound", False, True),
+    "vla": Arm("labels alone, but reads the VLM when it plans: the VLA", True, reads_vlm=True),
 }
 PAIRS = (
     ("distilled_labelled", CONTROL),
@@ -29,7 +36,9 @@ PAIRS = (
     ("recorded_codes", CONTROL),
     ("ensemble", CONTROL),
     ("odometry", CONTROL),
+    ("vla", CONTROL),
     ("distilled", "recorded_codes"),
+    ("distilled", "vla"),
 )
 
 

@@ -6,6 +6,7 @@ Legend: N scenes of a town, P students.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from ops.pdm.score_rows import TRAINING_COLUMNS, PlanScorer
 from ops.planners.checkpoint import load_planner
 from ops.planners.propose import plan_rows
 from ops.planners.recipe import planner_arrays
-from ops.study.arms import StudentKey
+from ops.planners.training_arrays import TrainingArrays
+from ops.study.arms import ARMS, StudentKey
 from ops.study.config import StudyConfig
+from ops.study.teachers import vlm_folder
 from ops.study.towns import Town
+from ops.vla.vlm import VlmOutputs, VlmRows, open_vlm, run_vlm
 from storage.artifact import Lineage, write_artifact
 from storage.dataset import FrameSet
 
@@ -42,6 +46,7 @@ class StudentScorer:
 
     def __init__(self, towns: Sequence[Town], config: StudyConfig, root: Path) -> None:
         self._config, self._root = config, root
+        self._read: dict[tuple[int, int], VlmOutputs] = {}  # by teacher and town
         # in this process: without workers a scorer has nothing to close
         self._towns = [
             (town, *_scenes(town, config), PlanScorer(town.lake, processes=1)) for town in towns
@@ -52,13 +57,20 @@ class StudentScorer:
         if not students:
             return
         nets = {
-            key: load_planner(self._root / "students" / key.name, "student") for key in students
+            key: load_planner(self._root / "students" / key.name, ARMS[key.arm].kind)
+            for key in students
         }
         tables: dict[StudentKey, list[pa.Table]] = {key: [] for key in students}
         planner = next(iter(nets.values())).planner.config  # the images of all are alike
         for town, scenes, events, score_plans in self._towns:
             arrays = planner_arrays(scenes, planner)
-            plans_NP83 = np.stack([plan_rows(net, arrays) for net in nets.values()], axis=1)
+            plans_NP83 = np.stack(
+                [
+                    plan_rows(net, self._with_hidden_states(arrays, key, town, scenes))
+                    for key, net in nets.items()
+                ],
+                axis=1,
+            )
             pdms_NP = score_plans(scenes, plans_NP83)[..., TRAINING_COLUMNS.index("score")]
             ade_NP = displacement(plans_NP83, scenes.future, scenes.future_valid).ade_m
             for at, key in enumerate(students):
@@ -66,6 +78,19 @@ class StudentScorer:
         for key, lineage in students.items():
             with write_artifact(scores_folder(self._root, self._config.split, key), lineage) as out:
                 pq.write_table(pa.concat_tables(tables[key]), out / FILE, compression="zstd")
+
+    def _with_hidden_states(
+        self, arrays: TrainingArrays, key: StudentKey, town: Town, scenes: FrameSet
+    ) -> TrainingArrays:
+        """The arrays, with the hidden states of the teacher's VLM for a student that reads them."""
+        if not ARMS[key.arm].reads_vlm:
+            return arrays
+        assert key.teacher is not None
+        at = (key.teacher, town.seed)
+        if at not in self._read:
+            vlm = open_vlm(vlm_folder(self._root, key.teacher))
+            self._read[at] = run_vlm(vlm, VlmRows.of(scenes))
+        return replace(arrays, visual=self._read[at].visual, action=self._read[at].action)
 
 
 def scores_folder(root: Path, split: str, key: StudentKey) -> Path:

@@ -2,7 +2,8 @@
 
     <study>/students/<name>     the student in the Hugging Face layout, and its history
 
-Legend: L labelled rows, U rows without labels, N = L + U, S code slots, K codes, M memory tokens.
+Legend: L labelled rows, U rows without labels, N = L + U, S code slots, K codes, V visual tokens, C
+hidden width of the VLM.
 """
 
 import os
@@ -12,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +22,16 @@ from ops.ablation.recorded_codes import recorded_code_logits
 from ops.pdm.score_rows import PlanScorer
 from ops.planners.checkpoint import load_planner
 from ops.planners.ensemble import PlannerEnsemble
-from ops.planners.recipe import fitted_to_rows, planner_arrays, planner_job
+from ops.planners.recipe import fitted_to_rows, fused_parts, planner_arrays, planner_job
 from ops.planners.scored_proposals import ScoredProposals, score_proposals
 from ops.planners.training_arrays import TrainingArrays, planner_frames
 from ops.study.arms import ARMS, StudentKey
 from ops.study.config import StudyConfig
-from ops.study.teachers import TeacherCodes
+from ops.study.teachers import TeacherCodes, vlm_folder
 from ops.study.towns import Town, together
 from ops.training.config import ComputeConfig
 from ops.training.runs import TrainingJob, TrainingRuns
+from ops.vla.vlm import VlmOutputs, VlmRows, open_vlm, run_vlm
 from storage.artifact import Lineage, write_artifact
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError
@@ -43,6 +46,7 @@ class StudyRows:
     log_id: np.ndarray  # (N,) str
     frame_index: np.ndarray  # (N,) int32
     planner: PlannerConfig
+    vlm_rows: VlmRows  # what a VLM sees of the L labelled rows
 
     @property
     def labelled(self) -> int:
@@ -89,6 +93,7 @@ def read_study_rows(towns: Sequence[Town], config: StudyConfig, processes: int) 
         frames.log_id.astype(str),
         frames.frame_index,
         planner,
+        VlmRows.of(labelled),
     )
 
 
@@ -121,23 +126,45 @@ class StudentTraining:
         return self.root / "students" / key.name
 
     def _job(self, key: StudentKey, part: str, out: Path, training: TrainingRuns) -> TrainingJob:
-        arm, targets = ARMS[key.arm], self._targets(key)
-        arrays = self._arrays(part, targets, arm.unlabelled, training)
-        slots, codes = self.config.code_layout
+        arm = ARMS[key.arm]
+        own = self._hidden_states(key) if arm.reads_vlm else self._targets(key)
         return planner_job(
             part,
-            "student",
-            {"planner": self.rows.planner, "imitator": ImitatorConfig(0, slots, codes)},
+            arm.kind,
+            self._parts(own, arm.reads_vlm),
             out,
             self.config.recipe,
             training,
-            imitation=self.config.imitation_of(key.arm),
-            arrays=arrays,
+            imitation=None if arm.reads_vlm else self.config.imitation_of(key.arm),
+            arrays=self._arrays(part, own, arm.unlabelled, training),
             labelled_rows=self.rows.labelled if arm.unlabelled else 0,
         )
 
+    def _parts(self, own: dict[str, np.ndarray], reads_vlm: bool) -> dict[str, Any]:
+        """The network's configurations, by name."""
+        if reads_vlm:
+            width = own["visual"].shape[-1]
+            return fused_parts(self.rows.planner, self.config.vla.fusion, width)
+        imitator = ImitatorConfig(0, *self.config.code_layout)
+        return {"planner": self.rows.planner, "imitator": imitator}
+
+    def _hidden_states(self, key: StudentKey) -> dict[str, np.ndarray]:
+        """The VLM's hidden states of the labelled rows, (L, V, C) and (L, S, C) float16."""
+        assert key.teacher is not None
+        if key.teacher not in self._read:
+            vlm = open_vlm(vlm_folder(self.root, key.teacher))
+            self._read[key.teacher] = run_vlm(vlm, self.rows.vlm_rows)
+        outputs = self._read[key.teacher]
+        return {"visual": outputs.visual, "action": outputs.action}
+
+    @cached_property
+    def _read(self) -> dict[int, VlmOutputs]:
+        return {}  # by teacher
+
     def _targets(self, key: StudentKey) -> dict[str, np.ndarray]:
-        """The arrays by which the arms differ: target plans (N, 8, 3) and code logits (N, S, K)."""
+        """The arrays by which the other arms differ: target plans (N, 8, 3) and code logits
+        (N, S, K).
+        """
         rows = self.rows
         logits = np.full((len(rows.arrays), *self.config.code_layout), np.nan)
         future = rows.arrays.future

@@ -35,6 +35,11 @@ PARTS = ("codebook", "vlm")
 VERDICT_FILE = "verdict.json"
 
 
+def vlm_folder(root: Path, teacher: int) -> Path:
+    """Folder of a teacher's VLM in the study's folder `root`."""
+    return root / "teachers" / str(teacher) / "vlm" / "vlm"
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherCodes:
     """What a teacher says of the students' rows, and what the recorded codes are."""
