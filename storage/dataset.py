@@ -5,7 +5,7 @@ history steps, 8 future steps, S code slots.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from storage.artifact import reading
 from storage.camera import CAMERA_NUMBERS, camera_numbers
 from storage.errors import ArtifactError
 from storage.frame_store import read_calibration, read_frames
+from storage.grouping import rows_by_log
 from storage.lake import Lake
 from storage.trajectory_table import (
     FUTURE_STEPS,
@@ -79,14 +80,17 @@ class FrameSet:
             *(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__)
         )
 
+    def without_images(self) -> "FrameSet":
+        """The same rows without their images (H = W = 0): what scoring and grouping need."""
+        return replace(self, images=self.images[:, :0, :0])
+
     def pairs(self, gap_s: float, tolerance_s: float = 0.06) -> np.ndarray:
         """Pairs of frames of one log that lie `gap_s` +- `tolerance_s` apart, both with an image:
         row indices (P, 2), earlier frame first.
         """
         gap_us, tolerance_us = int(gap_s * 1e6), int(tolerance_s * 1e6)
         pairs = []
-        for log in np.unique(self.log_id):
-            rows = np.flatnonzero(self.log_id == log)
+        for rows in rows_by_log(self.log_id).values():
             time_us = self.timestamp_us[rows]
             later = (
                 np.clip(np.searchsorted(time_us, time_us + gap_us), 1, len(rows) - 1)
@@ -188,8 +192,8 @@ def frame_set_from_table(table: pa.Table, lake: Lake, size_hw: tuple[int, int] |
     images = np.zeros((rows, *(size_hw or (0, 0)), 3), dtype=np.uint8)
     camera = np.zeros((rows, CAMERA_NUMBERS), dtype=np.float32)
     if size_hw is not None:
-        for log in np.unique(log_id):
-            where = np.flatnonzero((log_id == log) & has_image)
+        for log, rows_of_log in rows_by_log(log_id).items():
+            where = rows_of_log[has_image[rows_of_log]]
             index = column("frame_index", np.int32)[where]
             with reading(lake.log("frames", log)) as present:
                 images[where] = read_frames(present, index, size_hw=size_hw)

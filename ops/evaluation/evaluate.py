@@ -22,6 +22,7 @@ from ops.pdm.score_rows import ScoredPlans, scene_rows, score_scenes
 from ops.planners.planner import Planner
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
+from storage.grouping import rows_by_log
 from storage.lake import Lake
 from storage.metrics_table import LATENCY, write_metrics
 from storage.trajectory_table import FUTURE_STEPS
@@ -173,14 +174,8 @@ def all_plans(
 def strided_scenes(rows: FrameSet, config: EvaluationConfig) -> np.ndarray:
     """Row numbers of every `stride`-th scene of each log, counted within the log."""
     scenes = scene_rows(rows)
-    return np.concatenate(
-        [
-            log_scenes[:: config.stride]
-            for log in np.unique(rows.log_id)
-            if len(log_scenes := scenes[rows.log_id[scenes] == log])
-        ]
-        or [scenes]
-    )
+    by_log = rows_by_log(rows.log_id[scenes]).values()
+    return np.concatenate([scenes[in_log[:: config.stride]] for in_log in by_log] or [scenes])
 
 
 def _other_logs(log_id: np.ndarray, seed: int) -> np.ndarray:
@@ -197,10 +192,11 @@ def _other_logs(log_id: np.ndarray, seed: int) -> np.ndarray:
 
 def event_tags(rows: FrameSet, chosen: np.ndarray, horizon_s: float) -> list[list[str]]:
     """Tags active in [t, t + horizon] of the scene's log, sorted."""
-    out = []
+    by_log, out = rows_by_log(rows.log_id), []
     for row in chosen:
-        ahead = rows.timestamp_us - rows.timestamp_us[row]
-        within = (rows.log_id == rows.log_id[row]) & (ahead >= 0) & (ahead <= horizon_s * 1e6 + 5e4)
+        in_log = by_log[rows.log_id[row]]
+        ahead_us = rows.timestamp_us[in_log] - rows.timestamp_us[row]
+        within = in_log[(ahead_us >= 0) & (ahead_us <= horizon_s * 1e6 + 5e4)]
         out.append(sorted({tag for items in rows.tags[within] for tag in items}))
     return out
 

@@ -25,6 +25,7 @@ from ops.evaluation.boxes import overlap
 from ops.evaluation.config import OpenLoopConfig
 from ops.evaluation.intervals import Interval, intervals
 from storage.dataset import FrameSet
+from storage.grouping import rows_by_log
 from storage.metrics_table import ZERO_SHOT_FILE
 from storage.trajectory_table import STEP_S
 
@@ -185,11 +186,11 @@ def _collisions(
     wanted_NT = rows.timestamp_us[:, None] + (np.arange(1, STEPS + 1) * STEP_S * 1e6).astype(
         np.int64
     )
-    for log in np.unique(rows.log_id):
-        log_rows = np.flatnonzero(rows.log_id == log)
-        time_us = frames.timestamp_us[frames.log_id == log]
-        index = frames.frame_index[frames.log_id == log]
-        boxes, at = box_B5[box_log == log], box_frame[box_log == log]
+    frames_of, boxes_of = rows_by_log(frames.log_id), rows_by_log(box_log)
+    for log, log_rows in rows_by_log(rows.log_id).items():
+        in_log, own = frames_of[log], boxes_of.get(log, np.zeros(0, np.int64))
+        time_us, index = frames.timestamp_us[in_log], frames.frame_index[in_log]
+        boxes, at = box_B5[own], box_frame[own]
         near = np.abs(wanted_NT[log_rows][:, :, None] - time_us).argmin(axis=2)
         matched = np.abs(wanted_NT[log_rows] - time_us[near]) <= config.time_tolerance_s * 1e6
         row, step, box = np.nonzero(matched[:, :, None] & (index[near][:, :, None] == at))

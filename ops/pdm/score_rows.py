@@ -23,6 +23,7 @@ from ops.pdm.score import pdm_closed_plan
 from ops.pool import worker_pool
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
+from storage.grouping import rows_by_log
 from storage.lake import Lake
 from storage.metrics_table import V1_PARTS, V2_PARTS
 from storage.trajectory_table import FUTURE_STEPS
@@ -75,8 +76,7 @@ def scene_rows(rows: FrameSet) -> np.ndarray:
     `rows` must hold every frame of its logs.
     """
     scenes = []
-    for log in np.unique(rows.log_id.astype(str)):
-        in_log = np.flatnonzero(rows.log_id == log)
+    for in_log in rows_by_log(rows.log_id).values():
         in_log = in_log[np.argsort(rows.timestamp_us[in_log], kind="stable")]
         keys = key_rows(rows.timestamp_us[in_log], HISTORY_POSES - 1, KEY_FRAMES - 1)
         scenes.append(in_log[(keys >= 0).all(axis=1) & rows.has_image[in_log]])
@@ -178,8 +178,7 @@ def _log_jobs(
     with_closed: bool,
 ) -> Iterator[tuple[np.ndarray, _LogJob]]:
     """The work of each log, with the indices of its rows."""
-    for log in np.unique(rows.log_id.astype(str)):
-        in_log = np.flatnonzero(rows.log_id == log)
+    for log, in_log in rows_by_log(rows.log_id).items():
         frame_index, timestamp_us = rows.frame_index[in_log], rows.timestamp_us[in_log]
         yield (
             in_log,
