@@ -75,7 +75,7 @@ def score_proposals(
     """
     if score_plans is None:
         return None
-    rows = frames.take(~mirrored)
+    rows = frames.without_images().take(~mirrored)
     scenes = scene_rows(train)
     keys = set(zip(train.log_id[scenes], train.frame_index[scenes].tolist(), strict=True))
     scorable = np.flatnonzero(

@@ -324,7 +324,13 @@ class StudentPlanner:
 
     student: Student
     parameters: int
+    batch: int = 64  # rows at a time: the runtimes hold every activation of a batch at once
 
     def plan(self, rows: FrameSet) -> np.ndarray:
         motion = np.concatenate([rows.velocity, rows.acceleration], axis=1)
-        return self.student.plan(rows.images, motion, rows.command, rows.camera)
+        plans = [np.zeros((0, FUTURE_STEPS, 3))]
+        for first in range(0, len(rows), self.batch):
+            part = slice(first, first + self.batch)
+            inputs = (rows.images, motion, rows.command, rows.camera)
+            plans.append(self.student.plan(*(item[part] for item in inputs)))
+        return np.concatenate(plans)

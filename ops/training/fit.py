@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -134,11 +135,16 @@ def batch_rows(seed: int, step: int, rows: int, batch: int) -> np.ndarray:
     """Row numbers of one step, (batch,): a slice of the concatenated permutations of all epochs."""
     first = step * batch
     epochs = range(first // rows, (first + batch - 1) // rows + 1)
-    order = np.concatenate(
-        [np.random.default_rng((seed, epoch)).permutation(rows) for epoch in epochs]
-    )
+    order = np.concatenate([_epoch_order(seed, epoch, rows) for epoch in epochs])
     offset = first - epochs[0] * rows
     return order[offset : offset + batch]
+
+
+@lru_cache(maxsize=4)  # two epochs of two groups: at a million rows a permutation costs 20 ms
+def _epoch_order(seed: int, epoch: int, rows: int) -> np.ndarray:
+    order = np.random.default_rng((seed, epoch)).permutation(rows)
+    order.setflags(write=False)
+    return order
 
 
 def group_rows(seed: int, step: int, groups: Sequence[int], batch: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from ops.planners.recipe import read_recipe
 from ops.planners.scored_proposals import ScoredProposals
 from ops.planners.training_arrays import planner_frames
 from ops.student.distill import teacher_targets
+from ops.student.predict import Student, StudentPlanner
 from ops.training.config import ComputeConfig
 from ops.vla.code_accuracy import calibration_error, code_accuracy
 from ops.vla.finetune import finetune
@@ -334,3 +335,18 @@ def test_a_split_without_codes_is_an_error(tmp_path):
             name="none",
             seed=0,
         )
+
+
+def test_the_evaluation_asks_the_student_for_a_bounded_number_of_rows_at_once():
+    asked = []
+
+    def runtime(images, camera, status):
+        asked.append(len(images))
+        return np.tile(status[:, :1, None], (1, 8, 3))
+
+    frames = tiny_frames(5, 30)
+    student = Student(runtime, frames.images.shape[1:3], np.zeros(19, np.float32), 1)
+    plans = StudentPlanner(student, 1).plan(frames)
+    assert len(frames) == 150 and asked == [64, 64, 22]
+    assert np.allclose(plans[:, 0, 0], frames.velocity[:, 0])
+    assert StudentPlanner(student, 1).plan(frames.take(np.zeros(0, int))).shape == (0, 8, 3)
