@@ -12,12 +12,14 @@ class Arm:
     description: str  # in the table
     taught: bool = False  # by a teacher of the study: trained once for each of them
     unlabelled: bool = False  # learns from the rows without labels too
-    reads_vlm: bool = False  # the VLA: plans from its teacher's hidden states, instead of imitating
+    # the VLA: what it reads of its teacher when it plans, instead of imitating: "hidden" states, or
+    # the distributions of the "codes"
+    reads: str = ""
 
     @property
     def kind(self) -> str:
         """The kind of its network, a key of ops.planners.kinds.KINDS."""
-        return "fused_planner" if self.reads_vlm else "student"
+        return "fused_planner" if self.reads else "student"
 
 
 CONTROL = "labelled_only"
@@ -28,7 +30,8 @@ ARMS = {
     "recorded_codes": Arm("and the recorded codes on all rows: a VLM that knows all", True, True),
     "ensemble": Arm("and an ensemble's plans on the other rows: positive control", False, True),
     "odometry": Arm("and the odometry of the other rows as a label: upper bound", False, True),
-    "vla": Arm("labels alone, but reads the VLM when it plans: the VLA", True, reads_vlm=True),
+    "vla": Arm("labels alone; plans from the VLM's hidden states: the VLA", True, reads="hidden"),
+    "vla_codes": Arm("labels alone; plans from the VLM's code distributions", True, reads="codes"),
 }
 PAIRS = (
     ("distilled_labelled", CONTROL),
@@ -37,6 +40,7 @@ PAIRS = (
     ("ensemble", CONTROL),
     ("odometry", CONTROL),
     ("vla", CONTROL),
+    ("vla_codes", CONTROL),
     ("distilled", "recorded_codes"),
     ("distilled", "vla"),
 )

@@ -22,7 +22,7 @@ from ops.planners.recipe import planner_arrays
 from ops.planners.training_arrays import TrainingArrays
 from ops.study.arms import ARMS, StudentKey
 from ops.study.config import StudyConfig
-from ops.study.teachers import vlm_folder
+from ops.study.teachers import vlm_folder, vlm_streams
 from ops.study.towns import Town
 from ops.vla.vlm import VlmOutputs, VlmRows, open_vlm, run_vlm
 from storage.artifact import Lineage, write_artifact
@@ -66,7 +66,7 @@ class StudentScorer:
             arrays = planner_arrays(scenes, planner)
             plans_NP83 = np.stack(
                 [
-                    plan_rows(net, self._with_hidden_states(arrays, key, town, scenes))
+                    plan_rows(net, self._with_readings(arrays, key, town, scenes))
                     for key, net in nets.items()
                 ],
                 axis=1,
@@ -79,18 +79,18 @@ class StudentScorer:
             with write_artifact(scores_folder(self._root, self._config.split, key), lineage) as out:
                 pq.write_table(pa.concat_tables(tables[key]), out / FILE, compression="zstd")
 
-    def _with_hidden_states(
+    def _with_readings(
         self, arrays: TrainingArrays, key: StudentKey, town: Town, scenes: FrameSet
     ) -> TrainingArrays:
-        """The arrays, with the hidden states of the teacher's VLM for a student that reads them."""
-        if not ARMS[key.arm].reads_vlm:
+        """The arrays, with what a student that reads its teacher's VLM reads of it."""
+        if not ARMS[key.arm].reads:
             return arrays
         assert key.teacher is not None
         at = (key.teacher, town.seed)
         if at not in self._read:
             vlm = open_vlm(vlm_folder(self._root, key.teacher))
             self._read[at] = run_vlm(vlm, VlmRows.of(scenes))
-        return replace(arrays, visual=self._read[at].visual, action=self._read[at].action)
+        return replace(arrays, **vlm_streams(self._read[at], ARMS[key.arm].reads))
 
 
 def scores_folder(root: Path, split: str, key: StudentKey) -> Path:

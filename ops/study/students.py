@@ -27,7 +27,7 @@ from ops.planners.scored_proposals import ScoredProposals, score_proposals
 from ops.planners.training_arrays import TrainingArrays, planner_frames
 from ops.study.arms import ARMS, StudentKey
 from ops.study.config import StudyConfig
-from ops.study.teachers import TeacherCodes, vlm_folder
+from ops.study.teachers import TeacherCodes, vlm_folder, vlm_streams
 from ops.study.towns import Town, together
 from ops.training.config import ComputeConfig
 from ops.training.runs import TrainingJob, TrainingRuns
@@ -127,35 +127,36 @@ class StudentTraining:
 
     def _job(self, key: StudentKey, part: str, out: Path, training: TrainingRuns) -> TrainingJob:
         arm = ARMS[key.arm]
-        own = self._hidden_states(key) if arm.reads_vlm else self._targets(key)
+        own = self._readings(key) if arm.reads else self._targets(key)
         return planner_job(
             part,
             arm.kind,
-            self._parts(own, arm.reads_vlm),
+            self._parts(own, bool(arm.reads)),
             out,
             self.config.recipe,
             training,
-            imitation=None if arm.reads_vlm else self.config.imitation_of(key.arm),
+            imitation=None if arm.reads else self.config.imitation_of(key.arm),
             arrays=self._arrays(part, own, arm.unlabelled, training),
             labelled_rows=self.rows.labelled if arm.unlabelled else 0,
         )
 
-    def _parts(self, own: dict[str, np.ndarray], reads_vlm: bool) -> dict[str, Any]:
+    def _parts(self, own: dict[str, np.ndarray], fused: bool) -> dict[str, Any]:
         """The network's configurations, by name."""
-        if reads_vlm:
+        if fused:
             width = own["visual"].shape[-1]
             return fused_parts(self.rows.planner, self.config.vla.fusion, width)
         imitator = ImitatorConfig(0, *self.config.code_layout)
         return {"planner": self.rows.planner, "imitator": imitator}
 
-    def _hidden_states(self, key: StudentKey) -> dict[str, np.ndarray]:
-        """The VLM's hidden states of the labelled rows, (L, V, C) and (L, S, C) float16."""
+    def _readings(self, key: StudentKey) -> dict[str, np.ndarray]:
+        """What the planner reads of the VLM on the labelled rows, (L, V, C) and (L, S, C)
+        float16.
+        """
         assert key.teacher is not None
         if key.teacher not in self._read:
             vlm = open_vlm(vlm_folder(self.root, key.teacher))
             self._read[key.teacher] = run_vlm(vlm, self.rows.vlm_rows)
-        outputs = self._read[key.teacher]
-        return {"visual": outputs.visual, "action": outputs.action}
+        return vlm_streams(self._read[key.teacher], ARMS[key.arm].reads)
 
     @cached_property
     def _read(self) -> dict[int, VlmOutputs]:

@@ -5,7 +5,8 @@
 
 What the VLM says of the labelled logs is therefore as uncertain as on new logs.
 
-Legend: N rows of the students (those with labels first), S code slots, K codes.
+Legend: N rows of the students (those with labels first), S code slots, K codes, V visual tokens, C
+width of what is read.
 """
 
 import json
@@ -27,7 +28,7 @@ from ops.training.runs import TrainingRuns
 from ops.vla.code_accuracy import code_accuracy
 from ops.vla.finetune import vlm_floors, vlm_job
 from ops.vla.verdict import VlmVerdict
-from ops.vla.vlm import VlmRows, open_vlm, run_vlm
+from ops.vla.vlm import VlmOutputs, VlmRows, open_vlm, run_vlm
 from storage.artifact import Lineage, is_current, write_artifact
 from storage.dataset import FrameSet
 
@@ -38,6 +39,24 @@ VERDICT_FILE = "verdict.json"
 def vlm_folder(root: Path, teacher: int) -> Path:
     """Folder of a teacher's VLM in the study's folder `root`."""
     return root / "teachers" / str(teacher) / "vlm" / "vlm"
+
+
+def vlm_streams(outputs: VlmOutputs, reads: str) -> dict[str, np.ndarray]:
+    """What a fused planner reads of a VLM, `visual` (N, V, C) and `action` (N, S, C) float16.
+
+    Of "hidden" states both; of "codes" no visual stream (zeros), and for each slot the distribution
+    of its code and which slot it is, C = K + S, as the oracle of the ablation reads the recorded
+    codes.
+    """
+    if reads == "hidden":
+        return {"visual": outputs.visual, "action": outputs.action}
+    logits_NSK = outputs.code_logits.astype(np.float32)
+    odds_NSK = np.exp(logits_NSK - logits_NSK.max(axis=-1, keepdims=True))
+    count, slots, codes = logits_NSK.shape
+    action = np.zeros((count, slots, codes + slots), dtype=np.float16)
+    action[..., :codes] = odds_NSK / odds_NSK.sum(axis=-1, keepdims=True)
+    action[..., codes:] = np.eye(slots)
+    return {"visual": np.zeros((count, 1, codes + slots), np.float16), "action": action}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from ops.evaluation.config import IntervalConfig
 from ops.study.arms import ARMS, CONTROL, PAIRS, StudentKey, students_of
 from ops.study.scores import FILE, SCORES, scores_folder
 from ops.study.table import study_cube, study_tables
+from ops.study.teachers import vlm_streams
 from ops.study.towns import towns
+from ops.vla.vlm import VlmOutputs
 from pipelines.cli import main
 from pipelines.commands.study import _study_config
 from pipelines.environment import open_pipeline, run_target
@@ -55,6 +57,22 @@ def test_recorded_codes_are_certain_and_missing_ones_are_no_target():
     probability = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     assert np.array_equal(probability[0, :2], [[0, 0, 1, 0], [1, 0, 0, 0]])
     assert np.isnan(logits[0, 2]).all()
+
+
+def test_a_planner_that_reads_codes_is_given_their_distributions_and_their_slots():
+    logits = np.log(np.array([[[1, 1, 2, 4], [8, 4, 2, 2]]], np.float32)).astype(np.float16)
+    outputs = VlmOutputs(
+        np.array([[3, 0]]), logits, np.ones((1, 2, 5), np.float16), np.ones((1, 7, 5), np.float16)
+    )
+    read = vlm_streams(outputs, "codes")
+    assert read["action"].shape == (1, 2, 6) and not read["visual"].any()
+    assert np.allclose(
+        read["action"][0, :, :4],
+        [[1 / 8, 1 / 8, 1 / 4, 1 / 2], [1 / 2, 1 / 4, 1 / 8, 1 / 8]],
+        atol=1e-3,
+    )
+    assert np.array_equal(read["action"][0, :, 4:], np.eye(2))
+    assert vlm_streams(outputs, "hidden")["visual"] is outputs.visual
 
 
 def write_scores(root: Path, config, gain: dict[str, float]) -> None:
