@@ -81,6 +81,8 @@ def video_index(file: Path) -> VideoIndex:
     if not is_regular(file):
         raise _broken(file, "no file")
     state = file.stat()
+    if not state.st_size:
+        raise _broken(file, "an empty file")
     return _index_cached(file, state.st_mtime_ns, state.st_size)
 
 
@@ -143,10 +145,11 @@ def evenly_thinned(time_us: np.ndarray, max_hz: float = MAX_HZ) -> np.ndarray:
     if len(time_us) < 2:
         return np.arange(len(time_us))
     least_us = 1e6 / max_hz - 0.4 * float(np.median(np.diff(time_us)))
-    kept = [0]
-    for row, now_us in enumerate(time_us.tolist()):
-        if now_us - time_us[kept[-1]] >= least_us:
+    kept, last_us = [0], int(time_us[0])
+    for row, now_us in enumerate(time_us[1:].tolist(), start=1):
+        if now_us - last_us >= least_us:
             kept.append(row)
+            last_us = now_us
     return np.array(kept)
 
 
@@ -234,10 +237,11 @@ def _opened(file: Path, where: Callable[[], object] | None = None) -> Iterator[t
     try:
         # a pipe without a writer must not be waited for
         handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with (
-            open(handle, "rb") as opened,
-            av.open(opened, format=VIDEO_FORMATS[file.suffix.lower()]) as container,
-        ):
+    except OSError as error:
+        raise unreadable(error, file) from error
+    kind = VIDEO_FORMATS[file.suffix.lower()]
+    try:
+        with open(handle, "rb") as opened, av.open(opened, format=kind) as container:
             videos = _videos(container)
             if not videos:
                 raise _broken(file, "no video among its streams")
@@ -248,10 +252,8 @@ def _opened(file: Path, where: Callable[[], object] | None = None) -> Iterator[t
             context.thread_count = 1  # logs are read side by side
             context.options = _STRICT
             yield container, videos[0]
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError, ValueError) as error:  # PyAV passes on those of the stream
         raise _broken(where() if where else file, f"{type(error).__name__}: {error}") from error
-    except OSError as error:
-        raise unreadable(error, file) from error
 
 
 def _videos(container: Any) -> list[Any]:
