@@ -1,6 +1,7 @@
 """Videos: frames by number and time, decoded in one pass; damage is found and named."""
 
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -147,3 +148,23 @@ def test_without_pyav_the_extra_is_named(videos, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ConfigError, match=r"'av' is missing[\s\S]*\[video\]"):
         video_index(videos["mp4"])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turns"),
+    [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)],
+    ids=["clockwise", "upside down", "counter-clockwise"],
+)
+def test_the_rotation_that_a_phone_writes_is_applied(videos, tmp_path, matrix, turns):
+    data = videos["mp4"].read_bytes()
+    at = data.index(b"tkhd") + 44  # 3 x 3, of which the first two columns turn
+    a, b, c, d = (value << 16 for value in matrix)
+    file = tmp_path / "turned.mp4"
+    file.write_bytes(
+        data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :]
+    )
+    upright = decoded(videos["mp4"], [5])[0]
+    size_wh = (WIDTH, HEIGHT) if turns == 2 else (HEIGHT, WIDTH)
+    index = video_index(file)
+    assert (index.width, index.height) == size_wh
+    assert np.array_equal(decoded(file, [5], size_wh)[0], np.rot90(upright, turns))
