@@ -27,7 +27,7 @@ from storage.sources.camera_file import OPTICAL, at_size, mounted
 from storage.sources.contract import Capabilities, LogRef, RawImage, Signals
 from storage.sources.earth import east_north_up
 from storage.sources.listing import LogListing, only_one
-from storage.sources.motion import bare_signals, motion_of_poses, signed_speed
+from storage.sources.motion import bare_signals, motion_of_poses, signed_speed, whole_microseconds
 from storage.sources.raw_files import REPAIR, folders_in, is_regular, read_regular
 from storage.sources.rotations import rotation_of_quaternion
 from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
@@ -42,6 +42,7 @@ CAMERA_IN_EGO = np.array([1.5, 0.0, 1.22])
 STRAIGHT_MPS = 5.0  # the camera's direction is found from frames that are at least as fast
 MAX_MOUNTING_RAD = 0.35  # beyond, the axes are not those of the format
 MAX_LOST_FRAMES = 2  # times for which the end of the video has no frame, or the other way round
+LARGEST = 1e15  # number in an array; squares of larger ones overflow
 MAX_ARRAY_BYTES = 64 * 2**20
 UNIT_TOLERANCE = 0.01  # of a quaternion's length
 _ROUTE = re.compile(r"([0-9a-f]{16})[|_](\d{4}-\d\d-\d\d--\d\d-\d\d-\d\d)")
@@ -233,6 +234,7 @@ def _read_poses(folder: Path) -> _Poses:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise _wrong(folder / "global_pose", "times (T,), positions (T, 3), orientations", found)
     _require(folder, "times", np.diff(time_s, prepend=-np.inf) > 0, "times that increase", time_s)
+    time_us = whole_microseconds(time_s, folder / "global_pose" / "frame_times")
     length = np.linalg.norm(wxyz, axis=1)
     _require(folder, "orientations", np.abs(length - 1) <= UNIT_TOLERANCE, "unit length", wxyz)
     to_world = east_north_up(ecef[0])
@@ -252,7 +254,6 @@ def _read_poses(folder: Path) -> _Poses:
     pose = np.column_stack([ego_xyz[:, :2] - ego_xyz[0, :2], yaw])
     motion = motion_of_poses(time_s - time_s[0], pose)
     motion[:, 0], speed_note = _car_speed(folder, time_s, motion[:, 0])
-    time_us = np.rint(time_s * 1e6).astype(np.int64)
     return _Poses(time_us, pose, motion, camera_to_ego, (*notes, note, speed_note))
 
 
@@ -320,7 +321,9 @@ def _array(file: Path) -> np.ndarray:
         values = np.load(BytesIO(data), allow_pickle=False).astype(np.float64)
     except (ValueError, KeyError, EOFError) as error:
         raise _wrong(file, "an array of numbers, as NumPy saves it", str(error)) from error
-    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1) if values.ndim else [False]
+    finite = (
+        (np.abs(values) < LARGEST).reshape(len(values), -1).all(axis=1) if values.ndim else [False]
+    )
     if not np.all(finite):
         row = int(np.flatnonzero(~np.asarray(finite))[0])
         raise _wrong(f"frame {row}, file {file}", "finite numbers", str(values[row : row + 1]))

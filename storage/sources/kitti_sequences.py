@@ -23,7 +23,12 @@ from storage.sources.camera_file import OPTICAL
 from storage.sources.contract import Capabilities, LogRef, RawImage, Signals
 from storage.sources.images import image_size
 from storage.sources.listing import LogListing, only_one
-from storage.sources.motion import bare_signals, motion_of_poses
+from storage.sources.motion import (
+    bare_signals,
+    motion_of_poses,
+    require_heading,
+    whole_microseconds,
+)
 from storage.sources.raw_files import REPAIR, is_regular, read_text, regular_files
 from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 
@@ -77,6 +82,8 @@ class SequenceLog(BareLog):
         files = _image_files(self.folder, self.capabilities.cameras[0])
         _require_lines(self.folder, files, len(time_us))
         pose = _rear_axle(world_camera, _ego_to_camera_0(_calibration(self.folder / "calib.txt")))
+        motion = motion_of_poses((time_us - time_us[0]) * 1e-6, pose)
+        require_heading(motion, poses_file)
         has_image = np.isin(np.arange(len(time_us)), list(files))
         notes = ["velocity and acceleration are derivatives of the poses: the format has no others"]
         if not has_image.all():
@@ -87,7 +94,7 @@ class SequenceLog(BareLog):
                 np.arange(len(time_us)),
                 time_us,
                 pose,
-                motion_of_poses((time_us - time_us[0]) * 1e-6, pose),
+                motion,
                 has_image,
                 tuple(notes),
             ),
@@ -227,9 +234,10 @@ def _numbers(file: Path, columns: int) -> np.ndarray:
 
 def _times_us(folder: Path) -> np.ndarray:
     """Time stamps (T,) int64 in microseconds since the first image."""
-    time_us = np.rint(_numbers(folder / "times.txt", 1)[:, 0] * 1e6).astype(np.int64)
+    file = folder / "times.txt"
+    time_us = whole_microseconds(_numbers(file, 1)[:, 0], file)
     if not len(time_us):
-        raise _damaged(folder / "times.txt", "one time in seconds a line", "an empty file")
+        raise _damaged(file, "one time in seconds a line", "an empty file")
     return time_us
 
 

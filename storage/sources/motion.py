@@ -12,7 +12,9 @@ from storage.trajectory_table import Command
 # half windows of the fits: the speed follows braking, the acceleration averages out a centimetre
 VELOCITY_HALF_S, ACCELERATION_HALF_S = 0.25, 0.5
 SPEED_RATIO = (0.8, 1.25)  # of a recorded speed to that of the poses
-MIN_SPEED_MPS = 2.0  # below, a ratio of speeds says nothing
+MIN_SPEED_MPS = 2.0  # below, a ratio of speeds and the direction of motion say nothing
+MAX_SLIP_DEG = 20.0  # between heading and motion; a point before the rear axle swings out in turns
+MAX_TIME_S = 1e11  # three thousand years
 
 
 def motion_of_poses(time_s: np.ndarray, pose_world: np.ndarray) -> np.ndarray:
@@ -63,6 +65,40 @@ def _parabola(
     normal = moments[[[0, 1, 2], [1, 2, 3], [2, 3, 4]]].transpose(2, 0, 1)
     fit = np.linalg.solve(normal, sums.transpose(1, 0, 2))
     return fit[:, 1] / half_s, 2 * fit[:, 2] / half_s**2
+
+
+def require_heading(motion: np.ndarray, where: object) -> None:
+    """Raise SourceError if a car of this motion (T, 4) does not drive where it points, in the
+    median over the poses at which it moves: its headings are measured from another axis.
+    """
+    forward, left = motion[:, 0], motion[:, 1]
+    moving = np.hypot(forward, left) > MIN_SPEED_MPS
+    if not moving.any():
+        return
+    off_deg = np.degrees(np.arctan2(left[moving], forward[moving]))
+    if np.median(np.abs(off_deg)) > MAX_SLIP_DEG:
+        raise SourceError(
+            "the headings of the poses are not where the car drives",
+            where=where,
+            expected=f"a motion within {MAX_SLIP_DEG:g} degrees of the heading, in the median",
+            found=f"a motion {np.median(off_deg):.0f} degrees to the left of it",
+            do="correct the headings: counter-clockwise from x (from east), or heading_deg, "
+            "clockwise from north",
+        )
+
+
+def whole_microseconds(time_s: np.ndarray, where: object) -> np.ndarray:
+    """Seconds as int64 microseconds. Raises SourceError for more than MAX_TIME_S."""
+    wrong = ~(np.abs(time_s) < MAX_TIME_S)
+    if wrong.any():
+        raise SourceError(
+            "a time is no time in seconds",
+            where=f"{where}, row {int(np.flatnonzero(wrong)[0])}",
+            expected=f"less than {MAX_TIME_S:g} s",
+            found=f"{time_s[wrong][0]}",
+            do=REPAIR,
+        )
+    return np.rint(time_s * 1e6).astype(np.int64)
 
 
 def signed_speed(speed_mps: np.ndarray, forward_mps: np.ndarray, where: str) -> np.ndarray:

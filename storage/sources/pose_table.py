@@ -11,7 +11,12 @@ import numpy as np
 
 from storage.errors import SourceError
 from storage.sources.earth import east_north_up, ecef_from_degrees
-from storage.sources.motion import motion_of_poses, signed_speed
+from storage.sources.motion import (
+    motion_of_poses,
+    require_heading,
+    signed_speed,
+    whole_microseconds,
+)
 from storage.sources.raw_files import MAX_TEXT_BYTES, REPAIR, read_regular
 from storage.sources.rotations import wrapped, yaw_of_quaternion
 
@@ -84,7 +89,7 @@ def read_poses(file: Path, pose_in_ego: tuple[float, float]) -> PoseTable:
     columns = read_columns(file, (TIME, PLACE, HEADING))
     time_us = columns.get("timestamp_us")
     if time_us is None:
-        time_us = np.rint(columns["time_s"] * 1e6).astype(np.int64)
+        time_us = whole_microseconds(columns["time_s"], file)
     _require(file, np.diff(time_us, prepend=time_us[0] - 1) > 0, "times that increase", time_us)
     xy, yaw_rad = _place(file, columns), _yaw(file, columns)
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
@@ -92,6 +97,7 @@ def read_poses(file: Path, pose_in_ego: tuple[float, float]) -> PoseTable:
     x, y = xy[:, 0] - cos * forward + sin * left, xy[:, 1] - sin * forward - cos * left
     pose_world = np.column_stack([x, y, wrapped(yaw_rad)])
     motion = motion_of_poses((time_us - time_us[0]) * 1e-6, pose_world)
+    require_heading(motion, file)
     if SPEED in columns:
         motion[:, 0] = signed_speed(columns[SPEED], motion[:, 0], f"{file}, column {SPEED}")
     return PoseTable(time_us, pose_world, motion)

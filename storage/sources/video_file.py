@@ -88,6 +88,7 @@ def video_index(file: Path) -> VideoIndex:
 
 @lru_cache(maxsize=4)
 def _index_cached(file: Path, _mtime_ns: int, _size: int) -> VideoIndex:
+    kind = VIDEO_FORMATS[file.suffix.lower()]
     with _opened(file) as (container, stream):
         first = next(container.decode(stream), None)
         if first is None:
@@ -97,11 +98,12 @@ def _index_cached(file: Path, _mtime_ns: int, _size: int) -> VideoIndex:
             width, height = height, width
         streams = len(_videos(container))
     with _opened(file) as (container, stream):
+        _require_whole(file, stream)
         stamps = _stamps(file, container, stream)
-        announced, unit_us = stream.frames, 1e6 * float(stream.time_base)
+        unit_us = 1e6 * float(stream.time_base)
+        announced = stream.frames if kind == "avi" else 0  # an edit list leaves out frames of MP4
     if announced > len(stamps):
         raise _broken(file, f"{len(stamps)} of the {announced} frames that its header announces")
-    kind = VIDEO_FORMATS[file.suffix.lower()]
     time_us = np.rint((stamps - stamps[0]) * unit_us).astype(np.int64)
     return VideoIndex(
         width,
@@ -113,6 +115,14 @@ def _index_cached(file: Path, _mtime_ns: int, _size: int) -> VideoIndex:
     )
 
 
+def _require_whole(file: Path, stream: Any) -> None:
+    """Raise SourceError if the file's own index leads beyond its end."""
+    size = file.stat().st_size
+    end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    if end > size:
+        raise _broken(file, f"{size} bytes of {end} at least: the file is cut")
+
+
 def _stamps(file: Path, container: Any, stream: Any) -> np.ndarray:
     """Presentation times (N,) int64 of the frames in order, in units of the stream; counted where
     the format has none. Frames that belong before the first key frame cannot be decoded and are
@@ -121,11 +131,13 @@ def _stamps(file: Path, container: Any, stream: Any) -> np.ndarray:
     stamps: list[int] = []
     first_key: int | None = None
     for packet in container.demux(stream):
-        if not packet.size or packet.is_discard:
+        if not packet.size:
             continue
         stamp = len(stamps) if packet.pts is None else packet.pts
         if first_key is None and packet.is_keyframe:
             first_key = stamp
+        if packet.is_discard:
+            continue
         stamps.append(stamp)
         if len(stamps) > MAX_VIDEO_FRAMES:
             raise too_large(file, f"at most {MAX_VIDEO_FRAMES} frames", "more")

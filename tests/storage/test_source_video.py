@@ -101,6 +101,15 @@ def test_quaternions_speed_seconds_and_the_place_of_the_poses_are_read(tmp_path)
     assert np.allclose(signals.velocity_ego, [6.2, 0], atol=0.02)
 
 
+def test_a_compass_heading_in_the_column_of_a_yaw_is_refused(tmp_path):
+    folder = tiny.write_video_log(tmp_path)
+    time_s = np.arange(0, 8, 0.1)
+    compass_rad = np.pi / 2 - rear_axle_pose(time_s)[:, 2]
+    tiny.write_poses(folder / "poses.csv", time_s, yaw_rad=compass_rad)
+    with pytest.raises(SourceError, match=r"not where the car drives[\s\S]*heading_deg"):
+        opened(tmp_path).signals()
+
+
 def test_a_bare_stream_is_read_with_its_table_of_frames(tmp_path):
     folder = tiny.write_video_log(tmp_path, ending="hevc")
     with pytest.raises(SourceError, match=r"frames\.csv with frame_index"):
@@ -163,6 +172,11 @@ DAMAGED = {
         "poses.csv",
         b"time_s,x_m,y_m,qw,qx,qy,qz\n1,2,3,0,0,0,0\n",
         "quaternions of unit length",
+    ),
+    "nanoseconds": (
+        "poses.csv",
+        b"time_s,x_m,y_m,yaw_deg\n1500000000000000000,2,3,4\n",
+        "no time in seconds",
     ),
     "beyond the pole": (
         "poses.csv",

@@ -5,6 +5,7 @@ import struct
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -96,6 +97,33 @@ def test_a_video_that_is_cut_is_refused(videos, tmp_path, kind):
     file.write_bytes(data[: int(0.8 * len(data))])
     with pytest.raises(SourceError, match="a video cannot be read"):
         decoded(file, list(range(FRAMES)))
+
+
+def test_a_video_whose_index_comes_first_is_refused_where_it_is_cut_between_two_frames(tmp_path):
+    file = encode(tmp_path / "a.mp4", uneven_ms(FRAMES), movflags="faststart")
+    with file.open("rb") as stream, av.open(stream, format="mp4") as container:
+        place = container.streams.video[0].index_entries[40].pos
+    assert video_index(file).frames == FRAMES
+    file.write_bytes(file.read_bytes()[:place])
+    with pytest.raises(SourceError, match="the file is cut"):
+        video_index(file)
+
+
+def test_a_video_that_a_phone_trimmed_begins_where_its_edit_list_says(videos, tmp_path):
+    data = videos["mp4"].read_bytes()
+    at = data.index(b"elst") + 12
+    length, start, rate = struct.unpack(">iii", data[at : at + 12])
+    file = tmp_path / "trimmed.mp4"  # a second later; the file counts 16,000 a second
+    file.write_bytes(
+        data[:at] + struct.pack(">iii", length - 1000, start + 16_000, rate) + data[at + 12 :]
+    )
+    index = video_index(file)
+    first = FRAMES - index.frames
+    times_us = 1000 * np.array(uneven_ms(FRAMES)[first:])
+    assert 18 <= first <= 22 and np.abs(index.time_us - times_us + times_us[0]).max() < 1000
+    numbers = [0, 1, index.frames - 1]
+    for number, pixels in zip(numbers, decoded(file, numbers), strict=True):
+        assert abs(pixels.astype(float).mean() - picture(first + number).mean()) < 3
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"#EXTM3U\n/etc/passwd\n", b"\0" * 4096])

@@ -39,6 +39,7 @@ def encode(
     *,
     size_wh: tuple[int, int] = (WIDTH, HEIGHT),
     key_every: int = 12,
+    **container_options: str,
 ) -> Path:
     """Write a video with one frame at each time; the format follows the ending."""
     import av
@@ -46,7 +47,7 @@ def encode(
     kind = file.suffix[1:].lower()
     container_kind = {"mkv": "matroska"}.get(kind, kind)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(file), "w", format=container_kind) as container:
+    with av.open(str(file), "w", format=container_kind, options=container_options) as container:
         options = {"g": str(key_every)}
         if kind == "hevc":
             options = {"x265-params": f"log-level=none:keyint={key_every}:pools=1"}
