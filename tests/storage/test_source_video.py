@@ -251,6 +251,20 @@ def test_one_of_two_videos_is_read_if_the_camera_names_it(tmp_path):
     assert [file.name for file in ref.image_files] == ["front.mp4"]
 
 
+def test_files_that_other_programs_leave_are_no_part_of_a_log(tmp_path):
+    folder = tiny.write_video_log(tmp_path, frames=4)
+    (before,) = open_source("video", tmp_path).logs()
+    for name in ("._front.mp4", "._poses.csv", "._camera.yaml", "Thumbs.db", ".DS_Store"):
+        (folder / name).write_text("left")
+    (folder / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "@eaDir").mkdir()
+    (tmp_path / "@eaDir" / "front.mp4").touch()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "readme.mp4").touch()
+    source = open_source("video", tmp_path)
+    assert source.logs() == [before] and not source.refused
+
+
 def test_the_fingerprint_covers_video_poses_and_calibration(tmp_path):
     folder = tiny.write_video_log(tmp_path, frames=4)
     (folder / "notes.txt").write_text("a sunny day")
