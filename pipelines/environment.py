@@ -2,7 +2,8 @@
 the defaults.
 
 LATENTVLA_SCALE    smoke | synthetic (default) | navsim
-LATENTVLA_SOURCE   openscene (default) | nuscenes | kitti_raw
+LATENTVLA_SOURCE   openscene (default) | nuscenes | kitti_raw | kitti_odometry | comma2k19 |
+                   video
 LATENTVLA_RAW      folder of raw logs; empty (default): the synthetic world, which is OpenScene only
 LATENTVLA_LAKE     folder of the artefacts; default lake/<scale>, with your own logs
                    lake/<source>-<scale>

@@ -25,7 +25,7 @@ WORLD_SOURCE = "openscene"  # the format in which the synthetic world is written
 class Pipeline:
     """What a run works on: raw logs of one source, a lake, and the configuration of every asset."""
 
-    source: str  # openscene | nuscenes | kitti_raw
+    source: str  # a name in storage.sources.SOURCES
     raw: str  # folder of the raw logs; "": the synthetic world, in OpenScene's format
     lake_root: str  # folder of the artefacts
     preset: Preset

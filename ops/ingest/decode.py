@@ -11,7 +11,7 @@ from storage.camera import Camera
 from storage.errors import ConfigError, SourceError
 from storage.frame_store import CameraFrames, FrameInfo, frame_info, write_frames
 from storage.sources.contract import RawImage, RawLog
-from storage.sources.images import read_image
+from storage.sources.video_file import read_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +155,7 @@ def _decoded(
 ) -> Iterator[np.ndarray]:
     import cv2
 
-    for image in images:
-        owner = f"log {log.log_id}, frame {image.frame_index}"
-        pixels = read_image(image.file, owner, (camera.width, camera.height))
+    for pixels in read_images(images, log.log_id, (camera.width, camera.height)):
         pixels = pixels[camera.height % 2 :, : camera.width - camera.width % 2]
         if pixels.shape[1] != stored.width:
             pixels = cv2.resize(pixels, (stored.width, stored.height), interpolation=cv2.INTER_AREA)

@@ -19,7 +19,8 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scale", help="smoke | synthetic | navsim; default: synthetic")
     group.add_argument(
         "--source",
-        help="format of the raw logs: openscene | nuscenes | kitti_raw; default: openscene",
+        help="format of the raw logs: openscene | nuscenes | kitti_raw | kitti_odometry | "
+        "comma2k19 | video; default: openscene",
     )
     group.add_argument("--raw", help="folder of your raw logs; default: the synthetic world")
     group.add_argument(

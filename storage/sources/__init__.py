@@ -13,9 +13,12 @@ from storage.sources.raw_files import raw_data_of
 # name -> (module, class); imported by open_source, so that only the users of a format need its
 # dependencies
 SOURCES = {
+    "comma2k19": ("storage.sources.comma2k19", "Comma2k19Source"),
+    "kitti_odometry": ("storage.sources.kitti_sequences", "KittiOdometrySource"),
     "kitti_raw": ("storage.sources.kitti_raw", "KittiRawSource"),
     "nuscenes": ("storage.sources.nuscenes", "NuScenesSource"),
     "openscene": ("storage.sources.openscene", "OpenSceneSource"),
+    "video": ("storage.sources.video", "VideoSource"),
 }
 
 

@@ -53,12 +53,12 @@ class LogRef:
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """One encoded image of a log."""
+    """One encoded image of a log: a file, or the frame with the number `frame_index` of a video."""
 
     frame_index: int
     camera: str
     timestamp_us: int
-    file: Path  # JPEG or PNG
+    file: Path  # JPEG or PNG, or a video
 
 
 @dataclass(frozen=True, slots=True)

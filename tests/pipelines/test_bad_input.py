@@ -100,6 +100,9 @@ LAYOUTS = {
     "openscene": "navsim_logs/<split>/<log>.pkl",
     "kitti_raw": "<date>/<date>_drive_<number>_sync",
     "nuscenes": "v1.0-<part>/scene.json",
+    "kitti_odometry": "[dataset/]sequences/<NN>",
+    "comma2k19": "[Chunk_N/]<dongle>|<time>/<segment>/video.hevc",
+    "video": "<log>/ with a video",
 }
 ROOT = Path(__file__).parents[2]
 
