@@ -25,6 +25,7 @@ from dagster._core.remote_origin import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.dead_runs import death_of
+from pipelines.dev_processes import join_dev_processes
 from pipelines.environment import SETTINGS, is_checkout, run_target
 from pipelines.process_tag import process_tags
 from storage.errors import ConfigError
@@ -37,8 +38,12 @@ CLASSES = "latentvla.instance"  # the public module of LakeInstance and WatchedR
 
 class LakeInstance(dg.DagsterInstance):
     """A Dagster instance whose folders lie in the lake, and whose runs are in the UI's Timeline and
-    Jobs wherever they were started.
+    Jobs wherever they were started. Under `dagster dev` the process that opens it ends with that.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        join_dev_processes()
+        super().__init__(*args, **options)
 
     @classmethod
     def config_schema(cls) -> dict[str, Any]:
