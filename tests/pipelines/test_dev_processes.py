@@ -18,10 +18,10 @@ from pipelines.stopping import GRACE_S
 from tests.pipelines.test_daemon import ask, kill_tree
 from tests.pipelines.test_dagster_cli import ROOT, activated, free_port, poll
 
-PATIENCE_S = 240
-LAUNCH = """mutation { launchPipelineExecution(executionParams: {selector:
+PATIENCE_S = 120
+LAUNCH = """mutation { launchPipelineExecution(executionParams: {mode: "default", selector:
  {repositoryName: "__repository__", repositoryLocationName: "long.py", pipelineName: "long"}})
- { __typename } }"""
+ { __typename ... on PythonError { message } } }"""
 PROGRAM = '''
 import time
 from pathlib import Path
@@ -52,6 +52,9 @@ def waits():
 def long():
     """A run that would take ten minutes."""
     waits()
+
+
+defs = dg.Definitions(jobs=[long])
 '''
 
 
@@ -69,8 +72,7 @@ def test_nothing_that_dagster_dev_started_outlives_it(in_checkout, record_proper
     )
     try:
         ui = f"http://127.0.0.1:{port}/graphql"
-        answers = iter(lambda: ask(ui, LAUNCH), object())
-        poll(lambda: "LaunchRunSuccess" in str(next(answers)) or None, PATIENCE_S)
+        poll(lambda: "LaunchRunSuccess" in str(ask(ui, LAUNCH)) or None, PATIENCE_S)
         poll(lambda: list(in_checkout.rglob("ray_works")) or None, PATIENCE_S)
         started = psutil.Process(server.pid).children(recursive=True)
         names = " ".join(" ".join(item.cmdline()) for item in started)
