@@ -160,10 +160,10 @@ def evaluation_checks(pipeline: dg.ResourceParam[Pipeline]):
     recomputed = recompute(pq.read_table(folder / "scores.parquet"))
     agree = not recomputed.keys
     findings = score_findings(pipeline)
-    outcome = {item.name: item.passed for item in findings if item.blocking}
+    outcome = {rule.name: rule.passed for rule in findings if rule.blocking}
     record(pipeline, "evaluation", None, {"scores_recompute": agree, **outcome})
-    for item in findings:
-        yield result("evaluation", item.name, item.passed, item.blocking, item.metadata)
+    for rule in findings:
+        yield result("evaluation", rule.name, rule.passed, rule.blocking, rule.metadata)
     metadata = {
         "scores": recomputed.rows,
         "largest difference": recomputed.worst,

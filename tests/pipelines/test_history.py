@@ -11,8 +11,9 @@ from assets.chain.per_log import PARTITIONS
 from pipelines.environment import run_target
 from pipelines.execution import sync_partitions
 from pipelines.history import LakeInstance, folder_in_home, history_folder, open_history
-from pipelines.process_tag import process_of, this_process
+from pipelines.process_tag import process_of
 from storage.errors import ConfigError
+from storage.writers import this_writer
 
 KEPT = {"dagster.yaml", "workspace.yaml", "pyproject.toml"}  # files of a checkout
 REPOSITORY_TAG = {".dagster/repository": "__repository__@latentvla"}
@@ -163,4 +164,4 @@ def test_a_run_of_the_command_line_is_in_the_timeline_and_among_the_runs_of_its_
     with open_history("lake") as instance:
         listed = instance.get_runs(dg.RunsFilter(job_name="nothing", tags=REPOSITORY_TAG))
     assert [item.run_id for item in listed] == [run.run_id]
-    assert process_of(run.run_id, run.tags) == this_process()
+    assert process_of(run.run_id, run.tags) == this_writer()

@@ -1,4 +1,4 @@
-"""Runs that Dagster launches hold the lake as `latentvla run` does: two writers never interleave."""
+"""A run that Dagster launches holds the lake as `latentvla run` does: writers never interleave."""
 
 import os
 import subprocess
