@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import record, result
+from assets.chain.checks import asset_checks, record, result
 from assets.chain.ledger import zero_shot_lineage
 from assets.chain.metadata import key_table, svg_picture, table
 from assets.chain.one_artifact import Materialization, MaterializeConfig
@@ -122,8 +122,8 @@ def score_table(pipeline: Pipeline) -> dg.TableMetadataValue | dg.MarkdownMetada
     )
 
 
-@dg.multi_asset_check(
-    specs=[
+@asset_checks(
+    [
         dg.AssetCheckSpec(
             "scores_recompute",
             asset="evaluation",

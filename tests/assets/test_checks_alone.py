@@ -8,6 +8,7 @@ import pytest
 from assets.chain.ledger import Ledger, State
 from assets.chain.quality_checks import score_findings
 from assets.evaluation import evaluation_checks
+from pipelines.definitions import defs
 from pipelines.jobs import checks
 from storage.artifact import CHECKS_FILE, read_lineage
 from storage.asset_names import INGEST_ASSETS
@@ -40,6 +41,33 @@ def test_the_job_of_checks_checks_what_lies_in_the_lake_and_makes_nothing(tmp_pa
     assert checked == {*INGEST_ASSETS}
     assert Ledger(pipeline).state("trajectories", log) is State.CURRENT
     assert made == {asset: read_lineage(pipeline.lake.log(asset, log)) for asset in INGEST_ASSETS}
+
+
+def test_one_check_of_many_can_be_executed_alone(tmp_path):
+    """As the UI's button `Execute` does."""
+    pipeline = tiny_pipeline(tmp_path)
+    key = dg.AssetCheckKey(dg.AssetKey("raw_logs"), "logs_are_readable")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = (
+            dg.Definitions(
+                assets=dg.load_assets_from_modules(MODULES),
+                asset_checks=dg.load_asset_checks_from_modules(MODULES),
+                resources={"pipeline": pipeline},
+                executor=dg.in_process_executor,
+                jobs=[checks],
+            )
+            .resolve_job_def("checks")
+            .get_subset(asset_selection=[], asset_check_selection={key})
+            .execute_in_process(instance=instance)
+        )
+    assert [item.asset_check_key for item in result.get_asset_check_evaluations()] == [key]
+
+
+def test_the_ui_may_execute_every_check_alone():
+    nodes = defs.resolve_asset_graph().asset_check_keys
+    assert len(nodes) > 70
+    for key in nodes:
+        assert defs.resolve_asset_graph().get_execution_set_asset_and_check_keys(key) == {key}
 
 
 def test_the_checks_of_the_evaluation_are_the_rules_of_doctor(tmp_path):
