@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pipelines.stopping import GRACE_S, end_children, watch_for_stop
 
-PIPE = "LATENTVLA_DEV_PIPE"  # path of the pipe, for the child processes
+PIPE = "_LATENTVLA_DEV_PIPE"  # path of the pipe, for the child processes
 IS_DEV = "DAGSTER_IS_DEV_CLI"  # variable that `dagster dev` and `dg dev` set before all else
 _SHUTDOWN_S = GRACE_S + 3.0  # of `dagster dev`: all that it started is to end first
 
