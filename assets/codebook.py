@@ -5,7 +5,7 @@ import math
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import record, result
+from assets.chain.checks import asset_checks, record, result
 from assets.chain.metadata import file_picture, read_json, report_table, training_pictures
 from assets.chain.one_artifact import Materialization, MaterializeConfig
 from assets.chain.pipeline import Pipeline
@@ -61,8 +61,8 @@ MINIMUM = {"gain_over_copy_db": 2.0, "speed_r2": 0.85, "yaw_rate_r2": 0.9}
 MINIMUM_IN_USE = 0.75  # perplexity over the size of the codebook
 
 
-@dg.multi_asset_check(
-    specs=[
+@asset_checks(
+    [
         dg.AssetCheckSpec(
             "health_is_known",
             asset="codebook",

@@ -7,11 +7,12 @@ from pathlib import Path
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import record, result
+from assets.chain.checks import asset_checks, record, result
 from assets.chain.ledger import zero_shot_lineage
 from assets.chain.metadata import key_table, svg_picture, table
 from assets.chain.one_artifact import Materialization, MaterializeConfig
 from assets.chain.pipeline import Pipeline
+from assets.chain.quality_checks import quality_specs, score_findings
 from assets.frames import frames
 from assets.relabeled import relabeled
 from assets.student import student
@@ -121,8 +122,8 @@ def score_table(pipeline: Pipeline) -> dg.TableMetadataValue | dg.MarkdownMetada
     )
 
 
-@dg.multi_asset_check(
-    specs=[
+@asset_checks(
+    [
         dg.AssetCheckSpec(
             "scores_recompute",
             asset="evaluation",
@@ -145,6 +146,7 @@ def score_table(pipeline: Pipeline) -> dg.TableMetadataValue | dg.MarkdownMetada
             description="The student passed its blocking checks and those of this evaluation, and "
             "beats constant velocity: it is the one that `latentvla predict` uses.",
         ),
+        *quality_specs("evaluation"),
     ]
 )
 def evaluation_checks(pipeline: dg.ResourceParam[Pipeline]):
@@ -157,7 +159,11 @@ def evaluation_checks(pipeline: dg.ResourceParam[Pipeline]):
     folder = pipeline.lake.asset("evaluation")
     recomputed = recompute(pq.read_table(folder / "scores.parquet"))
     agree = not recomputed.keys
-    record(pipeline, "evaluation", None, {"scores_recompute": agree})
+    findings = score_findings(pipeline)
+    outcome = {rule.name: rule.passed for rule in findings if rule.blocking}
+    record(pipeline, "evaluation", None, {"scores_recompute": agree, **outcome})
+    for rule in findings:
+        yield result("evaluation", rule.name, rule.passed, rule.blocking, rule.metadata)
     metadata = {
         "scores": recomputed.rows,
         "largest difference": recomputed.worst,

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import Finding, data_check_results
+from assets.chain.checks import Finding, asset_checks, data_check_results
 from assets.chain.ledger import ledger_of_run
 from assets.chain.metadata import evenly_chosen, jpeg_picture, table
 from assets.chain.one_artifact import MaterializeConfig
@@ -79,7 +79,7 @@ def first_frames(pipeline: Pipeline, log_ids: list[str]) -> dg.MarkdownMetadataV
     return jpeg_picture(first_frames_sheet(folders, SHEET_COLUMNS), "first frame of some logs")
 
 
-@dg.multi_asset_check(specs=quality_specs("frames"))
+@asset_checks(quality_specs("frames"))
 def frames_checks(context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]):
     """The data rules of the frames; a log that breaks a blocking one is quarantined."""
     yield from data_check_results(context, pipeline, "frames", check_frames)

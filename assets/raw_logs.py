@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import result
+from assets.chain.checks import asset_checks, result
 from assets.chain.ledger import Ledger, State, ledger_of_run
 from assets.chain.metadata import table
 from assets.chain.one_artifact import MaterializeConfig
@@ -129,8 +129,8 @@ def set_copies_aside(
     return rows
 
 
-@dg.multi_asset_check(
-    specs=[
+@asset_checks(
+    [
         dg.AssetCheckSpec(
             "inventory_is_complete",
             asset="raw_logs",

@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 
 from assets.chain.asset_specs import ASSET_SPECS, code_version
-from assets.chain.checks import record, result
+from assets.chain.checks import asset_checks, record, result
 from assets.chain.ledger import Ledger, State, ledger_of_run
 from assets.chain.metadata import column_schema, file_path, key_table, svg_picture
 from assets.chain.one_artifact import MaterializeConfig
@@ -110,8 +110,8 @@ def relabeled_metadata(pipeline: Pipeline, log_ids: Sequence[str]) -> dict:
     }
 
 
-@dg.multi_asset_check(
-    specs=[
+@asset_checks(
+    [
         *(
             dg.AssetCheckSpec(name, asset="relabeled", blocking=True, description=text)
             for name, text in (

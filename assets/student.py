@@ -5,7 +5,7 @@ drive.
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import record, result
+from assets.chain.checks import asset_checks, record, result
 from assets.chain.metadata import read_json, report_table, training_pictures
 from assets.chain.one_artifact import Materialization, MaterializeConfig
 from assets.chain.pipeline import Pipeline
@@ -68,8 +68,8 @@ def student_metadata(pipeline: Pipeline) -> dict:
     return {"report": report_table(read_json(path / "report.json")), **training_pictures(path)}
 
 
-@dg.multi_asset_check(
-    specs=[
+@asset_checks(
+    [
         dg.AssetCheckSpec(
             "export_is_faithful",
             asset="student",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import Finding, data_check_results
+from assets.chain.checks import Finding, asset_checks, data_check_results
 from assets.chain.ledger import ledger_of_run
 from assets.chain.metadata import column_schema, svg_picture, table
 from assets.chain.one_artifact import MaterializeConfig
@@ -82,7 +82,7 @@ def motion_picture(pipeline: Pipeline, rows: list[dict[str, Any]]) -> dg.Markdow
     return svg_picture(motion_chart(folders), "paths, speed, yaw rate")
 
 
-@dg.multi_asset_check(specs=quality_specs("trajectories"))
+@asset_checks(quality_specs("trajectories"))
 def trajectories_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ):

@@ -7,7 +7,7 @@ import math
 import dagster as dg
 
 from assets.chain.asset_specs import code_version
-from assets.chain.checks import record, result
+from assets.chain.checks import asset_checks, record, result
 from assets.chain.metadata import (
     codes_by_position,
     read_json,
@@ -80,8 +80,8 @@ def vla_metadata(pipeline: Pipeline) -> dict:
     }
 
 
-@dg.multi_asset_check(
-    specs=[
+@asset_checks(
+    [
         dg.AssetCheckSpec(
             "figures_are_finite",
             asset="vla",

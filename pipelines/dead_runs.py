@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from pipelines.process_tag import process_of
+from storage.writers import is_running
 
 LAKE_TAG = "latentvla/lake"  # folder of the artefacts that a run makes
 LOCKED_TAG = "latentvla/holds_lock"  # on runs that hold the lake's lock from beginning to end
@@ -56,13 +57,13 @@ def death_of(
         if now - since < START_S:
             return None
         return f"No process has taken this run up within {START_S:.0f} s."
-    gone = process.is_gone()
+    running = is_running(process)
     where = f"The process of this run (pid {process.pid} on {process.host})"
-    if gone:
+    if running is False:
         return f"{where} has ended without a word: it was killed, ran out of memory, or lost power."
-    if gone is None and LOCKED_TAG in tags and _is_of(locked, instance, tags):
+    if running is None and LOCKED_TAG in tags and _is_of(locked, instance, tags):
         return f"{where} has ended: it would hold the lake's lock, and the lock was free."
-    if gone is None and now - _last_event(instance, record) > SILENT_S:
+    if running is None and now - _last_event(instance, record) > SILENT_S:
         return f"{where} cannot be seen from here and has written nothing for a day."
     return None
 

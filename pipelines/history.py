@@ -2,10 +2,11 @@
 
 So runs, partitions and results of two lakes never mix, and a lake that is moved or copied keeps its
 history. The settings are those of ./dagster.yaml, which names the two classes below. A folder that
-the user names in DAGSTER_HOME takes precedence.
+the user names in DAGSTER_HOME takes precedence; each lake has a folder of its own in it.
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -25,8 +26,10 @@ from dagster._core.remote_origin import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.dead_runs import death_of
+from pipelines.dev_processes import join_dev_processes
 from pipelines.environment import SETTINGS, is_checkout, run_target
 from pipelines.process_tag import process_tags
+from storage.artifact import digest
 from storage.errors import ConfigError
 
 FOLDER = ".dagster"  # in the lake
@@ -37,8 +40,12 @@ CLASSES = "latentvla.instance"  # the public module of LakeInstance and WatchedR
 
 class LakeInstance(dg.DagsterInstance):
     """A Dagster instance whose folders lie in the lake, and whose runs are in the UI's Timeline and
-    Jobs wherever they were started.
+    Jobs wherever they were started. Under `dagster dev` the process that opens it ends with that.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        join_dev_processes()
+        super().__init__(*args, **options)
 
     @classmethod
     def config_schema(cls) -> dict[str, Any]:
@@ -50,11 +57,14 @@ class LakeInstance(dg.DagsterInstance):
         """Every folder that dagster.yaml does not name.
 
         Dagster proposes a temporary folder where DAGSTER_HOME is not set; those, and a DAGSTER_HOME
-        that is the checkout itself, stand for the lake that the environment chooses.
+        that is the checkout itself, stand for the lake that the environment chooses. In another
+        DAGSTER_HOME that lake has its own folder.
         """
-        base = Path(base_dir)
+        base, home = Path(base_dir), os.environ.get("DAGSTER_HOME")
         if base.name.startswith(TMP_DAGSTER_HOME_PREFIX) or is_checkout(base):
             base = history_folder(run_target().lake)
+        elif home and base == Path(home).expanduser():
+            base = folder_in_home(base, run_target().lake)
         return InstanceRef.config_defaults(str(base))
 
     def create_run_for_job(self, *args: Any, **options: Any) -> dg.DagsterRun:
@@ -103,6 +113,15 @@ def history_folder(lake: str | Path) -> Path:
     return folder
 
 
+def folder_in_home(home: Path, lake: str | Path) -> Path:
+    """The folder of a lake's history in the DAGSTER_HOME of a user: assets, runs and sets of
+    partitions do not name the lake, so two lakes share none.
+    """
+    path = os.path.realpath(lake)
+    name = re.sub(r"[^\w.-]", "_", os.path.basename(path), flags=re.ASCII)[:50]
+    return home / f"{name}-{digest(path)[:8]}"
+
+
 def open_history(
     lake: str | Path, environment: Mapping[str, str] = os.environ
 ) -> dg.DagsterInstance:
@@ -112,9 +131,9 @@ def open_history(
     history cannot be used.
     """
     home = home_of_user(environment)
-    folder = home or history_folder(lake)
+    folder = history_folder(lake) if home is None else folder_in_home(home, lake)
     if home is not None:
-        _say_home(home)
+        _say_home(folder)
     try:
         return dg.DagsterInstance.from_ref(_settings(folder, home or Path.cwd()))
     except (OSError, SQLAlchemyError) as error:

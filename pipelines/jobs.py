@@ -33,4 +33,9 @@ training = dg.define_asset_job(
     selection=TRAINING,
     description="Makes everything from the codebook to the report, on all ingested logs.",
 )
-JOBS = [pipeline, chain, ingest, training]
+checks = dg.define_asset_job(
+    "checks",
+    selection=dg.AssetSelection.all_asset_checks(),
+    description="Runs every check again on what lies in the lake, and makes nothing.",
+)
+JOBS = [pipeline, chain, ingest, training, checks]

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -54,23 +54,34 @@ def raise_if_stopped() -> None:
         raise KeyboardInterrupt
 
 
-def watch_for_stop() -> Stop:
+def watch_for_stop(
+    grace_s: float = GRACE_S,
+    at_first: Callable[[], object] = lambda: None,
+    always: Collection[int] = (),
+) -> Stop:
     """From here to its end this process obeys SIGINT and SIGTERM as the module says. Call it once,
     in the main thread of a program.
 
     The signals are noticed apart from their handlers, because Dagster puts its own in their place.
+    `at_first` is called at the first signal, `grace_s` replaces GRACE_S, and the signals in
+    `always` are obeyed also where they were ignored.
     """
     # an interrupt in the middle of Dagster's database is reported there as a connection's fault
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    heard = [
+        number
+        for number in _SIGNALS
+        if number in always or signal.getsignal(number) is not signal.SIG_IGN
+    ]
     # A shell starts its background jobs with SIGINT ignored. Dagster gives SIGTERM the handler of
     # SIGINT, so that has to be a function, or SIGTERM would be ignored too.
     for number in (*heard, signal.SIGINT):
         signal.signal(number, partial(_interrupt, heard))
-    threading.Thread(target=_watch, args=(reader, _STOP, heard), name="stop", daemon=True).start()
+    watch = partial(_watch, reader, _STOP, heard, grace_s, at_first)
+    threading.Thread(target=watch, name="stop", daemon=True).start()
     return _STOP
 
 
@@ -93,7 +104,13 @@ def _interrupt(heard: Collection[int], number: int, _: object) -> None:
     raise KeyboardInterrupt
 
 
-def _watch(reader: int, stop: Stop, heard: Collection[int]) -> None:
+def _watch(
+    reader: int,
+    stop: Stop,
+    heard: Collection[int],
+    grace_s: float,
+    at_first: Callable[[], object],
+) -> None:
     """Wait for a first signal, then for a second one or the end of the grace."""
     numbers, deadline = list[int](), float("inf")
     while len(numbers) < 2 and (left_s := deadline - time.monotonic()) > 0:
@@ -103,14 +120,15 @@ def _watch(reader: int, stop: Stop, heard: Collection[int]) -> None:
         if numbers and stop.signal is None:
             stop.signal = numbers[0]
         if numbers and deadline == float("inf"):
-            deadline = time.monotonic() + GRACE_S
+            deadline = time.monotonic() + grace_s
+            at_first()
     stop.tell()
-    _end_children()
+    end_children()
     os._exit(stop.exit_code)
 
 
-def _end_children() -> None:
-    """Kill every descendant of this process."""
+def end_children(grace_s: float = 0.0) -> None:
+    """Kill every descendant of this process that has not ended after `grace_s` seconds."""
     try:
         import psutil
 
@@ -118,7 +136,7 @@ def _end_children() -> None:
     except Exception as error:  # the process ends in any case
         print(f"child processes may be left: {error}", file=sys.stderr)
         return
-    for child in children:
+    for child in psutil.wait_procs(children, grace_s)[1]:
         try:
             child.kill()
         except psutil.Error:  # it has ended meanwhile

@@ -28,6 +28,10 @@ _MAX_HOLDERS = 64  # named in a lock file that many share
 ATTEMPTS = 100  # at a lock whose file is removed while it is taken
 
 
+class BusyError(ConfigError):
+    """Another process holds a lock; `found` says which one."""
+
+
 @dataclass(slots=True)
 class _Held:
     """A lock on a lake that this process holds."""
@@ -45,7 +49,7 @@ _guard = threading.RLock()
 def alone_in_lake(root: Path) -> Iterator[None]:
     """Hold a lake for this process and its children; inside, again at no cost.
 
-    Raises ConfigError if another process holds or writes it, or if it cannot be written.
+    Raises BusyError if another process holds or writes it, ConfigError if it cannot be written.
     """
     with _lake_lock(root, alone=True):
         kept = os.environ.get(HELD)
@@ -63,7 +67,7 @@ def alone_in_lake(root: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def writing_in_lake(root: Path) -> Iterator[None]:
     """Write in a lake, with others who write other artefacts; inside a run that holds the lake, at
-    no cost. Raises ConfigError if another run holds it, or if it cannot be written.
+    no cost. Raises BusyError if another run holds it, ConfigError if it cannot be written.
     """
     with _lake_lock(root, alone=False):
         yield
@@ -110,8 +114,8 @@ def _lake_lock(root: Path, alone: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(file: Path, *, what: str, do: str, alone: bool = True) -> Iterator[None]:
-    """Hold the lock file `file`, alone or shared. Raises ConfigError, with `what`, who holds it and
-    what to `do`, if others prevent it, and if the file cannot be written.
+    """Hold the lock file `file`, alone or shared. Raises BusyError, with `what`, who holds it and
+    what to `do`, if others prevent it, and ConfigError if the file cannot be written.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -129,7 +133,7 @@ def locked(file: Path, *, what: str, do: str, alone: bool = True) -> Iterator[No
         try:
             if not _acquire(descriptor, alone):
                 found = _names(_holders(descriptor))
-                raise ConfigError(what, where=file.parent, found=found, do=do)
+                raise BusyError(what, where=file.parent, found=found, do=do)
             if _is_file(descriptor, file):
                 _sign(descriptor, alone)
                 try:

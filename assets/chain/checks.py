@@ -9,6 +9,7 @@ that is trained another day reads logs whose record is complete and good.
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import dagster as dg
@@ -38,6 +39,34 @@ class Finding:
 # logs -> the outcome of every data check of an asset over them
 Check = Callable[[Pipeline, Sequence[str]], list[Finding]]
 _OF_RUN: dict[tuple[str, str], list[list[Finding]]] = {}  # (Dagster run, asset) -> by batch
+
+
+def asset_checks(
+    specs: Sequence[dg.AssetCheckSpec],
+) -> Callable[[Callable[..., Iterator[dg.AssetCheckResult]]], dg.AssetChecksDefinition]:
+    """Declares a function `(pipeline)` or `(context, pipeline)` that yields the result of each of
+    these checks. Alone, any of them can be executed; all are computed, since they share what they
+    read, and those that were asked for are reported.
+    """
+
+    def declared(function: Callable[..., Iterator[dg.AssetCheckResult]]) -> Any:
+        takes_context = "context" in signature(function).parameters
+
+        @dg.multi_asset_check(
+            name=function.__name__, description=function.__doc__, specs=specs, can_subset=True
+        )
+        def checked(
+            context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+        ) -> Iterator[dg.AssetCheckResult]:
+            results = function(context, pipeline) if takes_context else function(pipeline)
+            chosen = context.selected_asset_check_keys
+            for item in results:
+                if any(key.name == item.check_name for key in chosen):
+                    yield item
+
+        return checked
+
+    return declared
 
 
 def check_logs(

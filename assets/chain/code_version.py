@@ -63,9 +63,8 @@ COUNTED_PARTS = {
 }
 # The function that holds the checks of an asset, where it is not called `<asset>_checks`.
 CHECKS = {"report": "opens_offline"}
-# What those functions call in assets/chain/ that holds rules.
-_DATA_RULES = ("assets/chain/quality_checks.py::quality_findings",)
-RULES = {"frames": _DATA_RULES, "trajectories": _DATA_RULES}
+# The package that runs data rules: what those functions call in assets/ counts if it imports it.
+_RULES_PACKAGE = "ops.quality"
 
 
 @lru_cache
@@ -89,10 +88,40 @@ def rules_version(asset: str, limits: Any = None, root: Path = ROOT) -> str:
 
 @lru_cache
 def _code_of_rules(asset: str, root: Path) -> str:
-    checks = CHECKS.get(asset, f"{asset}_checks")
-    found = _closure((f"assets/{asset}.py::{checks}", *RULES.get(asset, ())), root)
+    found = _rules(asset, root)
     store_sources()
     return digest([[name, source.digest] for name, source in sorted(found.items())])
+
+
+def rules_modules(asset: str, root: Path = ROOT) -> list[str]:
+    """Names of everything that counts for the rules of an asset, as modules_of() names code."""
+    return sorted(_rules(asset, root))
+
+
+def _rules(asset: str, root: Path) -> dict[str, SourceFile]:
+    """All code that counts for the checks of an asset, by name."""
+    code = {f"assets/{asset}.py::{CHECKS.get(asset, f'{asset}_checks')}"}
+    while True:
+        found = _closure(sorted(code), root)
+        imports = {name for source in found.values() for name in source.imports}
+        parts = {part for name in imports for part in _part_with_rules(name, root)} - found.keys()
+        if not parts:
+            return found
+        code |= parts
+
+
+@cache
+def _part_with_rules(name: str, root: Path) -> tuple[str, ...]:
+    """The function of assets/ that has this name, if it runs data rules."""
+    module, _, part = name.rpartition(".")
+    path = f"{module.replace('.', '/')}.py"
+    if not name.startswith("assets.") or not (root / path).is_file():
+        return ()
+    try:
+        imports = _source(root / path, part).imports
+    except LookupError:  # what the module has imported itself
+        return ()
+    return (f"{path}::{part}",) if any(item.startswith(_RULES_PACKAGE) for item in imports) else ()
 
 
 def modules_of(code: tuple[str, ...], root: Path = ROOT) -> list[str]:

@@ -63,6 +63,35 @@ def quality_findings(asset: str, pipeline: Pipeline, log_ids: Sequence[str]) -> 
     ]
 
 
+def score_findings(pipeline: Pipeline) -> list[Finding]:
+    """The outcome of every rule on the scores and the plans of the evaluation."""
+    from ops.quality.rules import active_rules
+    from storage.expectations import validate
+    from storage.expectations.columns import plan_columns, score_columns
+    from storage.metrics_table import read_metrics
+
+    folder, findings = pipeline.lake.asset("evaluation"), []
+    rules = rules_of(active_rules(pipeline.preset.quality), asset="evaluation")
+    for table, columns in (("scores", score_columns), ("plans", plan_columns)):
+        frame = columns(read_metrics(folder, table))
+        for item in validate(table, frame, rules_of(rules, table=table)).results:
+            metadata: dict[str, Any] = {"rows": item.rows}
+            if not item.passed:
+                metadata |= {
+                    "for example": item.observed,
+                    "failed rows": key_table(item.failed_keys),
+                    "what to do": item.rule.hint,
+                }
+            rows = dict.fromkeys(item.failed_logs, "")
+            name, blocking, text = item.rule.name, item.rule.blocking, item.rule.text
+            findings.append(Finding(name, blocking, rows, text, item.passed, metadata))
+    return findings + [
+        Finding(rule.name, False, {}, metadata={"turned off": True})
+        for rule in rules
+        if rule.severity == OFF
+    ]
+
+
 def _lake_findings(pipeline: Pipeline, rules: Sequence[Rule]) -> list[Finding]:
     """Leakage, drift and the cameras' clocks, from the records of all logs; they never block."""
     from ops.quality.lake_checks import check_lake

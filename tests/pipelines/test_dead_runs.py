@@ -1,11 +1,13 @@
 """Runs whose process is gone do not stay under way."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,12 +18,13 @@ from pipelines import dead_runs
 from pipelines.dead_runs import LAKE_TAG, LOCKED_TAG, death_of, fail_dead_runs
 from pipelines.environment import RunTarget
 from pipelines.history import open_history
-from pipelines.process_tag import PROCESS_TAG, process_of, process_tags, this_process
+from pipelines.process_tag import PROCESS_TAG, process_of, process_tags
 from pipelines.resources import pipeline_resource
+from storage.writers import Writer, is_running, tag_is_running, this_writer
 
 ROOT = Path(__file__).parents[2]
 STARTED, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
-ME = this_process()
+ME = this_writer()
 OTHERS = {
     "the number was given to another process": (replace(ME, started=ME.started - 1), True),
     "no such process": (replace(ME, pid=(1 << 22) + 1), True),
@@ -29,7 +32,7 @@ OTHERS = {
     "another machine": (replace(ME, boot="other", host="other"), None),
     "another container": (replace(ME, namespace="pid:[1]"), None),
     "this one": (ME, False),
-    "a process of another user": (replace(ME, pid=1, started=-1), True),
+    "a process of another user": (replace(ME, pid=1, started=10**12), True),
 }
 GONE = OTHERS["no such process"][0]
 
@@ -72,17 +75,28 @@ def status_of(instance, run_id: str) -> dg.DagsterRunStatus:
 def test_a_process_is_known_by_number_start_boot_and_machine(case):
     process, gone = OTHERS[case]
     assert process_of("run", process_tags("run", process)) == process
-    assert process.is_gone() is gone
+    expected = None if gone is None else not gone
+    assert is_running(process) is tag_is_running(process.tag) is expected
+
+
+def test_what_earlier_versions_wrote_of_a_process_is_still_understood():
+    """Names of files with host, boot and process id, and lock files without namespace and start."""
+    old = "-".join(sha256(text.encode()).hexdigest()[:8] for text in (platform.node(), ME.boot))
+    assert tag_is_running(f"{old}-{ME.pid}") is True and tag_is_running(f"{old}-4000000") is False
+    far = sha256(b"another host").hexdigest()[:8]
+    assert tag_is_running(f"{far}-{old.split('-')[1]}-{ME.pid}") is None
+    assert is_running(Writer(ME.host, ME.boot, ME.pid)) is True
+    assert is_running(Writer("another host", ME.boot, ME.pid)) is None
 
 
 def test_a_process_that_only_waits_to_be_reaped_is_gone():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     started = int(Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
     process = replace(ME, pid=child.pid, started=started)
-    assert process.is_gone() is False
+    assert is_running(process) is True
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert process.is_gone() is True
+    assert is_running(process) is False
     child.communicate()
 
 

@@ -9,9 +9,11 @@ from dagster._core.instance.ref import InstanceRef
 
 from assets.chain.per_log import PARTITIONS
 from pipelines.environment import run_target
-from pipelines.history import history_folder, open_history
-from pipelines.process_tag import process_of, this_process
+from pipelines.execution import sync_partitions
+from pipelines.history import LakeInstance, folder_in_home, history_folder, open_history
+from pipelines.process_tag import process_of
 from storage.errors import ConfigError
+from storage.writers import this_writer
 
 KEPT = {"dagster.yaml", "workspace.yaml", "pyproject.toml"}  # files of a checkout
 REPOSITORY_TAG = {".dagster/repository": "__repository__@latentvla"}
@@ -88,8 +90,25 @@ def test_a_home_of_the_user_takes_precedence_and_that_is_said(in_checkout, tmp_p
     home.mkdir()
     shutil.copy("dagster.yaml", home)
     with open_history("lake/a", {"DAGSTER_HOME": str(home)}) as instance:
-        assert instance.root_directory == str(home)
+        assert instance.root_directory == str(folder_in_home(home, "lake/a"))
     assert str(home) in capsys.readouterr().err and not Path("lake").exists()
+
+
+def test_two_lakes_in_one_home_share_no_partitions_and_no_runs(in_checkout, tmp_path, monkeypatch):
+    """The command line, and the UI, whose lake the environment chooses."""
+    shutil.copy("dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with open_history("lake/a") as a, open_history("other/a") as b:
+        sync_partitions(a, ["log of a"])
+        sync_partitions(b, ["log of b"])
+        run = a.create_run_for_job(nothing)
+        assert a.get_dynamic_partitions(PARTITIONS) == ["log of a"]
+        assert b.get_dynamic_partitions(PARTITIONS) == ["log of b"]
+        assert b.get_runs_count() == 0
+    monkeypatch.setenv("LATENTVLA_LAKE", "lake/a")
+    with dg.DagsterInstance.get() as ui:
+        assert isinstance(ui, LakeInstance) and ui.get_run_by_id(run.run_id)
+        assert ui.get_dynamic_partitions(PARTITIONS) == ["log of a"]
 
 
 def test_the_checkout_as_home_stands_for_the_lake(in_checkout, capsys):
@@ -145,4 +164,4 @@ def test_a_run_of_the_command_line_is_in_the_timeline_and_among_the_runs_of_its_
     with open_history("lake") as instance:
         listed = instance.get_runs(dg.RunsFilter(job_name="nothing", tags=REPOSITORY_TAG))
     assert [item.run_id for item in listed] == [run.run_id]
-    assert process_of(run.run_id, run.tags) == this_process()
+    assert process_of(run.run_id, run.tags) == this_writer()

@@ -224,8 +224,15 @@ DATA_RULES = INGEST_RULES | {"relabeled"}
 @pytest.mark.parametrize(
     ("path", "before", "after", "unchecked"),
     [
-        ("storage/expectations/rules.py", "high=60.0", "high=50.0", DATA_RULES),
+        (
+            "storage/expectations/rules.py",
+            "high=60.0",
+            "high=50.0",
+            DATA_RULES | {"evaluation"},
+        ),
         ("ops/quality/images.py", "STILL_CHANGE = 0.6", "STILL_CHANGE = 0.5", INGEST_RULES),
+        ("assets/chain/quality_checks.py", "for item in checked", "for _ in checked", INGEST_RULES),
+        ("assets/chain/quality_checks.py", '("plans", plan_columns)', "", {"evaluation"}),
         ("assets/codebook.py", '"speed_r2": 0.85', '"speed_r2": 0.95', {"codebook"}),
         ("assets/student.py", "PARITY_M = 1e-3", "PARITY_M = 1e-4", {"student"}),
         ("ops/vla/verdict.py", "IMAGE_COST_NATS = ", "IMAGE_COST_NATS = 2 * ", {"vla"}),
