@@ -254,7 +254,15 @@ def _camera(folder: Path, name: str) -> Camera:
     velodyne_to_camera = _transform(folder.parent / "calib_velo_to_cam.txt")
     ego_to_camera = baseline @ rectify @ velodyne_to_camera @ _ego_to_velodyne(folder)
     width, height = image_size(min(_image_files(folder, name).items())[1])
-    return Camera(name, width, height, projection[:, :3], np.linalg.inv(ego_to_camera))
+    size = calibration.get(f"S_rect_{name[-2:]}")
+    return Camera(
+        name,
+        width,
+        height,
+        projection[:, :3],
+        np.linalg.inv(ego_to_camera),
+        calibrated_wh=None if size is None else (int(size[0]), int(size[1])),
+    )
 
 
 def _ego_to_velodyne(folder: Path) -> np.ndarray:
