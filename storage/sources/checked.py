@@ -27,7 +27,7 @@ from storage.sources.raw_files import REPAIR
 CLOCKS_APART_S = 0.5  # more between an image and its pose, as a rule: two clocks
 ROTATION_ERROR = 0.01  # of a camera's axes
 RATIO_ERROR = 0.01  # between the scales of the two axes of an image that was made smaller
-BORDER = 0.02  # of the image's side: a principal point there belongs to another size
+BORDER = 0.1  # of the image's side: a principal point there belongs to another size
 MIDDLE = (0.25, 0.75)  # of the image's side: where a principal point is expected
 EPOCH_2000_US, EPOCH_2100_US = 946_684_800_000_000, 4_102_444_800_000_000
 UNITS_US = {"seconds": 1e6, "milliseconds": 1e3, "nanoseconds": 1e-3}
@@ -242,23 +242,23 @@ def finite_agents(agents: Agents, signals: Signals) -> Agents:
     )
     if sound.all() and np.isfinite(velocity).all():
         return agents
-    kept = _rows_of(agents, sound)
+    kept, left_out = _rows_of(agents, sound), ~sound
     unknown = ~np.isfinite(kept.velocity_world).all(axis=1)
     notes = [*agents.notes]
     if unknown.any():
         filled = _velocities_of_tracks(kept, signals, unknown)
         known = np.isfinite(filled).all(axis=1)
         kept = _rows_of(replace(kept, velocity_world=filled), known)
+        left_out[np.flatnonzero(sound)[~known]] = True
         notes.append(
             f"{int((unknown & known).sum())} boxes without a velocity have that of their track's "
             f"places"
         )
-    left_out = len(size) - len(kept.size_lwh)
-    if left_out:
-        frame = int(agents.frame_index[~sound][0] if not sound.all() else agents.frame_index[0])
+    if left_out.any():
         notes.append(
-            f"{left_out} of {len(size)} boxes are left out: their place, heading, size or velocity "
-            f"is no number or their size not positive, the first in frame {frame}"
+            f"{int(left_out.sum())} of {len(size)} boxes are left out: their place, heading, size "
+            f"or velocity is no number or their size not positive, the first in frame "
+            f"{agents.frame_index[left_out][0]}"
         )
     return replace(kept, notes=tuple(notes))
 
@@ -361,7 +361,7 @@ def _checked_camera(camera: Camera, log_id: str) -> Camera:
     if ((share < BORDER) | (share > 1 - BORDER)).any():
         raise refused(
             "the calibration is not that of these images: the principal point lies at the border "
-            "or outside",
+            "or outside of them",
             "a principal point inside the image; intrinsics of the images' own size",
             found,
         )

@@ -17,13 +17,13 @@ import numpy as np
 
 from storage.errors import SourceError
 from storage.sources.jpeg_warnings import jpeg_warnings
-from storage.sources.raw_files import read_regular, too_large
+from storage.sources.raw_files import read_regular, too_large, unreadable
 
 MAX_IMAGE_BYTES = 256 * 2**20  # of a file
 MAX_PIXELS = 64 * 2**20  # of one image, for example 8192 x 8192
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 ORIENTATION = 274  # tag of EXIF
-UPRIGHT = 1
+UPRIGHT, ON_ITS_SIDE = 1, 5  # orientations from 5 on swap the sides
 TWELVE_BITS = 2**12
 # a marker within the coded pixels of a JPEG: neither a stuffed zero, a restart nor a fill byte
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -42,6 +42,22 @@ class ImageHeader:
 def image_header(file: Path) -> ImageHeader:
     """The header of an image. Raises SourceError as image_size."""
     return _header(read_regular(file, MAX_IMAGE_BYTES), file)
+
+
+def exif_orientation(file: Path) -> int:
+    """The EXIF orientation of an image, 1 to 8; UPRIGHT for a file that is none, as a video.
+
+    Raises SourceError for a damaged header.
+    """
+    try:
+        with file.open("rb") as stream:
+            begins = stream.read(12)
+    except OSError as error:
+        raise unreadable(error, file) from error
+    webp = begins[:4] == b"RIFF" and begins[8:] == b"WEBP"
+    if not webp and not begins.startswith((b"\xff\xd8", b"\x89PNG", b"BM")):
+        return UPRIGHT
+    return image_header(file).orientation
 
 
 def image_size(file: Path) -> tuple[int, int]:
@@ -129,7 +145,7 @@ def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
     """The image as its EXIF orientation, 1 to 8, shows it."""
     if orientation == UPRIGHT:
         return image
-    if orientation >= 5:
+    if orientation >= ON_ITS_SIDE:
         image = image.swapaxes(0, 1)
     rows = -1 if orientation in (3, 4, 7, 8) else 1
     columns = -1 if orientation in (2, 3, 6, 7) else 1
@@ -207,7 +223,7 @@ def _header(data: bytes, where: object) -> ImageHeader:
         raise too_large(where, f"1 to {MAX_PIXELS} pixels", f"{width}x{height}")
     if orientation not in range(UPRIGHT, 9):
         orientation = UPRIGHT
-    if orientation >= 5:
+    if orientation >= ON_ITS_SIDE:
         width, height = height, width
     return ImageHeader(width, height, orientation)
 
