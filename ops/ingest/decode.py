@@ -12,7 +12,7 @@ from storage.errors import ConfigError, SourceError
 from storage.frame_store import CameraFrames, FrameInfo, frame_info, write_frames
 from storage.sources.checked import checked
 from storage.sources.contract import RawImage, RawLog
-from storage.sources.images import ON_ITS_SIDE, UPRIGHT, exif_orientation, read_image
+from storage.sources.images import read_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,6 @@ def _camera_frames(
             do="correct or leave out this log; it is read again when its bytes change",
         )
     stored = _stored_camera(camera, config)
-    notes += _turned_notes(log.log_id, camera, images[0])
     if camera.width % 2 or camera.height % 2:
         notes.append(
             f"{camera.name}: odd image size {camera.width}x{camera.height} cut to "
@@ -128,31 +127,6 @@ def _camera_frames(
         _decoded(log, images, camera, stored),
         np.array([speed_mps.get(image.frame_index, 0.0) > config.moving_mps for image in images]),
     )
-
-
-def _turned_notes(log_id: str, camera: Camera, image: RawImage) -> list[str]:
-    """A note if the images are turned as EXIF says. Raises SourceError if the principal point is
-    that of the images as they are stored, on their side.
-    """
-    orientation = exif_orientation(image.file)
-    if orientation == UPRIGHT:
-        return []
-    center = camera.intrinsics[:2, 2] + 0.5
-    size = np.array([camera.width, camera.height])
-    off = [float(np.abs(center - middle).sum()) for middle in (size / 2, size[::-1] / 2)]
-    if orientation >= ON_ITS_SIDE and off[1] < off[0]:
-        raise SourceError(
-            "the calibration is not that of the images as their EXIF orientation turns them",
-            where=f"log {log_id}, camera {camera.name}, EXIF orientation {orientation}",
-            expected=f"intrinsics of {camera.width}x{camera.height} images",
-            found=f"a principal point {camera.intrinsics[:2, 2].round(1).tolist()}, as in "
-            f"{camera.height}x{camera.width}",
-            do="calibrate the turned images, or write the images without an EXIF orientation",
-        )
-    return [
-        f"{camera.name}: the images are turned as their EXIF orientation {orientation} says; "
-        f"the calibration is taken as that of the turned images"
-    ]
 
 
 def _stored_camera(camera: Camera, config: FrameConfig) -> Camera:

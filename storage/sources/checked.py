@@ -21,6 +21,7 @@ from storage.sources.contract import (
     RawLog,
     Signals,
 )
+from storage.sources.images import ON_ITS_SIDE, UPRIGHT, exif_orientation
 from storage.sources.nuscenes_tables import motion_of_poses
 from storage.sources.raw_files import REPAIR
 
@@ -61,8 +62,11 @@ class CheckedLog:
     _signals: Signals | None = None
 
     def cameras(self) -> tuple[Camera, ...]:
-        """Finite calibrations of the size that the images have."""
-        return tuple(_checked_camera(camera, self.log_id) for camera in self.log.cameras())
+        """Finite calibrations of the size that the images have, as EXIF turns them."""
+        return tuple(
+            _turned_camera(_checked_camera(camera, self.log_id), self.log)
+            for camera in self.log.cameras()
+        )
 
     def images(self, camera: str) -> Iterator[RawImage]:
         """The images, whose clock is that of the poses."""
@@ -385,3 +389,32 @@ def _at_image_size(camera: Camera, refused: Callable[[str, str, object], SourceE
         )
     note = f"{camera.name}: {sizes}: intrinsics scaled by {scale[0]:.4g}"
     return replace(scaled_camera(camera, scale), calibrated_wh=None, notes=(*camera.notes, note))
+
+
+def _turned_camera(camera: Camera, log: RawLog) -> Camera:
+    """The camera with a note if its images are turned as EXIF says.
+
+    Raises SourceError if the principal point is that of the images as they are stored, on their
+    side.
+    """
+    image = next(iter(log.images(camera.name)), None)
+    orientation = UPRIGHT if image is None else exif_orientation(image.file)
+    if orientation == UPRIGHT:
+        return camera
+    center = camera.intrinsics[:2, 2] + 0.5
+    size = np.array([camera.width, camera.height])
+    off = [float(np.abs(center - middle).sum()) for middle in (size / 2, size[::-1] / 2)]
+    if orientation >= ON_ITS_SIDE and off[1] < off[0]:
+        raise SourceError(
+            "the calibration is not that of the images as their EXIF orientation turns them",
+            where=f"log {log.log_id}, camera {camera.name}, EXIF orientation {orientation}",
+            expected=f"intrinsics of {camera.width}x{camera.height} images",
+            found=f"a principal point {camera.intrinsics[:2, 2].round(1).tolist()}, as in "
+            f"{camera.height}x{camera.width}",
+            do="calibrate the turned images, or write the images without an EXIF orientation",
+        )
+    note = (
+        f"{camera.name}: the images are turned as their EXIF orientation {orientation} says; "
+        f"the calibration is taken as that of the turned images"
+    )
+    return replace(camera, notes=(*camera.notes, note))

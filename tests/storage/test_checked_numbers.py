@@ -161,7 +161,7 @@ def test_unit_quaternions_stay_bit_for_bit():
 @pytest.mark.parametrize("scale", [0.0, 1.1, 2.0, 0.5, np.nan, np.inf])
 def test_a_quaternion_of_another_length_is_refused_with_its_row(scale):
     wxyz = np.array([yaw_quaternion(0.3)] * 4)
-    wxyz[2] = 0.5 * scale  # four times a half has length one
+    wxyz[2] = 0.5 * scale  # four halves have length one
     for read in (yaw_of_quaternion, rotation_of_quaternion):
         with pytest.raises(SourceError, match=r"no unit quaternion[\s\S]*row 2 of 4"):
             read(wxyz)

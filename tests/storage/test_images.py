@@ -176,7 +176,7 @@ def test_flipped_bytes_that_spoil_a_jpeg_are_found_but_for_few(tmp_path):
             spoilt += wrong.mean() > 0.01
         except SourceError:
             found += 1
-    assert (found, spoilt) == 1
+    assert found >= 15 and spoilt <= 4
 
 
 @pytest.mark.parametrize("how", ["zeros", "lost"])
