@@ -58,7 +58,7 @@ class RawImage:
     frame_index: int
     camera: str
     timestamp_us: int
-    file: Path  # JPEG, PNG, WebP or BMP
+    file: Path  # JPEG or PNG
 
 
 @dataclass(frozen=True, slots=True)
