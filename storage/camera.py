@@ -25,6 +25,9 @@ class Camera:
     camera_to_ego: np.ndarray
     # k1, k2, p1, p2, k3; zeros: rectified
     distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    # size in pixels that the intrinsics hold for, where the format names it; None: of the images
+    calibrated_wh: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()  # corrections, for the log's metadata
 
 
 def camera_numbers(camera: Camera) -> np.ndarray:
@@ -73,6 +76,13 @@ def resized_camera(camera: Camera, size_hw: tuple[int, int]) -> Camera:
     return replace(
         camera, width=size_hw[1], height=size_hw[0], intrinsics=to_resized @ camera.intrinsics
     )
+
+
+def scaled_camera(camera: Camera, scale_xy: tuple[float, float]) -> Camera:
+    """The same camera with intrinsics for images scaled by `scale_xy`; its size stays."""
+    (x, y), k = scale_xy, camera.intrinsics
+    scale = np.array([[x, 0.0, 0.5 * x - 0.5], [0.0, y, 0.5 * y - 0.5], [0.0, 0.0, 1.0]])
+    return replace(camera, intrinsics=scale @ k)
 
 
 def fit_images(images: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

@@ -26,6 +26,7 @@ STORE = "frames.zarr"
 # with zstd level 1 the best trade-off in benchmarks/frame_store.py: a third of the bytes of raw
 # images, read equally fast
 SHARD_FRAMES = 128
+SHARD_BYTES = 192 * 2**20  # of a shard's pixels at most: 32 frames of 1920 x 1080, 8 of 4K
 # `change` of a camera's first frame: the largest possible, so that it never counts as frozen
 NO_PREDECESSOR = 255.0
 _PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
@@ -72,7 +73,8 @@ def write_frames(
     *,
     shard_frames: int = SHARD_FRAMES,
 ) -> FrameInfo:
-    """Write the frames of one log under `folder`, with one shard in memory at a time.
+    """Write the frames of one log under `folder`, with one shard in memory at a time: at most
+    `shard_frames` frames and SHARD_BYTES of pixels, and one frame at least.
 
     Raises ValueError if a camera gives fewer images than its `frame_index` has entries.
     """
@@ -160,7 +162,7 @@ def frame_info(folder: Path) -> FrameInfo:
 def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInfo:
     camera, total = item.camera, len(item.frame_index)
     shape = (camera.height, camera.width, 3)
-    shard = min(shard_frames, max(total, 1))
+    shard = max(1, min(shard_frames, max(total, 1), SHARD_BYTES // max(int(np.prod(shape)), 1)))
     group = root.create_group(camera.name, attributes=_attributes_of(camera))
     images = group.create_array(
         "images",
@@ -174,23 +176,23 @@ def _write_camera(root: Any, item: CameraFrames, shard_frames: int) -> CameraInf
     brightness, change = np.zeros(total, np.float32), np.full(total, NO_PREDECESSOR, np.float32)
     black: list[int] = []
     stream, previous = iter(item.images), None
+    block_BHWC = np.empty((min(shard, total), *shape), np.uint8)
     for start in range(0, total, shard):
-        block = list(islice(stream, min(shard, total - start)))
-        if len(block) < min(shard, total - start):
-            raise ValueError(
-                f"camera {camera.name} announced {total} images and gave {start + len(block)}"
-            )
-        block_BHWC = np.stack(block)
-        images[start : start + len(block)] = block_BHWC
-        black += [start + row for row, image in enumerate(block_BHWC) if not image.any()]
-        # every fourth pixel is enough to detect black and frozen images
-        sampled = block_BHWC[:, ::2, ::2].astype(np.int16)
-        stop = start + len(sampled)
-        brightness[start:stop] = sampled.mean((1, 2, 3))
-        sequence = sampled if previous is None else np.concatenate([previous, sampled])
-        difference = np.abs(np.diff(sequence, axis=0))
-        change[start + (previous is None) : stop] = difference.mean((1, 2, 3))
-        previous = sampled[-1:]
+        count = min(shard, total - start)
+        row = start - 1
+        for row, image in enumerate(islice(stream, count), start):
+            block_BHWC[row - start] = image
+            if not image.any():
+                black.append(row)
+            # every fourth pixel is enough to detect black and frozen images
+            sampled = image[::2, ::2].astype(np.int16)
+            brightness[row] = sampled.mean()
+            if previous is not None:
+                change[row] = np.abs(sampled - previous).mean()
+            previous = sampled
+        if row - start + 1 < count:
+            raise ValueError(f"camera {camera.name} announced {total} images and gave {row + 1}")
+        images[start : start + count] = block_BHWC[:count]
     info = CameraInfo(
         camera,
         item.frame_index.astype(np.int32),

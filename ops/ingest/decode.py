@@ -10,6 +10,7 @@ from ops.ingest.config import FrameConfig
 from storage.camera import Camera
 from storage.errors import ConfigError, SourceError
 from storage.frame_store import CameraFrames, FrameInfo, frame_info, write_frames
+from storage.sources.checked import checked
 from storage.sources.contract import RawImage, RawLog
 from storage.sources.video_file import read_images
 
@@ -35,8 +36,10 @@ def decode(log: RawLog, out: Path, config: FrameConfig) -> DecodeSummary:
     """Write the frame store of `log` under `out`.
 
     Raises SourceError for a damaged image, an image of another size than its camera's first, and
-    time stamps that do not increase; ConfigError for a camera that the log does not have.
+    time stamps that do not increase, and what storage.sources.checked refuses; ConfigError for a
+    camera that the log does not have.
     """
+    log = checked(log)
     signals = log.signals()
     speed_mps = dict(
         zip(signals.frame_index.tolist(), np.hypot(*signals.velocity_ego.T).tolist(), strict=True)
@@ -51,6 +54,7 @@ def decode(log: RawLog, out: Path, config: FrameConfig) -> DecodeSummary:
             expected=", ".join(cameras),
             do="change FrameConfig.cameras",
         )
+    notes += [note for name in names for note in cameras[name].notes]
     frames = [_camera_frames(log, cameras[name], config, speed_mps, notes) for name in names]
     write_frames(out, log.log_id, frames, notes)
     return summarize(out, config)

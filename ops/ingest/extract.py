@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ops.ingest.config import ExtractConfig
 from storage.errors import SourceError
+from storage.sources.checked import checked
 from storage.sources.contract import MapObject, RawLog, Signals
 from storage.sources.rotations import wrapped
 from storage.trajectory_table import FUTURE_STEPS, HISTORY_STEPS, STEP_S, TABLES, write_table
@@ -38,6 +39,7 @@ def extract(log: RawLog, out: Path, config: ExtractConfig) -> ExtractSummary:
 
     Raises SourceError for a log shorter than `min_span_s`, and what the reader raises.
     """
+    log = checked(log)
     signals = log.signals()
     time_s = (signals.timestamp_us - signals.timestamp_us[0]) * 1e-6
     if time_s[-1] < config.min_span_s - config.edge_tolerance_s:

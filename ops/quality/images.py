@@ -12,7 +12,7 @@ import pyarrow as pa
 from storage.frame_store import CameraInfo, frame_info, read_frames
 
 SMALL_W = 128  # pixels; images are measured at this width, so that limits hold for every camera
-BLOCK_FRAMES = 128  # images in memory at a time
+BLOCK_BYTES = 64 * 2**20  # of images in memory at a time, one image at least
 MAX_HASHES = 64  # of a log, evenly spaced
 BANDS = 4  # of rows, whose column means show how an image moves sideways
 BAND_ROWS = (0.28, 0.5)  # of the height: around the horizon, where driving on moves the image least
@@ -80,8 +80,9 @@ def _measure_camera(folder: Path, camera: CameraInfo) -> tuple[np.ndarray, list[
     rows = slice(int(BAND_ROWS[0] * size[1]), max(int(BAND_ROWS[1] * size[1]), 4))
     numbers, hashes = np.zeros((total, 3)), []
     bands = np.zeros((total, BANDS, SMALL_W), np.float32)
-    for start in range(0, total, BLOCK_FRAMES):
-        index = camera.frame_index[start : start + BLOCK_FRAMES]
+    step = max(1, BLOCK_BYTES // max(3 * camera.camera.height * camera.camera.width, 1))
+    for start in range(0, total, step):
+        index = camera.frame_index[start : start + step]
         block = read_frames(folder, index, camera=camera.camera.name)
         for row, image in enumerate(block, start):
             grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -20,14 +20,13 @@ from storage.camera import Camera, camera_numbers, fit_images, resized_camera
 from storage.checkpoint import read_config
 from storage.dataset import FrameSet
 from storage.errors import ArtifactError, ConfigError, SourceError, unknown_name
-from storage.sources.images import image_size, read_image
+from storage.sources.images import MAX_PIXELS, read_image
 from storage.trajectory_table import FUTURE_STEPS, Command
 
 CALIBRATION = "calibration.onnx"  # beside the two ONNX files
 RUNTIMES = {"onnx": "student.onnx", "int8": "student_int8.onnx", "torch": "model.safetensors"}
 MAX_SPEED_MPS = 70.0  # 250 km/h; storage.sources quarantines a faster log as faulty
 MAX_ACCELERATION_MPS2 = 30.0  # three times what tyres can do
-MAX_IMAGE_PIXELS = 64 * 2**20  # of a file, for example 8192 x 8192
 _COMMANDS = [item.name.lower() for item in Command]
 
 
@@ -196,32 +195,21 @@ def predict_file(
 
 
 def _read_pixels(image: Path) -> np.ndarray:
-    """An image file as RGB (H, W, 3) uint8. Its size is read before it is decoded."""
-    from PIL import UnidentifiedImageError
-    from PIL.Image import DecompressionBombError
-
+    """An image file as RGB (H, W, 3) uint8, decoded as ingest does."""
     if not image.is_file():
         kind = "a folder" if image.is_dir() else "no regular file"
         raise _unreadable(image, kind if image.exists() else "no file")
     try:
-        width, height = image_size(image)
-        if width * height > MAX_IMAGE_PIXELS:
-            raise _unreadable(image, f"{width} x {height} pixels")
-        pixels_HW3 = read_image(image)
+        return read_image(image)
     except SourceError as error:
         raise _unreadable(image, str(error.found)) from error
-    except UnidentifiedImageError as error:
-        raise _unreadable(image, "a file of another kind") from error
-    except (OSError, ValueError, SyntaxError, DecompressionBombError) as error:
-        raise _unreadable(image, str(error)) from error
-    return pixels_HW3
 
 
 def _unreadable(image: Path, found: str) -> ConfigError:
     return ConfigError(
         "the image cannot be read",
         where=image,
-        expected=f"a JPEG or PNG of the front camera, at most {MAX_IMAGE_PIXELS:,} pixels",
+        expected=f"a JPEG, PNG, WebP or BMP of the front camera, at most {MAX_PIXELS:,} pixels",
         found=found,
         do="pass the path of an image file, one of a log's sensor_blobs for example",
     )

@@ -59,6 +59,7 @@ def trajectory_columns(table: pa.Table) -> "pd.DataFrame":
         jump_mps=np.abs(between),
         acceleration_mps2=np.hypot(frame["ax_mps2"], frame["ay_mps2"]),
         jerk_mps3=jerk,
+        numbers_finite=_finite_numbers(table),
         future_error_m=future_error,
         has_future=valid_N8.all(axis=1),
     )
@@ -150,6 +151,23 @@ def listed(table: pa.Table, name: str, width: int) -> np.ndarray:
         .to_numpy(zero_copy_only=False)
         .reshape(len(table), width)
     )
+
+
+def _finite_numbers(table: pa.Table) -> np.ndarray:
+    """Whether all floating numbers of each row are finite, also those in lists of fixed size.
+
+    Neither Great Expectations, which takes NaN for a missing value, nor the statistics of Parquet,
+    which leave NaN out, find them.
+    """
+    finite = np.ones(len(table), bool)
+    for field in table.schema:
+        if pa.types.is_floating(field.type):
+            finite &= np.isfinite(table[field.name].to_numpy())
+        elif pa.types.is_fixed_size_list(field.type) and pa.types.is_floating(
+            field.type.value_type
+        ):
+            finite &= np.isfinite(listed(table, field.name, field.type.list_size)).all(axis=1)
+    return finite
 
 
 def _list_state(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -232,6 +232,13 @@ TRAJECTORY_RULES = (
         values=(True,),
     ),
     _row(
+        "numbers_are_finite",
+        "No number of a row is NaN or infinite, also none of its history and future.",
+        BLOCK,
+        "numbers_finite",
+        values=(True,),
+    ),
+    _row(
         "time_increases",
         "Time moves forward from row to row of a log, by at most {high} s.",
         BLOCK,

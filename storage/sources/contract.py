@@ -88,6 +88,7 @@ class Agents:
     yaw_rad: np.ndarray  # (A,) float64, world
     velocity_world: np.ndarray  # (A, 2) float64
     size_lwh: np.ndarray  # (A, 3) float64
+    notes: tuple[str, ...] = ()  # what the reader left out, for the log's metadata
 
 
 @dataclass(frozen=True, slots=True)

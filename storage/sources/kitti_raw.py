@@ -8,7 +8,7 @@ the ground, from the mounting plan of the sensor car (see REAR_AXLE_IN_IMU).
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +61,8 @@ class KittiLog:
     @wrap_parse_errors
     def cameras(self) -> tuple[Camera, ...]:
         """Rectified pinhole cameras."""
-        return tuple(_camera(self.folder, name) for name in self.capabilities.cameras)
+        cameras = (_camera(self.folder, name) for name in self.capabilities.cameras)
+        return tuple(_with_size(self.folder, camera) for camera in cameras)
 
     @wrap_parse_errors
     def images(self, camera: str) -> Iterator[RawImage]:
@@ -255,6 +256,12 @@ def _camera(folder: Path, name: str) -> Camera:
     ego_to_camera = baseline @ rectify @ velodyne_to_camera @ _ego_to_velodyne(folder)
     width, height = image_size(min(_image_files(folder, name).items())[1])
     return Camera(name, width, height, projection[:, :3], np.linalg.inv(ego_to_camera))
+
+
+def _with_size(folder: Path, camera: Camera) -> Camera:
+    """The camera with the size of image that its calibration is for, where the file names it."""
+    size = _calibration(folder.parent / "calib_cam_to_cam.txt").get(f"S_rect_{camera.name[-2:]}")
+    return camera if size is None else replace(camera, calibrated_wh=(int(size[0]), int(size[1])))
 
 
 def _ego_to_velodyne(folder: Path) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from storage.camera import Camera
 from storage.errors import SourceError
 from storage.names import check_name, name_fault, quoted
+from storage.sources.checked import interpolated
 from storage.sources.contract import (
     Agents,
     Capabilities,
@@ -43,7 +44,12 @@ from storage.sources.nuscenes_tables import (
     split_of,
 )
 from storage.sources.raw_files import is_regular, regular_files
-from storage.sources.rotations import rotation_of_quaternion, wrapped, yaw_of_quaternion
+from storage.sources.rotations import (
+    rotation_of_quaternion,
+    wrapped,
+    yaw_of_quaternion,
+    yaw_or_nan,
+)
 from storage.sources.route_command import commands_of_route
 from storage.sources.signal_validation import require_logs, validate_signals, wrap_parse_errors
 from storage.trajectory_table import Command
@@ -163,7 +169,7 @@ class NuScenesLog:
             track_token=np.array([box["instance_token"] for _, box in boxes], dtype=object),
             category=np.array([_category(box["category_name"]) for _, box in boxes], dtype=np.int8),
             center_world=center - np.column_stack([np.zeros((len(boxes), 2)), ground_z[index]]),
-            yaw_rad=wrapped(yaw_of_quaternion(quaternion)),
+            yaw_rad=wrapped(yaw_or_nan(quaternion)),
             velocity_world=np.nan_to_num(velocity),
             size_lwh=size_wlh[:, [1, 0, 2]],
         )
@@ -189,8 +195,15 @@ class NuScenesLog:
         values = np.array(
             [[*message["vel"][:2], *message["accel"][:2]] for message in messages], dtype=np.float64
         )
-        columns = [np.interp(time_us, at_us, column) for column in values.T]
-        return np.column_stack(columns), "velocities come from the CAN bus"
+        motion, covered = interpolated(at_us, values, time_us)
+        if covered.all():
+            return motion, "velocities come from the CAN bus"
+        of_poses = motion_of_poses((time_us - time_us[0]) * 1e-6, pose_world)
+        note = (
+            f"velocities come from the CAN bus, those of {int((~covered).sum())} of {len(covered)} "
+            f"frames, where it has none, from the past poses"
+        )
+        return np.where(covered[:, None], motion, of_poses), note
 
 
 class NuScenesSource:
@@ -339,15 +352,16 @@ def _file_below(raw: Path, filename: Any) -> Path:
 
 
 def _camera(tables: Any, data_token: str, image: RawImage) -> Camera:
-    calibration = tables.get(
-        "calibrated_sensor", tables.get("sample_data", data_token)["calibrated_sensor_token"]
-    )
+    data = tables.get("sample_data", data_token)
+    calibration = tables.get("calibrated_sensor", data["calibrated_sensor_token"])
     camera_to_ego = np.eye(4)
     camera_to_ego[:3, :3] = rotation_of_quaternion(np.array([calibration["rotation"]]))[0]
     camera_to_ego[:3, 3] = calibration["translation"]
     width, height = image_size(image.file)
     intrinsics = np.array(calibration["camera_intrinsic"], dtype=np.float64).reshape(3, 3)
-    return Camera(image.camera, width, height, intrinsics, camera_to_ego)
+    named = (data.get("width"), data.get("height"))
+    size = None if None in named else (int(named[0]), int(named[1]))
+    return Camera(image.camera, width, height, intrinsics, camera_to_ego, calibrated_wh=size)
 
 
 def _category(name: str) -> Category:

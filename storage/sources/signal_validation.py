@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import SourceError
+from storage.sources.checked import require_own_direction, require_us, with_velocities
 from storage.sources.contract import Signals
 from storage.sources.raw_files import REPAIR, raw_data_of, too_large, unreadable
 
@@ -22,11 +23,13 @@ MAX_FRAMES = 500_000  # of one log: 14 hours at 10 Hz
 
 
 def validate_signals(signals: Signals, log_id: str, file: Path) -> Signals:
-    """Return `signals` if a vehicle can have driven them.
+    """Return `signals` if a vehicle can have driven them; a log without any velocity gets that of
+    its poses, with a note.
 
     Raises SourceError for more than MAX_FRAMES frames, and with the log and the first bad frame for
-    values that are not finite, time stamps that do not increase, speeds above MAX_SPEED_MPS, and
-    poses that jump.
+    time stamps that are no microseconds, values that are not finite, time stamps that do not
+    increase, speeds above MAX_SPEED_MPS, poses that jump, and velocities that point elsewhere than
+    the poses move.
     """
     if not 0 < len(signals.frame_index) <= MAX_FRAMES:
         raise too_large(
@@ -34,6 +37,8 @@ def validate_signals(signals: Signals, log_id: str, file: Path) -> Signals:
             f"1 to {MAX_FRAMES} frames",
             str(len(signals.frame_index)),
         )
+    require_us(signals.timestamp_us, f"log {log_id}, file {file}")
+    signals = with_velocities(signals)
 
     def check(bad: np.ndarray, what: str, expected: str, values: np.ndarray) -> None:
         if bad.any():
@@ -79,6 +84,7 @@ def validate_signals(signals: Signals, log_id: str, file: Path) -> Signals:
         "a step in metres that agrees with the speed",
         moved_m,
     )
+    require_own_direction(signals, f"log {log_id}, file {file}")
     return signals
 
 

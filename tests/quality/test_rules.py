@@ -138,6 +138,22 @@ def test_an_agent_with_a_number_that_is_none_blocks_and_is_named():
     assert result.failed_keys == tuple(f"drive/{row['frame_index']}" for row in rows)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("column", ["yaw_rate_radps", "history_xyyaw", "future_xyyaw", "x_m"])
+def test_a_number_of_a_trajectory_that_is_none_blocks_wherever_it_stands(column, value):
+    table = straight_drive()
+    cells = table[column].to_pylist()
+    cells[4] = [*cells[4][:-1], value] if isinstance(cells[4], list) else value
+    place = table.schema.get_field_index(column)
+    bad = table.set_column(place, table.schema.field(column), pa.array(cells, table[column].type))
+    result = next(
+        item
+        for item in validate_trajectories(bad).results
+        if item.rule.name == "numbers_are_finite"
+    )
+    assert result.failed_keys == ("drive/4",) and result.rule.blocking
+
+
 def test_nan_breaks_every_kind_of_rule():
     import pandas as pd
 

@@ -1,6 +1,7 @@
 """The frame store returns the stored pixels in any order and size, and names what is missing."""
 
 import multiprocessing
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from storage.camera import Camera, crop_box, resized_camera
 from storage.errors import ArtifactError
 from storage.frame_store import (
     NO_PREDECESSOR,
+    SHARD_BYTES,
     STORE,
     CameraFrames,
     frame_info,
@@ -37,6 +39,43 @@ def noise(frames: int, seed: int = 0) -> np.ndarray:
 def front(images, index=None, moving=True) -> CameraFrames:
     index = np.arange(len(images)) if index is None else np.asarray(index)
     return CameraFrames(CAMERA, index, index * 500_000, images, np.full(len(images), moving))
+
+
+def test_a_shard_holds_no_more_bytes_than_its_limit_and_small_images_keep_theirs(
+    tmp_path, monkeypatch
+):
+    import zarr
+
+    images, shards = noise(25), {}
+    for limit in (HEIGHT * WIDTH * 3 * 4, 10, SHARD_BYTES):
+        monkeypatch.setattr("storage.frame_store.SHARD_BYTES", limit)
+        folder = tmp_path / str(limit)
+        info = write_frames(folder, "log", [front(images)]).cameras[0]
+        shards[limit] = zarr.open_group(folder / STORE, mode="r")["CAM_F0/images"].shards[0]
+        assert np.array_equal(read_frames(folder, np.arange(25)), images)
+        sampled = images[:, ::2, ::2].astype(np.int16)
+        assert np.array_equal(info.brightness, sampled.mean((1, 2, 3)).astype(np.float32))
+        change = np.abs(np.diff(sampled, axis=0)).mean((1, 2, 3)).astype(np.float32)
+        assert np.array_equal(info.change[1:], change) and info.change[0] == NO_PREDECESSOR
+    assert list(shards.values()) == [4, 1, 25]
+    assert SHARD_BYTES >= 128 * 1242 * 374 * 3  # of KITTI's images a shard stays as it was
+
+
+def test_a_shard_is_written_as_its_images_come_and_they_are_not_kept(tmp_path):
+    images, alive, most = noise(12), [], 0
+
+    def one_by_one():
+        nonlocal most
+        for image in images:
+            copy = image.copy()
+            alive.append(weakref.ref(copy))
+            most = max(most, sum(item() is not None for item in alive))
+            yield copy
+            del copy
+
+    frames = replace(front(images), images=one_by_one())
+    write_frames(tmp_path, "log", [frames])
+    assert most <= 3
 
 
 @pytest.fixture
