@@ -65,6 +65,7 @@ class Ledger:
         self._planned: dict[str, str] = {}  # artefact -> the version that it should have
         self._inventories: dict[str, Inventory | None] = {}
         self._fingerprints: dict[str, str] = {}
+        self._quarantine_stamp = 0  # when the quarantine was changed last, as it was read
 
     # Logs
 
@@ -94,7 +95,17 @@ class Ledger:
     @cached_property
     def records(self) -> dict[str, QuarantineRecord]:
         """Every record in the lake's quarantine, also those that no longer hold."""
+        self._quarantine_stamp = _changed_at(self.lake.quarantine)
         return quarantined(self.lake)
+
+    def reread_quarantine(self) -> bool:
+        """Read the quarantine again if it has changed since; True if so. During a run a person may
+        set a log aside or release it.
+        """
+        if self._quarantine_stamp == _changed_at(self.lake.quarantine):
+            return False
+        self._forget_plans()
+        return True
 
     @cached_property
     def quarantined(self) -> dict[str, QuarantineRecord]:
@@ -291,10 +302,7 @@ class Ledger:
             self._checks.pop(name, None)
             if asset == "raw_logs" and log is not None:
                 self._inventories.pop(log, None)
-        for name in [name for name in self._planned if name.split("/")[0] not in INGEST_ASSETS]:
-            del self._planned[name]
-        for name in ("records", "quarantined", "usable"):
-            self.__dict__.pop(name, None)
+        self._forget_plans()
 
     def rewritten(self, log_ids: Iterable[str]) -> None:
         """List the raw folder again: the raw files of these logs were written."""
@@ -323,6 +331,13 @@ class Ledger:
         return [log for log in self.logs_of("codebook") if f"trajectories/{log}" not in trained_on]
 
     # Inside
+
+    def _forget_plans(self) -> None:
+        """Forget which logs are usable, and what follows from that."""
+        for name in [name for name in self._planned if name.split("/")[0] not in INGEST_ASSETS]:
+            del self._planned[name]
+        for name in ("records", "quarantined", "usable"):
+            self.__dict__.pop(name, None)
 
     def _would_fail(self, record: QuarantineRecord) -> bool:
         """True if a log is as it was when it failed."""
@@ -488,15 +503,24 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _changed_at(folder: Path) -> int:
+    """When an entry of a folder was added, replaced or removed last, ns; 0 without the folder."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 _OF_RUN: dict[tuple[str, bool], Ledger] = {}  # (Dagster run, as_made) -> the ledger of that run
 
 
 def ledger_of_run(run_id: str, pipeline: Pipeline, *, as_made: bool = False) -> Ledger:
     """The ledger that all steps of a Dagster run in this process share. A step that makes or
-    checks something calls `changed`.
+    checks something calls `changed`. A log that was set aside since the last step is left out.
     """
     for key in [key for key in _OF_RUN if key[0] != run_id]:
         del _OF_RUN[key]
     if (run_id, as_made) not in _OF_RUN:
         _OF_RUN[run_id, as_made] = Ledger(pipeline, as_made=as_made)
+    _OF_RUN[run_id, as_made].reread_quarantine()
     return _OF_RUN[run_id, as_made]
