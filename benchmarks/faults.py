@@ -388,8 +388,9 @@ def complete(place: Place, tally: Tally, expected: dict[str, str]) -> None:
     found, lake = call(place, "run"), Lake(place.lake)
     if found.code:
         tally.failures.append(f"the last run ended with {found.code}: {found.text[-600:]}")
-    elif weights(lake) != expected:
-        tally.failures.append(f"{place.lake.name}: other weights than the undisturbed run")
+    elif (made := weights(lake)) != expected:
+        other = sorted(name for name in {*made, *expected} if made.get(name) != expected.get(name))
+        tally.failures.append(f"{place.lake.name}: other weights in {', '.join(other)}")
     if running := going_on(lake):
         tally.failures.append(f"{place.lake.name}: {running} runs seem to go on in the history")
     tally.lakes += 1

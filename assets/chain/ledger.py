@@ -5,6 +5,7 @@ once, and only when it is asked for. `latentvla status` and `run`, the sensors a
 decide by it. Needs no Dagster.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -32,6 +33,7 @@ from storage.errors import ArtifactError, LatentVLAError, SourceError
 
 # Fields of WorldConfig that decide how many logs there are, not what is in a log.
 WORLD_COUNTS = ("train_logs", "val_logs", "test_logs")
+UNREADABLE = "a raw file cannot be read"  # storage.sources.raw_files.unreadable begins so
 SHOWN = 3  # quarantined logs that an error names
 # what a reader of a damaged file of the lake may raise
 DAMAGE = (LatentVLAError, OSError, ValueError, TypeError, KeyError, AttributeError)
@@ -340,12 +342,24 @@ class Ledger:
             self.__dict__.pop(name, None)
 
     def _would_fail(self, record: QuarantineRecord) -> bool:
-        """True if a log is as it was when it failed."""
+        """True if a log is as it was when it failed; a file that could not be read and can be now
+        is another one.
+        """
+        if record.reason.startswith(UNREADABLE) and self._can_be_read(record.log_id):
+            return False
         try:
             keys = self.failure_keys(record.asset, record.log_id)
         except (SourceError, KeyError):  # its files cannot be read; an asset that does not exist
             return True
         return record.fingerprint in keys
+
+    def _can_be_read(self, log: str) -> bool:
+        """True if the system lets this user read every file of a log."""
+        try:
+            ref = self.logs.refs[log]
+            return all(os.access(file, os.R_OK) for file in (*ref.files, *ref.image_files))
+        except (KeyError, OSError, SourceError):
+            return False
 
     def _lineage_of_raw_log(self, name: str, log: str) -> Lineage:
         if log in self.logs.splits_of_world:

@@ -16,12 +16,13 @@ from assets.chain.per_log import Ingested
 from assets.chain.pipeline import Pipeline
 from assets.raw_logs import set_copies_aside
 from ops.ingest.copies import find_copies
-from ops.ingest.quarantine import quarantined
+from ops.ingest.quarantine import quarantine, quarantined
 from ops.quality.records import record_file
 from pipelines.cli import main
 from storage.artifact import planned_lineage, read_checks, read_lineage, write_artifact
 from storage.asset_names import INGEST_ASSETS
 from storage.errors import ArtifactError, SourceError
+from storage.sources.raw_files import unreadable
 from tests.worlds.tiny_pipeline import TINY, ingest, tiny_pipeline
 
 LOG, OTHER, VAL = "A-train-0000", "A-train-0001", "A-val-0000"
@@ -210,6 +211,15 @@ def test_a_log_whose_file_cannot_be_read_is_set_aside_and_the_others_go_on(pipel
     image.unlink()
     shutil.copy(next(pipeline.raw_folder.rglob(f"{LOG}/CAM_F0/*.jpg")), image)
     assert Ledger(pipeline).todo() == [LOG]  # another log now
+
+
+def test_a_log_whose_file_could_not_be_read_is_tried_again_once_it_can(pipeline, monkeypatch):
+    ledger, file = Ledger(pipeline), next(pipeline.raw_folder.rglob(f"{LOG}.pkl"))
+    error = unreadable(PermissionError(13, "Permission denied", str(file)), file)
+    quarantine(pipeline.lake, LOG, "frames", error, ledger.version("frames", LOG))
+    assert Ledger(pipeline).quarantined == {} and Ledger(pipeline).usable == LOGS
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file)  # for root it is True
+    assert list(Ledger(pipeline).quarantined) == [LOG]
 
 
 def test_when_every_log_is_bad_the_run_lists_them_and_says_that_no_log_is_left(
