@@ -12,6 +12,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from assets.chain.asset_specs import ASSET_SPECS, code_version
 from assets.chain.code_version import code_version_of_modules, rules_version
@@ -30,6 +31,7 @@ from storage.artifact import (
 )
 from storage.asset_names import INGEST_ASSETS, PER_LOG_ASSETS
 from storage.errors import ArtifactError, LatentVLAError, SourceError
+from storage.versions import counted, version_of_counted
 
 # Fields of WorldConfig that decide how many logs there are, not what is in a log.
 WORLD_COUNTS = ("train_logs", "val_logs", "test_logs")
@@ -67,6 +69,9 @@ class Ledger:
         self._planned: dict[str, str] = {}  # artefact -> the version that it should have
         self._inventories: dict[str, Inventory | None] = {}
         self._fingerprints: dict[str, str] = {}
+        self._states: dict[str, State] = {}  # artefact -> its state, whatever it was made from
+        self._configs: dict[str, Any] = {}  # ingest asset -> what counts of its configuration
+        self._rules: dict[str, str] = {}  # asset -> its rules_key
         self._quarantine_stamp = 0  # when the quarantine was changed last, as it was read
 
     # Logs
@@ -209,7 +214,12 @@ class Ledger:
         """The version that an artefact should have. Raises what lineage() raises."""
         name = asset if log is None else f"{asset}/{log}"
         if name not in self._planned:
-            self._planned[name] = self.lineage(asset, log).version
+            of_a_log = log is not None and asset in INGEST_ASSETS and asset != "raw_logs"
+            self._planned[name] = (
+                self._version_of_log(asset, name, log)
+                if of_a_log and log is not None
+                else self.lineage(asset, log).version
+            )
         return self._planned[name]
 
     def state(self, asset: str, log: str | None = None) -> State:
@@ -254,7 +264,7 @@ class Ledger:
         if name not in self._made:
             path = self._path(asset, log)
             try:
-                self._made[name] = read_lineage(path).version if path.exists() else ""
+                self._made[name] = read_lineage(path).version if os.path.exists(path) else ""
             except DAMAGE as error:
                 self.damaged[path] = str(error).splitlines()[0]
                 self._made[name] = ""
@@ -302,6 +312,7 @@ class Ledger:
             name = asset if log is None else f"{asset}/{log}"
             self._made.pop(name, None)
             self._checks.pop(name, None)
+            self._states.pop(name, None)
             if asset == "raw_logs" and log is not None:
                 self._inventories.pop(log, None)
         self._forget_plans()
@@ -371,6 +382,19 @@ class Ledger:
         config = {"source": self.pipeline.source, "split": self.logs.refs[log].split}
         return planned_lineage(name, {"bytes": self.fingerprint(log)}, config, code)
 
+    def _version_of_log(self, asset: str, name: str, log: str) -> str:
+        """What lineage() says is the version, without the rest of it: there are many logs."""
+        if asset not in self._configs:
+            self._configs[asset] = counted(config_of(self.pipeline.preset, asset))
+        seed = self.pipeline.preset.seed if ASSET_SPECS[asset].seeded else None
+        parents, config = self._parents_of_log(asset, log), self._configs[asset]
+        return version_of_counted(name, parents, config, code_version(asset), seed)
+
+    def _rules_key(self, asset: str) -> str:
+        if asset not in self._rules:
+            self._rules[asset] = rules_key(asset, self.pipeline)
+        return self._rules[asset]
+
     def _parents_of_log(self, asset: str, log: str) -> dict[str, str]:
         """An ingested log is planned from what it should be made of, since ingest makes that."""
         if asset in INGEST_ASSETS:
@@ -402,6 +426,12 @@ class Ledger:
 
     def _state_of_made(self, asset: str, log: str | None) -> State:
         """MISSING, UNCHECKED, FAILED or CURRENT, whatever the artefact was made from."""
+        name = asset if log is None else f"{asset}/{log}"
+        if name not in self._states:
+            self._states[name] = self._look_at(asset, log)
+        return self._states[name]
+
+    def _look_at(self, asset: str, log: str | None) -> State:
         if not self.made(asset, log):
             return State.MISSING
         if asset == "raw_logs" and log is not None and self.inventory(log) is None:
@@ -422,7 +452,7 @@ class Ledger:
                 self.damaged[path] = str(error).splitlines()[0]
                 self._checks[name] = {}
         checks = self._checks[name]
-        if rules_key(asset, self.pipeline) not in checks:
+        if self._rules_key(asset) not in checks:
             return State.UNCHECKED
         return State.CURRENT if all(checks.values()) else State.FAILED
 

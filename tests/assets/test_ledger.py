@@ -45,6 +45,8 @@ def test_a_finished_lake_is_current_and_all_its_logs_are_usable(pipeline):
     assert set(state_of_all(pipeline).values()) == {State.CURRENT}
     ledger = Ledger(pipeline)
     assert ledger.usable == LOGS and ledger.todo() == [] and ledger.is_current("trajectories")
+    for asset in INGEST_ASSETS:
+        assert ledger.version(asset, LOG) == ledger.lineage(asset, LOG).version
     assert Ledger(pipeline, as_made=True).usable == LOGS
 
 
