@@ -71,6 +71,7 @@ class Ledger:
         self._fingerprints: dict[str, str] = {}
         self._states: dict[str, State] = {}  # artefact -> its state, whatever it was made from
         self._configs: dict[str, Any] = {}  # ingest asset -> what counts of its configuration
+        self._folders: dict[str, Path] = {}  # asset -> its folder, in which those of its logs lie
         self._rules: dict[str, str] = {}  # asset -> its rules_key
         self._quarantine_stamp = 0  # when the quarantine was changed last, as it was read
 
@@ -471,7 +472,9 @@ class Ledger:
         return inventory
 
     def _path(self, asset: str, log: str | None) -> Path:
-        return self.lake.asset(asset) if log is None else self.lake.log(asset, log)
+        if asset not in self._folders:
+            self._folders[asset] = self.lake.asset(asset)
+        return self._folders[asset] if log is None else self._folders[asset] / log
 
     def _input_error(self, asset: str, log: str | None, state: State) -> ArtifactError:
         path = self._path(asset, log)
