@@ -14,6 +14,8 @@ from assets.chain.ledger import Ledger, State, ledger_of_run
 from assets.chain.pipeline import Pipeline
 from ops.quality.records import records_of
 from pipelines.cli import main
+from pipelines.commands.run import format_run_summary
+from pipelines.work import RunSummary
 from storage.artifact import planned_lineage, read_lineage, write_artifact
 from storage.asset_names import INGEST_ASSETS
 from tests.worlds.tiny_pipeline import ingest
@@ -142,6 +144,16 @@ def test_a_log_that_is_set_aside_during_a_run_is_left_out_from_the_next_asset_on
     )
     assert call("release", LOG)[0] == 0
     assert ledger_of_run("run", pipeline, as_made=True).lineage("codebook") == before
+
+
+def test_the_end_of_a_run_names_the_logs_that_were_set_aside_meanwhile(pipeline, call):
+    ledger = Ledger(pipeline)
+    assert ledger.usable and not ledger.reread_quarantine()
+    call("quarantine", LOG, "--why", "the camera was turned")
+    assert ledger.reread_quarantine() and not ledger.quarantined.keys() - {LOG}
+    summary = RunSummary({"codebook": 1.0}, [], ledger.quarantined, {}, [LOG], seconds=1.0)
+    text = format_run_summary(pipeline.lake, summary, "codebook", 100.0)
+    assert f"set aside during this run: {LOG}; what was made of it before is stale" in text
 
 
 @pytest.mark.parametrize("name", ["-rf", "--lake", "a b; ls"])
