@@ -229,8 +229,11 @@ def denied(place: Place, moment_s: float) -> str | None:
             if place.dice.choice(kinds)(item) and not item.is_symlink()
         ]
         target = place.dice.choice(chosen) if chosen else place.lake
-        mode = target.stat().st_mode
-        target.chmod(0o500 if target.is_dir() else 0)
+        try:
+            mode = target.stat().st_mode
+            target.chmod(0o500 if target.is_dir() else 0)
+        except FileNotFoundError:  # the run has not made or has just removed it
+            return None
         found = ended(process)
     if target.exists():
         target.chmod(mode)
