@@ -399,7 +399,7 @@ def complete(place: Place, tally: Tally, expected: dict[str, str]) -> None:
     if running := going_on(lake):
         tally.failures.append(f"{place.lake.name}: {running} runs seem to go on in the history")
     tally.lakes += 1
-    print(f"{place.lake.name}: complete", flush=True)
+    print(f"{place.lake.name}: complete; faults so far: {len(tally.failures)}", flush=True)
 
 
 def is_complete(lake: Path) -> bool:
