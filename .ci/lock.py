@@ -1,11 +1,22 @@
-"""Turns pip's installation report (stdin) into requirements with the SHA-256 of each file (stdout).
+"""Turns pip's installation report (stdin) into locks: requirements with the SHA-256 of each file.
 
-A report names the files that pip would install here, from the index that it is set up for. So the
-hashes are those of this platform and this index; `make lock` names the file after the platform.
+    python .ci/lock.py locks/PLATFORM < report.json
+
+`PLATFORM.txt` has every package but torch, whose build depends on the index: `PLATFORM-cuda.txt`
+has the public build with the CUDA libraries that it needs, `PLATFORM-cpu.txt` the CPU build. A
+report has one of the two; the lock of the other is kept if it has the same release.
 """
 
 import json
+import os
+import re
 import sys
+from pathlib import Path
+
+HEAD = "# Written by `make lock`; `make setup` on this platform installs these files alone."
+CUDA = ("nvidia-", "cuda-", "triton==")  # packages that only a GPU build of torch needs
+BUILDS = ("cpu", "cuda")
+_TORCH = re.compile(r"^torch==([^ +]+)", re.MULTILINE)
 
 
 def locked(report: dict) -> list[str]:
@@ -22,6 +33,30 @@ def locked(report: dict) -> list[str]:
     return sorted(lines, key=str.lower)
 
 
+def write_locks(stem: str, lines: list[str]) -> None:
+    """Write the lock of all packages and that of torch's build; remove the one of the other build
+    if it has another release.
+    """
+    of_torch = [line for line in lines if line.lower().startswith(("torch==", *CUDA))]
+    torch = _TORCH.search("\n".join(of_torch))
+    assert torch is not None, "the report has no torch"
+    build = "cpu" if "+cpu" in "\n".join(of_torch) else "cuda"
+    write(Path(f"{stem}-{build}.txt"), of_torch)
+    write(Path(f"{stem}.txt"), [line for line in lines if line not in of_torch])
+    for other in (Path(f"{stem}-{name}.txt") for name in BUILDS if name != build):
+        kept = _TORCH.search(other.read_text()) if other.exists() else None
+        if kept is None or kept[1] != torch[1]:
+            other.unlink(missing_ok=True)
+
+
+def write(lock: Path, lines: list[str]) -> None:
+    """Replace a lock, and say so."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    part = lock.with_name(f"{lock.name}.part")
+    part.write_text("\n".join([HEAD, *lines]) + "\n")
+    os.replace(part, lock)
+    print(f"{lock}: {len(lines)} packages")
+
+
 if __name__ == "__main__":
-    print("# Written by `make lock`; `make setup` on this platform installs these files alone.")
-    print("\n".join(locked(json.load(sys.stdin))))
+    write_locks(sys.argv[1], locked(json.load(sys.stdin)))

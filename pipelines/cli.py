@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from pipelines.commands import (
     ablate,
@@ -78,6 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     options = parser.parse_args(arguments)
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"latentvla {version('latentvla')}")
+        return 0
     if options.command_name is None:
         parser.print_help()
         return 0
@@ -120,13 +125,24 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Also says how a log is named whose name looks like an option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and end with 2."""
+        if "unrecognized arguments: -" in message or message.endswith("required: log"):
+            message += "\na name that begins with '-' follows '--': latentvla show -- -log"
+        super().error(message)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; it puts the command into `command_name`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="latentvla",
         description="From raw driving logs to a small planner.",
         epilog="The options of a command: latentvla COMMAND --help",
     )
+    parser.add_argument("--version", action="store_true", help="print the version and end")
     parser.set_defaults(command_name=None)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command_name")
     for name, command in COMMANDS.items():

@@ -4,6 +4,7 @@ The runs are recorded in the Dagster instance, so the UI shows them.
 """
 
 import time
+from collections.abc import Collection
 
 import dagster as dg
 
@@ -14,21 +15,29 @@ from assets.log_sets import observe_log_sets
 from pipelines.dead_runs import LAKE_TAG, LOCKED_TAG, fail_dead_runs
 from pipelines.definitions import definitions
 from pipelines.stopping import raise_if_stopped
-from pipelines.work import RunSummary, assets_until, stale_assets
+from pipelines.work import Again, RunSummary, assets_until, only_checked, stale_assets
 from storage.asset_names import INGEST_ASSETS
 from storage.errors import ArtifactError
 
+NOTHING_AGAIN = Again()
+
 
 def run_pipeline(
-    pipeline: Pipeline, until: str, instance: dg.DagsterInstance, *, verbose: bool = False
+    pipeline: Pipeline,
+    until: str,
+    instance: dg.DagsterInstance,
+    *,
+    verbose: bool = False,
+    again: Again = NOTHING_AGAIN,
 ) -> RunSummary:
-    """Bring every asset up to and including `until` to its current version.
+    """Bring every asset up to and including `until` to its current version, and make `again` what
+    is current and a person wants made all the same.
 
     Raises ConfigError for an asset that does not exist, or if another run holds the lake.
     """
     assets = assets_until(until)
     start = time.monotonic()
-    run = _Run(pipeline, instance, verbose)
+    run = _Run(pipeline, instance, verbose, again)
     with pipeline.lake.lock():
         fail_dead_runs(instance, pipeline.lake.root)
         run.ingest([asset for asset in assets if asset in INGEST_ASSETS])
@@ -49,8 +58,11 @@ def sync_partitions(instance: dg.DagsterInstance, log_ids: list[str]) -> None:
 class _Run:
     """One call of run_pipeline: at most one Dagster run for ingest and one for training."""
 
-    def __init__(self, pipeline: Pipeline, instance: dg.DagsterInstance, verbose: bool) -> None:
+    def __init__(
+        self, pipeline: Pipeline, instance: dg.DagsterInstance, verbose: bool, again: Again
+    ) -> None:
         self.pipeline, self.instance, self.verbose = pipeline, instance, verbose
+        self.again = again
         self.summary = RunSummary()
 
     def ingest(self, assets: list[str]) -> None:
@@ -63,10 +75,15 @@ class _Run:
         if todo:
             order = list(self.instance.get_dynamic_partitions(PARTITIONS))
             indices = [index for index, log in enumerate(order) if log in todo]
+            self.summary.checked |= only_checked(ledger, assets)
             self._execute("ingest", assets, range_tags(order[indices[0] : indices[-1] + 1]))
-            ledger = Ledger(self.pipeline)
-        else:
+        elif not self.again.ingested:
             self._show_quarantine(ledger)
+        for asset, log in self.again.ingested:
+            partitions = self.instance.get_dynamic_partitions(PARTITIONS) if log is None else [log]
+            self._execute("ingest", [asset], range_tags(list(partitions)), [asset])
+        if todo or self.again.ingested:
+            ledger = Ledger(self.pipeline)
         self.summary.quarantined = ledger.quarantined
 
     def _show_quarantine(self, ledger: Ledger) -> None:
@@ -82,14 +99,28 @@ class _Run:
         ledger = Ledger(self.pipeline)
         observe_log_sets(self.instance, ledger)
         try:
-            stale, self.summary.ends_at = stale_assets(ledger, assets)
+            stale, self.summary.ends_at = stale_assets(ledger, assets, self.again.trained)
         except ArtifactError as error:  # no log is left
             self.summary.failures.append(str(error))
             return
         if stale:
-            self._execute("training", stale, {})
+            checked = only_checked(ledger, stale)
+            self._execute("training", stale, {}, self.again.trained)
+            self.summary.checked |= {
+                k: n for k, n in checked.items() if k not in self.again.trained
+            }
+            self._tell_set_aside(ledger)
 
-    def _execute(self, job: str, assets: list[str], tags: dict[str, str]) -> None:
+    def _tell_set_aside(self, ledger: Ledger) -> None:
+        """Say which logs a person has set aside while the training went on."""
+        before = {*ledger.quarantined}
+        if ledger.reread_quarantine():
+            self.summary.quarantined = ledger.quarantined
+            self.summary.set_aside_meanwhile = sorted({*ledger.quarantined} - before)
+
+    def _execute(
+        self, job: str, assets: list[str], tags: dict[str, str], again: Collection[str] = ()
+    ) -> None:
         result = (
             definitions(self.pipeline)
             .resolve_job_def(job)
@@ -102,7 +133,10 @@ class _Run:
                     LAKE_TAG: str(self.pipeline.lake.root.absolute()),
                     LOCKED_TAG: "true",
                 },
-                run_config={"loggers": {"console" if self.verbose else "brief": {}}},
+                run_config={
+                    "loggers": {"console" if self.verbose else "brief": {}},
+                    "ops": {asset: {"config": {"force": True}} for asset in again},
+                },
             )
         )
         raise_if_stopped()

@@ -10,6 +10,7 @@ from pathlib import Path
 from storage.errors import ConfigError, LatentVLAError
 
 _ROOM = "make room; the same command goes on where it stopped"
+_LIMIT = "raise the limit on the size of files (ulimit -f), or make room; then start again"
 _RIGHTS = (
     "let this user write there, or choose another folder: --lake for the artefacts, DAGSTER_HOME "
     "for Dagster's history"
@@ -19,7 +20,7 @@ _DISK = "the disk or the network behind it failed: look at it, then start again"
 _DO = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
-    errno.EFBIG: _ROOM,
+    errno.EFBIG: _LIMIT,
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
     errno.EROFS: _RIGHTS,
@@ -35,7 +36,7 @@ _DO = {
     errno.EMFILE: "raise the number of open files: ulimit -n 4096",
     errno.ENFILE: "close other programs: the system has too many open files",
 }
-_WITHOUT_A_FILE = (errno.ENOSPC, errno.EDQUOT)
+_WITHOUT_A_FILE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def explained(error: BaseException) -> LatentVLAError | None:

@@ -68,6 +68,7 @@ def watch_for_stop(
     """
     # an interrupt in the middle of Dagster's database is reported there as a connection's fault
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = quiet_destructors
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -96,12 +97,18 @@ def interrupts_told(stop: Stop) -> Iterator[None]:
 
 
 def _interrupt(heard: Collection[int], number: int, _: object) -> None:
-    """The interrupt may hit any line: what a destructor then reports is no news."""
     if number not in heard:
         return
     _STOP.signal = _STOP.signal or number
-    sys.unraisablehook = lambda _: None
     raise KeyboardInterrupt
+
+
+def quiet_destructors(unraisable: "sys.UnraisableHookArgs") -> None:
+    """A hook for what a destructor raises: the interrupt, ours or Dagster's, may hit any line, and
+    what is reported of that is no news.
+    """
+    if _STOP.signal is None and issubclass(unraisable.exc_type, Exception):
+        sys.__unraisablehook__(unraisable)
 
 
 def _watch(

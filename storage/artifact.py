@@ -142,8 +142,8 @@ def verify(path: Path) -> list[str]:
 
 
 def record_checks(path: Path, results: Mapping[str, bool]) -> None:
-    """Add outcomes of blocking checks to the artefact's `checks.json`, for require_checks, and to
-    the lake's record of its version. Inside write_artifact they are published with the artefact.
+    """Add outcomes of blocking checks to the artefact's `checks.json` and to the lake's record of
+    its version. Inside write_artifact they are published with the artefact.
     """
     with reading(path) as folder:
         try:
@@ -168,20 +168,6 @@ def read_checks(path: Path) -> dict[str, bool]:
     except ArtifactError as error:
         warn(error)
         return {}
-
-
-def require_checks(path: Path) -> None:
-    """Raise ArtifactError if a recorded blocking check of the artefact at `path` failed, or the
-    record is damaged.
-    """
-    failed = [name for name, passed in _checks(path).items() if not passed]
-    if failed:
-        raise ArtifactError(
-            f"'{path.name}' failed its data checks",
-            where=path,
-            found=", ".join(sorted(failed)),
-            do="open the check in the Dagster UI, correct or remove the log, materialize it again",
-        )
 
 
 def _checks(path: Path) -> dict[str, bool]:

@@ -127,7 +127,7 @@ def part_of(file: Path) -> Path:
 @contextlib.contextmanager
 def replacing(file: Path, *, synced: bool = True) -> Iterator[Path]:
     """Yield a path to write to; on a clean exit its content becomes `file`, at once and durably.
-    After an exception `file` stays as it was.
+    After an exception `file` stays as it was, and an OSError names it.
 
     Not `synced`: for what a reader can do without; after a power cut it may be empty.
     """
@@ -137,7 +137,9 @@ def replacing(file: Path, *, synced: bool = True) -> Iterator[Path]:
         if synced:
             sync_file(part)
         os.replace(part, file)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # as of a write
+            error.filename = str(file)
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise

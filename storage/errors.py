@@ -10,6 +10,9 @@ from difflib import get_close_matches
 
 from storage.printable import printable
 
+NEAREST = 3  # names that are suggested
+LIKENESS = 0.6  # from which a name is suggested, from 0 to 1 (difflib's ratio)
+MANY = 40  # names of which all are told
 LONGEST_PART = 2000  # characters of one part of a message; data can hold names of any length
 # libraries that write say it in words alone; the last is numpy's
 _FULL_DISK = re.compile(
@@ -111,11 +114,26 @@ def full_disk(error: BaseException) -> ArtifactError | None:
     )
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """A ConfigError for a name that does not exist, with the nearest known name as suggestion."""
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """At most three of the known names that look like `name`, the nearest first."""
+    return get_close_matches(name, sorted(known), n=NEAREST, cutoff=LIKENESS)
+
+
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], *, listed_by: str = "", where: object = None
+) -> ConfigError:
+    """A ConfigError for a name that does not exist, with the nearest known names as suggestion.
+
+    Of more than MANY known names their number is told, and the command they are `listed_by`.
+    """
     known = sorted(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(known)}"
-    return ConfigError(
-        f"there is no {kind} '{name}'", expected=", ".join(known), found=name, do=hint
-    )
+    near, many = nearest(name, known), len(known) > MANY
+    if near:
+        hint = f"did you mean {' or '.join(repr(item) for item in near)}?"
+    elif listed_by:
+        hint = f"list them: {listed_by}"
+    else:
+        hint = f"choose one of: {', '.join(known[:MANY])}{', ...' if many else ''}"
+    expected = f"one of {len(known)} {kind}s" if many or listed_by else ", ".join(known)
+    what = f"there is no {kind} '{name}'"
+    return ConfigError(what, where=where, expected=expected, found=name, do=hint)

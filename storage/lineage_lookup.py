@@ -27,6 +27,12 @@ from storage.lineage import (
 from storage.manifest import LINEAGE_FILE
 from storage.version_store import VERSIONS
 
+# folders of a lake with artefacts that are no assets -> the verb that makes them
+MADE_BESIDE = {
+    "ablation": "latentvla ablate",
+    "study": "latentvla study unlabelled",
+    "zero_shot": "latentvla run --until evaluation",
+}
 _DIGITS = re.compile(r"[0-9a-f]{4,16}\Z")
 
 
@@ -102,6 +108,14 @@ def find(root: Path, target: str) -> FoundLineage:
             where=path,
             expected=f"a folder with {LINEAGE_FILE}, or something in one",
             do="give an asset's name, the folder of an artefact, or a version",
+        )
+    if inside and (made_by := MADE_BESIDE.get(target.split("/")[0])) is not None:
+        raise ArtifactError(
+            f"there is no '{target}' in this lake",
+            where=root / target.split("/")[0],
+            expected="something that was made beside the assets",
+            found="nothing of this name",
+            do=f"make it: {made_by}",
         )
     raise unknown_name("asset", target.split("/")[0], ASSET_NAMES)
 

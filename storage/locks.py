@@ -81,6 +81,22 @@ def held_lake(path: Path) -> Path | None:
     return next((folder for folder in real.parents if str(folder) in roots), None)
 
 
+def users_of_lake(root: Path) -> str:
+    """Who holds the lake at `root` or writes in it, as its lock file says; "" if nobody does.
+    Takes no lock, so that it disturbs nobody who does.
+    """
+    try:
+        descriptor = os.open(root / LAKE_LOCK, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        me = this_writer()
+        others = [item for item in _holders(descriptor) if item.writer != me]
+        return _names(others) if others else ""
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def _lake_lock(root: Path, alone: bool) -> Iterator[None]:
     key = os.path.realpath(root)

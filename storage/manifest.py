@@ -36,16 +36,17 @@ def write_manifest(folder: Path) -> dict[str, Any]:
     }
 
 
-def verify(path: Path) -> list[str]:
+def verify(path: Path, *, whole: bool = True) -> list[str]:
     """One line for each file of the artefact at `path` that is missing, or not what was written,
-    with its name first; empty if all are intact. Reads every byte; raises nothing for damage.
+    with its name first; empty if all are intact. Reads every byte, or if not `whole` the manifest
+    and the size of each file; raises nothing for damage.
     """
     try:
         recorded, faults = _recorded(path)
     except ArtifactError as error:
         return [f"{Path(str(error.where)).name}: {error.what}, {error.found}"]
     for name, entry in recorded.items():
-        fault = _fault(path, name, entry, whole=True)
+        fault = _fault(path, name, entry, whole)
         if fault:
             faults.append(f"{name}: {fault}")
     return faults

@@ -13,7 +13,7 @@ from storage.lake import Lake
 from storage.lineage import find_record
 from storage.promoted import Promotion, folders_of, point_to, read_promotions
 from storage.promoted import promoted_student as folder_of_promoted
-from storage.version_store import VersionStore
+from storage.version_store import VersionStore, version_of_folder
 
 STUDENT, EVALUATION = "student", "evaluation"
 
@@ -65,9 +65,29 @@ def rollback(lake: Lake) -> Promotion:
             "there is no student to return to",
             where=lake.root,
             expected="a student that was promoted before the present one, and its files",
-            found=f"{len(promotions)} promotions",
-            do="choose one: latentvla promote VERSION; made versions: latentvla lineage VERSION",
+            found=_told(promotions),
+            do=_other_student(promotions, lake),
         )
+
+
+def _told(promotions: list[Promotion]) -> str:
+    """What was promoted, as far as it is known."""
+    if not promotions:
+        return "no student was promoted here"
+    *before, now = [item.version for item in promotions]
+    if not before:
+        return f"one promotion, of the present student {now}"
+    return f"{now} is promoted; the files of those before are gone: {', '.join(before)}"
+
+
+def _other_student(promotions: list[Promotion], lake: Lake) -> str:
+    """What to do where there is no student to return to: the versions that could be promoted."""
+    now = promotions[-1].version if promotions else None
+    made = {version_of_folder(item) for item in VersionStore(lake.asset(STUDENT)).versions()}
+    others = sorted(made - {now})
+    if not others:
+        return "keep it, or train another one, which its gates promote: latentvla run"
+    return f"promote another one that is here: latentvla promote {' or '.join(others)}"
 
 
 def _student(lake: Lake, version: str | None) -> tuple[Path, str]:

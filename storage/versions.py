@@ -90,7 +90,11 @@ def counted(value: Any) -> Any:
 
 def digest(value: Any) -> str:
     """16 hex digits of the SHA-256 of what counts of a value, as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(counted(value), sort_keys=True).encode()).hexdigest()[:16]
+    return _digest_of_counted(counted(value))
+
+
+def _digest_of_counted(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def code_version_of(modules: Sequence[Path]) -> str:
@@ -108,6 +112,15 @@ def version_of(
 ) -> str:
     """The version of an artefact, known before it is made: a current artefact is not made again."""
     return digest([asset, dict(parents), config, code_version, seed])
+
+
+def version_of_counted(
+    asset: str, parents: Mapping[str, str], config: Any, code_version: str, seed: int | None = None
+) -> str:
+    """The same for a configuration of which counted() was taken before: for many artefacts that
+    have one configuration.
+    """
+    return _digest_of_counted([asset, dict(parents), config, code_version, seed])
 
 
 def counted_packages(imported: Iterable[str]) -> dict[str, str]:

@@ -5,12 +5,14 @@ once, and only when it is asked for. `latentvla status` and `run`, the sensors a
 decide by it. Needs no Dagster.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from assets.chain.asset_specs import ASSET_SPECS, code_version
 from assets.chain.code_version import code_version_of_modules, rules_version
@@ -29,9 +31,11 @@ from storage.artifact import (
 )
 from storage.asset_names import INGEST_ASSETS, PER_LOG_ASSETS
 from storage.errors import ArtifactError, LatentVLAError, SourceError
+from storage.versions import counted, version_of_counted
 
 # Fields of WorldConfig that decide how many logs there are, not what is in a log.
 WORLD_COUNTS = ("train_logs", "val_logs", "test_logs")
+UNREADABLE = "a raw file cannot be read"  # storage.sources.raw_files.unreadable begins so
 SHOWN = 3  # quarantined logs that an error names
 # what a reader of a damaged file of the lake may raise
 DAMAGE = (LatentVLAError, OSError, ValueError, TypeError, KeyError, AttributeError)
@@ -65,6 +69,11 @@ class Ledger:
         self._planned: dict[str, str] = {}  # artefact -> the version that it should have
         self._inventories: dict[str, Inventory | None] = {}
         self._fingerprints: dict[str, str] = {}
+        self._states: dict[str, State] = {}  # artefact -> its state, whatever it was made from
+        self._configs: dict[str, Any] = {}  # ingest asset -> what counts of its configuration
+        self._folders: dict[str, Path] = {}  # asset -> its folder, in which those of its logs lie
+        self._rules: dict[str, str] = {}  # asset -> its rules_key
+        self._quarantine_stamp = 0  # when the quarantine was changed last, as it was read
 
     # Logs
 
@@ -94,7 +103,17 @@ class Ledger:
     @cached_property
     def records(self) -> dict[str, QuarantineRecord]:
         """Every record in the lake's quarantine, also those that no longer hold."""
+        self._quarantine_stamp = _changed_at(self.lake.quarantine)
         return quarantined(self.lake)
+
+    def reread_quarantine(self) -> bool:
+        """Read the quarantine again if it has changed since; True if so. During a run a person may
+        set a log aside or release it.
+        """
+        if self._quarantine_stamp == _changed_at(self.lake.quarantine):
+            return False
+        self._forget_plans()
+        return True
 
     @cached_property
     def quarantined(self) -> dict[str, QuarantineRecord]:
@@ -196,7 +215,12 @@ class Ledger:
         """The version that an artefact should have. Raises what lineage() raises."""
         name = asset if log is None else f"{asset}/{log}"
         if name not in self._planned:
-            self._planned[name] = self.lineage(asset, log).version
+            of_a_log = log is not None and asset in INGEST_ASSETS and asset != "raw_logs"
+            self._planned[name] = (
+                self._version_of_log(asset, name, log)
+                if of_a_log and log is not None
+                else self.lineage(asset, log).version
+            )
         return self._planned[name]
 
     def state(self, asset: str, log: str | None = None) -> State:
@@ -241,7 +265,7 @@ class Ledger:
         if name not in self._made:
             path = self._path(asset, log)
             try:
-                self._made[name] = read_lineage(path).version if path.exists() else ""
+                self._made[name] = read_lineage(path).version if os.path.exists(path) else ""
             except DAMAGE as error:
                 self.damaged[path] = str(error).splitlines()[0]
                 self._made[name] = ""
@@ -289,12 +313,10 @@ class Ledger:
             name = asset if log is None else f"{asset}/{log}"
             self._made.pop(name, None)
             self._checks.pop(name, None)
+            self._states.pop(name, None)
             if asset == "raw_logs" and log is not None:
                 self._inventories.pop(log, None)
-        for name in [name for name in self._planned if name.split("/")[0] not in INGEST_ASSETS]:
-            del self._planned[name]
-        for name in ("records", "quarantined", "usable"):
-            self.__dict__.pop(name, None)
+        self._forget_plans()
 
     def rewritten(self, log_ids: Iterable[str]) -> None:
         """List the raw folder again: the raw files of these logs were written."""
@@ -324,13 +346,32 @@ class Ledger:
 
     # Inside
 
+    def _forget_plans(self) -> None:
+        """Forget which logs are usable, and what follows from that."""
+        for name in [name for name in self._planned if name.split("/")[0] not in INGEST_ASSETS]:
+            del self._planned[name]
+        for name in ("records", "quarantined", "usable"):
+            self.__dict__.pop(name, None)
+
     def _would_fail(self, record: QuarantineRecord) -> bool:
-        """True if a log is as it was when it failed."""
+        """True if a log is as it was when it failed; a file that could not be read and can be now
+        is another one.
+        """
+        if record.reason.startswith(UNREADABLE) and self._can_be_read(record.log_id):
+            return False
         try:
             keys = self.failure_keys(record.asset, record.log_id)
         except (SourceError, KeyError):  # its files cannot be read; an asset that does not exist
             return True
         return record.fingerprint in keys
+
+    def _can_be_read(self, log: str) -> bool:
+        """True if the system lets this user read every file of a log."""
+        try:
+            ref = self.logs.refs[log]
+            return all(os.access(file, os.R_OK) for file in (*ref.files, *ref.image_files))
+        except (KeyError, OSError, SourceError):
+            return False
 
     def _lineage_of_raw_log(self, name: str, log: str) -> Lineage:
         if log in self.logs.splits_of_world:
@@ -341,6 +382,19 @@ class Ledger:
         code = code_version_of_modules(("ops/ingest/inventory.py", "storage/sources"))
         config = {"source": self.pipeline.source, "split": self.logs.refs[log].split}
         return planned_lineage(name, {"bytes": self.fingerprint(log)}, config, code)
+
+    def _version_of_log(self, asset: str, name: str, log: str) -> str:
+        """What lineage() says is the version, without the rest of it: there are many logs."""
+        if asset not in self._configs:
+            self._configs[asset] = counted(config_of(self.pipeline.preset, asset))
+        seed = self.pipeline.preset.seed if ASSET_SPECS[asset].seeded else None
+        parents, config = self._parents_of_log(asset, log), self._configs[asset]
+        return version_of_counted(name, parents, config, code_version(asset), seed)
+
+    def _rules_key(self, asset: str) -> str:
+        if asset not in self._rules:
+            self._rules[asset] = rules_key(asset, self.pipeline)
+        return self._rules[asset]
 
     def _parents_of_log(self, asset: str, log: str) -> dict[str, str]:
         """An ingested log is planned from what it should be made of, since ingest makes that."""
@@ -373,6 +427,12 @@ class Ledger:
 
     def _state_of_made(self, asset: str, log: str | None) -> State:
         """MISSING, UNCHECKED, FAILED or CURRENT, whatever the artefact was made from."""
+        name = asset if log is None else f"{asset}/{log}"
+        if name not in self._states:
+            self._states[name] = self._look_at(asset, log)
+        return self._states[name]
+
+    def _look_at(self, asset: str, log: str | None) -> State:
         if not self.made(asset, log):
             return State.MISSING
         if asset == "raw_logs" and log is not None and self.inventory(log) is None:
@@ -393,7 +453,7 @@ class Ledger:
                 self.damaged[path] = str(error).splitlines()[0]
                 self._checks[name] = {}
         checks = self._checks[name]
-        if rules_key(asset, self.pipeline) not in checks:
+        if self._rules_key(asset) not in checks:
             return State.UNCHECKED
         return State.CURRENT if all(checks.values()) else State.FAILED
 
@@ -412,7 +472,9 @@ class Ledger:
         return inventory
 
     def _path(self, asset: str, log: str | None) -> Path:
-        return self.lake.asset(asset) if log is None else self.lake.log(asset, log)
+        if asset not in self._folders:
+            self._folders[asset] = self.lake.asset(asset)
+        return self._folders[asset] if log is None else self._folders[asset] / log
 
     def _input_error(self, asset: str, log: str | None, state: State) -> ArtifactError:
         path = self._path(asset, log)
@@ -488,15 +550,24 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _changed_at(folder: Path) -> int:
+    """When an entry of a folder was added, replaced or removed last, ns; 0 without the folder."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 _OF_RUN: dict[tuple[str, bool], Ledger] = {}  # (Dagster run, as_made) -> the ledger of that run
 
 
 def ledger_of_run(run_id: str, pipeline: Pipeline, *, as_made: bool = False) -> Ledger:
     """The ledger that all steps of a Dagster run in this process share. A step that makes or
-    checks something calls `changed`.
+    checks something calls `changed`. A log that was set aside since the last step is left out.
     """
     for key in [key for key in _OF_RUN if key[0] != run_id]:
         del _OF_RUN[key]
     if (run_id, as_made) not in _OF_RUN:
         _OF_RUN[run_id, as_made] = Ledger(pipeline, as_made=as_made)
+    _OF_RUN[run_id, as_made].reread_quarantine()
     return _OF_RUN[run_id, as_made]

@@ -6,7 +6,6 @@ The layouts are those of the devkit's run_create_submission_pickle.py: v1.1 has 
 to Trajectory.
 """
 
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from ops.devkit.find import incomplete_devkit, require_devkit
 from ops.pdm.config import Version
+from storage.durable import replacing
 from storage.errors import ConfigError, unknown_name
 from storage.trajectory_table import FUTURE_STEPS
 
@@ -70,9 +70,8 @@ def write_submission(
             "second_stage_predictions": [_trajectories(second_stage)],
         }
     )
-    part = out.with_suffix(f".part-{os.getpid()}")
-    part.write_bytes(pickle.dumps(team_fields | stages))
-    os.replace(part, out)
+    with replacing(out) as part:
+        part.write_bytes(pickle.dumps(team_fields | stages))
 
 
 def _trajectories(predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -54,12 +54,6 @@ def quarantined(lake: Lake) -> dict[str, QuarantineRecord]:
     return {file.stem: _read_record(file) for file in files if not file.name.startswith(".")}
 
 
-def is_quarantined(lake: Lake, log_id: str, fingerprint: str) -> bool:
-    """True if the log failed with this fingerprint, so that a retry would fail again."""
-    file = lake.quarantine / f"{log_id}.json"
-    return file.exists() and _read_record(file).fingerprint == fingerprint
-
-
 def _read_record(file: Path) -> QuarantineRecord:
     """The record in a file; files of earlier versions have the key `link` instead of `asset`."""
     try:

@@ -68,7 +68,7 @@ def read_log(lake: Lake, log_id: str) -> LogView:
             do="run: latentvla run --until trajectories",
         )
     if log_id not in known:
-        raise unknown_name("log", log_id, known)
+        raise unknown_name("log", log_id, known, listed_by="latentvla logs")
     rows = read_table(lake.log("trajectories", log_id), "trajectories").sort_by("frame_index")
     of_log = pc.field("log_id") == log_id
     codes, layout = None, None

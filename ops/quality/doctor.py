@@ -32,9 +32,10 @@ from storage.artifact import LINEAGE_FILE
 from storage.asset_names import ASSET_NAMES
 from storage.errors import SourceError
 from storage.expectations.columns import plan_columns, relabeled_columns, score_columns
-from storage.expectations.rules import BLOCK, OFF, LogFailure, Rule, rules_of
+from storage.expectations.rules import OFF, LogFailure, Rule, rules_of
 from storage.expectations.suite import RuleResult, validate
 from storage.lake import Lake
+from storage.locks import LAKE_LOCK
 from storage.metrics_table import read_metrics
 from storage.sources import open_source
 from storage.trajectory_table import code_layout
@@ -78,7 +79,7 @@ class Diagnosis:
 
 
 def is_lake(folder: Path) -> bool:
-    """True if the folder holds an artefact of a lake."""
+    """True if the folder holds an artefact of a lake, or a run has begun one there."""
     lake = Lake(folder)
     made = (folder / name / LINEAGE_FILE for name in ASSET_NAMES)
     return (
@@ -87,6 +88,7 @@ def is_lake(folder: Path) -> bool:
             next((folder / name).glob(f"*/{LINEAGE_FILE}"), None) for name in ("raw_logs", *ASSETS)
         )
         or lake.quarantine.is_dir()
+        or (folder / LAKE_LOCK).is_file()
     )
 
 
@@ -94,10 +96,10 @@ def diagnose_lake(
     lake: Lake, rules: Sequence[Rule], *, processes: int = 1, files: bool = True
 ) -> Diagnosis:
     """All checks of a lake; `files`: also read every file and compare it with its hash."""
-    frames, tables = (
-        check_logs(lake, asset, lake.log_ids(asset), rules, processes=processes, keep=False)
-        for asset in ASSETS
-    )
+    check = partial(check_logs, lake, rules=rules, processes=processes, keep=False)
+    frames = check("frames", lake.log_ids("frames"))
+    measured = {log: record.statistics for log, record in frames.records.items()}
+    tables = check("trajectories", lake.log_ids("trajectories"), images=measured)
     outcomes = [
         _quarantine(lake, rule)
         for rule in rules_of(rules, asset="raw_logs")
@@ -231,30 +233,42 @@ def _quarantine(lake: Lake, rule: Rule) -> Outcome:
 
 
 def _of_rule(result: RuleResult) -> Outcome:
-    state = OK if result.passed else ERROR if result.rule.blocking else WARN
-    return Outcome(
-        result.rule.asset,
-        result.rule.name,
-        state if result.rows else SKIPPED,
-        result.rule.text,
-        result.rows,
-        len(result.failures),
-        result.failed_keys[:MAX_EXAMPLES],
-        result.observed if result.rows else "no rows",
-        result.rule.hint,
+    """The outcome of a rule on rows."""
+    skipped = "" if result.rows else "no rows"
+    return _outcome(
+        result.rule,
+        skipped=skipped,
+        passed=result.passed,
+        tested=result.rows,
+        failed=len(result.failures),
+        examples=result.failed_keys,
+        value=skipped or result.observed,
     )
 
 
 def _of_lake(result: LakeResult) -> Outcome:
-    state = OK if result.passed else ERROR if result.rule.severity == BLOCK else WARN
-    return Outcome(
-        result.rule.asset,
-        result.rule.name,
-        SKIPPED if result.skipped else state,
-        result.rule.text,
-        result.tested,
-        max(len(result.failed_logs), len(result.findings)),
-        result.findings[:MAX_EXAMPLES],
-        result.skipped,
-        result.rule.hint,
+    """The outcome of a rule on the lake as a whole."""
+    return _outcome(
+        result.rule,
+        skipped=result.skipped,
+        passed=result.passed,
+        tested=result.tested,
+        failed=max(len(result.failed_logs), len(result.findings)),
+        examples=result.findings,
+        value=result.skipped,
     )
+
+
+def _outcome(
+    rule: Rule,
+    *,
+    skipped: str,
+    passed: bool,
+    tested: int,
+    failed: int,
+    examples: Sequence[str],
+    value: str,
+) -> Outcome:
+    state = SKIPPED if skipped else OK if passed else ERROR if rule.blocking else WARN
+    shown = tuple(examples[:MAX_EXAMPLES])
+    return Outcome(rule.asset, rule.name, state, rule.text, tested, failed, shown, value, rule.hint)

@@ -90,12 +90,14 @@ def check_logs(
     *,
     processes: int = 1,
     keep: bool = True,
+    images: Mapping[str, dict[str, Any]] | None = None,
 ) -> LogChecks:
     """The outcome of the rules of `asset`, frames or trajectories, on these logs.
 
     Logs whose record is of their version and of these rules are not read again. `keep`: write the
     records, and the pages of data docs of the logs that were read. A log that cannot be read breaks
-    the rule of readable files and no other.
+    the rule of readable files and no other. `images`: for trajectories, what was measured of each
+    log's images, if it is at hand; otherwise their records tell, or the images are measured.
     """
     version = rules_version(rules, asset)
     versions = {log: artifact_version(lake, asset, log) for log in log_ids}
@@ -105,7 +107,9 @@ def check_logs(
     stamps = {log: stamp_of(lake, asset, log) for log in todo}  # before the files are read
     active = tuple(rule for rule in rules_of(rules, asset=asset) if rule.severity != OFF)
     pages: dict[str, str] = {}
-    measure = partial(MEASURES[asset], lake)
+    measure: Callable[[str], Measured] = partial(MEASURES[asset], lake)
+    if asset == "trajectories" and images is not None:
+        measure = partial(_measure_beside, lake, images)
     for batch in _batches(lake, asset, todo, measure, processes):
         validations = validate_tables(batch, active)
         for record in records_of(asset, batch, validations, versions, version):
@@ -166,6 +170,10 @@ MEASURES: Mapping[str, Callable[[Lake, str], Measured]] = {
     "frames": measure_frames,
     "trajectories": measure_trajectories,
 }
+
+
+def _measure_beside(lake: Lake, images: Mapping[str, dict[str, Any]], log_id: str) -> Measured:
+    return measure_trajectories(lake, log_id, images.get(log_id, {}))
 
 
 def _image_statistics(lake: Lake, log_id: str) -> dict[str, Any]:

@@ -4,7 +4,9 @@ It holds what was measured of one version of the log's artefact, and which rules
 record of another version, or a damaged one, counts as missing and is made again.
 """
 
+import contextlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,25 @@ def write_record(lake: Lake, record: LogRecord) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # a record that a power cut leaves empty is one that is not there: it is measured again
     write_text(file, json.dumps(asdict(record), separators=(",", ":")), synced=False)
+
+
+def empty_records(lake: Lake) -> list[Path]:
+    """Records that hold nothing, as a power cut leaves them, sorted; opens no file."""
+    found = []
+    for asset in ("frames", "trajectories"):
+        with (
+            contextlib.suppress(FileNotFoundError),
+            os.scandir(lake.root / FOLDER / asset) as items,
+        ):
+            found += [Path(item.path) for item in items if _is_empty(item)]
+    return sorted(found)
+
+
+def _is_empty(item: "os.DirEntry[str]") -> bool:
+    try:
+        return item.name.endswith(".json") and item.stat().st_size == 0
+    except OSError:  # removed just now
+        return False
 
 
 def records_of(lake: Lake, log_id: str) -> list[Path]:

@@ -1,11 +1,15 @@
 """`latentvla forget`: remove everything that the lake holds of a log."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipelines.commands.logs import ledger_of, require_log
 from pipelines.commands.target import add_target_arguments
-from storage.errors import SourceError
+from pipelines.commands.text import as_argument
+from storage.errors import ConfigError, SourceError
+from storage.locks import users_of_lake
 
 if TYPE_CHECKING:
     from assets.chain.ledger import Ledger
@@ -28,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
     ledger, log = ledger_of(options), options.log
     require_log(ledger, log)
-    with ledger.lake.lock():
+    with _alone(ledger, log):
         made_from_it = descendants(ledger.lake, log)
         removed = forget_log(ledger.lake, log, records_of(ledger.lake, log))
         raw = _raw_files(ledger, log)
@@ -37,6 +41,25 @@ def run(options: argparse.Namespace) -> int:
             quarantine(ledger.lake, log, "raw_logs", SourceError(why), BY_HAND)
     print("\n".join(_lines(log, removed, made_from_it, raw)))
     return 0
+
+
+@contextmanager
+def _alone(ledger: "Ledger", log: str) -> Iterator[None]:
+    """Hold the lake; a run that holds it is told with how the log is left out meanwhile."""
+    try:
+        with ledger.lake.lock():
+            yield
+    except ConfigError as error:
+        if not users_of_lake(ledger.lake.root):
+            raise
+        at_once = f"latentvla quarantine --why TEXT {as_argument(log)}"
+        raise ConfigError(
+            error.what,
+            where=error.where,
+            expected="a lake that no run reads or writes",
+            found=error.found,
+            do=f"wait until it has finished, then forget the log; to leave it out now: {at_once}",
+        ) from error
 
 
 def _raw_files(ledger: "Ledger", log: str) -> list[str]:
@@ -73,6 +96,7 @@ def _lines(
         lines += [
             "its raw files are untouched; remove them yourself:",
             *(f"  {name}" for name in raw),
-            f"it stays quarantined, so that no run reads them: latentvla release {log} ends that",
+            "it stays quarantined, so that no run reads them, until: latentvla release "
+            f"{as_argument(log)}",
         ]
     return lines

@@ -1,13 +1,12 @@
 """`latentvla logs`: list the logs of the pipeline. Also finds the log that a command names."""
 
 import argparse
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pipelines.commands.status import logs_text
 from pipelines.commands.target import add_target_arguments, pipeline_of
 from storage.asset_names import PER_LOG_ASSETS
-from storage.errors import ConfigError, SourceError
+from storage.errors import SourceError, unknown_name
 
 if TYPE_CHECKING:
     from assets.chain.ledger import Ledger
@@ -43,11 +42,5 @@ def require_log(ledger: "Ledger", log: str) -> None:
     is_name = log and not log.startswith(".") and not {"/", "\0"} & {*log}
     if log in known or (is_name and has_traces(ledger.lake, log)):
         return
-    near = get_close_matches(log, known, n=3, cutoff=0.0)
-    raise ConfigError(
-        f"there is no log '{log}'",
-        where=f"{ledger.pipeline.raw_folder}, {ledger.lake.root}",
-        expected=f"one of {len(known)} logs",
-        found=log,
-        do=f"did you mean {', '.join(near)}?" if near else "list them: latentvla logs",
-    )
+    where = f"{ledger.pipeline.raw_folder}, {ledger.lake.root}"
+    raise unknown_name("log", log, known, listed_by="latentvla logs", where=where)

@@ -4,7 +4,9 @@ import argparse
 
 from pipelines.commands.logs import ledger_of, require_log
 from pipelines.commands.target import add_target_arguments
+from pipelines.commands.text import as_argument
 from storage.errors import ConfigError, SourceError
+from storage.locks import users_of_lake
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +30,12 @@ def run(options: argparse.Namespace) -> int:
             do='say it for other people: --why "the camera was turned"',
         )
     quarantine(ledger.lake, log, "raw_logs", SourceError(f"set aside by hand: {why}"), BY_HAND)
-    print(f"{log} is quarantined until: latentvla release {log}")
+    print(f"{log} is quarantined until: latentvla release {as_argument(log)}")
+    if users := users_of_lake(ledger.lake.root):
+        print(
+            f"this lake is in use ({users}): a run leaves the log out from its next asset on; what "
+            "it makes of it before is stale, and the next run makes that again"
+        )
     if log in ledger.usable:
         print("what was made from it is stale now: latentvla status")
     return 0

@@ -5,6 +5,7 @@ import argparse
 from pipelines.commands.logs import ledger_of, require_log
 from pipelines.commands.target import add_target_arguments
 from storage.errors import ConfigError
+from storage.locks import users_of_lake
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,5 +31,10 @@ def run(options: argparse.Namespace) -> int:
     reason = ledger.records[log].reason.splitlines()[0]
     release(ledger.lake, log)
     print(f"{log} is released; it was quarantined because: {reason}")
+    if users := users_of_lake(ledger.lake.root):
+        print(
+            f"this lake is in use ({users}): if the log was made and checked before, a run takes "
+            "it again from its next asset on"
+        )
     print("the next run reads and checks it again: latentvla run")
     return 0

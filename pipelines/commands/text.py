@@ -1,5 +1,6 @@
 """Tables as plain text for a terminal."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = 100  # of the terminal
+
+
+def as_argument(name: str) -> str:
+    """A name of the data as a person has to type it in a shell: quoted, and after `--` if it looks
+    like an option.
+    """
+    return f"-- {shlex.quote(name)}" if name.startswith("-") else shlex.quote(name)
 
 
 def table_text(table: "pa.Table", limit: int) -> str:

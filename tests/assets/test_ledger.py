@@ -16,11 +16,13 @@ from assets.chain.per_log import Ingested
 from assets.chain.pipeline import Pipeline
 from assets.raw_logs import set_copies_aside
 from ops.ingest.copies import find_copies
-from ops.ingest.quarantine import quarantined
+from ops.ingest.quarantine import quarantine, quarantined
+from ops.quality.records import record_file
 from pipelines.cli import main
-from storage.artifact import read_checks, read_lineage
+from storage.artifact import planned_lineage, read_checks, read_lineage, write_artifact
 from storage.asset_names import INGEST_ASSETS
 from storage.errors import ArtifactError, SourceError
+from storage.sources.raw_files import unreadable
 from tests.worlds.tiny_pipeline import TINY, ingest, tiny_pipeline
 
 LOG, OTHER, VAL = "A-train-0000", "A-train-0001", "A-val-0000"
@@ -43,6 +45,8 @@ def test_a_finished_lake_is_current_and_all_its_logs_are_usable(pipeline):
     assert set(state_of_all(pipeline).values()) == {State.CURRENT}
     ledger = Ledger(pipeline)
     assert ledger.usable == LOGS and ledger.todo() == [] and ledger.is_current("trajectories")
+    for asset in INGEST_ASSETS:
+        assert ledger.version(asset, LOG) == ledger.lineage(asset, LOG).version
     assert Ledger(pipeline, as_made=True).usable == LOGS
 
 
@@ -211,6 +215,15 @@ def test_a_log_whose_file_cannot_be_read_is_set_aside_and_the_others_go_on(pipel
     assert Ledger(pipeline).todo() == [LOG]  # another log now
 
 
+def test_a_log_whose_file_could_not_be_read_is_tried_again_once_it_can(pipeline, monkeypatch):
+    ledger, file = Ledger(pipeline), next(pipeline.raw_folder.rglob(f"{LOG}.pkl"))
+    error = unreadable(PermissionError(13, "Permission denied", str(file)), file)
+    quarantine(pipeline.lake, LOG, "frames", error, ledger.version("frames", LOG))
+    assert Ledger(pipeline).quarantined == {} and Ledger(pipeline).usable == LOGS
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file)  # for root it is True
+    assert list(Ledger(pipeline).quarantined) == [LOG]
+
+
 def test_when_every_log_is_bad_the_run_lists_them_and_says_that_no_log_is_left(
     pipeline, capsys, tmp_path, monkeypatch
 ):
@@ -226,6 +239,38 @@ def test_when_every_log_is_bad_the_run_lists_them_and_says_that_no_log_is_left(
     with pytest.raises(ArtifactError, match="no log is left"):
         Ledger(pipeline).logs_of("codebook")
     assert main(["status", *target]) == 0
+
+
+def test_status_says_how_many_logs_an_asset_of_logs_waits_for(pipeline, capsys):
+    words = ["status", "--raw", pipeline.raw, "--lake", pipeline.lake_root]
+    for log in LOGS:
+        assert main(words) == 0
+        line = next(item for item in capsys.readouterr().out.splitlines() if "relabeled" in item)
+        (pipeline.lake.log("frames", log) / "checks.json").unlink()
+    assert "0 of 1 logs current, 2 wait until they are ingested and checked" in line
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert (
+        "relabeled     waits until its logs are made and checked" in out and " 0 of 0 " not in out
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{}"])
+def test_status_names_emptied_files(pipeline, capsys, text):
+    lake, words = pipeline.lake, ["status", "--raw", pipeline.raw, "--lake", pipeline.lake_root]
+    with write_artifact(
+        lake.asset("evaluation"), planned_lineage("evaluation", {}, {}, "c")
+    ) as out:
+        (out / "scores.parquet").write_bytes(b"scores")
+    assert main(words) == 0 and "damaged" not in capsys.readouterr().out
+    record = record_file(lake, "frames", LOG)
+    record.write_text("")
+    (lake.asset("evaluation") / "files.json").write_text(text)
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert f"damaged: {record}: it is empty" in said
+    assert f"damaged: {lake.asset('evaluation') / 'files.json'}: " in said
+    assert "latentvla run --again evaluation" in said
 
 
 def test_a_run_with_nothing_to_do_loads_no_dagster(pipeline):

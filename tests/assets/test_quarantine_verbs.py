@@ -2,16 +2,20 @@
 removes it.
 """
 
+import shlex
+import shutil
 import subprocess
 import sys
 
 import dagster as dg
 import pytest
 
-from assets.chain.ledger import Ledger, State
+from assets.chain.ledger import Ledger, State, ledger_of_run
 from assets.chain.pipeline import Pipeline
 from ops.quality.records import records_of
 from pipelines.cli import main
+from pipelines.commands.run import format_run_summary
+from pipelines.work import RunSummary
 from storage.artifact import planned_lineage, read_lineage, write_artifact
 from storage.asset_names import INGEST_ASSETS
 from tests.worlds.tiny_pipeline import ingest
@@ -118,16 +122,63 @@ def test_a_log_that_a_run_holds_is_not_forgotten(pipeline, call):
     ) as run:
         assert run.stdout is not None and run.stdout.readline() == "held\n"
         code, out = call("forget", LOG)
+        aside, released = (call("quarantine", OTHER, "--why", "x"), call("release", OTHER))
         run.communicate()
     assert code == 2 and "another run is using this lake" in out
+    assert f"latentvla quarantine --why TEXT {LOG}" in out
     assert LOG in Ledger(pipeline).usable
+    assert aside[0] == 0 and f"process {run.pid}" in aside[1] and "next asset on" in aside[1]
+    assert released[0] == 0 and "next asset on" in released[1]
+    assert "in use" not in call("quarantine", LOG, "--why", "x")[1]
+
+
+def test_a_log_that_is_set_aside_during_a_run_is_left_out_from_the_next_asset_on(pipeline, call):
+    ledger = ledger_of_run("run", pipeline, as_made=True)
+    before = ledger.lineage("codebook")
+    assert call("quarantine", LOG, "--why", "the camera was turned")[0] == 0
+    assert ledger.lineage("codebook") == before  # within an asset nothing changes
+
+    after = ledger_of_run("run", pipeline, as_made=True)
+    assert (
+        LOG not in after.usable and f"trajectories/{LOG}" not in after.lineage("codebook").parents
+    )
+    assert call("release", LOG)[0] == 0
+    assert ledger_of_run("run", pipeline, as_made=True).lineage("codebook") == before
+
+
+def test_the_end_of_a_run_names_the_logs_that_were_set_aside_meanwhile(pipeline, call):
+    ledger = Ledger(pipeline)
+    assert ledger.usable and not ledger.reread_quarantine()
+    call("quarantine", LOG, "--why", "the camera was turned")
+    assert ledger.reread_quarantine() and not ledger.quarantined.keys() - {LOG}
+    summary = RunSummary({"codebook": 1.0}, [], ledger.quarantined, {}, [LOG], seconds=1.0)
+    text = format_run_summary(pipeline.lake, summary, "codebook", 100.0)
+    assert f"set aside during this run: {LOG}; what was made of it before is stale" in text
+
+
+@pytest.mark.parametrize("name", ["-rf", "--lake", "a b; ls"])
+def test_a_log_with_the_name_of_an_option_is_named_after_two_dashes(pipeline, call, capsys, name):
+    with pytest.raises(SystemExit):
+        main(["quarantine", "--why", "x", "-rf"])
+    assert "follows '--'" in capsys.readouterr().err
+    for asset in INGEST_ASSETS:
+        shutil.copytree(pipeline.lake.log(asset, LOG), pipeline.lake.log(asset, name))
+    target = ["--raw", pipeline.raw, "--lake", pipeline.lake_root]
+    assert main(["quarantine", "--why", "x", *target, "--", name]) == 0
+    hint = capsys.readouterr().out.partition("until: ")[2].splitlines()[0]
+    verb, *words = shlex.split(hint)[1:]
+    assert main([verb, *target, *words]) == 0
+    assert f"{name} is released" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", ["quarantine", "release", "forget"])
 def test_an_unknown_log_is_answered_with_the_three_nearest_names(pipeline, call, verb):
     why = ["--why", "x"] if verb == "quarantine" else []
     code, out = call(verb, "A-trian-0000", *why)
-    assert code == 2 and f"did you mean {LOG}, " in out and out.count("A-") == 5
+    assert code == 2 and f"did you mean '{LOG}' or " in out and out.count("A-") == 5
+    assert "one of 3 logs" in out
+    code, out = call(verb, "nope", *why)
+    assert code == 2 and "A-" not in out and "list them: latentvla logs" in out
     for name in ("..", ".versions", "a/../../raw", ""):
         code, out = call(verb, name, *why)
         assert code == 2 and "there is no log" in out

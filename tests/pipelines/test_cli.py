@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -272,6 +273,15 @@ print(code, [name for name in {heavy} if name in sys.modules], file=sys.stderr)
 def test_the_command_without_arguments_prints_its_help():
     process = subprocess.run([BIN / "latentvla"], capture_output=True, text=True, check=True)
     assert "usage: latentvla" in process.stdout and "run the pipeline" in process.stdout.lower()
+
+
+def test_the_version_is_that_of_the_installed_package(capsys):
+    assert call(capsys, "--version")[:2] == (0, f"latentvla {metadata.version('latentvla')}\n")
+
+
+def test_a_log_that_does_not_exist_is_answered_without_the_list_of_all(lake, capsys):
+    code, _, err = call(capsys, "show", "nope", "--lake", str(lake.root))
+    assert code == 2 and "one of 3 logs" in err and "A-" not in err and "latentvla logs" in err
 
 
 def test_predict_prints_the_plan_of_the_student_for_one_image(tmp_path, capsys):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
-from pipelines.stopping import GRACE_S, MESSAGE
+from pipelines.stopping import GRACE_S, MESSAGE, quiet_destructors
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -169,3 +170,19 @@ def test_a_run_of_the_pipeline_ends_with_the_message(started, tmp_path) -> None:
     code, seconds = end(process, signal.SIGTERM, group=False, errors=tmp_path / "errors")
     assert code == 143 and seconds < GRACE_S + 10
     assert process.stdout is not None and "failed" not in process.stdout.read()
+
+
+def test_an_interrupt_that_hits_a_destructor_is_not_shown_and_an_error_is(capsys, monkeypatch):
+    class Raises:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            raise self.error
+
+    monkeypatch.setattr(sys, "unraisablehook", quiet_destructors)
+    Raises(DagsterExecutionInterruptedError())
+    Raises(KeyboardInterrupt())
+    assert capsys.readouterr().err == ""
+    Raises(ValueError("of a program"))
+    assert "of a program" in capsys.readouterr().err

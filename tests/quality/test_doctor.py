@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ops.quality import log_checks
 from ops.synthesize.world import synthesize_log, world_log_ids
 from pipelines.cli import main
 from storage.lake import Lake
@@ -52,6 +53,26 @@ def test_a_lake_is_examined_without_writing_and_its_table_fits_the_terminal(lake
     assert {path: path.stat().st_mtime_ns for path in lake.root.rglob("*")} == before
     assert doctor(capsys, lake.root, "--fail-on", "warn")[0] == 1
     assert doctor(capsys, lake.root, "--fail-on", "never")[0] == 0
+
+
+def test_the_images_of_a_log_are_measured_once(lake, capsys, monkeypatch):
+    shutil.rmtree(lake.root / "quality", ignore_errors=True)
+    folders, measure = [], log_checks.measure_images
+
+    def counted(folder):
+        folders.append(folder.name)
+        return measure(folder)
+
+    monkeypatch.setattr(log_checks, "measure_images", counted)
+    _, found = examined(capsys, lake.root)
+    assert sorted(folders) == lake.log_ids("frames")
+    assert found["kind"] == "lake" and found["logs"] == len(folders)
+
+
+def test_a_lake_in_which_nothing_is_made_yet_is_a_lake(capsys, tmp_path):
+    with Lake(tmp_path / "lake").lock():
+        code, found = examined(capsys, tmp_path / "lake")
+    assert code == 0 and (found["kind"], found["logs"]) == ("lake", 0)
 
 
 def test_a_broken_rule_is_an_error_with_its_rows_in_every_form(lake, capsys):

@@ -19,7 +19,6 @@ from storage.artifact import (
     read_checks,
     read_lineage,
     record_checks,
-    require_checks,
     version_of,
     write_artifact,
 )
@@ -142,17 +141,14 @@ def test_a_comment_does_not_change_the_code_version_and_a_number_does(tmp_path):
     assert version("x = 1") == version("x  =  1   # why\n") != version("x = 2")
 
 
-def test_an_artefact_whose_blocking_check_failed_is_refused_until_it_passes(tmp_path):
+def test_outcomes_of_blocking_checks_are_kept_until_others_replace_them(tmp_path):
     write(tmp_path / "trajectories", "one")
     path = tmp_path / "trajectories"
-    require_checks(path)
     record_checks(path, {"speed_in_range": True, "key_is_unique": False})
     record_checks(path, {"speed_in_range": False})
     assert read_checks(path) == {"speed_in_range": False, "key_is_unique": False}
-    with pytest.raises(ArtifactError, match="key_is_unique, speed_in_range"):
-        require_checks(path)
     record_checks(path, {"speed_in_range": True, "key_is_unique": True})
-    require_checks(path)
+    assert read_checks(path) == {"speed_in_range": True, "key_is_unique": True}
 
 
 def test_a_lake_lists_finished_logs_only(tmp_path):

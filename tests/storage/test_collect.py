@@ -156,10 +156,19 @@ def test_a_student_is_promoted_by_its_gates_and_never_removed(tmp_path, capsys):
 def test_rollback_returns_to_the_student_before_with_its_evaluation(tmp_path, capsys):
     lake = Lake(tmp_path)
     words = ["--lake", str(lake.root)]
+    with pytest.raises(ArtifactError, match="no student was promoted here"):
+        rollback(lake)
     first = evaluated(lake, "a")
     promote(lake)
-    assert main(["rollback", *words]) == 2 and "no student to return to" in capsys.readouterr().err
+    assert main(["rollback", *words]) == 2
+    err = capsys.readouterr().err
+    assert (
+        "no student to return to" in err and f"one promotion, of the present student {first}" in err
+    )
+    assert "train another one" in err
     second = evaluated(lake, "b")
+    with pytest.raises(ArtifactError, match=f"latentvla promote {second}"):
+        rollback(lake)
     assert promote(lake, second[:6]).version == second
     for config in "cdef":
         evaluated(lake, config)

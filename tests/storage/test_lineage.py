@@ -133,6 +133,8 @@ def test_a_lineage_is_found_by_name_path_and_version(made, monkeypatch):
         ("../student", "there is no asset"),
         ("x" * 5000, "there is no asset"),
         ("", "there is no asset"),
+        ("ablation/vla/7", "(?s)no 'ablation/vla/7' in this lake.*latentvla ablate"),
+        ("study", "latentvla study unlabelled"),
     ],
 )
 def test_what_is_no_artefact_is_explained(made, target, message):

@@ -21,6 +21,7 @@ import pyarrow.ipc as ipc
 from ops.pdm.scene.from_tables import LogScenes
 from ops.pdm.scene.scene import HISTORY_POSES, HUMAN_POSES, KEY_FRAMES, Scene
 from storage.artifact import LINEAGE_FILE, read_lineage
+from storage.durable import replacing
 from storage.errors import ArtifactError, LatentVLAError, SourceError
 from storage.lake import Lake
 from storage.trajectory_table import TABLES, read_table
@@ -122,16 +123,13 @@ def write_scenes(
     rows = [_row(log_id, frame, scene) for frame, scene in sorted(scenes.items())]
     table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(_stamp(tables_version)))
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".part-{os.getpid()}")
-    try:
-        with ipc.new_file(
-            part, table.schema, options=ipc.IpcWriteOptions(compression="zstd")
-        ) as writer:
-            writer.write_table(table)
-        os.replace(part, file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    options = ipc.IpcWriteOptions(compression="zstd")
+    # not synced: a file that a power cut damages is written again
+    with (
+        replacing(file, synced=False) as part,
+        ipc.new_file(part, table.schema, options=options) as writer,
+    ):
+        writer.write_table(table)
 
 
 def read_scenes(file: Path, tables_version: str) -> dict[int, Scene | SourceError] | None:
