@@ -16,7 +16,7 @@ import numpy as np
 
 from storage.camera import Camera
 from storage.errors import SourceError
-from storage.names import name_fault
+from storage.names import name_fault, quoted
 from storage.sources.contract import (
     Agents,
     Capabilities,
@@ -30,10 +30,13 @@ from storage.sources.images import image_size
 from storage.sources.kitti_odometry import (
     CAMERAS,
     REAR_AXLE_IN_IMU,
+    images_of,
+    is_image,
     is_reading,
     read_drive_frames,
-    read_timestamps_us,
+    recording_of,
 )
+from storage.sources.kitti_rows import is_numbered
 from storage.sources.kitti_tracklets import read_tracklets
 from storage.sources.listing import LogListing, only_one
 from storage.sources.raw_files import (
@@ -71,12 +74,13 @@ class KittiLog:
         The number in the file name is the frame index.
         """
         posed = set(read_drive_frames(self.folder).index.tolist())
-        time_us = read_timestamps_us(self.folder / camera / "timestamps.txt")
+        recording = recording_of(self.folder, camera)
+        time_us = recording.times()
         return iter(
             [
-                RawImage(index, camera, int(time_us[index]), file)
-                for index, file in sorted(_image_files(self.folder, camera).items())
-                if index in posed
+                RawImage(number, camera, time_us[number], file)
+                for number, file in recording.files.items()
+                if number in posed
             ]
         )
 
@@ -85,12 +89,17 @@ class KittiLog:
         """Poses, velocities and accelerations, interpolated to the camera's time stamps."""
         frames = read_drive_frames(self.folder)
         rows = len(frames.index)
-        has_image = np.isin(
-            frames.index, list(_image_files(self.folder, self.capabilities.cameras[0]))
-        )
-        notes = frames.notes
+        front = images_of(self.folder, self.capabilities.cameras[0])
+        has_image = np.isin(frames.index, list(front))
+        notes = [*frames.notes]
         if not has_image.all():
-            notes = (*notes, f"{int((~has_image).sum())} of {rows} frames have a pose but no image")
+            notes.append(f"{int((~has_image).sum())} of {rows} frames have a pose but no image")
+        unnumbered = _unnumbered(self.folder, self.capabilities.cameras[0])
+        if unnumbered:
+            notes.append(
+                f"{len(unnumbered)} images without a number for a name are left out, the first is "
+                f"{quoted(unnumbered[0])}"
+            )
         return validate_signals(
             Signals(
                 frame_index=frames.index,
@@ -102,7 +111,7 @@ class KittiLog:
                 has_image=has_image,
                 route_roadblock_ids=[[] for _ in range(rows)],
                 tags=[[] for _ in range(rows)],
-                notes=notes,
+                notes=tuple(notes),
             ),
             self.log_id,
             self.folder / "oxts",
@@ -163,9 +172,7 @@ class KittiRawSource:
 
     def _ref(self, log_id: str, found: list[Path]) -> LogRef:
         folder = self._only_folder(log_id, found)
-        images = (
-            file for name in CAMERAS for _, file in sorted(_image_files(folder, name).items())
-        )
+        images = (file for name in CAMERAS for file in images_of(folder, name).values())
         return LogRef(log_id, "train", _index_files(folder), tuple(images))
 
     @wrap_parse_errors
@@ -184,14 +191,16 @@ class KittiRawSource:
                 do="list them: latentvla logs",
             )
         folder = self._only_folder(log_id, found)
-        cameras = tuple(name for name in CAMERAS if _image_files(folder, name))
+        cameras = tuple(name for name in CAMERAS if images_of(folder, name))
         if not cameras:
+            unnumbered = [file for name in CAMERAS for file in _unnumbered(folder, name)]
+            others = f", but {len(unnumbered)} images without a number for a name"
             raise SourceError(
                 "the log has no image",
                 where=f"log {log_id}, {folder}",
                 expected="image_02/data/0000000000.png (or .jpg)",
-                found=f"none in {', '.join(CAMERAS)}",
-                do="add the drive's images",
+                found=f"none in {', '.join(CAMERAS)}" + (others if unnumbered else ""),
+                do="add the drive's images, each with the number of its frame as its name",
             )
         has_agents = is_regular(folder / "tracklet_labels.xml")
         return KittiLog(
@@ -203,26 +212,10 @@ class KittiRawSource:
         return found[0]
 
 
-def _image_files(folder: Path, camera: str) -> dict[int, Path]:
-    """Frame index -> image. Raises SourceError for two images of one frame."""
-    files: dict[int, Path] = {}
-    for name in regular_files(folder / camera / "data", _is_image):
-        file = folder / camera / "data" / name
-        other = files.setdefault(int(file.stem), file)
-        if other != file:
-            raise SourceError(
-                "a frame has two images",
-                where=f"camera {camera}, frame {int(file.stem)}",
-                expected="one image a number",
-                found=f"{other}, {file}",
-                do="keep one of them",
-            )
-    return files
-
-
-def _is_image(name: str) -> bool:
-    stem, dot, suffix = name.rpartition(".")
-    return dot + suffix in (".png", ".jpg") and stem.isascii() and stem.isdecimal()
+def _unnumbered(folder: Path, camera: str) -> list[str]:
+    return regular_files(
+        folder / camera / "data", lambda name: is_image(name) and not is_numbered(name)
+    )
 
 
 def _index_files(folder: Path) -> tuple[Path, ...]:
@@ -254,7 +247,7 @@ def _camera(folder: Path, name: str) -> Camera:
     baseline[:3, 3] = np.linalg.solve(projection[:, :3], projection[:, 3])
     velodyne_to_camera = _transform(folder.parent / "calib_velo_to_cam.txt")
     ego_to_camera = baseline @ rectify @ velodyne_to_camera @ _ego_to_velodyne(folder)
-    width, height = image_size(min(_image_files(folder, name).items())[1])
+    width, height = image_size(next(iter(images_of(folder, name).values())))
     return Camera(name, width, height, projection[:, :3], np.linalg.inv(ego_to_camera))
 
 

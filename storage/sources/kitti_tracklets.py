@@ -37,7 +37,8 @@ def read_tracklets(
 ) -> Agents:
     """Boxes of the frames `frame_index` (T,) in the world frame; empty without a file.
 
-    `velodyne_to_ego` is (4, 4), `time_s` (T,) and `pose_world` (T, 3) are those of the frames.
+    `velodyne_to_ego` is (4, 4), `time_s` (T,) and `pose_world` (T, 3) are those of the frames. A
+    box belongs to the frame of its number; those of frames that are not there are left out.
     Raises SourceError for a damaged file or an unknown category.
     """
     tracks = (
@@ -53,6 +54,7 @@ def read_tracklets(
         np.concatenate(column) for column in columns
     )
     order = np.argsort(frame, kind="stable")
+    dropped = sum(len(track[-1]) for track in tracks) - len(frame)
     return Agents(
         frame[order].astype(np.int32),
         token[order],
@@ -61,6 +63,9 @@ def read_tracklets(
         yaw[order],
         velocity[order],
         size[order],
+        (f"{dropped} boxes belong to frames that the drive does not have: left out",)
+        if dropped
+        else (),
     )
 
 
