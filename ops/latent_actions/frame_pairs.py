@@ -13,9 +13,12 @@ import numpy as np
 
 from storage.dataset import FrameSet
 from storage.errors import ConfigError
+from storage.grouping import rows_by_log
 
 # factors that mirror the condition: left, turn, vy, yaw rate and ay change sign
 MIRROR = np.array([1, -1, -1, 1, -1, -1, 1, -1], dtype=np.float32)
+
+NAMED_LOGS = 5  # in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class FramePairs:
 def frame_pairs(frames: FrameSet, gap_s: float, image_hw: tuple[int, int], what: str) -> FramePairs:
     """All pairs of frames `gap_s` apart; `what` names the logs in error messages.
 
-    Raises ConfigError if there is no pair, or if the images are not of size `image_hw`.
+    Raises ConfigError that says which log has how many images if there is no pair, and if the
+    images are not of size `image_hw`.
     """
     if len(frames) and tuple(frames.images.shape[1:3]) != tuple(image_hw):
         raise ConfigError(
@@ -82,8 +86,8 @@ def frame_pairs(frames: FrameSet, gap_s: float, image_hw: tuple[int, int], what:
     if not len(rows):
         raise ConfigError(
             f"the {what} logs have no two images {gap_s} s apart",
-            found=f"{len(frames)} frames of {len(np.unique(frames.log_id))} logs",
-            do="add logs, or choose a gap_s that is a multiple of the frame spacing",
+            found=_spacings(frames),
+            do="add logs, or choose a gap_s that is a multiple of the spacing of their images",
         )
     early, late = rows.T
     delta = frames.pose_world[late] - frames.pose_world[early]
@@ -104,3 +108,15 @@ def frame_pairs(frames: FrameSet, gap_s: float, image_hw: tuple[int, int], what:
     speed_change = frames.velocity[late, 0].astype(np.float64) - frames.velocity[early, 0]
     motion = np.column_stack([forward, turn, speed_change]) / elapsed_s[:, None]
     return FramePairs(frames.images, rows, condition, frames.camera[early], motion)
+
+
+def _spacings(frames: FrameSet) -> str:
+    """How many images each log has, and how far apart; the first NAMED_LOGS logs by name."""
+    logs = rows_by_log(frames.log_id)
+    texts = []
+    for log, rows in sorted(logs.items())[:NAMED_LOGS]:
+        time_us = frames.timestamp_us[rows[frames.has_image[rows]]]
+        apart = f" {np.median(np.diff(time_us)) * 1e-6:.2f} s apart" if len(time_us) > 1 else ""
+        texts.append(f"{log}: {len(time_us)} images{apart} in {len(rows)} rows")
+    more = f"; and {len(logs) - NAMED_LOGS} logs more" if len(logs) > NAMED_LOGS else ""
+    return ("; ".join(texts) or "no rows") + more
