@@ -23,6 +23,7 @@ from storage.trajectory_table import (
     STEP_S,
     Command,
     code_layout,
+    pairs_in_time,
     read_parquet,
     read_table,
 )
@@ -88,21 +89,11 @@ class FrameSet:
         """Pairs of frames of one log that lie `gap_s` +- `tolerance_s` apart, both with an image:
         row indices (P, 2), earlier frame first.
         """
-        gap_us, tolerance_us = int(gap_s * 1e6), int(tolerance_s * 1e6)
         pairs = []
         for rows in rows_by_log(self.log_id).values():
-            time_us = self.timestamp_us[rows]
-            later = (
-                np.clip(np.searchsorted(time_us, time_us + gap_us), 1, len(rows) - 1)
-                if len(rows) > 1
-                else rows[:0]
-            )
-            if not len(later):
-                continue
-            later -= (time_us + gap_us - time_us[later - 1]) < (time_us[later] - time_us - gap_us)
-            near = np.abs(time_us[later] - time_us - gap_us) <= tolerance_us
-            keep = near & self.has_image[rows] & self.has_image[rows[later]]
-            pairs.append(np.stack([rows[keep], rows[later[keep]]], axis=1))
+            early, late = rows[pairs_in_time(self.timestamp_us[rows], gap_s, tolerance_s)].T
+            keep = self.has_image[early] & self.has_image[late]
+            pairs.append(np.stack([early[keep], late[keep]], axis=1))
         return np.concatenate(pairs) if pairs else np.zeros((0, 2), dtype=np.int64)
 
 

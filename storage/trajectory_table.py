@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -55,6 +56,19 @@ class MapLayer(IntEnum):
     WALKWAY = 13
     ROADBLOCK = 17
     ROADBLOCK_CONNECTOR = 18
+
+
+def pairs_in_time(time_us: np.ndarray, gap_s: float, tolerance_s: float = 0.06) -> np.ndarray:
+    """Indices (P, 2) of each time stamp (n,) and the one nearest to `gap_s` after it, where that is
+    `gap_s` +- `tolerance_s` after it.
+    """
+    gap_us, tolerance_us = int(gap_s * 1e6), int(tolerance_s * 1e6)
+    if len(time_us) < 2:
+        return np.zeros((0, 2), dtype=np.int64)
+    later = np.clip(np.searchsorted(time_us, time_us + gap_us), 1, len(time_us) - 1)
+    later -= (time_us + gap_us - time_us[later - 1]) < (time_us[later] - time_us - gap_us)
+    near = np.flatnonzero(np.abs(time_us[later] - time_us - gap_us) <= tolerance_us)
+    return np.stack([near, later[near]], axis=1)
 
 
 def _array(kind: pa.DataType, size: int) -> pa.DataType:

@@ -3,6 +3,7 @@
 Legend: T rows of the log, K steps of history or future. Poses are (x, y, heading).
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,16 @@ import pyarrow as pa
 from ops.ingest.config import ExtractConfig
 from storage.errors import SourceError
 from storage.sources.checked import checked
-from storage.sources.contract import MapObject, RawLog, Signals
+from storage.sources.contract import Agents, MapObject, RawLog, Signals
 from storage.sources.rotations import wrapped
-from storage.trajectory_table import FUTURE_STEPS, HISTORY_STEPS, STEP_S, TABLES, write_table
+from storage.trajectory_table import (
+    FUTURE_STEPS,
+    HISTORY_STEPS,
+    STEP_S,
+    TABLES,
+    pairs_in_time,
+    write_table,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +59,11 @@ def extract(log: RawLog, out: Path, config: ExtractConfig) -> ExtractSummary:
             do="join it with its neighbours, or leave it out",
         )
     trajectories = _trajectories(log, signals, config)
-    objects = near_path(log.map_objects(), signals.pose_world[:, :2], config.map_margin_m)
+    of_the_town, agents = log.map_objects(), log.agents()
+    objects = near_path(of_the_town, signals.pose_world[:, :2], config.map_margin_m)
     tables = {
         "trajectories": trajectories,
-        "agents": _agents(log),
+        "agents": _agents(log.log_id, agents),
         "lights": _lights(log),
         "map": _map(objects, log.location),
     }
@@ -72,7 +81,7 @@ def extract(log: RawLog, out: Path, config: ExtractConfig) -> ExtractSummary:
         len(tables["agents"]),
         len(objects),
         int(np.sum(tables["lights"]["is_red"].to_numpy())),
-        signals.notes,
+        (*signals.notes, *agents.notes, *_shapeless(of_the_town), *_without_pairs(signals)),
     )
 
 
@@ -187,14 +196,38 @@ def _trajectories(log: RawLog, signals: Signals, config: ExtractConfig) -> pa.Ta
     )
 
 
-def _agents(log: RawLog) -> pa.Table:
-    agents = log.agents()
+def _shapeless(objects: list[MapObject]) -> list[str]:
+    """What of a town's map is left out, as a note: objects with neither area nor centre line."""
+    left_out = Counter(
+        item.layer.name.lower()
+        for item in objects
+        if len(item.polygon_xy) < 3 and len(item.baseline_xyyaw) < 2
+    )
+    if not left_out:
+        return []
+    counts = ", ".join(f"{count} {layer}" for layer, count in sorted(left_out.items()))
+    return [f"map objects with neither an area nor a centre line are left out: {counts}"]
+
+
+def _without_pairs(signals: Signals) -> list[str]:
+    """A note if no two images of the log are one step apart: it has no latent actions."""
+    if signals.has_image[pairs_in_time(signals.timestamp_us, STEP_S)].all(axis=1).any():
+        return []
+    time_us = signals.timestamp_us[signals.has_image]
+    spacing_s = float(np.median(np.diff(time_us))) * 1e-6 if len(time_us) > 1 else 0.0
+    return [
+        f"no two of its {len(time_us)} images are {STEP_S} s apart (they are {spacing_s:.2f} s "
+        f"apart): the log gives the codebook nothing and gets no latent actions"
+    ]
+
+
+def _agents(log_id: str, agents: Agents) -> pa.Table:
     x, y, z = agents.center_world.reshape(-1, 3).T
     vx, vy = agents.velocity_world.reshape(-1, 2).T
     length, width, height = agents.size_lwh.reshape(-1, 3).T
     return pa.table(
         {
-            "log_id": [log.log_id] * len(x),
+            "log_id": [log_id] * len(x),
             "frame_index": agents.frame_index,
             "track_token": agents.track_token.tolist(),
             "category": agents.category,
