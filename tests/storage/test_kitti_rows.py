@@ -107,6 +107,15 @@ def test_lost_files_are_gaps_and_are_told(tmp_path):
     assert "1 of 70 odometry readings have no file" in notes
 
 
+def test_a_drive_without_its_first_image_keeps_that_row(tmp_path):
+    folder = tiny.write_drive(tmp_path)
+    (folder / "image_02" / "data" / "0000000000.png").unlink()
+    log = open_source("kitti_raw", tmp_path).open(tiny.DRIVE)
+    assert log.signals().has_image.tolist() == [False] + [True] * 69
+    assert [image.frame_index for image in log.images("image_02")] == list(range(1, 70))
+    assert log.cameras()[0].width == 64
+
+
 def test_lines_lost_together_with_their_files_stay_gaps(tmp_path):
     tiny.write_drive(tmp_path / "whole")
     whole = signals_of(tmp_path / "whole")
