@@ -8,7 +8,12 @@ from pathlib import Path
 from storage.errors import SourceError
 from storage.names import check_name, quoted, safe_name
 from storage.sources.contract import LogRef
-from storage.sources.raw_files import is_foreign, raw_data_of, unreadable
+from storage.sources.raw_files import is_foreign, is_regular, raw_data_of, unreadable
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_WRITTEN = tuple(
+    case for ending in IMAGE_ENDINGS for case in (ending, ending.upper(), ending.title())
+)
 
 
 class LogListing:
@@ -65,4 +70,38 @@ def only_one(name: str, found: Iterable[object], where: object, do: str) -> None
             expected="one log of a name",
             found=", ".join(places),
             do=do,
+        )
+
+
+def is_image(name: str) -> bool:
+    """True for a file name with the ending of an image, in any case."""
+    return name.lower().endswith(IMAGE_ENDINGS)
+
+
+def with_any_ending(file: Path) -> Path | None:
+    """The image `file`, else the one of the same name and another ending; None if there is none.
+
+    Raises SourceError for what is no regular file, and for two images with other endings.
+    """
+    if is_regular(file):
+        return file
+    if not is_image(file.name):
+        return None
+    others = (file.with_suffix(ending) for ending in _WRITTEN)
+    found = [other for other in others if is_regular(other)]
+    # a file system that ignores case gives one file under two names
+    apart = [file for file in found if not os.path.samefile(file, found[0])]
+    only_one_image(file, [*found[:1], *apart])
+    return found[0] if found else None
+
+
+def only_one_image(named: object, found: list[Path]) -> None:
+    """Raises SourceError if there are two or more images of one frame."""
+    if len(found) > 1:
+        raise SourceError(
+            "a frame has two images",
+            where=named,
+            expected="one image of this name, with any ending",
+            found=", ".join(file.name for file in found),
+            do="keep one of them",
         )
