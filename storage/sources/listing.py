@@ -102,6 +102,6 @@ def only_one_image(named: object, found: list[Path]) -> None:
             "a frame has two images",
             where=named,
             expected="one image of this name, with any ending",
-            found=", ".join(file.name for file in found),
+            found=", ".join(quoted(file.name) for file in found),
             do="keep one of them",
         )

@@ -322,8 +322,9 @@ class NuScenesSource:
 def _notes_of_tables(tables: Any, scene: dict[str, Any], samples: int) -> list[str]:
     """What was closed up while the tables were joined."""
     notes = []
-    if scene.get("nbr_samples", samples) != samples:
-        notes.append(f"the scene names {scene['nbr_samples']} samples and has {samples}")
+    named = scene.get("nbr_samples")
+    if isinstance(named, int) and named != samples:
+        notes.append(f"the scene names {named} samples and has {samples}")
     if tables.repeated:
         counts = ", ".join(f"{count} of {name}" for name, count in sorted(tables.repeated.items()))
         notes.append(f"rows that stand in the tables twice are read once: {counts}")

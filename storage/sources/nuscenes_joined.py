@@ -106,8 +106,8 @@ class JoinedTables(NuScenes):  # type: ignore[misc]
             raise SourceError(
                 "a sample has two key frames of one sensor",
                 where=f"{self.version}/sample_data.json",
-                expected=f"one row of {channel} with is_key_frame",
-                found=f"{sample['data'][channel]} and {record['token']}",
+                expected=f"one row of {quoted(channel)} with is_key_frame",
+                found=f"{quoted(sample['data'][channel])} and {quoted(record['token'])}",
                 do=ADVICE,
             )
         self.get("sample_data", record["token"])

@@ -39,11 +39,12 @@ def read_nuscenes_map(raw: Path, location: str) -> tuple[MapObject, ...]:
     file = raw / "maps" / "expansion" / f"{location}.json"
     if is_regular(file) and file.stat().st_size > MAX_MAP_BYTES:
         raise too_large(file, f"at most {MAX_MAP_BYTES} bytes", f"{file.stat().st_size} bytes")
-    return _read_cached(raw, location, file.stat().st_mtime_ns)
+    state = file.stat()
+    return _read_cached(raw, location, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=4)
-def _read_cached(raw: Path, location: str, _mtime_ns: int) -> tuple[MapObject, ...]:
+def _read_cached(raw: Path, location: str, _mtime_ns: int, _size: int) -> tuple[MapObject, ...]:
     import matplotlib.pyplot as plt
 
     # importing the devkit's map module changes the style of all later figures

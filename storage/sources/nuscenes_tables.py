@@ -44,11 +44,12 @@ def open_tables(raw: Path, version: str) -> Any:
     too_big = [state.st_size for state in stamps if state.st_size > MAX_TABLE_BYTES]
     if too_big:
         raise too_large(raw / version, f"tables of at most {MAX_TABLE_BYTES} bytes", str(too_big))
-    return _tables_cached(raw, version, max((state.st_mtime_ns for state in stamps), default=0))
+    states = tuple((state.st_mtime_ns, state.st_size, state.st_ino) for state in stamps)
+    return _tables_cached(raw, version, tuple(zip(names, states, strict=True)))
 
 
 @lru_cache(maxsize=1)  # the full set takes gigabytes
-def _tables_cached(raw: Path, version: str, _mtime_ns: int) -> Any:
+def _tables_cached(raw: Path, version: str, _states: tuple[object, ...]) -> Any:
     try:
         from storage.sources.nuscenes_joined import JoinedTables
     except ImportError as error:
@@ -145,9 +146,20 @@ def _broken_chain(what: str, where: str, expected: str, found: object) -> Source
 
 
 def ego_pose_of(tables: Any, sample: dict[str, Any]) -> dict[str, Any]:
-    """Ego pose of a sample at its lidar sweep, as its boxes; without lidar at its front image."""
-    data = tables.get("sample_data", sample["data"].get(LIDAR) or sample["data"][FRONT])
-    return tables.get("ego_pose", data["ego_pose_token"])
+    """Ego pose of a sample at its lidar sweep, as its boxes; without lidar at its front image.
+
+    Raises SourceError for a sample with neither.
+    """
+    token = sample["data"].get(LIDAR) or sample["data"].get(FRONT)
+    if token is None:
+        raise SourceError(
+            "a sample has no pose: it has neither a lidar sweep nor a front image",
+            where=f"sample.json, {quoted(sample['token'])}",
+            expected=f"a key frame of {LIDAR} or {FRONT}",
+            found=", ".join(sorted(quoted(name) for name in sample["data"])) or "no key frame",
+            do="download or write sample_data.json again",
+        )
+    return tables.get("ego_pose", tables.get("sample_data", token)["ego_pose_token"])
 
 
 def box_velocity(tables: Any, box: dict[str, Any], where: str) -> np.ndarray:
@@ -262,16 +274,17 @@ def named_splits(folder: Path) -> dict[str, frozenset[str]] | None:
 @lru_cache(maxsize=1)
 def _named_splits(file: Path, _mtime_ns: int, _size: int) -> dict[str, frozenset[str]]:
     named = read_json(file, "the splits of the scenes")
-    lists = [named.get(split, []) for split in SPLIT_NAMES] if isinstance(named, dict) else [named]
-    for names in lists:
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise SourceError(
-                "the splits of the scenes cannot be read",
-                where=file,
-                expected="an object with lists of scene names: train, val, test",
-                found=f"{type(named).__name__}: {quoted(str(named))}",
-                do="write it again, or remove it: scenes then have the official splits",
-            )
+    lists = [named.get(split, []) for split in SPLIT_NAMES] if isinstance(named, dict) else []
+    if not lists or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
+    ):
+        raise SourceError(
+            "the splits of the scenes cannot be read",
+            where=file,
+            expected="an object with lists of scene names: train, val, test",
+            found="something else in place of a list" if lists else type(named).__name__,
+            do="write it again, or remove it: scenes then have the official splits",
+        )
     return {split: frozenset(names) for split, names in zip(SPLIT_NAMES, lists, strict=True)}
 
 

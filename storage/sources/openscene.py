@@ -23,7 +23,7 @@ import numpy as np
 
 from storage.camera import Camera
 from storage.errors import SourceError
-from storage.names import check_name, name_fault, quoted
+from storage.names import check_name, name_fault, quoted, safe_name
 from storage.sources.contract import (
     Agents,
     Capabilities,
@@ -362,7 +362,7 @@ class OpenSceneSource:
         """
         known = [file for file in found if file.parent.name in SPLITS]
         files = sorted(known or found, key=_precedence)
-        sizes = {os.stat(file).st_size for file in files if is_regular(file)}
+        sizes = {os.stat(file).st_size for file in files if is_regular(file) and len(files) > 1}
         if len(sizes) > 1:
             _refuse_two(log_id, files)
         return files
@@ -395,7 +395,7 @@ def _precedence(file: Path) -> tuple[int, int, str]:
 
 
 def _folder_of(file: Path) -> str:
-    return f"{file.parent.parent.name}/{file.parent.name}"
+    return f"{file.parent.parent.name}/{safe_name(file.parent.name)}"
 
 
 def _refuse_two(log_id: str, files: list[Path]) -> None:
@@ -416,6 +416,8 @@ def _require_same_bytes(log_id: str, files: list[Path]) -> None:
 def _blobs_of(log_id: str, files: list[Path]) -> Path:
     """`sensor_blobs/<split>` of the first split that has the log's images, else of the first."""
     blobs = [file.parent.parent.parent / "sensor_blobs" / file.parent.name for file in files]
+    if len(blobs) == 1:
+        return blobs[0]
     return next((folder for folder in blobs if (folder / log_id).is_dir()), blobs[0])
 
 

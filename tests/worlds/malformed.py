@@ -659,6 +659,14 @@ SCENES: dict[str, tuple[Callable[[Path], None], str]] = {
         _row("sample_data", 5, calibrated_sensor_token=[1]),
         "lacks a field, or has one of another type",
     ),
+    "a sample without a pose": (
+        _edit("sample_data", lambda rows: (rows.pop(12 + 5), rows.pop(5))),
+        "a sample has no pose",
+    ),
+    "a table cut in two": (
+        _edit("sample", lambda rows: rows.__delitem__(slice(0, 6))),
+        "names one that its table does not have",
+    ),
     "a pose without a token": (_row("ego_pose", 5, token=None), "does not have"),
     "a box of an unknown object": (
         _row("sample_annotation", 1, instance_token="no"),
