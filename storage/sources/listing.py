@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from storage.errors import SourceError
@@ -11,9 +12,6 @@ from storage.sources.contract import LogRef
 from storage.sources.raw_files import is_foreign, is_regular, raw_data_of, unreadable
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_WRITTEN = tuple(
-    case for ending in IMAGE_ENDINGS for case in (ending, ending.upper(), ending.title())
-)
 
 
 class LogListing:
@@ -85,14 +83,25 @@ def with_any_ending(file: Path) -> Path | None:
     """
     if is_regular(file):
         return file
-    if not is_image(file.name):
+    try:
+        changed_ns = os.stat(file.parent).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    others = (file.with_suffix(ending) for ending in _WRITTEN)
-    found = [other for other in others if is_regular(other)]
-    # a file system that ignores case gives one file under two names
-    apart = [file for file in found if not os.path.samefile(file, found[0])]
-    only_one_image(file, [*found[:1], *apart])
-    return found[0] if found else None
+    except OSError as error:
+        raise unreadable(error, file.parent) from error
+    names = _images_by_stem(file.parent, changed_ns).get(file.stem, [])
+    only_one_image(file, [file.parent / name for name in names])
+    return file.parent / names[0] if names and is_regular(file.parent / names[0]) else None
+
+
+@lru_cache(maxsize=32)  # a folder of nuScenes has the images of all scenes
+def _images_by_stem(folder: Path, _mtime_ns: int) -> dict[str, list[str]]:
+    """Names of the images in a folder by their names without ending, as of its time of change."""
+    names: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        if is_image(name) and not is_foreign(name):
+            names.setdefault(Path(name).stem, []).append(name)
+    return names
 
 
 def only_one_image(named: object, found: list[Path]) -> None:

@@ -185,6 +185,8 @@ def box_velocity(tables: Any, box: dict[str, Any], where: str) -> np.ndarray:
     if any(after <= before for before, after in pairwise(times)):
         raise _wrong_neighbor(box, where, f"time stamps {times}")
     velocity = tables.box_velocity(box["token"])[:2]
+    if np.isfinite(velocity).all():
+        return velocity  # type: ignore[no-any-return]
     links = [tables.get("sample_annotation", box[key]) for key in ("prev", "next") if box[key]]
     of_places = np.isfinite([item["translation"] for item in (box, *links)]).all()
     # without a neighbour near in time it has none; with a place that is no number it is unknown
