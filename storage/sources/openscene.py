@@ -360,9 +360,12 @@ class OpenSceneSource:
 
         Raises SourceError if they cannot be of the same bytes.
         """
+        if len(found) == 1:
+            is_regular(found[0])
+            return found
         known = [file for file in found if file.parent.name in SPLITS]
         files = sorted(known or found, key=_precedence)
-        sizes = {os.stat(file).st_size for file in files if is_regular(file) and len(files) > 1}
+        sizes = {os.stat(file).st_size for file in files if is_regular(file)}
         if len(sizes) > 1:
             _refuse_two(log_id, files)
         return files
