@@ -3,12 +3,15 @@
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from storage.errors import SourceError
 from storage.names import check_name, quoted, safe_name
 from storage.sources.contract import LogRef
-from storage.sources.raw_files import is_foreign, raw_data_of, unreadable
+from storage.sources.raw_files import is_foreign, is_regular, raw_data_of, unreadable
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class LogListing:
@@ -65,4 +68,49 @@ def only_one(name: str, found: Iterable[object], where: object, do: str) -> None
             expected="one log of a name",
             found=", ".join(places),
             do=do,
+        )
+
+
+def is_image(name: str) -> bool:
+    """True for a file name with the ending of an image, in any case."""
+    return name.lower().endswith(IMAGE_ENDINGS)
+
+
+def with_any_ending(file: Path) -> Path | None:
+    """The image `file`, else the one of the same name and another ending; None if there is none.
+
+    Raises SourceError for what is no regular file, and for two images with other endings.
+    """
+    if is_regular(file):
+        return file
+    try:
+        changed_ns = os.stat(file.parent).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(error, file.parent) from error
+    names = _images_by_stem(file.parent, changed_ns).get(file.stem, [])
+    only_one_image(file, [file.parent / name for name in names])
+    return file.parent / names[0] if names and is_regular(file.parent / names[0]) else None
+
+
+@lru_cache(maxsize=32)  # a folder of nuScenes has the images of all scenes
+def _images_by_stem(folder: Path, _mtime_ns: int) -> dict[str, list[str]]:
+    """Names of the images in a folder by their names without ending, as of its time of change."""
+    names: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        if is_image(name) and not is_foreign(name):
+            names.setdefault(Path(name).stem, []).append(name)
+    return names
+
+
+def only_one_image(named: object, found: list[Path]) -> None:
+    """Raises SourceError if there are two or more images of one frame."""
+    if len(found) > 1:
+        raise SourceError(
+            "a frame has two images",
+            where=named,
+            expected="one image of this name, with any ending",
+            found=", ".join(quoted(file.name) for file in found),
+            do="keep one of them",
         )

@@ -30,14 +30,16 @@ from storage.sources.contract import (
     Signals,
 )
 from storage.sources.images import image_size
-from storage.sources.listing import LogListing, only_one
+from storage.sources.listing import LogListing, only_one, with_any_ending
 from storage.sources.nuscenes_map import read_nuscenes_map
 from storage.sources.nuscenes_tables import (
     FRONT,
+    box_velocity,
     can_bus,
     can_bus_files,
     ego_pose_of,
     motion_of_poses,
+    named_splits,
     open_tables,
     samples_of,
     scenes_of,
@@ -82,12 +84,15 @@ class NuScenesLog:
 
     @wrap_parse_errors
     def cameras(self) -> tuple[Camera, ...]:
-        """Calibration from the first sample."""
+        """Calibration from the first sample that has the camera."""
         tables = open_tables(self.raw, self.version)
-        first = samples_of(tables, self.log_id)[0]["data"]
-        return tuple(
-            _camera(tables, first[name], next(self.images(name)))
+        samples = samples_of(tables, self.log_id)
+        first = {
+            name: next(sample["data"][name] for sample in samples if name in sample["data"])
             for name in self.capabilities.cameras
+        }
+        return tuple(
+            _camera(tables, token, next(self.images(name))) for name, token in first.items()
         )
 
     @wrap_parse_errors
@@ -157,9 +162,9 @@ class NuScenesLog:
         index = np.array([row for row, _ in boxes], dtype=np.int32)
         ground_z = np.array([ego_pose_of(tables, sample)["translation"][2] for sample in samples])
         center = np.array([box["translation"] for _, box in boxes], dtype=np.float64).reshape(-1, 3)
-        velocity = np.array([tables.box_velocity(box["token"])[:2] for _, box in boxes]).reshape(
-            -1, 2
-        )
+        velocity = np.array(
+            [box_velocity(tables, box, f"log {self.log_id}, frame {row}") for row, box in boxes]
+        ).reshape(-1, 2)
         size_wlh = np.array([box["size"] for _, box in boxes], dtype=np.float64).reshape(-1, 3)
         quaternion = np.array([box["rotation"] for _, box in boxes], dtype=np.float64).reshape(
             -1, 4
@@ -170,7 +175,7 @@ class NuScenesLog:
             category=np.array([_category(box["category_name"]) for _, box in boxes], dtype=np.int8),
             center_world=center - np.column_stack([np.zeros((len(boxes), 2)), ground_z[index]]),
             yaw_rad=wrapped(yaw_or_nan(quaternion)),
-            velocity_world=np.nan_to_num(velocity),
+            velocity_world=velocity,
             size_lwh=size_wlh[:, [1, 0, 2]],
         )
 
@@ -191,6 +196,7 @@ class NuScenesLog:
             return motion_of_poses(
                 (time_us - time_us[0]) * 1e-6, pose_world
             ), "velocities come from the past poses"
+        messages = sorted(messages, key=lambda message: message["utime"])
         at_us = np.array([message["utime"] for message in messages], dtype=np.float64)
         values = np.array(
             [[*message["vel"][:2], *message["accel"][:2]] for message in messages], dtype=np.float64
@@ -218,12 +224,14 @@ class NuScenesSource:
     def logs(self) -> list[LogRef]:
         """All scenes that can be listed, sorted by name; `refused` holds the others.
 
-        Raises SourceError for a missing or empty folder, and for tables that cannot be read.
+        Raises SourceError for a missing or empty folder, and for tables or splits that cannot be
+        read.
         """
         listing = LogListing()
         self.refused = listing.refused
         version = self._version()
         tables = open_tables(self.raw, version)
+        named_splits(self.raw / version)
         shared = tuple(
             self.raw / version / name
             for name in regular_files(self.raw / version, lambda name: name.endswith(".json"))
@@ -288,7 +296,9 @@ class NuScenesSource:
             )
             if not exists
         ]
-        has_agents = any(sample["anns"] for sample in samples_of(tables, log_id))
+        samples = samples_of(tables, log_id)
+        notes.extend(_notes_of_tables(tables, scenes[0], len(samples)))
+        has_agents = any(sample["anns"] for sample in samples)
         return NuScenesLog(
             log_id,
             split_of(self.raw / version, log_id),
@@ -309,6 +319,18 @@ class NuScenesSource:
         return next((name for name in VERSIONS if name in versions), versions[0])
 
 
+def _notes_of_tables(tables: Any, scene: dict[str, Any], samples: int) -> list[str]:
+    """What was closed up while the tables were joined."""
+    notes = []
+    named = scene.get("nbr_samples")
+    if isinstance(named, int) and named != samples:
+        notes.append(f"the scene names {named} samples and has {samples}")
+    if tables.repeated:
+        counts = ", ".join(f"{count} of {name}" for name, count in sorted(tables.repeated.items()))
+        notes.append(f"rows that stand in the tables twice are read once: {counts}")
+    return notes
+
+
 def _location_of(tables: Any, scene: dict[str, Any]) -> str:
     return check_name(tables.get("log", scene["log_token"])["location"], "map")
 
@@ -318,8 +340,13 @@ def _expansion_file(raw: Path, location: str) -> Path:
 
 
 def _camera_names(tables: Any, log_id: str) -> list[str]:
-    """Cameras of the first sample, front first."""
-    names = (name for name in samples_of(tables, log_id)[0]["data"] if name.startswith("CAM_"))
+    """Cameras of all samples, front first."""
+    names = {
+        name
+        for sample in samples_of(tables, log_id)
+        for name in sample["data"]
+        if name.startswith("CAM_")
+    }
     return sorted(
         (check_name(name, "camera") for name in names), key=lambda name: (name != FRONT, name)
     )
@@ -335,7 +362,8 @@ def _image_files(tables: Any, raw: Path, log_id: str, camera: str) -> dict[int, 
         for index, sample in enumerate(samples_of(tables, log_id))
         if camera in sample["data"]
     }
-    return {index: file for index, file in files.items() if is_regular(file)}
+    found = {index: with_any_ending(file) for index, file in files.items()}
+    return {index: file for index, file in found.items() if file is not None}
 
 
 def _file_below(raw: Path, filename: Any) -> Path:

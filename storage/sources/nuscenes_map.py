@@ -2,7 +2,8 @@
 
 The format has no neighbours and no parents of lanes: a lane belongs to the road block that contains
 its representative point, and its neighbours are the adjacent lanes of that block. Lane connectors
-have no polygon: theirs is the centre line widened to 3.5 m.
+have no polygon: theirs is the centre line widened to 3.5 m. Road blocks whose polygon_token is null
+(all of the published queenstown and hollandvillage) have no area and are the parent of no lane.
 """
 
 from collections.abc import Iterator
@@ -38,18 +39,30 @@ def read_nuscenes_map(raw: Path, location: str) -> tuple[MapObject, ...]:
     file = raw / "maps" / "expansion" / f"{location}.json"
     if is_regular(file) and file.stat().st_size > MAX_MAP_BYTES:
         raise too_large(file, f"at most {MAX_MAP_BYTES} bytes", f"{file.stat().st_size} bytes")
-    return _read_cached(raw, location, file.stat().st_mtime_ns)
+    state = file.stat()
+    return _read_cached(raw, location, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=4)
-def _read_cached(raw: Path, location: str, _mtime_ns: int) -> tuple[MapObject, ...]:
+def _read_cached(raw: Path, location: str, _mtime_ns: int, _size: int) -> tuple[MapObject, ...]:
     import matplotlib.pyplot as plt
 
     # importing the devkit's map module changes the style of all later figures
     with plt.rc_context():
         from nuscenes.map_expansion.map_api import NuScenesMap
+
+    class Expansion(NuScenesMap):  # type: ignore[misc]
+        """A polygon_token that is null, "" or left out stands for an empty polygon."""
+
+        def _load_layers(self) -> None:
+            super()._load_layers()
+            self.polygon.append({"token": None, "exterior_node_tokens": [], "holes": []})
+            for name in (*PLAIN_LAYERS, "road_segment", "lane"):
+                for record in getattr(self, name):
+                    record["polygon_token"] = record.get("polygon_token") or None
+
     try:
-        return tuple(_objects(NuScenesMap(dataroot=str(raw), map_name=location)))
+        return tuple(_objects(Expansion(dataroot=str(raw), map_name=location)))
     # the devkit raises plain Exception for a map of an older version
     except Exception as error:
         raise SourceError(

@@ -1,7 +1,12 @@
-"""The 13 tables of nuScenes (through nuscenes-devkit) and its CAN bus files."""
+"""The 13 tables of nuScenes (through nuscenes-devkit) and its CAN bus files.
+
+Rows are joined by their tokens, in whatever order the files have them. A row that names one that
+does not exist, or one of several with the same token, concerns the scene that it belongs to alone.
+"""
 
 import os
 from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,7 @@ import numpy as np
 
 from storage.errors import SourceError
 from storage.names import quoted
+from storage.sources.contract import SPLIT_NAMES
 from storage.sources.raw_files import (
     is_regular,
     read_json,
@@ -18,6 +24,7 @@ from storage.sources.raw_files import (
 )
 
 FRONT, LIDAR = "CAM_FRONT", "LIDAR_TOP"
+SPLITS_FILE = "splits.json"
 # Published training scenes -> train, all others -> test: the published test scenes have no labels,
 # so papers report on the val scenes. <version>/splits.json, if it exists, names the splits instead.
 MAX_TABLE_BYTES = 8 * 2**30  # the largest published one, sample_data of v1.0-trainval, has 1.3 GB
@@ -37,13 +44,14 @@ def open_tables(raw: Path, version: str) -> Any:
     too_big = [state.st_size for state in stamps if state.st_size > MAX_TABLE_BYTES]
     if too_big:
         raise too_large(raw / version, f"tables of at most {MAX_TABLE_BYTES} bytes", str(too_big))
-    return _tables_cached(raw, version, max((state.st_mtime_ns for state in stamps), default=0))
+    states = tuple((state.st_mtime_ns, state.st_size, state.st_ino) for state in stamps)
+    return _tables_cached(raw, version, tuple(zip(names, states, strict=True)))
 
 
 @lru_cache(maxsize=1)  # the full set takes gigabytes
-def _tables_cached(raw: Path, version: str, _mtime_ns: int) -> Any:
+def _tables_cached(raw: Path, version: str, _states: tuple[object, ...]) -> Any:
     try:
-        from nuscenes.nuscenes import NuScenes
+        from storage.sources.nuscenes_joined import JoinedTables
     except ImportError as error:
         raise SourceError(
             "nuscenes-devkit is not installed",
@@ -54,7 +62,7 @@ def _tables_cached(raw: Path, version: str, _mtime_ns: int) -> Any:
         ) from error
     # tables of another shape make the devkit raise nearly anything while it links their rows
     try:
-        return NuScenes(version=version, dataroot=str(raw), verbose=False)
+        return JoinedTables(version=version, dataroot=str(raw), verbose=False)
     except Exception as error:
         raise SourceError(
             "the tables cannot be read",
@@ -77,30 +85,122 @@ def scenes_of(tables: Any) -> dict[object, list[dict[str, Any]]]:
 
 
 def samples_of(tables: Any, log_id: str) -> list[dict[str, Any]]:
-    """The samples of a scene in order of time. Raises SourceError if they lead back."""
+    """The samples of a scene in order of time, each with its `data` and `anns`.
+
+    Raises SourceError if their chain leads back, nowhere or into another scene, leaves out samples
+    of this one, or if the rows of one of them do not fit together.
+    """
+    scene = scenes_of(tables)[log_id][0]
+    tables.get("scene", scene["token"])
     samples: list[dict[str, Any]] = []
-    token = scenes_of(tables)[log_id][0]["first_sample_token"]
+    token, before = scene["first_sample_token"], ""
     seen: set[str] = set()
     while token:
+
+        def broken(what: str, expected: str, found: object) -> SourceError:
+            return _broken_chain(what, f"log {log_id}, frame {len(samples)}", expected, found)
+
         if token in seen:
-            raise SourceError(
+            raise broken(
                 "the samples of a scene lead back to one before",
-                where=f"log {log_id}, frame {len(samples)}",
-                expected="a chain that ends with an empty `next`",
-                found=quoted(token),
-                do="download or write sample.json again",
+                "a chain that ends with an empty `next`",
+                token,
             )
         seen.add(token)
         sample = tables.get("sample", token)
+        if sample["scene_token"] != scene["token"]:
+            raise broken(
+                "the samples of a scene lead into another one",
+                f"samples of scene {quoted(scene['token'])}",
+                f"sample {token} of scene {sample['scene_token']}",
+            )
+        if sample.get("prev", before) != before:
+            raise broken(
+                "`prev` of a sample is not the sample before it",
+                quoted(before),
+                sample["prev"],
+            )
+        if token in tables.faults:
+            raise tables.faults[token].of_log(log_id)
         samples.append(sample)
-        token = sample["next"]
+        token, before = sample["next"], token
+    missing = tables.samples_in[scene["token"]] - len(samples)
+    if not samples or missing or scene.get("last_sample_token", before) != before:
+        raise _broken_chain(
+            "the chain of a scene's samples ends before its last one",
+            f"log {log_id}, frame {len(samples)}",
+            f"the sample {quoted(scene.get('last_sample_token'))}",
+            f"{before}, and {missing} samples of the scene are not in the chain",
+        )
     return samples
 
 
+def _broken_chain(what: str, where: str, expected: str, found: object) -> SourceError:
+    return SourceError(
+        what,
+        where=where,
+        expected=expected,
+        found=quoted(found),
+        do="download or write sample.json and scene.json again",
+    )
+
+
 def ego_pose_of(tables: Any, sample: dict[str, Any]) -> dict[str, Any]:
-    """Ego pose of a sample at its lidar sweep, as its boxes; without lidar at its front image."""
-    data = tables.get("sample_data", sample["data"].get(LIDAR) or sample["data"][FRONT])
-    return tables.get("ego_pose", data["ego_pose_token"])
+    """Ego pose of a sample at its lidar sweep, as its boxes; without lidar at its front image.
+
+    Raises SourceError for a sample with neither.
+    """
+    token = sample["data"].get(LIDAR) or sample["data"].get(FRONT)
+    if token is None:
+        raise SourceError(
+            "a sample has no pose: it has neither a lidar sweep nor a front image",
+            where=f"sample.json, {quoted(sample['token'])}",
+            expected=f"a key frame of {LIDAR} or {FRONT}",
+            found=", ".join(sorted(quoted(name) for name in sample["data"])) or "no key frame",
+            do="download or write sample_data.json again",
+        )
+    return tables.get("ego_pose", tables.get("sample_data", token)["ego_pose_token"])
+
+
+def box_velocity(tables: Any, box: dict[str, Any], where: str) -> np.ndarray:
+    """Velocity (2,) of an annotated box in the world, m/s, as the devkit has it; zero for one that
+    has no neighbour in time.
+
+    Raises SourceError if `prev` or `next` lead nowhere, to another object or scene, or not back and
+    forth in time.
+    """
+    times = []
+    for link in ("prev", None, "next"):
+        if link is not None and not box[link]:
+            continue
+        other = box if link is None else tables.get("sample_annotation", box[link])
+        sample = tables.get("sample", other["sample_token"])
+        times.append(sample["timestamp"])
+        here = tables.get("sample", box["sample_token"])
+        if (
+            other["instance_token"] != box["instance_token"]
+            or sample["scene_token"] != here["scene_token"]
+        ):
+            raise _wrong_neighbor(box, where, f"`{link}` is a box of another object or scene")
+    if any(after <= before for before, after in pairwise(times)):
+        raise _wrong_neighbor(box, where, f"time stamps {times}")
+    velocity = tables.box_velocity(box["token"])[:2]
+    if np.isfinite(velocity).all():
+        return velocity  # type: ignore[no-any-return]
+    links = [tables.get("sample_annotation", box[key]) for key in ("prev", "next") if box[key]]
+    of_places = np.isfinite([item["translation"] for item in (box, *links)]).all()
+    # without a neighbour near in time it has none; with a place that is no number it is unknown
+    return np.nan_to_num(velocity) if of_places else velocity
+
+
+def _wrong_neighbor(box: dict[str, Any], where: str, found: str) -> SourceError:
+    return SourceError(
+        "the boxes of an object are not in order of time",
+        where=f"{where}, box {quoted(box['token'])}",
+        expected="`prev` and `next`: the same object earlier and later in the scene",
+        found=found,
+        do="download or write sample_annotation.json again",
+    )
 
 
 def can_bus_files(raw: Path, log_id: str) -> tuple[Path, ...]:
@@ -140,28 +240,54 @@ def motion_of_poses(time_s: np.ndarray, pose_world: np.ndarray) -> np.ndarray:
 
 
 def split_of(folder: Path, log_id: str) -> str:
-    """Split of a scene; `folder` holds the tables. Raises SourceError for a damaged splits.json."""
-    file = folder / "splits.json"
-    if is_regular(file):
-        state = file.stat()
-        named = _named_splits(file, state.st_mtime_ns, state.st_size)
-        return next((split for split in ("train", "val") if log_id in named[split]), "test")
-    return next((split for name, split in SPLITS.items() if log_id in _official()[name]), "test")
+    """Split of a scene; `folder` holds the tables.
+
+    Raises SourceError for a damaged splits.json, and one that names the scene twice.
+    """
+    named = named_splits(folder)
+    if named is None:
+        return next(
+            (split for name, split in SPLITS.items() if log_id in _official()[name]), "test"
+        )
+    found = [split for split, scenes in named.items() if log_id in scenes]
+    if len(found) > 1:
+        raise SourceError(
+            "a scene is in two splits",
+            where=folder / SPLITS_FILE,
+            expected="each scene in one of them",
+            found=f"{log_id} in {', '.join(found)}",
+            do="name it in one split",
+        )
+    return found[0] if found else "test"
+
+
+def named_splits(folder: Path) -> dict[str, frozenset[str]] | None:
+    """The scenes of each split that splits.json names; None without this file.
+
+    Raises SourceError if it is damaged.
+    """
+    file = folder / SPLITS_FILE
+    if not is_regular(file):
+        return None
+    state = file.stat()
+    return _named_splits(file, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=1)
 def _named_splits(file: Path, _mtime_ns: int, _size: int) -> dict[str, frozenset[str]]:
     named = read_json(file, "the splits of the scenes")
-    try:
-        return {split: frozenset(named.get(split, ())) for split in ("train", "val")}
-    except (AttributeError, TypeError) as error:
+    lists = [named.get(split, []) for split in SPLIT_NAMES] if isinstance(named, dict) else []
+    if not lists or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
+    ):
         raise SourceError(
             "the splits of the scenes cannot be read",
             where=file,
             expected="an object with lists of scene names: train, val, test",
-            found=str(error),
+            found="something else in place of a list" if lists else type(named).__name__,
             do="write it again, or remove it: scenes then have the official splits",
-        ) from error
+        )
+    return {split: frozenset(names) for split, names in zip(SPLIT_NAMES, lists, strict=True)}
 
 
 @cache

@@ -1,12 +1,19 @@
-"""The pickle of an OpenScene log: a validated list of frame dicts, and their fields as arrays."""
+"""The pickle of an OpenScene log: a validated list of frame dicts, and their fields as arrays.
 
+Frames are in order of time, whatever their order in the file. None in the place of a list, a matrix
+or a dict counts as an absent one.
+"""
+
+from collections.abc import Mapping
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from storage.errors import SourceError
+from storage.names import quoted
 from storage.sources.contract import Agents
 from storage.sources.raw_files import too_large, unreadable
 from storage.sources.rotations import rotation_of_quaternion, wrapped
@@ -33,11 +40,20 @@ NO_BOXES: dict[str, Any] = {
 
 
 def read_log_frames(file: Path) -> list[dict[str, Any]]:
-    """The frames of one log, cached until the file changes.
+    """The frames of one log by time, cached until the file changes.
 
-    Raises SourceError if the file is missing, is no OpenScene log, or a frame lacks a field in
-    REQUIRED.
+    Raises SourceError if the file is missing, is no OpenScene log, a frame lacks a field in
+    REQUIRED, or two frames have one token.
     """
+    return _log_of(file)[0]
+
+
+def notes_of_frames(file: Path) -> tuple[str, ...]:
+    """What read_log_frames put in order or left out of the file. Raises what it raises."""
+    return _log_of(file)[1]
+
+
+def _log_of(file: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     try:
         stamp = file.stat()
     except FileNotFoundError as error:
@@ -54,7 +70,9 @@ def read_log_frames(file: Path) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=2)  # decode and extract read the same log several times in a row
-def _frames_cached(file: Path, _mtime_ns: int, _size: int) -> list[dict[str, Any]]:
+def _frames_cached(
+    file: Path, _mtime_ns: int, _size: int
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     frames = read_plain_pickle(file)
     if not isinstance(frames, list) or not frames:
         length = len(frames) if hasattr(frames, "__len__") else 0
@@ -81,7 +99,87 @@ def _frames_cached(file: Path, _mtime_ns: int, _size: int) -> list[dict[str, Any
                 found=f"without {', '.join(missing)}",
                 do="download or write the log again",
             )
-    return frames
+    return _in_order(frames, file)
+
+
+def _in_order(
+    frames: list[dict[str, Any]], file: Path
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The frames by time, each once, and notes of what that changed."""
+    notes = []
+    by_time = _by_time(frames)
+    if by_time is not frames:
+        notes.append("the frames of the file are not in order of time: they are sorted")
+    kept: list[dict[str, Any]] = []
+    with_token: dict[str, dict[str, Any]] = {}
+    for frame in by_time:
+        token = identifier(frame["token"])
+        if token not in with_token:
+            with_token[token] = frame
+            kept.append(frame)
+        elif not _same_moment(frame, with_token[token]):
+            raise SourceError(
+                "two frames have one token",
+                where=f"log {file.stem}, frame {len(kept)}, file {file}",
+                expected="a token for each frame",
+                found=quoted(token),
+                do="write the log again with each frame once",
+            )
+    if len(kept) < len(frames):
+        notes.append(f"{len(frames) - len(kept)} of {len(frames)} frames of the file are repeated")
+    return kept, tuple(notes)
+
+
+def _by_time(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The frames sorted by time; as they are where that would contradict their `frame_idx`, so that
+    a time stamp that goes back is found.
+    """
+    try:
+        times = [int(frame["timestamp"]) for frame in frames]
+    except (TypeError, ValueError, OverflowError):
+        return frames
+    if all(before <= after for before, after in pairwise(times)):
+        return frames
+    ordered = [frames[row] for row in sorted(range(len(frames)), key=times.__getitem__)]
+    numbers = [
+        int(frame["frame_idx"])
+        for frame in ordered
+        if isinstance(frame.get("frame_idx"), (int, np.integer))
+    ]
+    # in some logs each scene begins anew with frame 0
+    if len(numbers) == len(frames):
+        one_each = len(set(numbers)) == len({identifier(frame["token"]) for frame in frames})
+        if one_each and any(after < before for before, after in pairwise(numbers)):
+            return frames
+    return ordered
+
+
+def _same_moment(frame: dict[str, Any], other: dict[str, Any]) -> bool:
+    fields = (
+        "timestamp",
+        "ego2global_translation",
+        "ego2global_rotation",
+        "ego_dynamic_state",
+    )
+    return frame is other or all(
+        np.array_equal(np.asarray(frame[field]), np.asarray(other[field])) for field in fields
+    )
+
+
+def cameras_in(frame: dict[str, Any]) -> Mapping[str, dict[str, Any]]:
+    """The cameras of a frame that it has. Raises TypeError for `cams` that are no dict."""
+    cameras = frame["cams"]
+    if cameras is None:
+        return {}
+    if not isinstance(cameras, Mapping):
+        raise TypeError(f"cams of type {type(cameras).__name__}")
+    return {name: camera for name, camera in cameras.items() if camera is not None}
+
+
+def items_of(frame: dict[str, Any], field: str) -> Any:
+    """The list that a frame has in `field`; empty where it has none or None."""
+    items = frame.get(field)
+    return () if items is None else items
 
 
 def names_of(frames: list[dict[str, Any]], field: str) -> list[list[str]]:
@@ -89,7 +187,7 @@ def names_of(frames: list[dict[str, Any]], field: str) -> list[list[str]]:
 
     Raises SourceError for more than MAX_ROWS, TypeError for other values than text and numbers.
     """
-    lists = [frame.get(field, ()) for frame in frames]
+    lists = [items_of(frame, field) for frame in frames]
     _limit(sum(len(items) for items in lists), field)
     return [[identifier(item) for item in items] for items in lists]
 
@@ -99,7 +197,7 @@ def lights_of(frames: list[dict[str, Any]]) -> list[tuple[int, str, bool]]:
 
     Raises what names_of raises.
     """
-    lists = [frame.get("traffic_lights", ()) for frame in frames]
+    lists = [items_of(frame, "traffic_lights") for frame in frames]
     _limit(sum(len(items) for items in lists), "traffic_lights")
     return [
         (index, identifier(connector), bool(red))
@@ -142,9 +240,10 @@ def agents_of(frames: list[dict[str, Any]], file: Path) -> Agents:
     """Boxes of all frames in the world frame.
 
     The file gives boxes in the ego frame and velocities in the lidar frame. Raises SourceError for
-    an unknown category.
+    an unknown category, and a frame whose boxes, names, velocities and tokens are not of equal
+    number.
     """
-    boxes = [frame.get("anns") or NO_BOXES for frame in frames]
+    boxes = [_boxes_of(frame, index, file) for index, frame in enumerate(frames)]
     for field in NO_BOXES:
         _limit(sum(len(item[field]) for item in boxes), field)
     row = np.repeat(np.arange(len(frames)), [len(item["gt_names"]) for item in boxes])
@@ -177,10 +276,29 @@ def agents_of(frames: list[dict[str, Any]], file: Path) -> Agents:
     )
 
 
+def _boxes_of(frame: dict[str, Any], index: int, file: Path) -> dict[str, Any]:
+    """The boxes of one frame, as many of each field; velocities that are None are unknown."""
+    annotations = frame.get("anns") or NO_BOXES
+    boxes = {field: () if annotations[field] is None else annotations[field] for field in NO_BOXES}
+    if annotations["gt_velocity_3d"] is None:
+        boxes["gt_velocity_3d"] = np.full((len(boxes["gt_boxes"]), 3), np.nan)
+    counts = {field: len(items) for field, items in boxes.items()}
+    if len(set(counts.values())) > 1:
+        raise SourceError(
+            "the boxes of a frame are not as many as their names, velocities or tokens",
+            where=f"log {file.stem}, frame {index}, file {file}",
+            expected="an equal number",
+            found=", ".join(f"{count} {field}" for field, count in counts.items()),
+            do="write the frame's annotations again, or leave them out",
+        )
+    return boxes
+
+
 def lidar_to_ego_of(frames: list[dict[str, Any]]) -> np.ndarray:
     """Lidar-to-ego transforms (T, 4, 4); the identity for frames without one."""
+    found = (frame.get("lidar2ego") for frame in frames)
     return np.stack(
-        [np.asarray(frame.get("lidar2ego", np.eye(4)), dtype=np.float64) for frame in frames]
+        [np.eye(4) if item is None else np.asarray(item, dtype=np.float64) for item in found]
     )
 
 

@@ -18,14 +18,30 @@ from storage.errors import LatentVLAError, SourceError, full_disk
 MAX_TEXT_BYTES = 256 * 2**20  # of a text, XML or JSON file of one log
 REPAIR = "correct or leave out this log; it is read again when its bytes change"
 # files that programs leave in any folder, and hidden ones: they are no part of a log
-_LEFT_BY_PROGRAMS = frozenset(("Thumbs.db", "desktop.ini", "@eaDir", "__MACOSX", "lost+found"))
+_LEFT_BY_PROGRAMS = frozenset(
+    (
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "@eadir",
+        "@recycle",
+        "#recycle",
+        "$recycle.bin",
+        "system volume information",
+        "__macosx",
+        "__pycache__",
+        "lost+found",
+    )
+)
 # of this process or this machine, not of one log: the next log would fail alike
 _NOT_OF_A_LOG = (errno.EMFILE, errno.ENFILE)
 
 
 def is_foreign(name: str) -> bool:
-    """True for files that are no data: hidden ones, and those that file managers leave."""
-    return name.startswith(".") or name in _LEFT_BY_PROGRAMS
+    """True for files that are no data: hidden ones, backups of editors (`x~`), and those that file
+    managers leave, in any case.
+    """
+    return name.startswith(".") or name.endswith("~") or name.lower() in _LEFT_BY_PROGRAMS
 
 
 def regular_files(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> list[str]:

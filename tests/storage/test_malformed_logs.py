@@ -97,7 +97,11 @@ def test_files_that_other_programs_leave_are_no_part_of_a_log(raw_of, tmp_path, 
     images = raw / IMAGES[name]
     for folder in (images, images.parent, raw):
         (folder / ".ipynb_checkpoints").mkdir()
-        for left in ("._x.jpg", "._x.pkl", "._0000000001.png", "Thumbs.db", ".DS_Store"):
+        (folder / "@eaDir").mkdir()
+        for left in (
+            *("._x.jpg", "._x.pkl", "._0000000001.png", ".DS_Store", "Thumbs.db", "thumbs.db"),
+            *("desktop.ini", "Desktop.ini", "x.jpg~", "0000000001.png~", "log_a.pkl~"),
+        ):
             (folder / left).write_text("left")
     for file in raw.glob("navsim_logs/*/log_a.pkl"):
         file.with_name("._log_a.pkl").write_text("left")
@@ -141,7 +145,9 @@ def test_a_folder_of_refused_logs_alone_is_listed_and_not_called_empty(tmp_path)
 def test_tables_that_no_scene_can_be_read_from_refuse_the_folder(raw_of, tmp_path, damage):
     raw = raw_of("nuscenes", tmp_path / "raw")
     damage(raw)
-    with pytest.raises(SourceError, match=r"tables cannot be read|no regular file"):
+    with pytest.raises(
+        SourceError, match=r"(tables|splits of the scenes) cannot be read|no regular file"
+    ):
         open_source("nuscenes", raw).logs()
 
 

@@ -3,6 +3,7 @@
 import collections
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ops.ingest.config import FrameConfig
 from ops.ingest.decode import decode
 from storage.errors import SourceError
 from storage.sources import open_source
+from storage.sources.checked import checked
 from storage.sources.nuplan_map import read_nuplan_map
 from storage.sources.openscene import drive_of
 from storage.sources.safe_pickle import read_plain_pickle
@@ -136,7 +138,7 @@ def test_a_split_folder_of_another_name_and_a_log_in_two_splits_are_refused_alon
         ("log_c", "train"),
         ("log_c", "mini"),
     ):
-        tiny.write_frames_file(tmp_path, log_id, split, [])
+        tiny.write_frames_file(tmp_path, log_id, split, [split] * (split == "mini"))
     source = open_source("openscene", tmp_path)
     assert [ref.log_id for ref in source.logs()] == ["log_a"]
     assert set(source.refused) == {"log_b", "log_c"}
@@ -337,3 +339,114 @@ def test_a_broken_map_is_explained(tmp_path):
         read_nuplan_map(file)
     with pytest.raises(SourceError, match=r"map file does not exist[\s\S]*NUPLAN_MAPS_ROOT"):
         read_nuplan_map(tmp_path / "nothing.gpkg")
+
+
+def same_signals(one, other):
+    return all(
+        np.array_equal(getattr(one.signals(), name), getattr(other.signals(), name))
+        for name in ("timestamp_us", "pose_world", "velocity_ego", "command", "has_image")
+    ) and np.array_equal(one.agents().center_world, other.agents().center_world)
+
+
+def test_frames_in_any_order_are_sorted_by_time_and_repeated_ones_are_told(tmp_path):
+    frames = tiny.write_log(tmp_path / "whole")
+    whole = open_source("openscene", tmp_path / "whole").open("log_a")
+    tiny.write_log(tmp_path / "mixed")
+    mixed = [*frames[12:], *frames[8:14], *frames[:10], pickle.loads(pickle.dumps(frames[3]))]
+    tiny.write_frames_file(tmp_path / "mixed", "log_a", "train", mixed)
+    log = open_source("openscene", tmp_path / "mixed").open("log_a")
+    assert same_signals(whole, log)
+    assert [image.file.name for image in log.images("CAM_F0")] == [
+        image.file.name for image in whole.images("CAM_F0")
+    ]
+    assert not whole.signals().notes and len(log.signals().notes) == 2
+    assert any("sorted" in note for note in log.signals().notes)
+    assert "5 of 29 frames of the file are repeated" in log.signals().notes
+
+
+def test_frames_of_several_scenes_that_count_anew_are_sorted_too(tmp_path):
+    frames = tiny.write_log(tmp_path)
+    for index, frame in enumerate(frames):
+        frame["frame_idx"] = index % 8
+    tiny.write_frames_file(tmp_path, "log_a", "train", frames[::-1])
+    log = open_source("openscene", tmp_path).open("log_a")
+    assert (np.diff(log.signals().timestamp_us) == 500_000).all()
+
+
+@pytest.mark.parametrize("index", [0, 5])
+def test_none_in_place_of_a_list_counts_as_an_absent_one(tmp_path, index):
+    fields = ("anns", "roadblock_ids", "traffic_lights", "driving_command", "tags", "lidar2ego")
+    log = with_frame(tmp_path, index, **dict.fromkeys(fields))
+    signals = log.signals()
+    assert signals.route_roadblock_ids[index] == [] == signals.tags[index]
+    assert signals.command[index] == Command.UNKNOWN and log.capabilities.command
+    assert index not in log.agents().frame_index and index not in log.lights().frame_index
+    assert len(log.agents().frame_index) == len(log.lights().frame_index) == 23
+    without = with_frame(tmp_path, index, cams=None)
+    assert without.signals().has_image.sum() == 23 and without.cameras()[0].name == "CAM_F0"
+    assert "1 of 24 frames have no front image" in without.signals().notes
+
+
+def test_boxes_without_velocities_have_those_of_their_tracks(tmp_path):
+    boxes = tiny.frame_dict("log_a", 5)["anns"] | {"gt_velocity_3d": None}
+    agents = checked(with_frame(tmp_path, 5, anns=boxes)).agents()
+    assert len(agents.frame_index) == 24 and np.isfinite(agents.velocity_world).all()
+    assert any("without a velocity" in note for note in agents.notes)
+
+
+def test_the_devkits_split_folders_side_by_side_are_read_once(tmp_path):
+    for log_id, split in (("in_trainval", "trainval"), ("in_test", "test"), ("secret", "mini")):
+        tiny.write_log(tmp_path, log_id, split=split, frames=12)
+    logs, blobs = tmp_path / "navsim_logs", tmp_path / "sensor_blobs"
+    for split in ("trainval", "test"):
+        shutil.copy(logs / split / f"in_{split}.pkl", logs / "mini")
+    # mini's images are there, those of all of trainval are not
+    shutil.move(blobs / "trainval" / "in_trainval", blobs / "mini" / "in_trainval")
+    shutil.copytree(blobs / "test" / "in_test", blobs / "mini" / "in_test")
+    for folder in (logs, blobs):
+        (folder / "private_test_e2e").mkdir()
+    shutil.move(logs / "mini" / "secret.pkl", logs / "private_test_e2e")
+    shutil.move(blobs / "mini" / "secret", blobs / "private_test_e2e")
+    (logs / "backup").mkdir()
+    shutil.copy(logs / "test" / "in_test.pkl", logs / "backup")
+    source = open_source("openscene", tmp_path)
+    refs = {ref.log_id: ref for ref in source.logs()}
+    assert set(refs) == {"in_trainval", "in_test", "secret"} and not source.refused
+    assert refs["in_test"].split == refs["secret"].split == "test"
+    assert refs["in_trainval"].image_files[0].is_relative_to(blobs / "mini")
+    assert refs["in_test"].image_files[0].is_relative_to(blobs / "test")
+    for log_id, ref in refs.items():
+        log = source.open(log_id)
+        assert log.split == ref.split and log.signals().has_image.all()
+        assert {image.file for image in log.images("CAM_F0")} == set(ref.image_files)
+    (note,) = source.open("in_test").signals().notes
+    assert note.startswith("read from navsim_logs/test, and not again from navsim_logs/")
+    assert "navsim_logs/mini" in note and "navsim_logs/backup" in note
+
+
+def test_endings_in_any_case_are_found(tmp_path):
+    whole = opened(tmp_path / "whole")
+    tiny.write_log(tmp_path / "other")
+    endings = (".jpg", ".JPG", ".jpeg", ".Jpeg")
+    folder = tmp_path / "other" / "sensor_blobs" / "train" / "log_a" / "CAM_F0"
+    for number, file in enumerate(sorted(folder.iterdir())):
+        file.rename(file.with_suffix(endings[number % 4]))
+    (folder / "notes.txt").write_text("left")
+    (folder / "old").mkdir()
+    logs = tmp_path / "other" / "navsim_logs" / "train"
+    (logs / "log_a.pkl").rename(logs / "log_a.PKL")
+    (logs / "log_a.pkl~").write_text("left")
+    source = open_source("openscene", tmp_path / "other")
+    (ref,) = source.logs()
+    assert ref.log_id == "log_a" and len(ref.image_files) == 24
+    assert same_signals(whole, source.open("log_a"))
+
+
+def test_a_log_whose_two_pickles_are_links_to_one_is_no_log_that_exists_twice(tmp_path):
+    opened(tmp_path)
+    logs = tmp_path / "navsim_logs"
+    (logs / "mini").mkdir()
+    (logs / "mini" / "log_a.pkl").symlink_to(logs / "train" / "log_a.pkl")
+    source = open_source("openscene", tmp_path)
+    assert [ref.split for ref in source.logs()] == ["train"]
+    assert source.open("log_a").split == "train"

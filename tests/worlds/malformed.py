@@ -452,7 +452,11 @@ FRAMES: dict[str, tuple[Callable[[Path], None], str]] = {
     "intrinsics of four numbers": (_first_camera(cam_intrinsic=[1, 2, 3, 4]), "log_a"),
     "a rotation of words": (_first_camera(sensor2lidar_rotation="up"), "does not have"),
     "boxes without names": (_with_frame(anns={"gt_boxes": []}), "does not have"),
-    "fewer tokens than boxes": (_with_anns(track_tokens=[]), "cannot be stored"),
+    "fewer tokens than boxes": (_with_anns(track_tokens=[]), "0 track_tokens"),
+    "more names than boxes": (_with_anns(gt_names=["vehicle"] * 2), "2 gt_names"),
+    "fewer velocities than boxes": (_with_anns(gt_velocity_3d=[]), "0 gt_velocity_3d"),
+    "another frame's token": (_with_frame(token=f"{2:016x}"), "two frames have one token"),
+    "a token in a list": (_with_frame(token=["a"]), "an identifier of type list"),
     "a lone surrogate in a token": (_with_anns(track_tokens=["\ud800"]), "surrogates not allowed"),
     "a token that is a list": (_with_anns(track_tokens=[[1]]), "an identifier of type list"),
     "a token of 5000 letters": (_with_anns(track_tokens=["x" * 5000]), "5000 characters"),
@@ -533,11 +537,22 @@ MAPS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-def _copied(split: str, folder: str = "navsim_logs") -> Callable[[Path], None]:
+def _other_log(
+    split: str, folder: str = "navsim_logs", vehicle: bytes = b"car"
+) -> Callable[[Path], None]:
+    """Another log of the same name, of another vehicle."""
+
     def damage(raw: Path) -> None:
-        replace(raw / folder / split / "log_a.pkl", _pickle_file(raw).read_bytes())
+        other = _pickle_file(raw).read_bytes().replace(b"\x03toy", bytes([len(vehicle)]) + vehicle)
+        replace(raw / folder / split / "log_a.pkl", other)
 
     return damage
+
+
+def _two_endings(raw: Path) -> None:
+    image = raw / IMAGES["openscene"] / f"{4:016x}.jpg"
+    shutil.copy(image, image.with_suffix(".PNG"))
+    os.rename(image, image.with_suffix(".JPEG"))
 
 
 def _unknown_split(raw: Path) -> None:
@@ -559,8 +574,13 @@ def _openscene_cases() -> list[Case]:
             case(f"a name with {name}", _renamed(file), words, os.fsdecode(file)[:-4])
             for name, (file, words) in NAMES.items()
         ),
-        case("the same log in two splits", _copied("mini"), "exists twice"),
-        case("the same log in two indices", _copied("train", "meta_datas"), "exists twice"),
+        case("two logs of a name and a size", _other_log("mini"), "exists twice"),
+        case(
+            "two logs of a name in two indices",
+            _other_log("train", "meta_datas", b"lorry"),
+            "exists twice",
+        ),
+        case("an image in two endings", _two_endings, "two images"),
         case("an unknown split", _unknown_split, "unknown split folder"),
     ]
 
@@ -582,6 +602,10 @@ def _row(table: str, number: int, **changes: Any) -> Callable[[Path], None]:
     return _edit(table, lambda rows: rows[number].update(changes))
 
 
+def _twice(table: str, number: int, **changes: Any) -> Callable[[Path], None]:
+    return _edit(table, lambda rows: rows.append(rows[number] | changes))
+
+
 def _third_scene(rows: list[dict[str, Any]]) -> None:
     rows.append(rows[0] | {"token": "third"})
 
@@ -599,6 +623,77 @@ SCENES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a sample that follows itself": (_row("sample", 5, next="sample5"), "lead back"),
     "an unknown next sample": (_row("sample", 5, next="nowhere"), "nowhere"),
     "an unknown first sample": (_row("scene", 0, first_sample_token="no"), "does not have"),
+    "samples that lead into another scene": (_row("sample", 5, next="b_sample6"), "into another"),
+    "a first sample of another scene": (
+        _row("scene", 0, first_sample_token="b_sample0"),
+        "into another",
+    ),
+    "samples that end early": (_row("sample", 5, next=""), "ends before its last"),
+    "no samples": (_row("scene", 0, first_sample_token=""), "ends before its last"),
+    "samples that are passed over": (
+        _edit(
+            "sample", lambda rows: (rows[5].update(next="sample7"), rows[7].update(prev="sample5"))
+        ),
+        "not in the chain",
+    ),
+    "a sample that precedes itself": (_row("sample", 5, prev="sample5"), "the sample before it"),
+    "an unknown sample before": (_row("sample", 5, prev="nowhere"), "the sample before it"),
+    "a sample before of another scene": (_row("sample", 5, prev="b_sample4"), "sample before it"),
+    "another sample of the same token": (_twice("sample", 5, timestamp=7), "different content"),
+    "another pose of the same token": (_twice("ego_pose", 5, timestamp=7), "different content"),
+    "another image of the same token": (_twice("sample_data", 5, timestamp=7), "different content"),
+    "another box of the same token": (
+        _twice("sample_annotation", 5, size=[1, 1, 1]),
+        "different content",
+    ),
+    "another calibration of the same token": (
+        _twice("calibrated_sensor", 0, translation=[0, 0, 0]),
+        "different content",
+    ),
+    "two key frames of one camera": (_twice("sample_data", 5, token="more"), "two key frames"),
+    "an unknown calibration": (
+        _row("sample_data", 5, calibrated_sensor_token="no"),
+        "does not have",
+    ),
+    "a calibration that is a list": (
+        _row("sample_data", 5, calibrated_sensor_token=[1]),
+        "lacks a field, or has one of another type",
+    ),
+    "a sample without a pose": (
+        _edit("sample_data", lambda rows: (rows.pop(12 + 5), rows.pop(5))),
+        "a sample has no pose",
+    ),
+    "a table cut in two": (
+        _edit("sample", lambda rows: rows.__delitem__(slice(0, 6))),
+        "names one that its table does not have",
+    ),
+    "a pose without a token": (_row("ego_pose", 5, token=None), "does not have"),
+    "a box of an unknown object": (
+        _row("sample_annotation", 1, instance_token="no"),
+        "instance.json",
+    ),
+    "a box without its object": (
+        _edit("sample_annotation", lambda rows: rows[1].pop("instance_token")),
+        "lacks a field",
+    ),
+    "a box that follows itself": (_row("sample_annotation", 5, next="box5"), "in order of time"),
+    "a box that leads back": (_row("sample_annotation", 5, next="box2"), "in order of time"),
+    "a box that leads nowhere": (_row("sample_annotation", 5, prev="nowhere"), "does not have"),
+    "a box that leads to another object": (
+        _row("sample_annotation", 2, next="once"),
+        "another object or scene",
+    ),
+    "a box that leads into another scene": (
+        _row("sample_annotation", 5, next="b_box6"),
+        "another object or scene",
+    ),
+    "a scene in two splits": (
+        lambda raw: replace(
+            raw / TABLES / "splits.json",
+            json.dumps({"train": ["scene-0001"], "val": ["scene-0001", "scene-0002"]}),
+        ),
+        "two splits",
+    ),
     "an unknown log": (_row("scene", 0, log_token="no"), "does not have"),
     "a town that is a path": (_row("log", 0, location="../../x"), "the name of a map"),
     "an absolute image path": (_row("sample_data", 4, filename="/etc/hostname"), "leads out"),
@@ -653,7 +748,11 @@ TABLE_DAMAGE: dict[str, Callable[[Path], None]] = {
     "a table that is missing": lambda raw: (raw / TABLES / "sensor.json").unlink(),
     "a table that is a folder": lambda raw: _folder(raw / TABLES / "sensor.json"),
     "a table that is a pipe": lambda raw: _pipe(raw / TABLES / "sensor.json"),
-    "a box of an unknown object": _row("sample_annotation", 1, instance_token="no"),
+    "splits that are half written": lambda raw: replace(raw / TABLES / "splits.json", "{"),
+    "splits in a list": lambda raw: replace(raw / TABLES / "splits.json", '["scene-0001"]'),
+    "a split that is a text": lambda raw: replace(
+        raw / TABLES / "splits.json", '{"train": "scene-0001"}'
+    ),
 }
 
 
