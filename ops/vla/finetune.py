@@ -99,10 +99,11 @@ def finetune(
     hash of everything that determines the result, because a killed run of the same name is resumed.
     `score_plans` gives the PDM sub-scores of proposals; it is None without a map: the score heads
     are then not trained, and the report has displacement errors alone. Raises ArtifactError if no
-    row has codes or a complete future, or as vlm_logs() does.
+    row has codes or a complete future, also among the held-out rows, or as vlm_logs() does.
     """
     if config.vlm.front_hw is not None:
         require_front_hw(config.vlm.front_hw, config.image_hw)
+    measured = _measured_rows(val, config)
     torch.set_num_threads(compute.threads)
     training, clock = TrainingRuns(compute, runs, name, seed), Clock()
     frames, flipped = planner_frames(train, config.recipe.rows)
@@ -135,7 +136,6 @@ def finetune(
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
 
     vlm = open_vlm(out / "vlm")
-    measured = val.take(evenly_spaced(plannable_rows(val), config.val_rows))
     vlm_on_val = run_vlm(vlm, VlmRows.of(measured))
     codes = _accuracy(vlm_on_val.code_logits, measured, train)
     blind, frequencies, shuffled = vlm_floors(
@@ -221,6 +221,19 @@ def _fused(config: VlaConfig, alone: _Planner, vlm_width: int) -> _Planner:
         fused_parts(alone.parts["planner"], config.fusion, vlm_width),
         config.recipe,
     )
+
+
+def _measured_rows(val: FrameSet, config: VlaConfig) -> FrameSet:
+    """The held-out rows that the report is about. Raises ArtifactError if there is none."""
+    rows = evenly_spaced(plannable_rows(val), config.val_rows)
+    if not len(rows):
+        raise ArtifactError(
+            "there are no held-out rows to measure the VLA on",
+            expected="rows of val logs with an image and 4 s of recorded future",
+            found=f"none among {len(val)} rows",
+            do="add val logs, or release those that are set aside: latentvla logs",
+        )
+    return val.take(rows)
 
 
 def _accuracy(logits: np.ndarray, rows: FrameSet, train: FrameSet) -> CodeAccuracy:

@@ -319,22 +319,35 @@ def test_for_mirrored_rows_targets_are_predicted_only_for_the_mirror_images(tmp_
     assert np.array_equal(proposals.subscores, scored.subscores, equal_nan=True)
 
 
+def tiny_finetune(train, heldout, out):
+    return finetune(
+        train,
+        heldout,
+        out,
+        VLA,
+        num_codes=16,
+        score_plans=score_by_displacement,
+        compute=ComputeConfig(threads=1),
+        runs=out / "runs",
+        name="none",
+        seed=0,
+    )
+
+
 def test_a_split_without_codes_is_an_error(tmp_path):
     frames = tiny_frames(1, 20)
     frames.codes_valid[:] = False
     with pytest.raises(ArtifactError, match="no rows to train the VLM on"):
-        finetune(
-            frames,
-            frames,
-            tmp_path,
-            VLA,
-            num_codes=16,
-            score_plans=score_by_displacement,
-            compute=ComputeConfig(threads=1),
-            runs=tmp_path / "runs",
-            name="none",
-            seed=0,
-        )
+        tiny_finetune(frames, frames, tmp_path)
+
+
+def test_no_held_out_row_is_an_error_before_anything_is_trained(tmp_path):
+    frames = tiny_frames(1, 20)
+    short = frames.take(np.arange(len(frames)))
+    short.future_valid[:] = False
+    with pytest.raises(ArtifactError, match="no held-out rows to measure the VLA on"):
+        tiny_finetune(frames, short, tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_evaluation_asks_the_student_for_a_bounded_number_of_rows_at_once():
