@@ -85,6 +85,8 @@ class _Run:
         if todo or self.again.ingested:
             ledger = Ledger(self.pipeline)
         self.summary.quarantined = ledger.quarantined
+        if ledger.none_left:
+            self.summary.failures.append(str(ledger.no_log_error()))
 
     def _show_quarantine(self, ledger: Ledger) -> None:
         """Show in the UI what people have set aside or released since the last ingest."""

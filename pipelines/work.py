@@ -126,7 +126,7 @@ def nothing_to_do(pipeline: Pipeline, until: str) -> RunSummary | None:
     """The summary of a run up to `until` that finds everything current; None if there is work."""
     start, ledger = time.monotonic(), Ledger(pipeline)
     assets = assets_until(until)
-    if ledger.todo(asset for asset in assets if asset in INGEST_ASSETS):
+    if ledger.none_left or ledger.todo(asset for asset in assets if asset in INGEST_ASSETS):
         return None
     summary = RunSummary(quarantined=ledger.quarantined)
     try:

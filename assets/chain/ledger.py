@@ -139,10 +139,15 @@ class Ledger:
             log for log in self.log_ids if log not in self.quarantined and self._is_ingested(log)
         ]
 
+    @property
+    def none_left(self) -> bool:
+        """True if there are logs, and each of them is quarantined."""
+        return bool(self.log_ids) and len(self.quarantined) == len(self.log_ids)
+
     def require_logs(self) -> None:
         """Raise ArtifactError, with the reason, if there is no usable log."""
         if not self.usable:
-            raise self._no_log_error()
+            raise self.no_log_error()
 
     def logs_of(self, asset: str) -> list[str]:
         """The usable logs of the splits that an asset reads. Raises ArtifactError if there is
@@ -496,10 +501,10 @@ class Ledger:
             do=f"make and check it: latentvla run --until {asset}",
         )
 
-    def _no_log_error(self) -> ArtifactError:
+    def no_log_error(self) -> ArtifactError:
         """Why there is no usable log."""
         held = self.quarantined
-        if held and len(held) == len(self.log_ids):
+        if self.none_left:
             reasons = [f"{log}: {record.reason.splitlines()[0]}" for log, record in held.items()]
             more = [f"and {len(held) - SHOWN} more"] if len(held) > SHOWN else []
             every = "the only log is" if len(held) == 1 else f"all {len(held)} logs are"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ops.ingest.quarantine import quarantined
+from ops.ingest.quarantine import BY_HAND, quarantined
 from storage.dataset import read_relabeled
 from storage.errors import ArtifactError, unknown_name
 from storage.lake import Lake
@@ -58,7 +58,9 @@ def read_log(lake: Lake, log_id: str) -> LogView:
             f"log '{log_id}' is in quarantine and cannot be drawn",
             where=lake.quarantine,
             found=record.reason,
-            do="repair or remove the raw log; it is read again when its bytes change",
+            do=f"take it back: latentvla release {log_id}"
+            if record.fingerprint == BY_HAND
+            else "repair or remove the raw log; it is read again when its bytes change",
         )
     if not known:
         raise ArtifactError(

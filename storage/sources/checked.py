@@ -37,6 +37,7 @@ GAP_US = 1_500_000  # the direction of motion is not compared over longer gaps
 TURNED_RAD = np.radians(20.0)  # between velocity and motion, as a rule; slip makes a few degrees
 DRIVEN_MPS, DRIVEN_M = 2.0, 0.2  # slower and shorter steps have no sure direction
 MIN_DRIVEN = 5  # steps that are compared
+SPEED_RATIO = (0.75, 1.33)  # of speed and poses; half, km/h and miles an hour lie far outside
 MAX_SIDE_GAP_US = 500_000  # between two readings of a side channel that a frame lies between
 MAX_SIDE_EDGE_US = 200_000  # of a frame outside the readings of a side channel
 
@@ -210,6 +211,32 @@ def require_own_direction(signals: Signals, where: str) -> None:
         expected="velocities in the ego frame, x forward and y left, along the driven path",
         found=f"{np.degrees(off_rad):.0f} degrees between them in the median of {driven.sum()} "
         f"steps: {kind}",
+        do=REPAIR,
+    )
+
+
+def require_own_speed(signals: Signals, where: str) -> None:
+    """Raises SourceError if the velocities are faster or slower than the poses move, in the median
+    of the steps in which either does: another unit, poses without a fix, a dead wheel sensor.
+    """
+    step_us = np.diff(signals.timestamp_us)
+    moved_mps = np.hypot(*np.diff(signals.pose_world[:, :2], axis=0).T) / (step_us * 1e-6)
+    velocity = signals.velocity_ego
+    speed_mps = np.hypot(*((velocity[:-1] + velocity[1:]) / 2).T)
+    driven = (step_us <= GAP_US) & (np.maximum(moved_mps, speed_mps) >= DRIVEN_MPS)
+    if driven.sum() < MIN_DRIVEN:
+        return
+    ratio = float(np.median(speed_mps[driven] / np.maximum(moved_mps[driven], 1e-3)))
+    if SPEED_RATIO[0] <= ratio <= SPEED_RATIO[1]:
+        return
+    row = int(np.flatnonzero(driven)[0])
+    raise SourceError(
+        "the velocities contradict the poses",
+        where=f"{where}, frame {signals.frame_index[row]}",
+        expected=f"{SPEED_RATIO[0]} to {SPEED_RATIO[1]} times the speed at which the poses move",
+        found=f"{np.median(speed_mps[driven]):.3g} m/s, and {np.median(moved_mps[driven]):.3g} m/s "
+        f"by the poses, in the median of {driven.sum()} steps (km/h would be 3.6 times, miles an "
+        "hour 2.24 times as fast; poses that stand still have no fix, or are in degrees)",
         do=REPAIR,
     )
 

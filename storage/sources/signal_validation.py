@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from storage.errors import SourceError
-from storage.sources.checked import require_own_direction, require_us, with_velocities
+from storage.sources.checked import (
+    require_own_direction,
+    require_own_speed,
+    require_us,
+    with_velocities,
+)
 from storage.sources.contract import Signals
 from storage.sources.raw_files import REPAIR, raw_data_of, too_large, unreadable
 
@@ -85,6 +90,7 @@ def validate_signals(signals: Signals, log_id: str, file: Path) -> Signals:
         moved_m,
     )
     require_own_direction(signals, f"log {log_id}, file {file}")
+    require_own_speed(signals, f"log {log_id}, file {file}")
     return signals
 
 

@@ -116,11 +116,32 @@ def _index_cached(file: Path, _mtime_ns: int, _size: int) -> VideoIndex:
 
 
 def _require_whole(file: Path, stream: Any) -> None:
-    """Raise SourceError if the file's own index leads beyond its end."""
+    """Raise SourceError if the file's own index, or the size that Matroska announces, leads beyond
+    its end.
+    """
     size = file.stat().st_size
     end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    if VIDEO_FORMATS[file.suffix.lower()] == "matroska":
+        end = max(end, _matroska_end(file))
     if end > size:
         raise _broken(file, f"{size} bytes of {end} at least: the file is cut")
+
+
+def _matroska_end(file: Path) -> int:
+    """Where the segment of a Matroska file ends, in bytes; 0 if its header does not say (RFC 9559,
+    section 4.5; RFC 8794, sections 4 and 5).
+    """
+    with file.open("rb") as stream:
+        head, at = stream.read(1024), 0
+    for identifier in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):  # EBML's header, then the segment
+        if head[at : at + 4] != identifier or not any(head[at + 4 : at + 5]):
+            return 0
+        length = 9 - head[at + 4].bit_length()  # leading zeros and one: the bytes of a size
+        size = int.from_bytes(head[at + 4 : at + 4 + length], "big") & ((1 << 7 * length) - 1)
+        if size == (1 << 7 * length) - 1:
+            return 0  # unknown: a live recording
+        at += 4 + length + size
+    return at
 
 
 def _stamps(file: Path, container: Any, stream: Any) -> np.ndarray:

@@ -298,6 +298,19 @@ def test_a_car_that_stands_or_backs_contradicts_nothing(log):
     validated(log, pose_world=backwards, velocity_ego=-signals.velocity_ego)
 
 
+@pytest.mark.parametrize("times", [0.05, 0.5, 2.24, 3.6])
+def test_velocities_of_another_size_than_the_motion_are_refused(log, times):
+    velocity = times * log.signals().velocity_ego
+    with pytest.raises(SourceError, match="the velocities contradict the poses"):
+        validated(log, velocity_ego=velocity)
+
+
+def test_poses_without_a_fix_are_refused(log):
+    still = np.repeat(log.signals().pose_world[:1], len(log.signals().pose_world), axis=0)
+    with pytest.raises(SourceError, match=r"the velocities contradict the poses[\s\S]*no fix"):
+        validated(log, pose_world=still)
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_a_log_without_any_velocity_gets_that_of_its_poses_with_a_note(log, value):
     signals = log.signals()

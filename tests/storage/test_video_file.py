@@ -99,6 +99,17 @@ def test_a_video_that_is_cut_is_refused(videos, tmp_path, kind):
         decoded(file, list(range(FRAMES)))
 
 
+@pytest.mark.parametrize("place", [0.4, 0.94, 0.999])
+def test_a_matroska_file_that_has_lost_bytes_between_two_frames_is_refused(videos, tmp_path, place):
+    data = videos["mkv"].read_bytes()
+    at = int(place * len(data))
+    file = tmp_path / "lost.mkv"
+    for left in (data[:at], data[:at] + data[at + 200 :]):
+        file.write_bytes(left)
+        with pytest.raises(SourceError, match="the file is cut"):
+            video_index(file)
+
+
 def test_a_video_whose_index_comes_first_is_refused_where_it_is_cut_between_two_frames(tmp_path):
     file = encode(tmp_path / "a.mp4", uneven_ms(FRAMES), movflags="faststart")
     with file.open("rb") as stream, av.open(stream, format="mp4") as container:
