@@ -37,6 +37,8 @@ GAP_US = 1_500_000  # the direction of motion is not compared over longer gaps
 TURNED_RAD = np.radians(20.0)  # between velocity and motion, as a rule; slip makes a few degrees
 DRIVEN_MPS, DRIVEN_M = 2.0, 0.2  # slower and shorter steps have no sure direction
 MIN_DRIVEN = 5  # steps that are compared
+PLACE_M, HEIGHT_M = 20.0, (-1.0, 6.0)  # of a camera: ahead or beside of the rear axle, above ground
+AHEAD = 0.5  # cosine between the front camera's axis and x
 SPEED_RATIO = (0.75, 1.33)  # of speed and poses; half, km/h and miles an hour lie far outside
 MAX_SIDE_GAP_US = 500_000  # between two readings of a side channel that a frame lies between
 MAX_SIDE_EDGE_US = 200_000  # of a frame outside the readings of a side channel
@@ -65,8 +67,8 @@ class CheckedLog:
     def cameras(self) -> tuple[Camera, ...]:
         """Finite calibrations of the size that the images have, as EXIF turns them."""
         return tuple(
-            _turned_camera(_checked_camera(camera, self.log_id), self.log)
-            for camera in self.log.cameras()
+            _turned_camera(_checked_camera(camera, self.log_id, looks_ahead=not number), self.log)
+            for number, camera in enumerate(self.log.cameras())
         )
 
     def images(self, camera: str) -> Iterator[RawImage]:
@@ -352,7 +354,7 @@ def _finite_map(objects: list[MapObject], log_id: str) -> list[MapObject]:
     ]
 
 
-def _checked_camera(camera: Camera, log_id: str) -> Camera:
+def _checked_camera(camera: Camera, log_id: str, looks_ahead: bool) -> Camera:
     """The calibration at the size of the images, with a note if it is of another.
 
     Raises SourceError for one that cannot be.
@@ -385,6 +387,20 @@ def _checked_camera(camera: Camera, log_id: str) -> Camera:
             "the axes of a camera are no rotation",
             f"at right angles, of length one within {ROTATION_ERROR}, right-handed",
             turn.tolist(),
+        )
+    x, y, z = pose[:3, 3]
+    if max(abs(x), abs(y)) > PLACE_M or not HEIGHT_M[0] <= z <= HEIGHT_M[1]:
+        raise refused(
+            "a camera is not on its vehicle",
+            f"within {PLACE_M:g} m of the rear axle and {HEIGHT_M[0]:g} to {HEIGHT_M[1]:g} m high, "
+            "in metres",
+            [round(float(value), 3) for value in (x, y, z)],
+        )
+    if looks_ahead and turn[0, 2] < AHEAD:
+        raise refused(
+            "the front camera does not look ahead",
+            "an optical axis within 60 degrees of the x axis of the vehicle",
+            [round(float(value), 3) for value in turn[:, 2]],
         )
     camera = _at_image_size(camera, refused)
     share = (camera.intrinsics[:2, 2] + 0.5) / (camera.width, camera.height)

@@ -15,6 +15,8 @@ SPEED_RATIO = (0.8, 1.25)  # of a recorded speed to that of the poses
 MIN_SPEED_MPS = 2.0  # below, a ratio of speeds and the direction of motion say nothing
 MAX_SLIP_DEG = 20.0  # between heading and motion; a point before the rear axle swings out in turns
 MAX_TIME_S = 1e11  # three thousand years
+MAX_STEP_S = 2.0  # between rows of poses: a trajectory of wider steps is none
+SMALLER_UNITS = {"milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}  # in s
 
 
 def motion_of_poses(time_s: np.ndarray, pose_world: np.ndarray) -> np.ndarray:
@@ -81,14 +83,26 @@ def require_heading(motion: np.ndarray, where: object) -> None:
             "the headings of the poses are not where the car drives",
             where=where,
             expected=f"a motion within {MAX_SLIP_DEG:g} degrees of the heading, in the median",
-            found=f"a motion {np.median(off_deg):.0f} degrees to the left of it",
-            do="correct the headings: counter-clockwise from x (from east), or heading_deg, "
-            "clockwise from north",
+            found=f"{np.median(np.abs(off_deg)):.0f} degrees off it",
+            do="correct the headings: yaw_rad in radians, counter-clockwise from x (from east), or "
+            "heading_deg in degrees, clockwise from north",
         )
 
 
 def whole_microseconds(time_s: np.ndarray, where: object) -> np.ndarray:
-    """Seconds as int64 microseconds. Raises SourceError for more than MAX_TIME_S."""
+    """Seconds as int64 microseconds. Raises SourceError for more than MAX_TIME_S, and for rows so
+    far apart, in the median, that they are in another unit.
+    """
+    step_s = float(np.median(np.abs(np.diff(time_s)))) if len(time_s) > 1 else 0.0
+    if step_s > MAX_STEP_S:
+        likely = [unit for unit, each in SMALLER_UNITS.items() if step_s * each <= MAX_STEP_S]
+        raise SourceError(
+            "the times are not in seconds",
+            where=where,
+            expected=f"rows at most {MAX_STEP_S:g} s apart, in the median",
+            found=f"{step_s:g} s apart" + (f": probably {likely[0]}" if likely else ""),
+            do="give the times in seconds, or leave out the log",
+        )
     wrong = ~(np.abs(time_s) < MAX_TIME_S)
     if wrong.any():
         raise SourceError(

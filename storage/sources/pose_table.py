@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.errors import SourceError
+from storage.sources.checked import require_us
 from storage.sources.earth import east_north_up, ecef_from_degrees
 from storage.sources.motion import (
     motion_of_poses,
@@ -69,7 +70,7 @@ def read_columns(file: Path, groups: tuple[tuple[tuple[str, ...], ...], ...]) ->
     columns = {}
     for name in wanted:
         values = table[name].combine_chunks()
-        bad = np.flatnonzero(~np.isfinite(values.cast(pa.float64()).to_numpy(False)))
+        bad = np.flatnonzero(~np.isfinite(values.cast(pa.float64(), safe=False).to_numpy(False)))
         if len(bad):
             raise _bad(f"{file}, line {bad[0] + 2}", f"a finite number in {name}", "none")
         columns[name] = values.to_numpy(zero_copy_only=False)
@@ -89,7 +90,9 @@ def read_poses(file: Path, pose_in_ego: tuple[float, float]) -> PoseTable:
     columns = read_columns(file, (TIME, PLACE, HEADING))
     time_us = columns.get("timestamp_us")
     if time_us is None:
-        time_us = whole_microseconds(columns["time_s"], file)
+        time_us = whole_microseconds(columns["time_s"], f"{file}, column time_s")
+    else:
+        require_us(time_us, f"{file}, column timestamp_us")
     _require(file, np.diff(time_us, prepend=time_us[0] - 1) > 0, "times that increase", time_us)
     xy, yaw_rad = _place(file, columns), _yaw(file, columns)
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)

@@ -94,6 +94,30 @@ def test_a_calibration_that_cannot_be_is_refused_with_log_and_camera(log, change
     assert "log log_a, camera CAM_F0" in str(caught.value) and "what to do" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ((1700.0, 0.0, 1.5), "a camera is not on its vehicle"),  # millimetres
+        ((1.7, 0.0, -1.3), "a camera is not on its vehicle"),  # z downwards
+        ((1.7, 0.0, 1300.0), "a camera is not on its vehicle"),
+    ],
+)
+def test_a_camera_off_its_vehicle_is_refused(log, place, message):
+    pose = log.cameras()[0].camera_to_ego.copy()
+    pose[:3, 3] = place
+    with pytest.raises(SourceError, match=message):
+        with_camera(log, camera_to_ego=pose).cameras()
+
+
+@pytest.mark.parametrize("axis", [(0.0, 0.0, -1.0), (-1.0, 0.0, 0.0)])
+def test_a_front_camera_that_does_not_look_ahead_is_refused(log, axis):
+    pose = log.cameras()[0].camera_to_ego.copy()
+    right = np.array([0.0, -1.0, 0.0])
+    pose[:3, :3] = np.column_stack([right, np.cross(axis, right), axis])
+    with pytest.raises(SourceError, match="the front camera does not look ahead"):
+        with_camera(log, camera_to_ego=pose).cameras()
+
+
 def test_a_sound_calibration_stays_bit_for_bit(log):
     before, after = log.cameras()[0], checked(log).cameras()[0]
     assert np.array_equal(before.intrinsics, after.intrinsics) and after.notes == ()

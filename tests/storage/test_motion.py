@@ -5,7 +5,7 @@ import pytest
 
 from storage.errors import SourceError
 from storage.sources.earth import east_north_up, ecef_from_degrees
-from storage.sources.motion import motion_of_poses, signed_speed
+from storage.sources.motion import motion_of_poses, signed_speed, whole_microseconds
 
 
 def braking(time_s: np.ndarray) -> np.ndarray:
@@ -53,3 +53,14 @@ def test_a_level_frame_measures_metres_to_the_east_and_north():
     local = (ecef - ecef[0]) @ east_north_up(ecef[0]).T
     # a degree of latitude at 48 degrees is 111.200 km long, one of longitude 74.629 km
     assert np.allclose(local[1:], [[0, 111.2, 0], [74.63, 0, 10]], atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")]
+)
+@pytest.mark.parametrize("start_s", [0.0, 1.7e9])
+def test_times_that_are_no_seconds_are_refused_by_their_unit(factor, unit, start_s):
+    time_s = start_s + 0.1 * np.arange(50)
+    assert len(whole_microseconds(time_s, "times.txt")) == 50
+    with pytest.raises(SourceError, match=rf"not in seconds[\s\S]*probably {unit}"):
+        whole_microseconds(factor * time_s, "times.txt")
