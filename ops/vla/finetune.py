@@ -103,7 +103,7 @@ def finetune(
     """
     if config.vlm.front_hw is not None:
         require_front_hw(config.vlm.front_hw, config.image_hw)
-    measured = _measured_rows(val, config)
+    measured_rows = _measured_rows(val, config)
     torch.set_num_threads(compute.threads)
     training, clock = TrainingRuns(compute, runs, name, seed), Clock()
     frames, flipped = planner_frames(train, config.recipe.rows)
@@ -136,6 +136,7 @@ def finetune(
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
 
     vlm = open_vlm(out / "vlm")
+    measured = val.take(measured_rows)
     vlm_on_val = run_vlm(vlm, VlmRows.of(measured))
     codes = _accuracy(vlm_on_val.code_logits, measured, train)
     blind, frequencies, shuffled = vlm_floors(
@@ -223,8 +224,10 @@ def _fused(config: VlaConfig, alone: _Planner, vlm_width: int) -> _Planner:
     )
 
 
-def _measured_rows(val: FrameSet, config: VlaConfig) -> FrameSet:
-    """The held-out rows that the report is about. Raises ArtifactError if there is none."""
+def _measured_rows(val: FrameSet, config: VlaConfig) -> np.ndarray:
+    """Numbers of the held-out rows that the report is about. Raises ArtifactError if there is
+    none.
+    """
     rows = evenly_spaced(plannable_rows(val), config.val_rows)
     if not len(rows):
         raise ArtifactError(
@@ -233,7 +236,7 @@ def _measured_rows(val: FrameSet, config: VlaConfig) -> FrameSet:
             found=f"none among {len(val)} rows",
             do="add val logs, or release those that are set aside: latentvla logs",
         )
-    return val.take(rows)
+    return rows
 
 
 def _accuracy(logits: np.ndarray, rows: FrameSet, train: FrameSet) -> CodeAccuracy:
