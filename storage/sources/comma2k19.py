@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -158,11 +157,7 @@ class Comma2k19Source:
             "[Chunk_N/]<dongle>|<time>/<segment>/video.hevc",
             listing.refused,
         )
-        folders_of: dict[str, list[Path]] = {}
-        for folder in folders:
-            folders_of.setdefault(_log_id(folder), []).append(folder)
-        for log_id, found in sorted(folders_of.items()):
-            listing.add(log_id, partial(self._ref, log_id, found))
+        listing.add_by_name(folders, _log_id, self._ref)
         return listing.refs
 
     @wrap_parse_errors

@@ -9,7 +9,6 @@ the ground, from the mounting plan of the sensor car (see REAR_AXLE_IN_IMU).
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -163,11 +162,7 @@ class KittiRawSource:
             "<date>/<date>_drive_<number>_sync",
             listing.refused,
         )
-        folders_of: dict[str, list[Path]] = {}
-        for folder in folders:
-            folders_of.setdefault(folder.name.removesuffix("_sync"), []).append(folder)
-        for log_id, found in sorted(folders_of.items()):
-            listing.add(log_id, partial(self._ref, log_id, found))
+        listing.add_by_name(folders, lambda folder: folder.name.removesuffix("_sync"), self._ref)
         return listing.refs
 
     def _ref(self, log_id: str, found: list[Path]) -> LogRef:

@@ -10,7 +10,6 @@ and acceleration come from the poses; no boxes, no map, no command, no splits: e
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -127,11 +126,7 @@ class KittiOdometrySource:
             if folder.parent.name == "sequences"
         )
         folders = require_logs(self.raw, found, "[dataset/]sequences/<NN>", listing.refused)
-        folders_of: dict[str, list[Path]] = {}
-        for folder in folders:
-            folders_of.setdefault(_PREFIX + folder.name, []).append(folder)
-        for log_id, places in sorted(folders_of.items()):
-            listing.add(log_id, partial(self._ref, log_id, places))
+        listing.add_by_name(folders, lambda folder: _PREFIX + folder.name, self._ref)
         return listing.refs
 
     @wrap_parse_errors

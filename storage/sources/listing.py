@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from storage.errors import SourceError
@@ -32,6 +32,19 @@ class LogListing:
                 self.refs.append(make())
         except SourceError as error:
             self.refused[shown] = error
+
+    def add_by_name(
+        self,
+        paths: Iterable[Path],
+        log_of: Callable[[Path], str],
+        make: Callable[[str, list[Path]], LogRef],
+    ) -> None:
+        """Add the logs of these folders or files, by name; `make` gets all paths of one log."""
+        paths_of: dict[str, list[Path]] = {}
+        for path in paths:
+            paths_of.setdefault(log_of(path), []).append(path)
+        for log_id, found in sorted(paths_of.items()):
+            self.add(log_id, partial(make, log_id, found))
 
     def paths_below(self, parent: Path, wanted: Callable[[str], object]) -> Iterator[Path]:
         """The `wanted` entries of all folders in `parent`.

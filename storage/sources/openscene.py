@@ -262,14 +262,10 @@ class OpenSceneSource:
         maps_root = self._maps_root()
         maps = sorted(maps_root.glob("*/*/map.gpkg")) if maps_root else []
         sound_maps = tuple(file for file in maps if os.path.isfile(file))
-        files_of: dict[str, list[Path]] = {}
-        for file in files:
-            files_of.setdefault(file.stem, []).append(file)
-        for log_id, found in sorted(files_of.items()):
-            listing.add(log_id, partial(self._ref, log_id, found, sound_maps))
+        listing.add_by_name(files, lambda file: file.stem, partial(self._ref, sound_maps))
         return listing.refs
 
-    def _ref(self, log_id: str, found: list[Path], maps: tuple[Path, ...]) -> LogRef:
+    def _ref(self, maps: tuple[Path, ...], log_id: str, found: list[Path]) -> LogRef:
         files = self._same_log(log_id, found)
         blobs = _blobs_of(log_id, files)
         return LogRef(log_id, _split_of(files[0]), (*files, *maps), _images_of(blobs / log_id))
