@@ -76,7 +76,7 @@ def images_of(folder: Path, camera: str) -> dict[int, Path]:
     """Number -> image of one camera, in numeric order. Raises SourceError for two images of one
     number.
     """
-    return numbered_files(folder / camera / "data", is_image)
+    return numbered_files(folder / camera / "data", is_image, "images")
 
 
 def is_image(name: str) -> bool:
@@ -123,7 +123,7 @@ def _recordings(folder: Path, _state: tuple) -> tuple[Recording, Recording]:
     """The front camera's recording and the odometry's."""
     front = _front(folder)
     images = images_of(folder, front)
-    readings = numbered_files(folder / "oxts" / "data", is_reading)
+    readings = numbered_files(folder / "oxts" / "data", is_reading, "readings")
     stamps = folder / "oxts" / "timestamps.txt"
     cameras = _camera_ways(folder, front, images, None, min(readings, default=0))
     times, first = read_timestamps_us(stamps), min(images, default=0)

@@ -37,11 +37,11 @@ class Recording:
         return dict(zip(self.number.tolist(), self.time_us.tolist(), strict=True))
 
 
-def numbered_files(folder: Path, wanted: Callable[[str], bool]) -> dict[int, Path]:
+def numbered_files(folder: Path, wanted: Callable[[str], bool], what: str) -> dict[int, Path]:
     """Number -> file, in numeric order, of the files in `folder` whose name is `wanted` and whose
     stem is a number of any length; empty if there is no such folder.
 
-    Raises SourceError for two files of one number.
+    Raises SourceError for two files of one number; `what` names such files.
     """
     files: dict[int, Path] = {}
     for name in regular_files(folder, lambda name: wanted(name) and is_numbered(name)):
@@ -50,7 +50,7 @@ def numbered_files(folder: Path, wanted: Callable[[str], bool]) -> dict[int, Pat
         other = files.setdefault(number, file)
         if other != file:
             raise SourceError(
-                "a frame has two files",
+                f"a frame has two {what}",
                 where=f"{folder}, frame {number}",
                 expected="one file a number",
                 found=f"{other.name}, {file.name}",

@@ -150,7 +150,7 @@ def test_two_files_of_one_number_are_refused(tmp_path):
     folder = tiny.write_drive(tmp_path)
     image = folder / "image_02" / "data" / "0000000007.png"
     (image.parent / "7.png").write_bytes(image.read_bytes())
-    with pytest.raises(SourceError, match=r"a frame has two files[\s\S]*frame 7"):
+    with pytest.raises(SourceError, match=r"a frame has two images[\s\S]*frame 7"):
         signals_of(tmp_path)
 
 

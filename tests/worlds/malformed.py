@@ -839,7 +839,7 @@ DRIVES: dict[str, tuple[Callable[[Path], None], str]] = {
         _drive_file("oxts/timestamps.txt", "2011-09-26 13:04:32.0\n"),
         "odometry is incomplete",
     ),
-    "two images of a frame": (_two_images, "a frame has two files"),
+    "two images of a frame": (_two_images, "a frame has two images"),
     "a calibration of words": (
         _drive_file("../calib_cam_to_cam.txt", "P_rect_02: a b\n"),
         "does not have",
