@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.camera import Camera
+from storage.camera import Camera, scaled_camera
 from storage.errors import ConfigError, SourceError
 from storage.names import check_name
 from storage.sources.raw_files import is_regular, read_text
@@ -92,19 +92,12 @@ def at_size(camera: Camera, width: int, height: int, where: object) -> tuple[Cam
             found=f"{width}x{height}",
             do="calibrate for the images that are there, or give those that were calibrated",
         )
-    scale = np.array(
-        [
-            [scale_x, 0.0, 0.5 * scale_x - 0.5],
-            [0.0, scale_y, 0.5 * scale_y - 0.5],
-            [0.0, 0.0, 1.0],
-        ]
-    )
     note = (
         f"{camera.name}: calibrated at {camera.width}x{camera.height}, "
         f"scaled to the images' {width}x{height}"
     )
-    scaled = replace(camera, width=width, height=height, intrinsics=scale @ camera.intrinsics)
-    return scaled, note
+    scaled = scaled_camera(camera, (scale_x, scale_y))
+    return replace(scaled, width=width, height=height), note
 
 
 def _parsed(file: Path) -> Any:
