@@ -1,4 +1,4 @@
-"""The base of logs that have images and poses alone."""
+"""The base of logs that lack boxes, traffic lights or a map."""
 
 import numpy as np
 
@@ -6,7 +6,9 @@ from storage.sources.contract import Agents, Lights, MapObject
 
 
 class BareLog:
-    """A log without boxes, traffic lights and map: its methods return empty data."""
+    """A log without boxes, traffic lights and map: its methods return empty data. A format that has
+    one of them replaces the method.
+    """
 
     __slots__ = ()
 

@@ -22,7 +22,7 @@ from storage.sources.contract import (
     Signals,
 )
 from storage.sources.images import ON_ITS_SIDE, UPRIGHT, exif_orientation
-from storage.sources.nuscenes_tables import motion_of_poses
+from storage.sources.motion import motion_of_past_poses
 from storage.sources.raw_files import REPAIR
 
 CLOCKS_APART_S = 0.5  # more between an image and its pose, as a rule: two clocks
@@ -167,7 +167,7 @@ def with_velocities(signals: Signals) -> Signals:
     none = np.isnan(velocity).all() or (not velocity.any() and path_m > len(pose) * DRIVEN_M)
     if not none:
         return signals
-    motion = motion_of_poses((signals.timestamp_us - signals.timestamp_us[0]) * 1e-6, pose)
+    motion = motion_of_past_poses((signals.timestamp_us - signals.timestamp_us[0]) * 1e-6, pose)
     return replace(
         signals,
         velocity_ego=motion[:, :2],

@@ -16,12 +16,11 @@ import numpy as np
 from storage.camera import Camera
 from storage.errors import SourceError
 from storage.names import name_fault, quoted
+from storage.sources.bare_log import BareLog
 from storage.sources.contract import (
     Agents,
     Capabilities,
-    Lights,
     LogRef,
-    MapObject,
     RawImage,
     Signals,
 )
@@ -51,7 +50,7 @@ _DRIVE = re.compile(r".*_drive_.*_sync", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class KittiLog:
+class KittiLog(BareLog):
     """One drive; holds paths only."""
 
     log_id: str
@@ -128,16 +127,6 @@ class KittiLog:
             frames.timestamp_us * 1e-6,
             frames.pose_world,
         )
-
-    @wrap_parse_errors
-    def lights(self) -> Lights:
-        """Empty: the format has no traffic lights."""
-        return Lights(np.zeros(0, np.int32), np.zeros(0, dtype=object), np.zeros(0, dtype=bool))
-
-    @wrap_parse_errors
-    def map_objects(self) -> list[MapObject]:
-        """Empty: the format has no map."""
-        return []
 
 
 class KittiRawSource:

@@ -18,12 +18,12 @@ import numpy as np
 from storage.camera import Camera
 from storage.errors import SourceError
 from storage.names import check_name, name_fault, quoted
+from storage.sources.bare_log import BareLog
 from storage.sources.checked import interpolated
 from storage.sources.contract import (
     Agents,
     Capabilities,
     Category,
-    Lights,
     LogRef,
     MapObject,
     RawImage,
@@ -31,6 +31,7 @@ from storage.sources.contract import (
 )
 from storage.sources.images import image_size
 from storage.sources.listing import LogListing, only_one, with_any_ending
+from storage.sources.motion import motion_of_past_poses
 from storage.sources.nuscenes_map import read_nuscenes_map
 from storage.sources.nuscenes_tables import (
     FRONT,
@@ -38,7 +39,6 @@ from storage.sources.nuscenes_tables import (
     can_bus,
     can_bus_files,
     ego_pose_of,
-    motion_of_poses,
     named_splits,
     open_tables,
     samples_of,
@@ -71,7 +71,7 @@ CATEGORIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class NuScenesLog:
+class NuScenesLog(BareLog):
     """One scene; holds paths only."""
 
     log_id: str
@@ -180,11 +180,6 @@ class NuScenesLog:
         )
 
     @wrap_parse_errors
-    def lights(self) -> Lights:
-        """Empty: the format has no states of traffic lights."""
-        return Lights(np.zeros(0, np.int32), np.zeros(0, dtype=object), np.zeros(0, dtype=bool))
-
-    @wrap_parse_errors
     def map_objects(self) -> list[MapObject]:
         """The map expansion of the scene's town; empty without it."""
         return list(read_nuscenes_map(self.raw, self.location)) if self.capabilities.map else []
@@ -193,7 +188,7 @@ class NuScenesLog:
         """Forward and left velocity and acceleration (T, 4) in the ego frame, and their source."""
         messages = can_bus(self.raw, self.log_id, "pose")
         if not messages:
-            return motion_of_poses(
+            return motion_of_past_poses(
                 (time_us - time_us[0]) * 1e-6, pose_world
             ), "velocities come from the past poses"
         messages = sorted(messages, key=lambda message: message["utime"])
@@ -204,7 +199,7 @@ class NuScenesLog:
         motion, covered = interpolated(at_us, values, time_us)
         if covered.all():
             return motion, "velocities come from the CAN bus"
-        of_poses = motion_of_poses((time_us - time_us[0]) * 1e-6, pose_world)
+        of_poses = motion_of_past_poses((time_us - time_us[0]) * 1e-6, pose_world)
         note = (
             f"velocities come from the CAN bus, those of {int((~covered).sum())} of {len(covered)} "
             f"frames, where it has none, from the past poses"

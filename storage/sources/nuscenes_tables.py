@@ -217,28 +217,6 @@ def can_bus(raw: Path, log_id: str, message: str) -> list[Any]:
     return read_json(file, "a CAN bus file") if is_regular(file) else []
 
 
-def motion_of_poses(time_s: np.ndarray, pose_world: np.ndarray) -> np.ndarray:
-    """Forward and left velocity and acceleration (T, 4) in the ego frame, m/s and m/s2.
-
-    From the parabola through each pose and the two before it, so no future is used; the first two
-    frames take the parabola of the first three.
-    """
-    last = np.maximum(np.arange(len(time_s)), 2)
-    t0, t1, t2 = (time_s[last - back] for back in (0, 1, 2))
-    p0, p1, p2 = (pose_world[last - back, :2] for back in (0, 1, 2))
-    first, second = (p0 - p1) / (t0 - t1)[:, None], (p1 - p2) / (t1 - t2)[:, None]
-    curvature = (first - second) / (t0 - t2)[:, None]
-    velocity = first + curvature * (2 * time_s - t0 - t1)[:, None]
-    cos, sin = np.cos(pose_world[:, 2]), np.sin(pose_world[:, 2])
-    return np.column_stack(
-        [
-            part
-            for x, y in (velocity.T, 2 * curvature.T)
-            for part in (cos * x + sin * y, cos * y - sin * x)
-        ]
-    )
-
-
 def split_of(folder: Path, log_id: str) -> str:
     """Split of a scene; `folder` holds the tables.
 

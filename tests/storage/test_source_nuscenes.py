@@ -9,7 +9,7 @@ import pytest
 from storage.errors import SourceError
 from storage.sources import open_source
 from storage.sources.checked import checked
-from storage.sources.nuscenes_tables import motion_of_poses
+from storage.sources.motion import motion_of_past_poses
 from storage.sources.route_command import commands_of_route
 from storage.trajectory_table import Category, Command, MapLayer
 from tests.worlds import tiny_nuscenes as tiny
@@ -131,11 +131,13 @@ def test_motion_of_poses_uses_no_future():
     pose = np.column_stack([3.0 * time_s + 0.5 * time_s**2, np.zeros(12), np.zeros(12)])
     zero = np.zeros(12)
     assert np.allclose(
-        motion_of_poses(time_s, pose), np.column_stack([3 + time_s, zero, 1 + zero, zero])
+        motion_of_past_poses(time_s, pose), np.column_stack([3 + time_s, zero, 1 + zero, zero])
     )
     changed = pose.copy()
     changed[8:, 1] += 50.0
-    assert np.allclose(motion_of_poses(time_s, pose)[:8], motion_of_poses(time_s, changed)[:8])
+    assert np.allclose(
+        motion_of_past_poses(time_s, pose)[:8], motion_of_past_poses(time_s, changed)[:8]
+    )
 
 
 def test_scenes_get_the_official_split_or_the_one_that_is_written_beside_the_tables(tmp_path):
